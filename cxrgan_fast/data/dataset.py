@@ -1,0 +1,319 @@
+"""A labelled set of square images held in memory, and how to load one."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from cxrgan_fast.data.layout import (
+    FolderListing,
+    ImageFile,
+    choose_classes,
+    list_folder,
+    match_class,
+)
+from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.data.phantom import phantom_image
+from cxrgan_fast.data.readers import prepare, read_image
+from cxrgan_fast.errors import UserError
+
+Split = Literal["train", "test", "val"]
+
+SMALLEST_RESOLUTION = 8
+LARGEST_RESOLUTION = 1024
+
+
+@dataclass
+class ImageDataset:
+    """Images of one size with their classes and patients, in memory.
+
+    Attributes:
+        images: uint8, (N, C, R, R).
+        labels: int64, (N,), indices into `class_names`.
+        class_names: in the order of the labels.
+        patients: whose image it is, one name an image; splits must not divide a patient.
+        files: where each came from, relative to the data folder.
+        name: of the set: "phantom" or the data folder's name.
+        skipped: files that could not be read, each with the reason (only with `skip_bad`).
+        fingerprint: SHA-256 of pixels, labels and class names.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    patients: list[str]
+    files: list[str]
+    name: str
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise UserError(
+                f"images: expected torch.uint8 of shape (N, C, H, W), got {self.images.dtype} "
+                f"of shape {tuple(self.images.shape)}"
+            )
+        n = len(self.images)
+        if self.labels.dtype != torch.int64 or self.labels.shape != (n,):
+            raise UserError(
+                f"labels: expected torch.int64 of shape ({n},), got {self.labels.dtype} "
+                f"of shape {tuple(self.labels.shape)}"
+            )
+        if len(self.patients) != n or len(self.files) != n:
+            raise UserError(
+                f"patients and files: expected {n} of each, one an image, got "
+                f"{len(self.patients)} and {len(self.files)}"
+            )
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.class_names):
+            raise UserError(
+                f"labels: {int(self.labels.min())} to {int(self.labels.max())} go beyond the "
+                f"{len(self.class_names)} classes {', '.join(self.class_names)}: number the "
+                "classes from 0"
+            )
+        self.fingerprint = self._fingerprint()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def class_counts(self) -> dict[str, int]:
+        """Return how many images each class has."""
+        counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        return dict(zip(self.class_names, counts, strict=True))
+
+    def of_class(self, name: str) -> "ImageDataset":
+        """Return the images of one class as a set of one class, all labelled 0.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        name = match_class(name, self.class_names, self.name)
+        chosen = torch.nonzero(self.labels == self.class_names.index(name)).flatten()
+        rows = chosen.tolist()
+        return ImageDataset(
+            images=self.images[chosen],
+            labels=torch.zeros(len(rows), dtype=torch.int64),
+            class_names=(name,),
+            patients=[self.patients[row] for row in rows],
+            files=[self.files[row] for row in rows],
+            name=self.name,
+        )
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        digest.update(repr((tuple(self.images.shape), self.class_names)).encode())
+        digest.update(self.images.contiguous().cpu().numpy().data)
+        digest.update(self.labels.contiguous().cpu().numpy().astype("<i8").data)
+        return digest.hexdigest()
+
+
+def load_dataset(
+    source: str | Path,
+    *,
+    resolution: int,
+    image_channels: int = 1,
+    classes: Sequence[str] | None = None,
+    split: Split = "train",
+    skip_bad: bool = False,
+    phantom_images: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> ImageDataset:
+    """Load the phantom set or a folder of images, prepared and in memory.
+
+    Folders may be in the published layout of the paediatric chest X-ray set or hold one folder
+    a class (`layout`). Images of any size and mode are stretched to the square (`readers` says
+    why). The result does not depend on how many threads did the work.
+
+    Args:
+        source: "phantom", or the data folder (write ./phantom for a folder of that name).
+        resolution: height and width of every image, R.
+        image_channels: 1 (grayscale) or 3 (RGB), C.
+        classes: which classes, in the order of their labels; default normal and bacterial for
+            the phantom set and the published layout, every class folder otherwise.
+        split: "train", "test" or "val". The phantom set's splits are disjoint.
+        skip_bad: go on without unreadable images and list them in `skipped`.
+        phantom_images: size of the phantom set, its classes in equal parts.
+        seed: of the phantom set.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The set: images in the order of class, then file.
+
+    Raises:
+        UserError: anything that cannot work, in one line: a missing or empty folder, an unknown
+            or empty class, an unreadable image, a setting out of range.
+    """
+    if not SMALLEST_RESOLUTION <= resolution <= LARGEST_RESOLUTION:
+        raise UserError(
+            f"resolution {resolution}: expected {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION} "
+            "pixels, as 64"
+        )
+    if image_channels not in (1, 3):
+        raise UserError(f"image channels {image_channels}: expected 1 (grayscale) or 3 (RGB)")
+    if str(source) == "phantom":
+        return _load_phantom(
+            resolution, image_channels, classes, split, phantom_images, seed, progress
+        )
+    return _load_folder(
+        Path(source), resolution, image_channels, classes, split, skip_bad, progress
+    )
+
+
+def _load_folder(
+    source: Path,
+    resolution: int,
+    image_channels: int,
+    classes: Sequence[str] | None,
+    split: Split,
+    skip_bad: bool,
+    progress: bool,
+) -> ImageDataset:
+    listing = list_folder(source, split)
+    names = choose_classes(listing, classes)
+    skipped = _unnamed(listing, names, skip_bad)
+    files = [file for name in names for file in listing.classes[name]]
+    images = np.empty((len(files), image_channels, resolution, resolution), np.uint8)
+
+    def read(index: int) -> str | None:
+        try:
+            images[index] = read_image(files[index].path, resolution, image_channels)
+        except UserError as error:
+            return str(error)
+        return None
+
+    kept: list[int] = []
+    with warnings.catch_warnings():
+        # Pillow's warnings about huge images and damaged EXIF: the reader deals with both.
+        warnings.simplefilter("ignore")
+        for index, problem in enumerate(_in_threads(read, len(files), "reading", progress)):
+            if problem is None:
+                kept.append(index)
+            elif skip_bad:
+                path = files[index].path
+                skipped.append((_relative(path, listing), problem.removeprefix(f"{path}: ")))
+            else:
+                raise UserError(f"{problem}; repair or remove it, or go on without: --skip-bad")
+    files = [files[index] for index in kept]
+    _refuse_empty_class(files, names, skipped)
+    labels = torch.tensor([names.index(file.class_name) for file in files], dtype=torch.int64)
+    return ImageDataset(
+        images=torch.from_numpy(images[kept] if skipped else images),
+        labels=labels,
+        class_names=names,
+        patients=[file.patient for file in files],
+        files=[_relative(file.path, listing) for file in files],
+        name=_set_name(source),
+        skipped=skipped,
+    )
+
+
+def _unnamed(listing: FolderListing, names: Sequence[str], skip_bad: bool) -> list[tuple[str, str]]:
+    """Deal with pneumonia images whose name does not tell the kind, if the kind matters."""
+    if not listing.unnamed or not {"bacterial", "viral"} & set(names):
+        return []
+    reason = "its name says neither 'bacteria' nor 'virus'"
+    if not skip_bad:
+        raise UserError(
+            f"{listing.unnamed[0]}: {reason}; rename it, or go on without it: --skip-bad"
+        )
+    return [(_relative(path, listing), reason) for path in listing.unnamed]
+
+
+def _refuse_empty_class(
+    files: Sequence[ImageFile], names: Sequence[str], skipped: Sequence[tuple[str, str]]
+) -> None:
+    left = {file.class_name for file in files}
+    for name in names:
+        if name not in left:
+            raise UserError(
+                f"class {name!r}: none of its images can be read (first problem: "
+                f"{': '.join(skipped[0])}); check the copy of the data"
+            )
+
+
+def _relative(path: Path, listing: FolderListing) -> str:
+    return path.relative_to(listing.root).as_posix()
+
+
+def _set_name(source: Path) -> str:
+    """Name the set after its folder, or after the folder above when that is a split."""
+    folder = source.resolve()
+    if folder.name.lower() in ("train", "test", "val"):
+        folder = folder.parent
+    return folder.name or "data"
+
+
+def _load_phantom(
+    resolution: int,
+    image_channels: int,
+    classes: Sequence[str] | None,
+    split: Split,
+    count: int,
+    seed: int,
+    progress: bool,
+) -> ImageDataset:
+    names = tuple(classes) if classes is not None else PHANTOM_CLASSES
+    names = tuple(match_class(name, PHANTOM_CLASSES, "the phantom set") for name in names)
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"classes: name one or both of {', '.join(PHANTOM_CLASSES)}, each once")
+    if count < len(names):
+        raise UserError(
+            f"phantom images {count}: expected at least {len(names)}, one for each class"
+        )
+    if seed < 0:
+        raise UserError(f"seed {seed}: expected 0 or more")
+    # Splits take disjoint ranges of the infinite sequence of phantoms.
+    first = {"train": 0, "test": 1, "val": 2}[split] << 40
+    images = np.empty((count, image_channels, resolution, resolution), np.uint8)
+    # Classes in equal parts, in blocks, as a folder of class folders would give them.
+    labels = [row * len(names) // count for row in range(count)]
+
+    def draw(row: int) -> None:
+        label = PHANTOM_CLASSES.index(names[labels[row]])
+        phantom = phantom_image(seed, first + row, label)
+        images[row] = prepare(Image.fromarray(phantom.image), resolution, image_channels)
+
+    for _ in _in_threads(draw, count, "drawing phantoms", progress):
+        pass
+    return ImageDataset(
+        images=torch.from_numpy(images),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        class_names=names,
+        patients=[f"phantom{row:06d}" for row in range(count)],
+        files=[f"{names[labels[row]]}/phantom{row:06d}.png" for row in range(count)],
+        name="phantom",
+    )
+
+
+def _in_threads(
+    work: Callable[[int], str | None] | Callable[[int], None],
+    count: int,
+    title: str,
+    progress: bool,
+) -> Iterator[str | None]:
+    """Yield work(0), ..., work(count - 1) in order, computed by as many threads as cores.
+
+    Threads, not processes: decoding, resizing and NumPy's loops release the interpreter lock,
+    and nothing is copied or imported again.
+    """
+    threads = min(len(os.sched_getaffinity(0)), 16)
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=count, desc=title, unit="image", disable=not progress, leave=False) as bar,
+    ):
+        try:
+            for result in pool.map(work, range(count)):
+                bar.update()
+                yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
