@@ -1,0 +1,213 @@
+"""Each op in plain PyTorch, as its definition reads: what every other backend is tested against.
+
+Arithmetic is float32 whatever the image dtype, or float64 for float64 tensors; outputs have the
+dtype of the images, losses are float32 (float64). Arguments are not checked here: the public
+functions do that before they come here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that statistics and losses of tensors of ``dtype`` are computed in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def batch_statistics(input: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel.
+
+    Args:
+        input: images (N, C, H, W).
+
+    Returns:
+        ``(mean, var)``, each (C,), float32 (float64 for float64 images).
+    """
+    x = input.to(accumulation_dtype(input.dtype))
+    var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    return mean, var
+
+
+def updated_running_statistics(
+    running_mean: Tensor,
+    running_var: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    *,
+    count: int,
+    momentum: float,
+) -> tuple[Tensor, Tensor]:
+    """The running statistics after a batch, as ``nn.BatchNorm2d`` keeps them; nothing is written.
+
+    Args:
+        running_mean: (C,) before the batch.
+        running_var: (C,) before the batch.
+        mean: (C,) of the batch.
+        var: (C,) of the batch, biased.
+        count: M = N·H·W, the number of values a channel has. The running variance takes the
+            unbiased variance var·M/(M−1); for M = 1, where that does not exist, the biased one.
+        momentum: weight of the new batch.
+
+    Returns:
+        The new ``(running_mean, running_var)``.
+    """
+    unbiased = var * (count / max(count - 1, 1))
+    return (
+        torch.lerp(running_mean, mean.to(running_mean.dtype), momentum),
+        torch.lerp(running_var, unbiased.to(running_var.dtype), momentum),
+    )
+
+
+def normalize_act(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    *,
+    eps: float = 1e-5,
+    negative_slope: float = 0.2,
+) -> Tensor:
+    """Normalise with given statistics, scale and shift by class, LeakyReLU.
+
+    x̂ = (x−μ)/√(σ²+eps), z = γ[label]·x̂ + β[label], y = z if z > 0 else slope·z.
+
+    Args:
+        input: images (N, C, H, W).
+        labels: (N,) int64 in [0, K).
+        weight: (K, C), γ of each class.
+        bias: (K, C), β of each class.
+        mean: (C,) μ.
+        var: (C,) σ², biased.
+        eps: added to the variance.
+        negative_slope: slope below 0; 1 leaves the normalisation alone.
+
+    Returns:
+        (N, C, H, W) in the dtype and layout of ``input``.
+    """
+    dtype = accumulation_dtype(input.dtype)
+    rstd = torch.rsqrt(var.to(dtype) + eps)
+    x_hat = (input.to(dtype) - mean.to(dtype)[:, None, None]) * rstd[:, None, None]
+    gamma = weight.to(dtype)[labels][:, :, None, None]  # (N, C, 1, 1)
+    beta = bias.to(dtype)[labels][:, :, None, None]
+    return F.leaky_relu(gamma * x_hat + beta, negative_slope).to(input.dtype)
+
+
+def conditional_batch_norm_act(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    *,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    negative_slope: float = 0.2,
+) -> Tensor:
+    """Class-conditional batch normalisation (de Vries et al. 2017) and LeakyReLU.
+
+    With ``training`` the batch's statistics normalise and the running ones, where given, are
+    updated in place; without it the running statistics normalise.
+
+    Args:
+        input: images (N, C, H, W).
+        labels: (N,) int64 in [0, K).
+        weight: (K, C).
+        bias: (K, C).
+        running_mean: (C,) or None.
+        running_var: (C,) or None.
+        training: whether the batch's statistics are used.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
+        negative_slope: slope below 0.
+
+    Returns:
+        (N, C, H, W) in the dtype and layout of ``input``.
+
+    Raises:
+        ValueError: evaluation without running statistics.
+    """
+    if training:
+        mean, var = batch_statistics(input)
+        if running_mean is not None and running_var is not None and input.numel() > 0:
+            count = input.numel() // input.shape[1]
+            with torch.no_grad():
+                new_mean, new_var = updated_running_statistics(
+                    running_mean, running_var, mean, var, count=count, momentum=momentum
+                )
+                running_mean.copy_(new_mean)
+                running_var.copy_(new_var)
+    elif running_mean is None or running_var is None:
+        raise ValueError("running_mean and running_var are needed when training=False, got None")
+    else:
+        mean, var = running_mean, running_var
+    return normalize_act(
+        input, labels, weight, bias, mean, var, eps=eps, negative_slope=negative_slope
+    )
+
+
+def bias_leaky_relu(
+    input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2
+) -> Tensor:
+    """A bias for each channel and LeakyReLU; see the public op of the same name."""
+    z = input.to(accumulation_dtype(input.dtype))
+    if bias is not None:
+        z = z + bias.to(z.dtype)[:, None, None]
+    return F.leaky_relu(z, negative_slope).to(input.dtype)
+
+
+def discriminator_loss(
+    real_logits: Tensor,
+    fake_logits: Tensor,
+    *,
+    kind: str = "non_saturating",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The discriminator's loss; see the public op of the same name for the formulas."""
+    real = real_logits.to(accumulation_dtype(real_logits.dtype))
+    fake = fake_logits.to(accumulation_dtype(fake_logits.dtype))
+    if kind in ("minimax", "non_saturating"):
+        return (_softplus(-real) + label_smoothing * real).mean() + _softplus(fake).mean()
+    if kind == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    if kind == "least_squares":
+        return (real - (1 - label_smoothing)).square().mean() / 2 + fake.square().mean() / 2
+    if kind == "wasserstein":
+        return fake.mean() - real.mean()
+    raise ValueError(f"kind {kind!r} is unknown")
+
+
+def generator_loss(fake_logits: Tensor, *, kind: str = "non_saturating") -> Tensor:
+    """The generator's loss; see the public op of the same name for the formulas."""
+    fake = fake_logits.to(accumulation_dtype(fake_logits.dtype))
+    if kind == "minimax":
+        return -_softplus(fake).mean()
+    if kind == "non_saturating":
+        return _softplus(-fake).mean()
+    if kind in ("hinge", "wasserstein"):
+        return -fake.mean()
+    if kind == "least_squares":
+        return (fake - 1).square().mean() / 2
+    raise ValueError(f"kind {kind!r} is unknown")
+
+
+def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Nearest 2× upsampling, then a 3×3 convolution with padding 1."""
+    large = F.interpolate(input, scale_factor=2, mode="nearest")
+    return F.conv2d(large, weight, bias, padding=1)
+
+
+def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 3×3 convolution with padding 1, then 2×2 average pooling."""
+    return F.avg_pool2d(F.conv2d(input, weight, bias, padding=1), 2)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # F.softplus turns linear above 20, which is 2e-9 off: visible in float64. This is exact.
+    return -F.logsigmoid(-x)

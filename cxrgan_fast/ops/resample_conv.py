@@ -1,0 +1,99 @@
+"""Convolutions that resample, each as one strided convolution.
+
+Nearest 2× upsampling repeats every pixel, so a 3×3 convolution over it multiplies the same pixel
+by several weights; adding those weights first gives one stride-2 transposed convolution with a
+4×4 kernel. Likewise the 2×2 average of a 3×3 convolution is one stride-2 convolution whose 4×4
+kernel is the mean of the 3×3 kernel's four one-pixel shifts. Both are exact up to rounding, at
+16 multiplications for each channel pair and small pixel instead of 36.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .checks import check_image, check_parameter, shape_of
+
+
+def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Nearest 2× upsampling, then a 3×3 convolution with padding 1, as one transposed convolution.
+
+    Equals ``conv2d(interpolate(input, scale_factor=2, mode="nearest"), weight, bias, padding=1)``.
+    Differentiable any number of times. Under autocast it runs in the autocast dtype.
+
+    Args:
+        input: images (N, I, H, W), any floating dtype and layout.
+        weight: (O, I, 3, 3), float32 or the dtype of ``input``; the kernel is summed in float32
+            and then rounded once.
+        bias: (O,), float32 or the dtype of ``input``, or None.
+
+    Returns:
+        (N, O, 2H, 2W) in the dtype (without autocast) and layout of ``input``.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape or device.
+    """
+    _check_arguments(input, weight, bias)
+    kernel = _sum_of_shifts(weight)  # (O, I, 4, 4)
+    # conv_transpose2d scatters, so the kernel that gathers is turned round, inputs first.
+    kernel = kernel.flip(2, 3).transpose(0, 1)  # (I, O, 4, 4)
+    kernel, bias = _fitted_to(input, kernel, bias)
+    return F.conv_transpose2d(input, kernel, bias, stride=2, padding=1)
+
+
+def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 3×3 convolution with padding 1, then 2×2 average pooling, as one strided convolution.
+
+    Equals ``avg_pool2d(conv2d(input, weight, bias, padding=1), 2)``.
+    Differentiable any number of times. Under autocast it runs in the autocast dtype.
+
+    Args:
+        input: images (N, I, H, W) with even H and W, any floating dtype and layout.
+        weight: (O, I, 3, 3), float32 or the dtype of ``input``; the kernel is averaged in float32
+            and then rounded once.
+        bias: (O,), float32 or the dtype of ``input``, or None.
+
+    Returns:
+        (N, O, H/2, W/2) in the dtype (without autocast) and layout of ``input``.
+
+    Raises:
+        TypeError: wrong type or dtype.
+        ValueError: wrong shape or device, odd height or width.
+    """
+    _check_arguments(input, weight, bias)
+    height, width = input.shape[2:]
+    if height % 2 or width % 2:
+        raise ValueError(f"input must have even height and width, got {height}x{width}")
+    kernel = _sum_of_shifts(weight) / 4
+    kernel, bias = _fitted_to(input, kernel, bias)
+    return F.conv2d(input, kernel, bias, stride=2, padding=1)
+
+
+def _sum_of_shifts(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) -> (O, I, 4, 4), the sum of its four one-pixel shifts, at least in float32."""
+    if weight.dtype != torch.float64:
+        weight = weight.float()
+    rows = F.pad(weight, (0, 0, 0, 1)) + F.pad(weight, (0, 0, 1, 0))
+    return F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
+
+
+def _fitted_to(input: Tensor, kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    if not input.is_contiguous(memory_format=torch.channels_last):
+        kernel = kernel.contiguous()  # a channels_last kernel would turn the output channels_last
+    # Under autocast the convolution itself casts its three arguments to the autocast dtype.
+    if torch.is_autocast_enabled(input.device.type):
+        return kernel, bias
+    return kernel.to(input.dtype), None if bias is None else bias.to(input.dtype)
+
+
+def _check_arguments(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    check_image("input", input)
+    if not isinstance(weight, Tensor) or weight.dim() != 4:
+        got = shape_of(weight) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight must have shape (O, I, 3, 3), got {got}")
+    out_channels = weight.shape[0]
+    check_parameter("weight", weight, (out_channels, input.shape[1], 3, 3), input)
+    if bias is not None:
+        check_parameter("bias", bias, (out_channels,), input)
