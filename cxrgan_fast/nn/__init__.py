@@ -1,0 +1,55 @@
+"""Networks on top of the ops: generators, discriminators and the generator's moving average."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cxrgan_fast.nn.conditional_batch_norm import ConditionalBatchNorm2d
+from cxrgan_fast.nn.config import NetworkConfig
+from cxrgan_fast.nn.dcgan import DCGANDiscriminator, DCGANGenerator
+from cxrgan_fast.nn.ema import EMA
+from cxrgan_fast.nn.resnet import ResNetDiscriminator, ResNetGenerator
+
+__all__ = [
+    "EMA",
+    "ConditionalBatchNorm2d",
+    "NetworkConfig",
+    "build_discriminator",
+    "build_generator",
+]
+
+
+def build_generator(config: NetworkConfig, n_classes: int) -> nn.Module:
+    """A generator, initialised from torch's global random numbers.
+
+    Its ``forward(latents, labels)`` takes latents (N, latent_size) and labels (N,) int64 in [0, K)
+    or class weights (N, K), and gives images (N, image_channels, R, R), float32.
+
+    Args:
+        config: the networks' configuration.
+        n_classes: K, the number of classes.
+
+    Raises:
+        UserError: a configuration that cannot tell that many classes apart.
+    """
+    config.validate(n_classes)
+    family = {"resnet": ResNetGenerator, "dcgan": DCGANGenerator}[config.family]
+    return family(config, n_classes)
+
+
+def build_discriminator(config: NetworkConfig, n_classes: int) -> nn.Module:
+    """A discriminator, initialised from torch's global random numbers.
+
+    Its ``forward(images, labels)`` takes images (N, image_channels, R, R) and labels (N,) int64 in
+    [0, K) or class weights (N, K), and gives logits (N,), float32.
+
+    Args:
+        config: the networks' configuration.
+        n_classes: K, the number of classes.
+
+    Raises:
+        UserError: a configuration that cannot tell that many classes apart.
+    """
+    config.validate(n_classes)
+    family = {"resnet": ResNetDiscriminator, "dcgan": DCGANDiscriminator}[config.family]
+    return family(config, n_classes)

@@ -1,0 +1,82 @@
+"""The module on top of ``ops.conditional_batch_norm_act``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cxrgan_fast.nn.labels import class_rows
+from cxrgan_fast.ops import conditional_batch_norm_act
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation with γ and β of each class, and LeakyReLU after it.
+
+    de Vries et al. 2017, "Modulating early visual processing by language". Parameters and running
+    statistics stay float32 under autocast.
+
+    Args:
+        num_features: C, channels of the input.
+        num_classes: K.
+        eps: added to the variance.
+        momentum: weight of a batch in the running statistics.
+        negative_slope: slope of the activation below 0; 1, the default, is no activation.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        negative_slope: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.negative_slope = negative_slope
+        self.weight = nn.Parameter(torch.ones(num_classes, num_features))
+        self.bias = nn.Parameter(torch.zeros(num_classes, num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, input: Tensor, labels: Tensor) -> Tensor:
+        """Normalise, modulate by class, activate.
+
+        Args:
+            input: (N, C, H, W), float32, bfloat16 or float16.
+            labels: (N,) int64 in [0, K), or class weights (N, K), floating, rows summing to 1,
+                which mix the classes' γ and β.
+
+        Returns:
+            (N, C, H, W) in the dtype and layout of ``input``.
+
+        Raises:
+            ValueError, TypeError, IndexError: as the op.
+        """
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if labels.is_floating_point():  # every sample has a γ and β of its own
+            weight, bias = class_rows(weight, labels), class_rows(bias, labels)
+            labels = torch.arange(len(labels), device=labels.device)
+        return conditional_batch_norm_act(
+            input,
+            labels,
+            weight,
+            bias,
+            self.running_mean,
+            self.running_var,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            negative_slope=self.negative_slope,
+        )
+
+    def extra_repr(self) -> str:
+        """The sizes, as ``print(module)`` shows them."""
+        classes, features = self.weight.shape
+        return f"{features}, {classes} classes, negative_slope={self.negative_slope}"

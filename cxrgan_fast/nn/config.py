@@ -1,0 +1,107 @@
+"""What a pair of networks looks like: every choice that shapes the generator or discriminator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+from cxrgan_fast.errors import UserError
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The architecture of a generator and its discriminator.
+
+    Raises:
+        UserError: a value, or a pair of values, that no network can be built from; the field is
+            named.
+    """
+
+    family: Literal["resnet", "dcgan"] = "resnet"
+    """resnet: residual blocks (Miyato & Koyama 2018); dcgan: plain layers (Radford et al. 2016)."""
+    resolution: int = 64
+    """Height and width of the images: 32, 64, 128 or 256."""
+    image_channels: int = 1
+    """1 for grayscale, 3 for colour."""
+    latent_size: int = 128
+    """Length of the latent vector."""
+    base_channels: int = 32
+    """Hidden layer size: channels at 64 pixels, a multiple of 8; twice that at 32, at most 512."""
+    extra_layers: int = 0
+    """Further layers (resnet: residual blocks) at 8 pixels, in both networks."""
+    activation: Literal["leaky_relu", "relu"] = "leaky_relu"
+    """The activation of both networks."""
+    negative_slope: float = 0.2
+    """The slope of leaky_relu below zero, from 0 to 1."""
+    output: Literal["tanh", "sigmoid"] = "tanh"
+    """The generator's last activation: images in [-1, 1] (tanh) or [0, 1] (sigmoid)."""
+    spectral_norm: bool = True
+    """Divide every weight of the discriminator by its largest singular value."""
+    conditioning: Literal["projection", "concat"] = "projection"
+    """projection: conditional batch norm and projection; concat: an embedding joins the input."""
+    generator_norm: Literal["batch", "none"] = "batch"
+    """Normalisation of the generator; none needs conditioning=concat, unless there is one class."""
+    upsampling: Literal["resize", "transposed"] = "resize"
+    """How a dcgan generator enlarges: nearest neighbour + 3x3, or 4x4 transposed convolutions."""
+
+    def __post_init__(self) -> None:
+        for field, hint in get_type_hints(type(self)).items():
+            if get_args(hint):
+                _require(field, getattr(self, field), get_args(hint))
+        _require("resolution", self.resolution, (32, 64, 128, 256))
+        _require("image_channels", self.image_channels, (1, 3))
+        if self.latent_size < 1:
+            raise UserError(f"latent_size must be at least 1, got {self.latent_size}")
+        if self.base_channels < 8 or self.base_channels % 8:
+            raise UserError(
+                f"base_channels must be a positive multiple of 8, got {self.base_channels}"
+            )
+        if self.extra_layers < 0:
+            raise UserError(f"extra_layers must be at least 0, got {self.extra_layers}")
+        if not 0 <= self.negative_slope <= 1:
+            raise UserError(f"negative_slope must be from 0 to 1, got {self.negative_slope}")
+        if self.family == "resnet" and self.upsampling != "resize":
+            raise UserError(
+                f"upsampling={self.upsampling!r} needs family='dcgan', got family='resnet'; "
+                "use upsampling='resize'"
+            )
+
+    def validate(self, n_classes: int) -> None:
+        """Raise ``UserError`` if networks for that many classes cannot be built."""
+        if n_classes < 1:
+            raise UserError(f"n_classes must be at least 1, got {n_classes}")
+        if n_classes > 1 and self.generator_norm == "none" and self.conditioning == "projection":
+            raise UserError(
+                f"generator_norm='none' leaves conditioning='projection' no batch norm to tell "
+                f"{n_classes} classes apart with; use conditioning='concat'"
+            )
+
+    @property
+    def slope(self) -> float:
+        """The activation's slope below zero: 0 for relu."""
+        return 0.0 if self.activation == "relu" else self.negative_slope
+
+    @property
+    def gain(self) -> float:
+        """What keeps the variance through an activation and a layer (He et al. 2015)."""
+        return math.sqrt(2 / (1 + self.slope**2))
+
+    def channels_at(self, size: int) -> int:
+        """Channels of the layers at ``size`` × ``size`` pixels.
+
+        Halving the size doubles the channels, so that each resolution costs the same, from half of
+        ``base_channels`` (128 pixels and more) to eight times as many or 512 (8 pixels and fewer).
+        """
+        wanted = max(self.base_channels * 64 // size, self.base_channels // 2)
+        return min(wanted, 8 * self.base_channels, max(512, self.base_channels))
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """Least and greatest pixel value of the generator's images."""
+        return (-1.0, 1.0) if self.output == "tanh" else (0.0, 1.0)
+
+
+def _require(field: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{field} must be one of {', '.join(map(str, choices))}, got {value}")

@@ -1,0 +1,72 @@
+"""An exponential moving average of a generator, which is what gets shown and saved."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """Average of a generator's weights over the images that training has seen.
+
+    After ``half_life_images`` images a weight counts half. With ``ramp`` the half-life is at most
+    ``ramp`` times the images seen so far, so that the bad weights of the start are soon forgotten
+    (Karras et al. 2021, StyleGAN3).
+
+    Args:
+        generator: the module to follow; it is copied.
+        half_life_images: images after which a weight counts half, at least 0; 0 follows at once.
+        ramp: share of the images seen that bounds the half-life; None for no bound.
+
+    Attributes:
+        module: the averaged copy, in evaluation mode, without gradients.
+
+    Raises:
+        ValueError: a negative half-life or a ramp that is not positive.
+    """
+
+    def __init__(
+        self, generator: nn.Module, half_life_images: float, ramp: float | None = 0.05
+    ) -> None:
+        if not half_life_images >= 0:
+            raise ValueError(f"half_life_images must be at least 0, got {half_life_images}")
+        if ramp is not None and not ramp > 0:
+            raise ValueError(f"ramp must be above 0, or None for no warm-up, got {ramp}")
+        self.module = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.half_life_images = half_life_images
+        self.ramp = ramp
+
+    @torch.no_grad()
+    def update(self, generator: nn.Module, images_seen: float, batch_size: int) -> None:
+        """Take in the generator after one more step.
+
+        Args:
+            generator: the module that is followed; buffers (running statistics) are copied.
+            images_seen: real images that training has shown before this step's.
+            batch_size: images of this step.
+        """
+        half_life = self.half_life_images
+        if self.ramp is not None:
+            half_life = min(half_life, images_seen * self.ramp)
+        decay = 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
+        torch._foreach_lerp_(
+            list(self.module.parameters()), list(generator.parameters()), 1 - decay
+        )
+        buffers = list(self.module.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, list(generator.buffers()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights and buffers, under the generator's own names."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            RuntimeError: names or shapes of another generator.
+        """
+        self.module.load_state_dict(state)

@@ -1,0 +1,180 @@
+"""Convolution, linear layer and embedding as the networks use them.
+
+They differ from torch.nn's in three ways: initialisation (He et al. 2015), an optional spectral
+norm, and convolutions that resample (``ops.upsample_conv2d``, ``ops.conv2d_downsample``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cxrgan_fast.nn.labels import class_rows
+from cxrgan_fast.nn.spectral_norm import SpectralNorm
+from cxrgan_fast.ops.resample_conv import conv2d_downsample, upsample_conv2d
+
+
+class _Weighted(nn.Module):
+    """A module with a weight, perhaps spectrally normalised, and perhaps a bias."""
+
+    def __init__(
+        self, shape: tuple[int, ...], fan_in: int, *, gain: float, bias: int, spectral_norm: bool
+    ) -> None:
+        super().__init__()
+        weight = torch.randn(shape) * (gain / math.sqrt(fan_in))
+        if weight.dim() == 4:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(bias)) if bias else None
+        self.spectral_norm = SpectralNorm(weight) if spectral_norm else None
+
+    def normalised_weight(self) -> Tensor:
+        return self.weight if self.spectral_norm is None else self.spectral_norm(self.weight)
+
+    def extra_repr(self) -> str:
+        return f"weight={tuple(self.weight.shape)}, bias={self.bias is not None}"
+
+
+class Conv2d(_Weighted):
+    """A convolution that keeps the size, or doubles or halves it.
+
+    Args:
+        in_channels: I.
+        out_channels: O.
+        kernel_size: odd; 3 where ``resample`` is given.
+        resample: ``"up"`` for nearest 2× upsampling before, ``"down"`` for 2×2 average pooling
+            after the convolution, None for neither.
+        bias: whether there is a bias.
+        gain: standard deviation of the weight times √(fan in).
+        spectral_norm: whether the weight is divided by its largest singular value.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        resample: Literal["up", "down"] | None = None,
+        bias: bool = True,
+        gain: float = 1.0,
+        spectral_norm: bool = False,
+    ) -> None:
+        super().__init__(
+            (out_channels, in_channels, kernel_size, kernel_size),
+            in_channels * kernel_size**2,
+            gain=gain,
+            bias=out_channels * bias,
+            spectral_norm=spectral_norm,
+        )
+        self.resample = resample
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, H', W'), in the autocast dtype under autocast."""
+        weight = self.normalised_weight()
+        if self.resample == "up":
+            return upsample_conv2d(input, weight, self.bias)
+        if self.resample == "down":
+            return conv2d_downsample(input, weight, self.bias)
+        return F.conv2d(input, weight, self.bias, padding=weight.shape[2] // 2)
+
+
+class StridedConv2d(_Weighted):
+    """A 4×4 convolution with stride 2: (N, I, H, W) -> (N, O, H/2, W/2), without bias.
+
+    Args:
+        in_channels: I.
+        out_channels: O.
+        gain: standard deviation of the weight times √(fan in).
+        spectral_norm: whether the weight is divided by its largest singular value.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, gain: float, spectral_norm: bool
+    ) -> None:
+        super().__init__(
+            (out_channels, in_channels, 4, 4),
+            in_channels * 16,
+            gain=gain,
+            bias=0,
+            spectral_norm=spectral_norm,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve, in the autocast dtype under autocast."""
+        return F.conv2d(input, self.normalised_weight(), stride=2, padding=1)
+
+
+class TransposedConv2d(_Weighted):
+    """A 4×4 transposed convolution with stride 2: (N, I, H, W) -> (N, O, 2H, 2W).
+
+    Args:
+        in_channels: I.
+        out_channels: O.
+        bias: whether there is a bias.
+        gain: standard deviation of the weight times √(fan in).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool, gain: float) -> None:
+        # Of the 16 weights of an input channel, 4 meet in each output pixel.
+        super().__init__(
+            (in_channels, out_channels, 4, 4),
+            in_channels * 4,
+            gain=gain,
+            bias=out_channels * bias,
+            spectral_norm=False,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve, in the autocast dtype under autocast."""
+        return F.conv_transpose2d(input, self.weight, self.bias, stride=2, padding=1)
+
+
+class Linear(_Weighted):
+    """A linear layer: (N, I) -> (N, O).
+
+    Args:
+        in_features: I.
+        out_features: O.
+        bias: whether there is a bias.
+        spectral_norm: whether the weight is divided by its largest singular value.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool = True, spectral_norm: bool = False
+    ) -> None:
+        super().__init__(
+            (out_features, in_features),
+            in_features,
+            gain=1.0,
+            bias=out_features * bias,
+            spectral_norm=spectral_norm,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Multiply and add, in the autocast dtype under autocast."""
+        return F.linear(input, self.normalised_weight(), self.bias)
+
+
+class ClassEmbedding(_Weighted):
+    """A learned vector for each class; mixtures of classes get mixtures of vectors.
+
+    Args:
+        num_classes: K.
+        size: C, length of a vector.
+        gain: standard deviation of an entry.
+        spectral_norm: whether the (K, C) table is divided by its largest singular value.
+    """
+
+    def __init__(
+        self, num_classes: int, size: int, *, gain: float = 1.0, spectral_norm: bool = False
+    ) -> None:
+        super().__init__((num_classes, size), 1, gain=gain, bias=0, spectral_norm=spectral_norm)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Labels (N,) int64 or class weights (N, K) -> (N, C) float32."""
+        return class_rows(self.normalised_weight(), labels)
