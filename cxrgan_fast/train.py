@@ -1,0 +1,97 @@
+"""``python -m cxrgan_fast.train``: train a class-conditional GAN on chest X-rays."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+import yaml
+
+from cxrgan_fast.command import run_command
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
+from cxrgan_fast.training.config import (
+    PRESETS,
+    TrainConfig,
+    changed_on_resume,
+    override,
+    read_config_file,
+    resolve_device,
+    resolve_precision,
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command takes beside the settings."""
+
+    settings: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """All settings."""
+    config: Path | None = None
+    """YAML file of settings; the flags go before it, it before the preset."""
+    resume: Path | None = None
+    """Run folder to go on with."""
+
+
+def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
+    """Settings from the layers (preset, file, flags), and the run to resume.
+
+    Raises:
+        UserError: A layer holds something that cannot be.
+    """
+    # The layers below the flags are chosen by three flags, which are therefore read first.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--config", "--resume", "--preset", "--device"):
+        first.add_argument(name)
+    chosen, _ = first.parse_known_args(argv)
+
+    stored = _stored_settings(Path(chosen.resume)) if chosen.resume else None
+    layer = read_config_file(Path(chosen.config)) if chosen.config else {}
+    if stored is not None:
+        below = override(stored, layer)
+    else:
+        device = chosen.device or layer.get("device", TrainConfig.device)
+        preset = chosen.preset or layer.get("preset", TrainConfig.preset)
+        if preset == "auto":
+            preset = "small" if resolve_device(device).type == "cpu" else "base"
+        # An unknown preset is left to the parser of the flags, which lists the known ones.
+        below = override(TrainConfig(), {**PRESETS.get(preset, {}), **layer, "preset": preset})
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        default=Arguments(below),
+        prog="python -m cxrgan_fast.train",
+        description="Train a class-conditional GAN on chest X-rays.",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+    if stored is not None:
+        changed_on_resume(stored, arguments.settings)
+    return arguments.settings, arguments.resume
+
+
+def _stored_settings(run: Path) -> TrainConfig:
+    path = run / "config.yaml"
+    if not path.exists():
+        raise UserError(f"--resume {run}: there is no {path}; name a run folder")
+    return override(TrainConfig(), read_config_file(path))
+
+
+def main() -> None:
+    """Parse, train, and say where the result lies."""
+    keep_large_tensors_off_mmap()  # before the first large tensor
+    config, resume = parse(sys.argv[1:])
+    from cxrgan_fast.training.loop import train
+
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    config = override(config, {"precision": precision})
+    run = train(config, device, resume)
+    grids = sorted(run.glob("**/grids/grid-*.png"))
+    print(f"run: {run}")
+    print(f"samples: {grids[-1]}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

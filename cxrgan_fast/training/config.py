@@ -1,0 +1,318 @@
+"""Every setting of a training run: typed, with its default and one line of explanation.
+
+The flags of ``python -m cxrgan_fast.train`` and the keys of a ``--config`` file are the field
+names below. Settings are layered: the preset's, then the file's, then the flags'.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.nn import NetworkConfig
+
+LossKind = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
+Augmentation = Literal["brightness", "contrast", "translation", "cutout"]
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The adversarial game: Goodfellow et al. 2014, Algorithm 1, and what is added to it."""
+
+    loss: LossKind = "non_saturating"
+    """Adversarial loss."""
+    discriminator_steps: int = 1
+    """Discriminator updates for each generator update (k of Algorithm 1)."""
+    early_steps: int = 0
+    """With --loss minimax: the generator maximises log D(G(z)) for this many steps first."""
+    label_smoothing: float = 0.0
+    """One-sided label smoothing: the target of real images is 1 minus this."""
+    noise_std: float = 0.0
+    """Deviation of the Gaussian noise on every image the discriminator sees (range 2 = full)."""
+    noise_decay_steps: int = 0
+    """The noise falls linearly to nothing over this many steps; 0 keeps it constant."""
+    r1_gamma: float = 0.1
+    """Weight of the R1 gradient penalty on real images (Mescheder et al. 2018); 0 is off."""
+    r1_interval: int = 16
+    """R1 is computed every this many steps, with its weight multiplied by it (lazy)."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the weights move."""
+
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """Optimizer of both networks."""
+    g_lr: float = 2e-4
+    """Learning rate of the generator."""
+    d_lr: float = 2e-4
+    """Learning rate of the discriminator."""
+    beta1: float = 0.0
+    """Adam's first decay rate."""
+    beta2: float = 0.99
+    """Adam's second decay rate; RMSprop's smoothing constant."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    l2: float = 0.0
+    """Weight decay: an L2 penalty, or decoupled under adamw."""
+    ema_half_life: float = 10_000.0
+    """Half-life of the generator's moving average, in images shown."""
+    ema_ramp: float = 0.05
+    """Warm-up: the half-life is at most this share of the images shown so far; 0 is none."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on."""
+
+    data: str = "phantom"
+    """Folder of images, or "phantom" for the embedded synthetic set."""
+    classes: tuple[str, ...] = ()
+    """Classes to use; none means normal and bacterial of the published set, else all."""
+    skip_bad: bool = False
+    """Go on without unreadable images, listing them, instead of stopping."""
+    phantom_images: int = 1000
+    """Size of the phantom set."""
+    augment: tuple[Augmentation, ...] = ("brightness", "contrast", "translation", "cutout")
+    """DiffAugment policies on what the discriminator sees (Zhao et al. 2020); give none to stop."""
+    per_class: bool = False
+    """Train one GAN for each class instead of one conditional GAN."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What is written, and when."""
+
+    out: Path = Path("runs")
+    """Folder in which the run's own folder is made."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+    grid_every: int = 250
+    """Steps between two sample grids."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = 3
+    """The newest checkpoints that are kept."""
+    mark_every: int = 0
+    """Checkpoints at multiples of this many steps are kept for good; 0 marks none."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run."""
+
+    steps: int = 20_000
+    """Generator updates in all."""
+    batch_size: int = 32
+    """Images of each kind (real, generated) in a step."""
+    seed: int = 0
+    """Seed of everything random."""
+    preset: Literal["auto", "small", "base"] = "auto"
+    """Size: small (32 base channels), base (64); auto is small on a CPU, base on a GPU."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    max_minutes: float = 0.0
+    """Stop after this many minutes of training, saving as at the end; 0 is no limit."""
+    dataset: DataConfig = field(default_factory=DataConfig)
+    """What is trained on."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """The two networks."""
+    objective: LossConfig = field(default_factory=LossConfig)
+    """The adversarial game."""
+    optimization: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How the weights move."""
+    output: OutputConfig = field(default_factory=OutputConfig)
+    """What is written, and when."""
+
+
+# What a size means. Settings that are not named keep their defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"base_channels": 32, "batch_size": 32},
+    "base": {"base_channels": 64, "batch_size": 64},
+}
+
+# A resumed run may go on longer, elsewhere, and report differently; nothing else may change.
+MAY_CHANGE_ON_RESUME = frozenset(
+    {"steps", "max_minutes", "device", "out"}
+    | {f.name for f in dataclasses.fields(OutputConfig)}
+)
+
+Config = TypeVar("Config")
+
+
+def flatten(config: object) -> dict[str, Any]:
+    """All settings of a (nested) configuration by their flat names."""
+    flat: dict[str, Any] = {}
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration dataclass
+        value = getattr(config, f.name)
+        flat.update(flatten(value) if dataclasses.is_dataclass(value) else {f.name: value})
+    return flat
+
+
+def override(config: Config, flat: Mapping[str, Any]) -> Config:
+    """A copy of ``config`` in which the settings of ``flat`` (flat names) are replaced."""
+    changes: dict[str, Any] = {}
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration dataclass
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            changes[f.name] = override(value, flat)
+        elif f.name in flat:
+            changes[f.name] = flat[f.name]
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _settings_of(document: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    """Flat settings of a YAML document, in which the groups' names may be given or left out."""
+    groups = {f.name for f in dataclasses.fields(TrainConfig) if dataclasses.is_dataclass(f.type)}
+    for key, value in document.items():
+        if key in groups and isinstance(value, Mapping):
+            yield from _settings_of(value, path)
+        else:
+            yield str(key), value
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Settings of a sparse YAML file by their flat names, each of the right type.
+
+    Raises:
+        UserError: The file cannot be read, a key is unknown (the nearest name is given) or a
+            value does not fit its setting.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a YAML file: {reason}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, Mapping):
+        raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r}")
+    types = dict(_types_of(TrainConfig))
+    settings: dict[str, Any] = {}
+    for key, value in _settings_of(document, path):
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "--help lists the settings"
+            raise UserError(f"{path}: unknown setting {key!r}; {hint}")
+        try:
+            settings[key] = TypeAdapter(types[key]).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"{path}: {key} cannot be {value!r}: {reason}") from None
+    return settings
+
+
+def _types_of(config: type) -> Iterator[tuple[str, Any]]:
+    for name, hint in get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from _types_of(hint)
+        else:
+            yield name, hint
+
+
+def write_config(config: TrainConfig) -> str:
+    """The complete configuration as YAML, by group; ``read_config_file`` reads it back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+    return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of ``--device``.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--device {device} cannot be used here: {reason}; "
+            "'python -m cxrgan_fast.env' shows what can"
+        ) from None
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision that ``auto`` stands for on ``device``; any other is checked and kept."""
+    if precision in ("fp32", "fp16", "bf16"):
+        return precision  # type: ignore[return-value]  # one of the literals
+    if device.type == "cuda":
+        # torch.cuda.is_bf16_supported() counts emulation, which is slower than fp32 on a T4.
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    if device.type == "cpu":
+        amx, avx512 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
+        return "bf16" if amx or avx512 else "fp32"
+    return "fp32"
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that cannot work, by name.
+
+    Raises:
+        UserError: With the setting, what came and what was expected.
+    """
+    flat = flatten(config)
+    smallest = {
+        "steps": 1, "batch_size": 2, "discriminator_steps": 1, "r1_interval": 1, "log_every": 1,
+        "grid_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "early_steps": 0,
+        "noise_std": 0, "noise_decay_steps": 0, "r1_gamma": 0, "l2": 0, "ema_half_life": 0,
+        "ema_ramp": 0, "mark_every": 0, "max_minutes": 0, "g_lr": 0, "d_lr": 0, "seed": 0,
+    }  # fmt: skip
+    for name, least in smallest.items():
+        if not flat[name] >= least:
+            raise UserError(f"{_flag(name)} should be at least {least}, got {flat[name]}")
+    for name in ("label_smoothing", "beta1", "beta2", "momentum"):
+        if not 0 <= flat[name] < 1:
+            raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
+    if config.objective.early_steps and config.objective.loss != "minimax":
+        raise UserError(
+            f"--early-steps belongs to --loss minimax, got --loss {config.objective.loss}; "
+            "leave it out"
+        )
+    if len(set(config.dataset.augment)) < len(config.dataset.augment):
+        raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
+
+
+def changed_on_resume(stored: TrainConfig, asked: TrainConfig) -> None:
+    """Refuse a resumed run whose hyperparameters differ from the run's own.
+
+    Raises:
+        UserError: Naming each setting that differs.
+    """
+    before, after = flatten(stored), flatten(asked)
+    changed = [
+        f"{_flag(name)} {after[name]} (the run has {before[name]})"
+        for name in before
+        if name not in MAY_CHANGE_ON_RESUME and before[name] != after[name]
+    ]
+    if changed:
+        raise UserError(
+            f"a resumed run keeps its settings, got {', '.join(changed)}; "
+            "leave them out, or start a new run"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,97 @@
+"""What a run says while it goes: metrics.jsonl, TensorBoard events and a progress bar."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.training.run_folder import write_atomic
+
+
+class RunLog:
+    """Writes the measurements of one run.
+
+    Args:
+        run: The run's folder.
+        step: Steps done already; later lines of an interrupted run are dropped, since they will
+            be written again.
+        steps: Steps in all.
+        title: What the progress bar is called.
+    """
+
+    def __init__(self, run: Path, step: int, steps: int, title: str) -> None:
+        self.path = run / "metrics.jsonl"
+        self._drop_lines_after(step)
+        self.events = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+        # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
+        self.watched = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=steps, initial=step, desc=title, unit="step", disable=not self.watched
+        )
+
+    def _drop_lines_after(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                break  # the run was killed while it wrote this line, the last
+        write_atomic(self.path, "".join(kept).encode())
+
+    def advance(self) -> None:
+        """One step is done."""
+        self.bar.update()
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """Write one row of measurements, which holds its ``step``."""
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                if name != "step":
+                    self.events.add_scalar(name, value, row["step"])
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from None
+        shown = {
+            "img/s": f"{row['images_per_second']:.0f}",
+            "D": _short(row.get("d_loss")),
+            "G": _short(row.get("g_loss")),
+            "D acc": f"{_percent(row, 'd_real_accuracy')}/{_percent(row, 'd_fake_accuracy')}",
+        }
+        if self.watched:
+            self.bar.set_postfix(shown)
+        else:
+            line = "  ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
+
+    def grid(self, path: Path, step: int) -> None:
+        """Show the sample grid at ``path`` among the events."""
+        try:
+            with Image.open(path) as grid:
+                pixels = np.asarray(grid.convert("RGB"))
+            self.events.add_image("samples", pixels, step, dataformats="HWC")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path.parent}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """End the bar and the event file."""
+        self.bar.close()
+        self.events.close()
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    return f"{row[name]:.0%}" if name in row else "-"

@@ -1,0 +1,266 @@
+"""The training loop: from a configuration to a run folder, and on from an interrupted one."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from cxrgan_fast.data import ImageDataset, load_dataset, to_uint8
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.training import checkpoint as ckpt
+from cxrgan_fast.training.config import TrainConfig, check, write_config
+from cxrgan_fast.training.grid import grid_path, write_gif, write_grid
+from cxrgan_fast.training.logs import RunLog
+from cxrgan_fast.training.run_folder import create_run_folder, write_atomic
+from cxrgan_fast.training.snapshot import save_generator
+from cxrgan_fast.training.step import TrainingStep, noise_std
+
+GRID_COLUMNS = 10
+
+
+class NonFiniteError(UserError):
+    """The training diverged."""
+
+
+def train(config: TrainConfig, device: torch.device, resume: Path | None = None) -> Path:
+    """Train, and return the run folder.
+
+    Args:
+        config: Settings, resolved (nothing is "auto" but the device).
+        device: Where to train.
+        resume: A run folder to continue; ``config`` then holds its settings.
+
+    Raises:
+        UserError: Settings, data or the run folder cannot work.
+        NonFiniteError: A loss or a weight is infinite or not a number.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; everything is saved.
+    """
+    check(config)
+    source = config.dataset
+    dataset = load_dataset(
+        source.data,
+        resolution=config.network.resolution,
+        image_channels=config.network.image_channels,
+        classes=source.classes or None,
+        skip_bad=source.skip_bad,
+        phantom_images=source.phantom_images,
+        seed=0,
+    )
+    config.network.validate(len(dataset.class_names))
+    _say_dataset(dataset)
+    if resume is None:
+        family, resolution = config.network.family, config.network.resolution
+        run = create_run_folder(config.output.out, dataset.name, resolution, family)
+        write_atomic(run / "config.yaml", write_config(config).encode())
+    else:
+        run = resume
+    _write_dataset_record(run, dataset, resume is not None)
+    if not source.per_class:
+        _train_one(config, dataset, device, run, resume is not None)
+    else:
+        for name in dataset.class_names:
+            part = run / name
+            resumed = resume is not None and bool(ckpt.saved_steps(part))
+            part.mkdir(exist_ok=True)
+            _train_one(config, dataset.of_class(name), device, part, resumed, title=name)
+    return run
+
+
+def _say_dataset(dataset: ImageDataset) -> None:
+    counts = ", ".join(f"{n} {name}" for name, n in dataset.class_counts().items())
+    print(f"data: {dataset.name}, {len(dataset.labels)} images ({counts})")
+    for file, reason in dataset.skipped:
+        print(f"skipped {file}: {reason}")
+
+
+def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> None:
+    """Note what the run was trained on; refuse to go on with something else.
+
+    Raises:
+        UserError: A resumed run's data differ from those it began with.
+    """
+    path = run / "dataset.json"
+    if resume and path.exists():
+        before = json.loads(path.read_text())
+        if before["fingerprint"] != dataset.fingerprint:
+            raise UserError(
+                f"the images of {dataset.name} are not those that {run} began with "
+                f"({sum(before['images'].values())} then, {len(dataset.labels)} now); "
+                "restore them, or start a new run"
+            )
+        return
+    record = {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "images": dataset.class_counts(),
+        "skipped": [list(item) for item in dataset.skipped],
+    }
+    write_atomic(path, json.dumps(record, indent=1).encode())
+
+
+class _Run:
+    """One GAN's training: its step, its folder and what is written there when."""
+
+    def __init__(
+        self, config: TrainConfig, dataset: ImageDataset, device: torch.device, folder: Path
+    ) -> None:
+        self.config, self.folder = config, folder
+        self.class_names = dataset.class_names
+        self.step = TrainingStep(config, dataset, device)
+        self.seconds = 0.0
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "grids").mkdir(exist_ok=True)
+        # The same latents for every class and every grid, so that a column can be followed.
+        fixed = torch.Generator().manual_seed(config.seed + 1)
+        columns = torch.randn(GRID_COLUMNS, config.network.latent_size, generator=fixed)
+        n_classes = len(self.class_names)
+        self.grid_latents = columns.repeat(n_classes, 1).to(device)
+        classes = torch.arange(n_classes, device=device)
+        self.grid_labels = classes.repeat_interleave(GRID_COLUMNS)
+
+    def restore(self, device: torch.device) -> None:
+        state, damaged = ckpt.load_newest_checkpoint(self.folder, device)
+        for path in damaged:
+            print(f"passed over {path}: it is damaged")
+        self.step.load_state_dict(state["training"])
+        self.seconds = state["seconds"]
+
+    def save(self) -> Path:
+        """Write checkpoint, generator and the animation; refuse to save what is broken."""
+        self.check_finite()
+        step, config = self.step, self.config
+        state = {"training": step.state_dict(), "seconds": self.seconds}
+        path = ckpt.save_checkpoint(self.folder, step.step, state)
+        generator = ckpt.generator_path(self.folder, step.step)
+        save_generator(
+            generator,
+            step.ema.module,
+            config.network,
+            self.class_names,
+            step=step.step,
+            images_seen=step.images_seen,
+        )
+        write_atomic(self.folder / "generator.safetensors", generator.read_bytes())
+        ckpt.prune_checkpoints(
+            self.folder, config.output.keep_checkpoints, config.output.mark_every
+        )
+        self.animate()
+        return path
+
+    def check_finite(self) -> None:
+        bad = self.step.first_non_finite()
+        if bad is None:
+            return
+        where, name = bad
+        saved = ckpt.saved_steps(self.folder)
+        good = "there is no checkpoint yet"
+        if saved:
+            good = f"the last good checkpoint is {ckpt.checkpoint_path(self.folder, saved[-1])}"
+        raise NonFiniteError(
+            f"step {where}: {name} is not finite; {good}; "
+            "try lower learning rates, a larger --r1-gamma or --precision fp32"
+        )
+
+    def draw(self, log: RunLog) -> None:
+        with torch.no_grad(), self.step.autocast():
+            images = self.step.ema.module(self.grid_latents, self.grid_labels)
+        path = grid_path(self.folder / "grids", self.step.step)
+        write_grid(path, to_uint8(images, self.step.value_range), self.class_names)
+        log.grid(path, self.step.step)
+
+    def animate(self) -> None:
+        grids = sorted((self.folder / "grids").glob("grid-*.png"))
+        if grids:
+            write_gif(self.folder / "progress.gif", grids)
+
+    def measure(self, steps: int, seconds: float) -> dict[str, Any]:
+        config, step = self.config, self.step
+        images = steps * config.batch_size
+        return {
+            "step": step.step,
+            "images": step.images_seen,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(images / max(seconds, 1e-9), 2),
+            "noise_std": noise_std(config, step.step),
+            **step.read_metrics(),
+        }
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Within, Ctrl-C and SIGTERM fill the list that is given, so that a step is never cut.
+
+    A second Ctrl-C interrupts at once.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _train_one(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    device: torch.device,
+    folder: Path,
+    resume: bool,
+    title: str = "train",
+) -> None:
+    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``."""
+    run = _Run(config, dataset, device, folder)
+    if resume:
+        run.restore(device)
+    step, output = run.step, config.output
+    log = RunLog(folder, step.step, config.steps, title)
+    limit = 60 * config.max_minutes or float("inf")
+    before, start = run.seconds, time.perf_counter()
+    logged, logged_step = start, step.step
+    unsaved = False
+    try:
+        with _stop_signals() as stop:
+            if step.step == 0:
+                run.draw(log)
+            while step.step < config.steps and run.seconds < limit and not stop:
+                step()
+                log.advance()
+                unsaved = True
+                now = time.perf_counter()
+                run.seconds = before + now - start
+                if step.step % output.log_every == 0:
+                    run.check_finite()  # waits for the device, so that the time is right
+                    now = time.perf_counter()
+                    log.metrics(run.measure(step.step - logged_step, now - logged))
+                    logged, logged_step = now, step.step
+                if step.step % output.grid_every == 0:
+                    run.draw(log)
+                if step.step % output.checkpoint_every == 0:
+                    run.save()
+                    unsaved = False
+            if unsaved:
+                run.check_finite()
+                run.draw(log)
+                run.save()
+    finally:
+        log.close()
+    if stop:
+        print(f"saved {ckpt.checkpoint_path(folder, step.step)}")
+        raise KeyboardInterrupt
