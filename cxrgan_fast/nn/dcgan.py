@@ -40,14 +40,7 @@ class DCGANGenerator(nn.Module):
         while size < config.resolution:
             for _ in range(config.extra_layers if size == 8 else 0):
                 self.norms.append(norm_act(config, channels, n_classes))
-                self.convs.append(
-                    Conv2d(
-                        channels,
-                        channels,
-                        bias=False,
-                        gain=config.gain,
-                    )
-                )
+                self.convs.append(Conv2d(channels, channels, bias=False, gain=config.gain))
             size *= 2
             last = size == config.resolution
             out_channels = config.image_channels if last else config.channels_at(size)

@@ -90,13 +90,7 @@ class ResNetGenerator(nn.Module):
                 self.blocks.append(GeneratorBlock(config, n_classes, channels, channels, None))
         last = config.channels_at(config.resolution)
         self.norm = norm_act(config, channels, n_classes)
-        self.enlarge = Conv2d(
-            channels,
-            last,
-            resample="up",
-            bias=False,
-            gain=config.gain,
-        )
+        self.enlarge = Conv2d(channels, last, resample="up", bias=False, gain=config.gain)
         self.last_norm = norm_act(config, last, n_classes)
         self.to_image = Conv2d(last, config.image_channels)
 
