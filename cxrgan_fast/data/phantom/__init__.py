@@ -1,41 +1,111 @@
-"""Synthetic chest radiographs: deterministic, with known anatomy, in two classes."""
+"""Synthetic chest radiographs: deterministic, with known anatomy, in two classes.
+
+A phantom is drawn as an X-ray sees a chest: fields of path length through soft tissue, air and
+bone are summed and the sum is developed like a digital radiograph. Disease therefore behaves
+as it does in patients: consolidation takes air away, so ribs stay visible over it and the
+border of the heart beside it disappears.
+
+Nothing depends on how many processes or threads draw: every phantom has its own streams of
+random numbers, derived from (seed, index, part).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cxrgan_fast.data.phantom import disease, film, organs, skeleton
+from cxrgan_fast.data.phantom.film import Box
+from cxrgan_fast.data.phantom.frame import Field, Frame, random_frame
+
+__all__ = ["CLASS_NAMES", "Box", "Phantom", "phantom_image"]
+
 CLASS_NAMES = ("normal", "bacterial")
+"""The classes by label: without and with lobar consolidation."""
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One synthetic radiograph."""
+    """One synthetic radiograph and what is known about it.
+
+    Attributes:
+        image: uint8, (H, W); sizes and aspect ratios vary.
+        label: 0 normal, 1 bacterial.
+        marker_box: of the burned-in letter R: left, top, right, bottom in pixels, the last two
+            exclusive.
+        consolidation_box: of the consolidated lung, likewise; None in a normal chest.
+        lung_mask: bool, (H, W), the lung fields beside heart and mediastinum.
+    """
 
     image: npt.NDArray[np.uint8]
     label: int
+    marker_box: Box
+    consolidation_box: Box | None
+    lung_mask: npt.NDArray[np.bool_]
 
 
 def phantom_image(seed: int, index: int, label: int) -> Phantom:
-    """Draw phantom number `index` of a seed."""
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index])))
-    height, width = int(rng.integers(180, 240)), int(rng.integers(200, 300))
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    y, x = y / height * 2 - 1, x / width * 2 - 1
+    """Draw phantom number `index` of the sequence that `seed` names.
 
-    def bell(cx: float, cy: float, rx: float, ry: float) -> npt.NDArray[np.float32]:
-        r = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
-        return 1 / (1 + np.exp(np.minimum(8 * (r - 1), 60)))
+    The two labels of one (seed, index) are the same patient, exposure and noise with and
+    without disease.
 
-    a, b, c = rng.uniform(-0.05, 0.05, 3)
-    body = bell(0, 0.2, 0.85 + a, 1.4)
-    lungs = bell(-0.4, b, 0.27, 0.6) + bell(0.4, b, 0.27, 0.6)
-    spine = np.exp(-((x / 0.09) ** 2))
-    heart = bell(0.15 + c, 0.3, 0.28, 0.36)
-    ribs = 0.5 + 0.5 * np.sin(22 * (y - 0.35 * x**2) + a * 40)
-    image = 0.65 * body - 0.42 * lungs * (1 - heart) + 0.12 * spine + 0.12 * ribs**3 * body
-    if label == 1:
-        side = -0.4 if rng.random() < 0.5 else 0.4
-        image = image + 0.3 * bell(side, rng.uniform(-0.3, 0.4), 0.25, 0.3)
-    image = image + rng.normal(0, 0.01, image.shape)
-    return Phantom((np.clip(image, 0, 1) * 255).astype(np.uint8), label)
+    Args:
+        seed: 0 or more.
+        index: 0 or more.
+        label: 0 normal, 1 bacterial (lobar consolidation in one lobe, sometimes two).
+
+    Raises:
+        IndexError: a label other than 0 and 1.
+    """
+    if label not in (0, 1):
+        raise IndexError(f"label {label}: the phantom set has classes 0 and 1")
+    build, chest, illness, exposure = (
+        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, part])))
+        for part in range(4)
+    )
+    frame = random_frame(build)
+    shape = organs.thorax(frame, chest)
+    lost = disease.consolidation(frame, shape, illness) if label else None
+    absorption, lung_mask = _absorption(frame, shape, lost, chest)
+    image = film.develop(absorption, frame, exposure)
+    image = film.collimate(image, frame, exposure)
+    image, marker_box = film.burn_marker(image, frame, exposure)
+    return Phantom(
+        image=(np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8),
+        label=label,
+        marker_box=marker_box,
+        consolidation_box=None if lost is None else _box(lost > 0.3),
+        lung_mask=lung_mask,
+    )
+
+
+def _absorption(
+    frame: Frame, shape: organs.Thorax, lost: Field | None, rng: np.random.Generator
+) -> tuple[Field, npt.NDArray[np.bool_]]:
+    """Sum what the beam passes through; 1 is the trunk's soft tissue at its thickest."""
+    arms = organs.place_arms(rng)
+    tissue = organs.body(frame, shape, arms, rng)
+    silhouette = organs.heart(frame, rng)
+    fill = np.float32(rng.uniform(0.62, 0.76))  # how deep a breath
+    behind = np.float32(rng.uniform(0.14, 0.34))  # the lung that lies behind the heart
+    lungs = shape.lungs * (1 - (1 - behind) * silhouette)
+    air = fill * lungs * tissue * (1 - np.float32(0.12) * (frame.a / shape.cage) ** 2)
+    vessels = organs.vessels(frame, shape, rng)
+    air *= 1 - np.float32(0.55) * vessels
+    if lost is not None:
+        air *= 1 - lost
+    absorption = tissue - air
+    absorption -= np.float32(0.16) * organs.airways(frame, rng)
+    absorption -= np.float32(0.26) * organs.gut_gas(frame, shape, rng)
+    absorption += np.float32(rng.uniform(0.14, 0.22)) * skeleton.ribs(frame, shape, rng)
+    absorption += np.float32(rng.uniform(0.13, 0.22)) * skeleton.spine(frame, rng)
+    absorption += np.float32(rng.uniform(0.17, 0.26)) * skeleton.shoulder_girdle(frame, arms, rng)
+    return absorption, lungs > 0.5
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> Box | None:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
