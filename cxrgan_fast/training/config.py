@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig
+from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
 
-LossKind = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
 Augmentation = Literal["brightness", "contrast", "translation", "cutout"]
 
 
@@ -275,7 +275,7 @@ def check(config: TrainConfig) -> None:
     """
     flat = flatten(config)
     smallest = {
-        "steps": 1, "batch_size": 2, "discriminator_steps": 1, "r1_interval": 1, "log_every": 1,
+        "steps": 1, "batch_size": 1, "phantom_images": 1, "discriminator_steps": 1, "r1_interval": 1, "log_every": 1,
         "grid_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "early_steps": 0,
         "noise_std": 0, "noise_decay_steps": 0, "r1_gamma": 0, "l2": 0, "ema_half_life": 0,
         "ema_ramp": 0, "mark_every": 0, "max_minutes": 0, "g_lr": 0, "d_lr": 0, "seed": 0,
@@ -290,6 +290,11 @@ def check(config: TrainConfig) -> None:
         raise UserError(
             f"--early-steps belongs to --loss minimax, got --loss {config.objective.loss}; "
             "leave it out"
+        )
+    if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
+        raise UserError(
+            f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "
+            f"got --loss {config.objective.loss}; leave it out"
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")

@@ -193,6 +193,26 @@ class _Run:
         }
 
 
+def _do(step: TrainingStep) -> None:
+    """One step; memory that does not suffice is the user's to mend.
+
+    Raises:
+        UserError: The batch does not fit.
+    """
+    try:
+        step()
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        text = str(error)
+        if "out of memory" not in text and "can't allocate memory" not in text:
+            raise
+        config = step.config
+        raise UserError(
+            f"--batch-size {config.batch_size} at --resolution {config.network.resolution} and "
+            f"--base-channels {config.network.base_channels} does not fit the memory of "
+            f"{step.device}; make one of them smaller"
+        ) from None
+
+
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
     """Within, Ctrl-C and SIGTERM fill the list that is given, so that a step is never cut.
@@ -240,7 +260,7 @@ def _train_one(
             if step.step == 0:
                 run.draw(log)
             while step.step < config.steps and run.seconds < limit and not stop:
-                step()
+                _do(step)
                 log.advance()
                 unsaved = True
                 now = time.perf_counter()

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cxrgan_fast.data import EpochSampler, ImageDataset, to_float
 from cxrgan_fast.data.diffaugment import diff_augment
 from cxrgan_fast.nn import EMA, build_discriminator, build_generator
-from cxrgan_fast.ops.adversarial_loss import discriminator_loss, generator_loss
-from cxrgan_fast.training.config import LossKind, OptimizerConfig, TrainConfig
+from cxrgan_fast.ops.adversarial_loss import LossKind, discriminator_loss, generator_loss
+from cxrgan_fast.training.config import OptimizerConfig, TrainConfig
 
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 METRICS = ("d_loss", "g_loss", "d_real_accuracy", "d_fake_accuracy", "r1")

@@ -1,0 +1,229 @@
+"""One training step: what it updates, what it draws, and what it notices."""
+
+import math
+
+import pytest
+import torch
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.step import TrainingStep, generator_loss_kind, noise_std
+
+SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
+         "precision": "fp32"}  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    images = torch.randint(0, 256, (12, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 2
+    names = [str(i) for i in range(12)]
+    return ImageDataset(images.to(torch.uint8), labels, ("a", "b"), names, names, "made")
+
+
+def step_with(dataset: ImageDataset, **settings: object) -> TrainingStep:
+    return TrainingStep(override(TrainConfig(), {**SMALL, **settings}), dataset, CPU)
+
+
+def weights(step: TrainingStep) -> dict[str, list[torch.Tensor]]:
+    return {
+        name: [p.detach().clone() for p in getattr(step, name).parameters()]
+        for name in ("generator", "discriminator")
+    }
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(
+    "loss", ["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
+)
+def test_each_loss_trains_both_networks(dataset, loss):
+    step = step_with(dataset, loss=loss)
+    before = weights(step)
+    step()
+    after = weights(step)
+    assert not same(before["generator"], after["generator"])
+    assert not same(before["discriminator"], after["discriminator"])
+    assert all(math.isfinite(value) for value in step.read_metrics().values())
+
+
+def test_the_losses_differ(dataset):
+    def trained_with(loss: str) -> list[torch.Tensor]:
+        step = step_with(dataset, loss=loss)
+        step()
+        return weights(step)["generator"]
+
+    kinds = ["minimax", "non_saturating", "least_squares", "wasserstein"]
+    results = [trained_with(kind) for kind in kinds]
+    for i, first in enumerate(results):
+        for second in results[i + 1 :]:
+            assert not same(first, second)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+def test_each_optimizer_moves_weights_and_l2_shrinks_them(dataset, optimizer):
+    def norm_after(l2: float) -> float:
+        step = step_with(dataset, optimizer=optimizer, l2=l2, g_lr=1e-3, d_lr=1e-3)
+        for _ in range(3):
+            step()
+        assert step.first_non_finite() is None
+        return sum(float(p.detach().square().sum()) for p in step.discriminator.parameters())
+
+    assert norm_after(10.0) < norm_after(0.0)
+
+
+def test_separate_learning_rates(dataset):
+    step = step_with(dataset, g_lr=0.0)
+    before = weights(step)
+    step()
+    after = weights(step)
+    assert same(before["generator"], after["generator"])
+    assert not same(before["discriminator"], after["discriminator"])
+
+
+def test_discriminator_steps_come_before_a_generator_step(dataset):
+    step = step_with(dataset, discriminator_steps=3)
+    step()
+    assert step.sampler.epoch * 12 + step.sampler.position == 3 * 4
+    assert step.images_seen == 12
+    assert int(step.counts[0]) == 3  # d_loss
+    assert int(step.counts[1]) == 1  # g_loss
+
+
+def test_r1_comes_at_its_interval_and_acts(dataset):
+    step = step_with(dataset, r1_interval=2, r1_gamma=5.0)
+    for _ in range(3):
+        step()
+    assert int(step.counts[4]) == 2  # steps 0 and 2
+    assert step.read_metrics()["r1"] > 0
+    without, strong = step_with(dataset, r1_gamma=0.0), step_with(dataset, r1_gamma=50.0)
+    without()
+    strong()
+    assert "r1" not in without.read_metrics()
+    assert not same(weights(without)["discriminator"], weights(strong)["discriminator"])
+
+
+def test_r1_is_the_squared_norm_of_the_gradient(dataset):
+    """Of a discriminator whose gradient is known: D(x) = Σ 3x has ‖∇D‖² = 9·32·32."""
+    step = step_with(dataset, augment=())
+    step.discriminator.forward = lambda images, labels: (3 * images).sum((1, 2, 3))
+    penalty = step._r1_penalty(torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64))
+    assert float(penalty) == pytest.approx(9 * 32 * 32, rel=1e-6)
+
+
+def test_augmentation_and_noise_change_what_the_discriminator_sees(dataset):
+    images = torch.rand(4, 1, 32, 32)
+    plain = step_with(dataset, augment=())
+    assert torch.equal(plain._prepare(images), images)
+    for policy in ("brightness", "contrast", "translation", "cutout"):
+        assert not torch.equal(step_with(dataset, augment=(policy,))._prepare(images), images)
+    noisy = step_with(dataset, augment=(), noise_std=0.25)
+    difference = noisy._prepare(torch.zeros(64, 1, 32, 32))
+    assert float(difference.std()) == pytest.approx(0.25, rel=0.02)
+
+
+def test_noise_falls_linearly_to_nothing():
+    config = override(TrainConfig(), {"noise_std": 0.4, "noise_decay_steps": 100})
+    stds = [noise_std(config, step) for step in (0, 25, 100, 500)]
+    assert stds == pytest.approx([0.4, 0.3, 0.0, 0.0])
+    constant = override(TrainConfig(), {"noise_std": 0.4})
+    assert noise_std(constant, 10**6) == 0.4
+
+
+def test_the_saturating_loss_begins_with_the_other():
+    config = override(TrainConfig(), {"loss": "minimax", "early_steps": 10})
+    assert generator_loss_kind(config, 9) == "non_saturating"
+    assert generator_loss_kind(config, 10) == "minimax"
+
+
+def test_a_step_neither_uses_nor_moves_the_global_random_numbers(dataset):
+    def trained_after(global_seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state()
+        step = step_with(dataset, noise_std=0.1)
+        step()
+        assert torch.equal(torch.get_rng_state(), before)
+        return weights(step)["generator"]
+
+    assert same(trained_after(1), trained_after(2))
+
+
+def test_the_seed_decides_everything(dataset):
+    def trained_with(seed: int) -> list[torch.Tensor]:
+        step = step_with(dataset, seed=seed)
+        for _ in range(2):
+            step()
+        return weights(step)["generator"]
+
+    assert same(trained_with(0), trained_with(0))
+    assert not same(trained_with(0), trained_with(1))
+
+
+def test_a_non_finite_loss_is_remembered_with_its_step_until_asked_for(dataset):
+    step = step_with(dataset)
+    step()
+    assert step.first_non_finite() is None
+    with torch.no_grad():
+        next(step.discriminator.parameters()).fill_(float("nan"))
+    step()
+    step()
+    assert step.first_non_finite() == (1, "d_loss")
+
+
+def test_weights_that_overflowed_in_the_last_update_are_noticed(dataset):
+    step = step_with(dataset)
+    step()
+    with torch.no_grad():
+        next(step.generator.parameters())[0] = float("inf")
+    assert step.first_non_finite() == (1, "weights of the generator")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_trains_and_keeps_float32_weights(dataset, precision):
+    step = step_with(dataset, precision=precision)
+    before = weights(step)
+    for _ in range(3):
+        step()
+    assert step.first_non_finite() is None
+    assert all(p.dtype == torch.float32 for p in step.generator.parameters())
+    assert not same(before["generator"], weights(step)["generator"])
+    assert step.d_scaler.is_enabled() == (precision == "fp16")
+
+
+def test_sigmoid_output_trains_on_images_from_0_to_1(dataset):
+    step = step_with(dataset, output="sigmoid")
+    assert step.value_range == (0.0, 1.0)
+    step()
+    images, _ = step._generate()
+    assert 0 <= float(images.detach().min()) <= float(images.detach().max()) <= 1
+
+
+def test_labels_are_drawn_with_the_frequencies_of_the_data():
+    labels = torch.tensor([0] * 9 + [1])
+    images = torch.zeros(10, 1, 32, 32, dtype=torch.uint8)
+    names = [str(i) for i in range(10)]
+    step = step_with(ImageDataset(images, labels, ("a", "b"), names, names, "made"), batch_size=64)
+    drawn = torch.cat([step._generate()[1] for _ in range(20)])
+    assert float(drawn.float().mean()) == pytest.approx(0.1, abs=0.03)
+
+
+def test_state_continues_to_the_bit(dataset):
+    settings = {"noise_std": 0.3, "noise_decay_steps": 7, "discriminator_steps": 2}
+    straight, first = step_with(dataset, **settings), step_with(dataset, **settings)
+    for _ in range(6):
+        straight()
+    for _ in range(3):
+        first()
+    second = step_with(dataset, **settings)
+    second.load_state_dict(first.state_dict())
+    for _ in range(3):
+        second()
+    for name, parts in weights(straight).items():
+        assert same(parts, weights(second)[name])
+    ema = [torch.equal(a, b) for a, b in zip(
+        straight.ema.state_dict().values(), second.ema.state_dict().values(), strict=True)]  # fmt: skip
+    assert all(ema)
+    assert straight.read_metrics() == second.read_metrics()
