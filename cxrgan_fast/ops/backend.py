@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -23,9 +24,15 @@ from cxrgan_fast.errors import UserError
 BACKENDS = ("native", "triton", "reference")
 """Every backend, the fastest first."""
 
+NATIVE_DTYPES = {
+    torch.float32: "FLOAT32",
+    torch.bfloat16: "BFLOAT16",
+    torch.float16: "FLOAT16",
+}
+"""The image dtypes of the native kernels, and their names in the extension."""
+
 _VARIABLE = "CXRGAN_BACKEND"
 _DEVICES = ("cpu", "cuda")
-_NATIVE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _selected = os.environ.get(_VARIABLE) or "auto"  # checked when an op is called
 
@@ -49,7 +56,17 @@ def load_native() -> tuple[ModuleType | None, str]:
         return None, "the C++ extension was not built (CXRGAN_NATIVE=0, or run `pip install -e .`)"
     except ImportError as error:
         return None, f"the C++ extension cannot be loaded: {error}"
+    # Its loops run on PyTorch's own threads: a second pool would oversubscribe the cores.
+    module.borrow_openmp_of(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     return module, ""
+
+
+def native() -> ModuleType:
+    """The compiled extension, for an op that choose_backend has sent there."""
+    module, reason = load_native()
+    if module is None:
+        raise RuntimeError(reason)
+    return module
 
 
 @functools.cache
@@ -127,8 +144,12 @@ def choose_backend(tensor: torch.Tensor, op: str) -> str:
 # torch.compile takes the answer as a constant; it guards on _selected, and recompiles when it
 # changes.
 @torch.compiler.assume_constant_result
-@functools.cache
 def _resolve(selected: str, device: str, dtype: torch.dtype, op: str) -> str:
+    return _cached_resolve(selected, device, dtype, op)
+
+
+@functools.cache
+def _cached_resolve(selected: str, device: str, dtype: torch.dtype, op: str) -> str:
     if selected == "auto":
         return next(each for each in BACKENDS if not _why_not(each, device, dtype))
     reason = _why_not(_check(selected, _VARIABLE), device, dtype)
@@ -143,6 +164,6 @@ def _why_not(backend: str, device: str, dtype: torch.dtype) -> str:
     status = _status(backend)
     if device not in status.runs_on:
         return status.why_not.get(device, f"it does not run on {device!r} tensors")
-    if dtype not in _NATIVE_DTYPES:
+    if dtype not in NATIVE_DTYPES:
         return f"it takes float32, bfloat16 and float16, not {dtype}"
     return ""

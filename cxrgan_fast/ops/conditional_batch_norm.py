@@ -2,17 +2,27 @@
 
 Batch normalisation whose scale and shift depend on the class (de Vries et al. 2017, Miyato &
 Koyama 2018), fused with the activation that follows it in every generator.
+
+The registered ops are functional, so that torch.compile and CUDA graphs can hold them; the running
+statistics are updated outside, in place:
+
+    conditional_batch_norm_act        training: output, and the batch's mean, variance and r
+    conditional_batch_norm_apply      evaluation: output from given mean and r = 1/√(σ²+eps)
+    conditional_batch_norm_backward   the gradients of either
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops.backend import choose_backend
+from cxrgan_fast.ops import reference
+from cxrgan_fast.ops.backend import NATIVE_DTYPES, choose_backend, native
+from cxrgan_fast.ops.checks import check_image, check_negative_slope, check_parameter, shape_of
 
-_OP = "conditional_batch_norm_act"
-_IMAGE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_NAME = "conditional_batch_norm_act"
 
 
 def conditional_batch_norm_act(
@@ -43,36 +53,53 @@ def conditional_batch_norm_act(
         weight: (K, C), float32: γ of each class. For one γ a sample pass K = N rows and
             ``labels = arange(N)``.
         bias: (K, C), float32: β of each class.
-        running_mean: (C,), float32, updated in place in training; what evaluation normalises with.
-        running_var: (C,), float32; the unbiased variance, as in ``nn.BatchNorm2d``.
+        running_mean: (C,), updated in place in training; what evaluation normalises with.
+        running_var: (C,), the unbiased variance, as in ``nn.BatchNorm2d``.
         training: normalise with the batch's statistics (else with the running ones).
         momentum: weight of the batch in the running statistics.
         eps: added to the variance.
-        negative_slope: slope for z ≤ 0: 0 is ReLU, 1 is no activation at all.
+        negative_slope: slope for z ≤ 0, at least 0: 0 is ReLU, 1 is no activation at all.
 
     Returns:
         (N, C, H, W) in the input's dtype and memory layout.
 
     Raises:
-        ValueError: a shape does not fit, running statistics are missing in evaluation, or there is
-            a single value per channel in training.
+        ValueError: a shape, a device or the slope does not fit, running statistics are missing, or
+            there is a single value per channel in training.
         TypeError: a dtype does not fit.
         IndexError: a label is out of range (CPU).
     """
     _check_arguments(input, labels, weight, bias, running_mean, running_var, training)
-    choose_backend(input, _OP)
-    return _reference(
-        input,
-        labels,
-        weight,
-        bias,
-        running_mean,
-        running_var,
-        training=training,
-        momentum=momentum,
-        eps=eps,
-        negative_slope=negative_slope,
-    )
+    slope = check_negative_slope(negative_slope)
+    if choose_backend(input, _NAME) == "reference":
+        return reference.conditional_batch_norm_act(
+            input,
+            *_rows_by_sample(labels, weight, bias),
+            running_mean,
+            running_var,
+            training=training,
+            momentum=momentum,
+            eps=eps,
+            negative_slope=slope,
+        )
+    input = _dense(input)
+    weight, bias = weight.float(), bias.float()
+    ops = torch.ops.cxrgan_fast
+    if not training:
+        assert running_mean is not None
+        assert running_var is not None
+        rstd = torch.rsqrt(running_var.float() + eps)
+        return ops.conditional_batch_norm_apply(
+            input, labels, weight, bias, running_mean.float(), rstd, slope
+        )
+    output, mean, var, _ = ops.conditional_batch_norm_act(input, labels, weight, bias, eps, slope)
+    if running_mean is not None and running_var is not None and input.numel() > 0:
+        count = input.numel() // input.shape[1]
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            unbiased = var * (count / (count - 1))
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    return output
 
 
 def _check_arguments(
@@ -84,80 +111,287 @@ def _check_arguments(
     running_var: Tensor | None,
     training: bool,
 ) -> None:
-    if input.dim() != 4:
-        raise ValueError(f"{_OP}: input must be (N, C, H, W), got shape {tuple(input.shape)}")
-    if input.dtype not in _IMAGE_DTYPES:
-        raise TypeError(f"{_OP}: input must be float32, bfloat16 or float16, got {input.dtype}")
-    samples, channels = input.shape[:2]
-    statistics_dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+    check_image("input", input)
+    samples, channels, height, width = input.shape
     if labels.dtype != torch.int64:
-        raise TypeError(f"{_OP}: labels must be int64, got {labels.dtype}")
+        raise TypeError(f"labels must be int64, got {labels.dtype}")
     if labels.shape != (samples,):
-        raise ValueError(
-            f"{_OP}: labels must be ({samples},), one a sample, got shape {tuple(labels.shape)}"
-        )
+        raise ValueError(f"labels must have shape ({samples},), got {shape_of(labels)}")
+    if labels.device != input.device:
+        raise ValueError(f"labels must be on {input.device} like input, got {labels.device}")
     if weight.dim() != 2 or weight.shape[1] != channels:
         raise ValueError(
-            f"{_OP}: weight must be (K, {channels}), a row a class, got {tuple(weight.shape)}"
+            f"weight must have shape (K, {channels}), a row for each class, got {shape_of(weight)}"
         )
-    if bias.shape != weight.shape:
-        raise ValueError(
-            f"{_OP}: bias must have weight's shape {tuple(weight.shape)}, got {tuple(bias.shape)}"
-        )
+    check_parameter("weight", weight, weight.shape, input)
+    check_parameter("bias", bias, weight.shape, input)
     if (running_mean is None) != (running_var is None):
-        raise ValueError(f"{_OP}: running_mean and running_var go together, got only one of them")
-    named = [("weight", weight), ("bias", bias)]
-    if running_mean is not None and running_var is not None:
-        for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
-            if statistic.shape != (channels,):
-                raise ValueError(
-                    f"{_OP}: {name} must be ({channels},), got {tuple(statistic.shape)}"
-                )
-            named.append((name, statistic))
+        absent = "running_mean" if running_mean is None else "running_var"
+        raise ValueError(f"running_mean and running_var go together, got None for {absent}")
+    if running_mean is not None:
+        check_parameter("running_mean", running_mean, (channels,), input)
+        check_parameter("running_var", running_var, (channels,), input)
     elif not training:
-        raise ValueError(f"{_OP}: training=False needs running_mean and running_var, got None")
-    for name, tensor in named:
-        if tensor.dtype != statistics_dtype:
-            raise TypeError(f"{_OP}: {name} must be {statistics_dtype}, got {tensor.dtype}")
-    for name, tensor in (("labels", labels), *named):
-        if tensor.device != input.device:
-            raise ValueError(
-                f"{_OP}: {name} is on {tensor.device}, input on {input.device}; "
-                "move them to one device"
-            )
-    if training and input.numel() == channels and channels > 0:
+        raise ValueError("running_mean and running_var are needed when training=False, got None")
+    if training and samples * height * width == 1:
         raise ValueError(
-            f"{_OP}: training needs more than one value per channel, got input of shape "
-            f"{tuple(input.shape)}"
+            f"training needs more than one value per channel, got input of shape {shape_of(input)}"
         )
 
 
-def _reference(
+def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels, γ and β that plain indexing takes: it wraps negative labels, and kills a GPU context.
+
+    Raises:
+        IndexError: a label is out of range, and looking does not wait for a device.
+    """
+    classes = weight.shape[0]
+    valid = (labels >= 0) & (labels < classes)  # (N,)
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not valid.all():
+            sample = int((~valid).nonzero()[0])
+            raise IndexError(
+                f"labels[{sample}] is {int(labels[sample])}, expected 0 <= label < {classes}"
+            )
+        return labels, weight, bias
+    rows = labels.clamp(0, classes - 1)
+    return (
+        torch.arange(labels.shape[0], device=labels.device),
+        weight[rows].where(valid[:, None], torch.nan),  # (N, C)
+        bias[rows].where(valid[:, None], torch.nan),
+    )
+
+
+def _dense(image: Tensor) -> Tensor:
+    """The image as it is if contiguous or channels_last, else made contiguous."""
+    if image.is_contiguous() or image.is_contiguous(memory_format=torch.channels_last):
+        return image
+    return image.contiguous()
+
+
+# --- The native backend on the CPU ------------------------------------------------------------
+
+
+def _problem(
+    input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, negative_slope: float
+) -> Any:
+    """The C++ side's view of a call; the tensors must outlive it."""
+    core = native()
+    samples, channels, height, width = input.shape
+    return core.ConditionalBatchNorm(
+        getattr(core, NATIVE_DTYPES[input.dtype]),
+        core.CONTIGUOUS if input.is_contiguous() else core.CHANNELS_LAST,
+        samples,
+        channels,
+        height * width,
+        negative_slope,
+        weight.shape[0],
+        labels.data_ptr(),
+        weight.data_ptr(),
+        bias.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _act_cpu(
     input: Tensor,
     labels: Tensor,
     weight: Tensor,
     bias: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    *,
-    training: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    negative_slope: float = 0.2,
+    eps: float,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    input = _dense(input)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    output, mean, var, rstd = _act_fake(input, labels, weight)
+    _problem(input, labels, weight, bias, negative_slope).forward(
+        eps,
+        input.data_ptr(),
+        output.data_ptr(),
+        mean.data_ptr(),
+        var.data_ptr(),
+        rstd.data_ptr(),
+    )
+    return output, mean, var, rstd
+
+
+def _apply_cpu(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    negative_slope: float,
 ) -> Tensor:
-    x = input.to(weight.dtype)
-    if training:
-        var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        if running_mean is not None and running_var is not None and input.numel():
-            count = input.numel() // input.shape[1]
-            with torch.no_grad():
-                running_mean.lerp_(mean, momentum)
-                running_var.lerp_(var * (count / (count - 1)), momentum)
-    else:
-        assert running_mean is not None and running_var is not None
-        mean, var = running_mean, running_var
-    normalised = (x - mean[:, None, None]) * torch.rsqrt(var + eps)[:, None, None]
-    gamma = torch.nn.functional.embedding(labels, weight)[:, :, None, None]
-    beta = torch.nn.functional.embedding(labels, bias)[:, :, None, None]
-    z = gamma * normalised + beta
-    return torch.where(z > 0, z, negative_slope * z).to(input.dtype)
+    input = _dense(input)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    mean, rstd = mean.contiguous(), rstd.contiguous()
+    output = torch.empty_like(input)
+    _problem(input, labels, weight, bias, negative_slope).apply(
+        input.data_ptr(), mean.data_ptr(), rstd.data_ptr(), output.data_ptr()
+    )
+    return output
+
+
+def _backward_cpu(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    eps: float,
+    negative_slope: float,
+    training: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    input = _dense(input)
+    layout = torch.contiguous_format if input.is_contiguous() else torch.channels_last
+    grad = grad.contiguous(memory_format=layout)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    mean, rstd = mean.contiguous(), rstd.contiguous()
+    grad_input, grad_weight, grad_bias = _backward_fake(grad, input, labels, weight)
+    _problem(input, labels, weight, bias, negative_slope).backward(
+        grad.data_ptr(),
+        input.data_ptr(),
+        mean.data_ptr(),
+        rstd.data_ptr(),
+        training,
+        grad_input.data_ptr(),
+        grad_weight.data_ptr(),
+        grad_bias.data_ptr(),
+    )
+    return grad_input, grad_weight, grad_bias
+
+
+# --- What comes out, without computing it; also how the above allocate --------------------------
+
+
+def _act_fake(
+    input: Tensor, labels: Tensor, weight: Tensor, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean, var, rstd = (weight.new_empty(weight.shape[1]) for _ in range(3))
+    return torch.empty_like(_dense(input)), mean, var, rstd
+
+
+def _apply_fake(input: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(_dense(input))
+
+
+def _backward_fake(
+    grad: Tensor, input: Tensor, labels: Tensor, weight: Tensor, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_weight, grad_bias = (weight.new_empty(weight.shape) for _ in range(2))
+    return torch.empty_like(_dense(input)), grad_weight, grad_bias
+
+
+# --- Autograd: only x, μ, r, the labels and the parameters are saved ----------------------------
+
+
+def _save_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    input, labels, weight, bias, ctx.eps, ctx.negative_slope = inputs
+    _, mean, var, rstd = output
+    ctx.mark_non_differentiable(mean, var, rstd)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(input, labels, weight, bias, mean, rstd)
+
+
+def _save_apply(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.negative_slope = inputs
+    ctx.eps = 0.0  # the statistics are constants, and r is given
+    ctx.save_for_backward(*tensors)
+
+
+def _gradients(ctx: Any, grad: Tensor, *, training: bool) -> tuple[Tensor, None, Tensor, Tensor]:
+    grad_input, grad_weight, grad_bias = torch.ops.cxrgan_fast.conditional_batch_norm_backward(
+        grad, *ctx.saved_tensors, ctx.eps, ctx.negative_slope, training
+    )
+    return grad_input, None, grad_weight, grad_bias
+
+
+def _act_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
+    return *_gradients(ctx, grad, training=True), None, None
+
+
+def _apply_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *_gradients(ctx, grad, training=False), None, None, None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.eps, ctx.negative_slope, ctx.training = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Second derivatives, rare in training: autograd through the reference formula.
+
+    The gradients are taken as functions of (grad, input, weight, bias) alone: in training the
+    statistics are input's own, and the derivative through them is part of the result.
+    """
+    grad, input, labels, weight, bias, mean, rstd = ctx.saved_tensors
+    with torch.enable_grad():
+        variables = [each.detach().requires_grad_() for each in (grad, input, weight, bias)]
+        grad, input, weight, bias = variables
+        slope = ctx.negative_slope
+        if ctx.training:
+            output = reference.conditional_batch_norm_act(
+                input, labels, weight, bias, eps=ctx.eps, negative_slope=slope
+            )
+        else:
+            output = reference.normalize_act(
+                input, labels, weight, bias, mean, rstd**-2, eps=0.0, negative_slope=slope
+            )
+        first = torch.autograd.grad(output, (input, weight, bias), grad, create_graph=True)
+        given = [(each, of) for each, of in zip(first, grads, strict=True) if of is not None]
+        second = torch.autograd.grad(
+            [each for each, _ in given], variables, [of for _, of in given], allow_unused=True
+        )
+    of_grad, of_input, of_weight, of_bias = second
+    return of_grad, of_input, None, of_weight, of_bias, None, None, None, None, None
+
+
+# --- Registration --------------------------------------------------------------------------------
+
+_library = torch.library.Library("cxrgan_fast", "FRAGMENT")
+
+_PARAMETERS = "Tensor input, Tensor labels, Tensor weight, Tensor bias"
+_OPS: tuple[tuple[str, str, Any, Any, Any, Any], ...] = (
+    # name, signature, CPU, fake, what is saved for backward, backward
+    (
+        "conditional_batch_norm_act",
+        f"({_PARAMETERS}, float eps, float negative_slope) -> (Tensor, Tensor, Tensor, Tensor)",
+        _act_cpu,
+        _act_fake,
+        _save_act,
+        _act_backward,
+    ),
+    (
+        "conditional_batch_norm_apply",
+        f"({_PARAMETERS}, Tensor mean, Tensor rstd, float negative_slope) -> Tensor",
+        _apply_cpu,
+        _apply_fake,
+        _save_apply,
+        _apply_backward,
+    ),
+    (
+        "conditional_batch_norm_backward",
+        f"(Tensor grad, {_PARAMETERS}, Tensor mean, Tensor rstd, float eps, float negative_slope, "
+        "bool training) -> (Tensor, Tensor, Tensor)",
+        _backward_cpu,
+        _backward_fake,
+        _save_backward,
+        _double_backward,
+    ),
+)
+
+for _op, _signature, _cpu, _fake, _save, _backward in _OPS:
+    _library.define(_op + _signature, tags=torch.Tag.pt2_compliant_tag)
+    _library.impl(_op, _cpu, "CPU")
+    torch.library.register_fake(f"cxrgan_fast::{_op}", _fake, lib=_library)
+    torch.library.register_autograd(
+        f"cxrgan_fast::{_op}", _backward, setup_context=_save, lib=_library
+    )

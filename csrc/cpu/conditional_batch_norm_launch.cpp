@@ -1,0 +1,97 @@
+// The launchers of conditional_batch_norm.h: checks, empty images, and the level to run.
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "conditional_batch_norm_kernels.h"
+#include "dispatch.h"
+
+namespace cxrgan::cpu {
+namespace {
+
+const ConditionalBatchNormKernels& kernels() { return CXRGAN_OF_LEVEL(conditional_batch_norm); }
+
+void check_labels(const ConditionalBatchNorm& op) {
+  for (int64_t n = 0; n < op.shape.samples; ++n) {
+    const int64_t label = op.labels[n];
+    if (label < 0 || label >= op.classes) {
+      throw std::out_of_range("labels[" + std::to_string(n) + "] is " + std::to_string(label) +
+                              ", expected 0 <= label < " + std::to_string(op.classes));
+    }
+  }
+}
+
+// Waking the pool costs more than a small image.
+int useful_threads(const ImageShape& shape, int threads) {
+  constexpr int64_t kWorthAThread = 16384;
+  const int64_t useful = shape.elements() / kWorthAThread;
+  return useful < threads ? static_cast<int>(useful < 1 ? 1 : useful) : threads;
+}
+
+void no_statistics(const ImageShape& shape, float eps, float* mean, float* var, float* rstd) {
+  for (int64_t c = 0; c < shape.channels; ++c) {
+    mean[c] = var[c] = 0;
+    rstd[c] = 1 / std::sqrt(eps);
+  }
+}
+
+void no_gradients(const ConditionalBatchNorm& op, float* dweight, float* dbias) {
+  const size_t bytes = sizeof(float) * static_cast<size_t>(op.classes * op.shape.channels);
+  std::memset(dweight, 0, bytes);
+  std::memset(dbias, 0, bytes);
+}
+
+}  // namespace
+
+void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
+                           float* var, float* rstd, int threads) {
+  if (shape.elements() == 0) return no_statistics(shape, eps, mean, var, rstd);
+  const ConditionalBatchNorm op{shape, 1, 0, nullptr, nullptr, nullptr};
+  kernels().statistics(op, eps, x, mean, var, rstd, useful_threads(shape, threads));
+}
+
+void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
+                                  const float* rstd, void* y, int threads) {
+  check_labels(op);
+  if (op.shape.elements() == 0) return;
+  kernels().apply(op, x, mean, rstd, y, useful_threads(op.shape, threads));
+}
+
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
+                                    void* y, float* mean, float* var, float* rstd, int threads) {
+  check_labels(op);
+  if (op.shape.elements() == 0) return no_statistics(op.shape, eps, mean, var, rstd);
+  kernels().forward(op, eps, x, y, mean, var, rstd, useful_threads(op.shape, threads));
+}
+
+void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
+                                            const void* x, const float* mean, const float* rstd,
+                                            float* dweight, float* dbias, int threads) {
+  check_labels(op);
+  if (op.shape.elements() == 0) return no_gradients(op, dweight, dbias);
+  kernels().backward_reduce(op, dy, x, mean, rstd, dweight, dbias,
+                            useful_threads(op.shape, threads));
+}
+
+void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const void* dy,
+                                           const void* x, const float* mean, const float* rstd,
+                                           const float* dweight, const float* dbias, int64_t count,
+                                           void* dx, int threads) {
+  check_labels(op);
+  if (op.shape.elements() == 0) return;
+  kernels().backward_apply(op, dy, x, mean, rstd, dweight, dbias, count, dx,
+                           useful_threads(op.shape, threads));
+}
+
+void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
+                                     const float* mean, const float* rstd, bool training, void* dx,
+                                     float* dweight, float* dbias, int threads) {
+  check_labels(op);
+  if (op.shape.elements() == 0) return no_gradients(op, dweight, dbias);
+  const int64_t count = training ? op.shape.values_per_channel() : 0;
+  kernels().backward(op, dy, x, mean, rstd, count, dx, dweight, dbias,
+                     useful_threads(op.shape, threads));
+}
+
+}  // namespace cxrgan::cpu

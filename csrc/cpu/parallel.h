@@ -1,0 +1,23 @@
+// Parallel loops on a thread pool that the process already has.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace cxrgan::cpu {
+
+// Takes the OpenMP runtime that the loaded library at `path` is linked with. PyTorch has a pool of
+// its own; a second runtime would put a second set of threads on the same cores. False, and loops
+// stay serial, where that library is not loaded or was built without OpenMP.
+bool borrow_openmp_of(const std::string& path);
+
+// The file of the borrowed runtime, empty if there is none.
+std::string openmp_runtime();
+
+using Task = void (*)(const void* context, int64_t index);
+
+// task(context, i) for every i in [0, count), each once, in any order, none of which may throw.
+// The pool's own size is used (omp_set_num_threads): threads <= 1 asks for a plain loop.
+void run_tasks(int64_t count, int threads, Task task, const void* context);
+
+}  // namespace cxrgan::cpu

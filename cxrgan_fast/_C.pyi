@@ -1,0 +1,84 @@
+"""The compiled core (csrc/bindings.cpp). Tensors are passed as addresses (``Tensor.data_ptr()``)."""
+
+from typing import TypedDict
+
+FLOAT32: int
+BFLOAT16: int
+FLOAT16: int
+CONTIGUOUS: int
+CHANNELS_LAST: int
+
+class BuildInfo(TypedDict):
+    compiler: str
+    simd_levels: list[str]
+    cuda_compiler: str  # "" where CUDA was not built
+    cuda_architectures: str
+
+class CudaDevice(TypedDict):
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    l2_bytes: int
+    shared_bytes_per_block: int
+    driver_version: int
+    runtime_version: int
+    runs_our_code: bool
+    probe_error: str
+
+def build_info() -> BuildInfo: ...
+def simd_level() -> str: ...
+def borrow_openmp_of(path: str, /) -> bool: ...
+def openmp_runtime() -> str: ...
+def cuda_devices() -> list[CudaDevice]:
+    """Raises RuntimeError where there is no usable driver, or no CUDA in this build."""
+
+class ConditionalBatchNorm:
+    """Extents, parameters and threads of one call; csrc/include/cxrgan/conditional_batch_norm.h."""
+
+    def __init__(
+        self,
+        dtype: int,
+        layout: int,
+        samples: int,
+        channels: int,
+        pixels: int,
+        negative_slope: float,
+        classes: int,
+        labels: int,
+        weight: int,
+        bias: int,
+        threads: int,
+        /,
+    ) -> None: ...
+    def statistics(self, eps: float, x: int, mean: int, var: int, rstd: int, /) -> None: ...
+    def apply(self, x: int, mean: int, rstd: int, y: int, /) -> None: ...
+    def forward(
+        self, eps: float, x: int, y: int, mean: int, var: int, rstd: int, /
+    ) -> None: ...
+    def backward_reduce(
+        self, dy: int, x: int, mean: int, rstd: int, dweight: int, dbias: int, /
+    ) -> None: ...
+    def backward_apply(
+        self,
+        dy: int,
+        x: int,
+        mean: int,
+        rstd: int,
+        dweight: int,
+        dbias: int,
+        count: int,
+        dx: int,
+        /,
+    ) -> None: ...
+    def backward(
+        self,
+        dy: int,
+        x: int,
+        mean: int,
+        rstd: int,
+        training: bool,
+        dx: int,
+        dweight: int,
+        dbias: int,
+        /,
+    ) -> None: ...
