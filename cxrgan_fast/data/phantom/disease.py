@@ -34,8 +34,8 @@ def consolidation(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Fiel
         if fissure is not None:
             tilt = frame.v + np.float32(0.06) * frame.u - np.float32(abs(fissure))
             part *= step(-np.sign(np.float32(fissure)) * tilt, 0.03)
-        density = np.maximum(density, part * np.float32(rng.uniform(0.78, 1.0)))
-    patches = 1 - np.float32(0.13) * np.clip(cloud(rng, frame, 11, 2), 0, 2)
+        density = np.maximum(density, part * np.float32(rng.uniform(0.62, 0.92)))
+    patches = 1 - np.float32(0.16) * np.clip(cloud(rng, frame, 11, 2), 0, 2)
     return np.clip(density * patches * (1 - _bronchograms(frame, rng)), 0, 1) * shape.lungs
 
 
@@ -44,7 +44,7 @@ def _bronchograms(frame: Frame, rng: np.random.Generator) -> Field:
     side = np.where(frame.u < 0, np.float32(-1), np.float32(1))
     x = frame.a - np.float32(0.15)
     y = frame.v - np.float32(0.44)
-    angle = np.arctan2(y, np.maximum(x, np.float32(0.02)))
+    angle = np.arctan(y / np.maximum(x, np.float32(0.02)))
     wander = np.float32(0.25) * cloud(rng, frame, 4)
     fan = np.sin(np.float32(rng.uniform(8, 11)) * angle + wander * 4 + side)
     distance = length(x, y)

@@ -23,10 +23,11 @@ def develop(absorption: Field, frame: Frame, rng: np.random.Generator) -> Field:
     grain = cloud(rng, frame, frame.across / 2.2)
     toned += np.float32(rng.uniform(0.004, 0.014)) * grain * (np.float32(0.5) + toned)
     fine = blurred(toned, 1.5)
-    toned = toned + np.float32(rng.uniform(-0.6, 0.5)) * (toned - fine)
+    toned = toned + np.float32(rng.uniform(-0.6, 0.3)) * (toned - fine)
     gain, base = rng.uniform(0.74, 0.97), rng.uniform(-0.02, 0.05)
-    # Window and gamma; black outside the body stays black.
-    toned = np.clip(toned, 0, None) ** np.float32(rng.uniform(0.80, 1.25))
+    # The window, then a bend like a gamma's that leaves black and white where they are.
+    toned = np.clip(toned, 0, 1)
+    toned = toned + np.float32(rng.uniform(-0.25, 0.22)) * toned * (1 - toned)
     return np.float32(base) + np.float32(gain) * toned
 
 

@@ -19,6 +19,7 @@ from cxrgan_fast.data.phantom.frame import (
     curve,
     length,
     step,
+    tube,
 )
 
 Point: TypeAlias = tuple[float, float]
@@ -90,7 +91,7 @@ def body(frame: Frame, shape: Thorax, arms: Arms, rng: np.random.Generator) -> F
     fat = np.float32(rng.uniform(0.09, 0.20))
     flank = np.maximum(shape.cage, np.float32(0.74)) + fat
     flank = flank + np.float32(0.12) * step(np.float32(0.30) - v, 0.35)  # axilla and shoulder
-    depth = np.clip(1 - (a / flank) ** 2, 0, None) ** np.float32(0.55)
+    depth = np.sqrt(np.clip(1 - (a / flank) ** 2, 0, None))
     depth *= curve(v, [-0.5, -0.2, 0.05, 0.35, 0.7, 2], [0.38, 0.44, 0.58, 0.84, 1.0, 1.0])
     slope = np.float32(rng.uniform(0.14, 0.30))
     shoulder = -np.float32(rng.uniform(0.20, 0.30)) + slope * a**2
@@ -98,20 +99,21 @@ def body(frame: Frame, shape: Thorax, arms: Arms, rng: np.random.Generator) -> F
     neck = np.float32(0.66) * np.sqrt(np.clip(1 - (a * np.float32(1 / 0.36)) ** 2, 0, None))
     whole = np.maximum(trunk, neck * step(0.1 - v, 0.25))
     for joint, elbow in arms:
-        distance, _ = capsule(frame, joint, elbow)
-        radius = np.float32(rng.uniform(0.19, 0.27))
-        arm = np.sqrt(np.clip(1 - (distance / radius) ** 2, 0, None)) * np.float32(0.33)
-        whole = np.sqrt(whole * whole + arm * arm)
+        where, near = frame.window(u_range=(-9, -0.5) if joint[0] < 0 else (0.5, 9))
+        distance, _ = capsule(near, joint, elbow)
+        arm = np.float32(0.33) * tube(distance, rng.uniform(0.19, 0.27), 0)
+        whole[where] = length(whole[where], arm)
     if rng.random() < 0.8:  # the chin, where the frame reaches so far
         chin = -rng.uniform(0.20, 0.44)
-        x = (frame.u - np.float32(rng.normal(0, 0.06))) / np.float32(0.52)
-        y = (v - np.float32(chin - 0.45)) / np.float32(0.45)
+        where, near = frame.window(v_range=(-9, chin + 0.05))
+        x = (near.u - np.float32(rng.normal(0, 0.06))) / np.float32(0.52)
+        y = (near.v - np.float32(chin - 0.45)) / np.float32(0.45)
         radius = length(x, y)
         head = np.sqrt(np.clip(1 - radius * radius, 0, None))
         jaw = np.float32(0.22) * bump(radius - np.float32(0.90), 0.06)
-        whole = np.maximum(whole, np.float32(0.62) + np.float32(0.35) * head + jaw) * (
-            step(1 - radius, 0.03)
-        ) + whole * step(radius - 1, 0.03)
+        behind = whole[where]
+        head = np.maximum(behind, np.float32(0.62) + np.float32(0.35) * head + jaw)
+        whole[where] = behind + (head - behind) * step(1 - radius, 0.03)
     return whole
 
 
@@ -120,7 +122,9 @@ def heart(frame: Frame, rng: np.random.Generator) -> Field:
 
     The left ventricle reaches to the image's right; the right atrium just passes the spine.
     """
-    u, v = frame.u, frame.v
+    total = np.zeros_like(frame.u)
+    where, near = frame.window((-0.55, 0.85), (-0.5, 1.5))
+    u, v = near.u, near.v
     size = rng.uniform(0.88, 1.14)
     tilt = rng.uniform(0.45, 0.85)
     shift = rng.normal(0, 0.02)
@@ -136,7 +140,8 @@ def heart(frame: Frame, rng: np.random.Generator) -> Field:
     trunk_width = rng.uniform(0.17, 0.25)  # a child's thymus may be wide
     vessels = oval(0.05, 0.32, trunk_width, 0.50, 0.12) * np.float32(0.8)
     silhouette = _join(_join(ventricle, atrium, 0.12), vessels, 0.35)
-    return step(silhouette, rng.uniform(0.03, 0.07))
+    total[where] = step(silhouette, rng.uniform(0.03, 0.07))
+    return total
 
 
 def _join(first: Field, second: Field, fillet: float) -> Field:
@@ -149,12 +154,15 @@ def airways(frame: Frame, rng: np.random.Generator) -> Field:
     """Trachea and main bronchi: the air column over the upper spine."""
     carina = rng.uniform(0.30, 0.36)
     lean = rng.normal(-0.01, 0.02)
-    trachea, _ = capsule(frame, (0.0, -0.6), (lean, carina))
+    total = np.zeros_like(frame.u)
+    where, near = frame.window((-0.4, 0.4), (-9, 0.6))
+    trachea, _ = capsule(near, (0.0, -0.6), (lean, carina))
     air = bump(trachea, 0.038)
     for side, fall, reach in ((-1, 0.12, 0.15), (1, 0.09, 0.20)):
-        bronchus, along = capsule(frame, (lean, carina), (lean + side * reach, carina + fall))
+        bronchus, along = capsule(near, (lean, carina), (lean + side * reach, carina + fall))
         air = np.maximum(air, bump(bronchus, 0.026) * (np.float32(0.9) - np.float32(0.6) * along))
-    return air
+    total[where] = air
+    return total
 
 
 def vessels(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
@@ -168,8 +176,9 @@ def vessels(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
     trees = np.asarray(canvas, np.float32) * np.float32(1 / 255)
     hila = np.zeros_like(trees)
     for side in (-1, 1):
-        x, y = frame.u - np.float32(side * 0.21), frame.v - np.float32(0.47)
-        hila += bump(length(x, y * np.float32(0.6)), 0.085)
+        where, near = frame.window((side * 0.21 - 0.35, side * 0.21 + 0.35), (-0.1, 1.1))
+        x, y = near.u - np.float32(side * 0.21), near.v - np.float32(0.47)
+        hila[where] += bump(length(x, y * np.float32(0.6)), 0.085)
     texture = cloud(rng, frame, 11, 2)
     fade = np.clip(np.float32(1.2) - np.float32(0.9) * frame.a, np.float32(0.25), 1)
     soft = np.float32(0.75) * blurred(trees, 1.6) * fade
@@ -192,11 +201,11 @@ def _branch(
 ) -> None:
     """Draw one vessel and, on its way, the two smaller ones that leave it."""
     bend = rng.normal(0, 0.10)
-    length = rng.uniform(0.05, 0.09)
+    stride = rng.uniform(0.05, 0.09)
     column, row = frame.origin
     while width > 0.8:
-        next_u = u + side * length * np.cos(angle)
-        next_v = v + length * np.sin(angle)
+        next_u = u + side * stride * np.cos(angle)
+        next_v = v + stride * np.sin(angle)
         points = [
             (column + u * frame.across, row + v * frame.down),
             (column + next_u * frame.across, row + next_v * frame.down),
@@ -212,11 +221,14 @@ def _branch(
 
 def gut_gas(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
     """Gas in stomach and bowel below the left dome, in some patients, 0 to 1."""
-    if rng.random() > 0.65:
-        return np.zeros_like(frame.u)
+    total = np.zeros_like(frame.u)
+    where, near = frame.window((0.0, 1.1), (1.0, 1.7))
+    if rng.random() > 0.65 or not near.u.size:
+        return total
     centre_u, centre_v = rng.uniform(0.35, 0.68), rng.uniform(1.22, 1.36)
-    x = (frame.u - np.float32(centre_u)) / np.float32(rng.uniform(0.14, 0.26))
-    y = (frame.v - np.float32(centre_v)) / np.float32(rng.uniform(0.07, 0.14))
-    edge = 1 - length(x, y) + np.float32(0.28) * cloud(rng, frame, 5, 2)
-    below = step(frame.v - shape.diaphragm - np.float32(0.05), 0.03)
-    return step(edge, 0.3) * below * np.float32(rng.uniform(0.4, 1.0))
+    x = (near.u - np.float32(centre_u)) / np.float32(rng.uniform(0.14, 0.26))
+    y = (near.v - np.float32(centre_v)) / np.float32(rng.uniform(0.07, 0.14))
+    edge = 1 - length(x, y) + np.float32(0.28) * cloud(rng, near, 5, 2)
+    below = step(near.v - shape.diaphragm[where] - np.float32(0.05), 0.03)
+    total[where] = step(edge, 0.3) * below * np.float32(rng.uniform(0.4, 1.0))
+    return total

@@ -33,7 +33,9 @@ def ribs(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
     anterior = _bands(index_front, rng.uniform(0.44, 0.56), rng)
     anterior *= step(ratio - np.float32(rng.uniform(0.50, 0.64)), 0.14)
     anterior *= np.float32(rng.uniform(0.22, 0.45)) * (np.float32(0.5) + np.float32(0.5) * edge_on)
-    edge = a - shape.cage - np.float32(0.012) * np.sin(np.float32(2 * np.pi) * index)
+    place = index - np.floor(index)
+    scallop = 8 * place * (1 - place) - 1  # the cage bulges at each rib
+    edge = a - shape.cage - np.float32(0.012) * scallop
     rim = np.float32(1.5) * bump(edge - np.float32(0.002), 0.018)
     wall = step(np.float32(0.035) - edge, 0.03) * step(v + np.float32(0.08), 0.06)
     below = 1 - np.float32(0.45) * step(v - shape.diaphragm, 0.05)
@@ -52,7 +54,9 @@ def _bands(index: Field, thickness: float, rng: np.random.Generator) -> Field:
 
 def spine(frame: Frame, rng: np.random.Generator) -> Field:
     """Vertebral bodies with disc spaces, pedicles, and a row of spinous processes."""
-    u, v, a = frame.u, frame.v, frame.a
+    total = np.zeros_like(frame.u)
+    where, near = frame.window(u_range=(-0.26, 0.26))
+    u, v, a = near.u, near.v, near.a
     half = np.float32(rng.uniform(0.105, 0.135))
     height = np.float32(rng.uniform(0.098, 0.116))
     place = (v + np.float32(rng.uniform(0, 0.1))) / height
@@ -64,37 +68,40 @@ def spine(frame: Frame, rng: np.random.Generator) -> Field:
     pedicles = bump(length((a - np.float32(0.68) * half), place * height * np.float32(0.8)), 0.020)
     process = bump(length(u * np.float32(1.3), (place - np.float32(0.3)) * height), 0.022)
     transverse = step(half + np.float32(0.06) - a, 0.03) * bump(place + np.float32(0.25), 0.13)
-    return (
-        bodies
-        + np.float32(0.38) * pedicles
-        + np.float32(0.25) * process
-        + np.float32(0.3) * transverse
-    )
+    bodies += np.float32(0.38) * pedicles
+    bodies += np.float32(0.25) * process
+    bodies += np.float32(0.30) * transverse
+    total[where] = bodies
+    return total
 
 
 def shoulder_girdle(frame: Frame, arms: Arms, rng: np.random.Generator) -> Field:
     """Clavicles, shoulder blades and upper arms."""
-    u, v = frame.u, frame.v
-    total = np.zeros_like(u)
+    total = np.zeros_like(frame.u)
     lift = rng.uniform(-0.10, 0.16)
     for side, (joint, elbow) in zip((-1, 1), arms, strict=True):
-        here = u * np.float32(side)
-        height = rng.normal(-0.01, 0.015)
-        swing = np.float32(rng.uniform(0.02, 0.05))
-        along = np.clip((here - np.float32(0.13)) / np.float32(0.67), 0, 1)
-        line = (
-            np.float32(height) - np.float32(lift) * along - swing * np.sin(np.float32(5.6) * along)
-        )
-        radius = np.float32(0.024) * (1 + np.float32(1.6) * (along - np.float32(0.5)) ** 2)
-        within = step(here - np.float32(0.12), 0.02) * step(np.float32(0.80) - here, 0.02)
-        total += np.float32(0.9) * tube(v - line, radius, 0.5) * within
+        where, near = frame.window(u_range=(-9, -0.05) if side < 0 else (0.05, 9))
+        bones = _clavicle(near, side, lift, rng)
         tip = (side * rng.uniform(0.78, 0.86), rng.uniform(0.02, 0.08))
-        blade, _ = capsule(frame, tip, (side * rng.uniform(0.92, 1.12), rng.uniform(0.36, 0.50)))
-        total += np.float32(0.16) * step(np.float32(0.10) - blade, 0.05)
-        total += np.float32(0.25) * bump(blade - np.float32(0.10), 0.014)
-        neck, _ = capsule(frame, tip, (side * 0.95, rng.uniform(-0.04, 0.02)))
-        total += np.float32(0.30) * tube(neck, 0.05, 0.4)
-        arm, place = capsule(frame, joint, elbow)
+        blade, _ = capsule(near, tip, (side * rng.uniform(0.92, 1.12), rng.uniform(0.36, 0.50)))
+        bones += np.float32(0.16) * step(np.float32(0.10) - blade, 0.05)
+        bones += np.float32(0.25) * bump(blade - np.float32(0.10), 0.014)
+        neck, _ = capsule(near, tip, (side * 0.95, rng.uniform(-0.04, 0.02)))
+        bones += np.float32(0.30) * tube(neck, 0.05, 0.4)
+        arm, place = capsule(near, joint, elbow)
         shaft = np.float32(0.060) * (1 + np.float32(0.7) * np.clip(1 - place * 5, 0, 1))
-        total += np.float32(0.85) * tube(arm, shaft, 0.55)
+        bones += np.float32(0.85) * tube(arm, shaft, 0.55)
+        total[where] = bones
     return total
+
+
+def _clavicle(frame: Frame, side: int, lift: float, rng: np.random.Generator) -> Field:
+    """Draw the S from the breastbone out and up to the shoulder."""
+    here = frame.u * np.float32(side)
+    height = rng.normal(-0.01, 0.015)
+    swing = np.float32(rng.uniform(0.02, 0.05))
+    along = np.clip((here - np.float32(0.13)) / np.float32(0.67), 0, 1)
+    line = np.float32(height) - np.float32(lift) * along - swing * np.sin(np.float32(5.6) * along)
+    radius = np.float32(0.024) * (1 + np.float32(1.6) * (along - np.float32(0.5)) ** 2)
+    within = step(here - np.float32(0.12), 0.02) * step(np.float32(0.80) - here, 0.02)
+    return np.float32(0.9) * tube(frame.v - line, radius, 0.5) * within
