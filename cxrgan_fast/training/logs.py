@@ -11,8 +11,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.run_folder import write_atomic
+from cxrgan_fast.training.run_folder import write_atomic, write_error
 
 
 class RunLog:
@@ -61,7 +60,7 @@ class RunLog:
                 if name != "step":
                     self.events.add_scalar(name, value, row["step"])
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from None
+            raise write_error(self.path, error) from None
         shown = {
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
@@ -81,7 +80,7 @@ class RunLog:
                 pixels = np.asarray(grid.convert("RGB"))
             self.events.add_image("samples", pixels, step, dataformats="HWC")
         except OSError as error:
-            raise UserError(f"cannot write {self.path.parent}: {error.strerror or error}") from None
+            raise write_error(self.path.parent, error) from None
 
     def close(self) -> None:
         """End the bar and the event file."""

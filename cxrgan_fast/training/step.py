@@ -183,7 +183,7 @@ class TrainingStep:
         which, value = METRICS.index(name), value.detach()
         self.sums[which] += value
         self.counts[which] += 1
-        here = torch.tensor((self.step, which), device=self.device)
+        here = torch.tensor((self.step + 1, which), device=self.device)  # steps count from 1
         is_first = ~torch.isfinite(value) & (self.first_bad[0] < 0)
         self.first_bad = torch.where(is_first, here, self.first_bad)
 

@@ -170,7 +170,7 @@ def test_a_non_finite_loss_is_remembered_with_its_step_until_asked_for(dataset):
         next(step.discriminator.parameters()).fill_(float("nan"))
     step()
     step()
-    assert step.first_non_finite() == (1, "d_loss")
+    assert step.first_non_finite() == (2, "d_loss")
 
 
 def test_weights_that_overflowed_in_the_last_update_are_noticed(dataset):
