@@ -31,10 +31,12 @@ NATIVE_DTYPES = {
 }
 """The image dtypes of the native kernels, and their names in the extension."""
 
-_VARIABLE = "CXRGAN_BACKEND"
+BACKEND_VARIABLE = "CXRGAN_BACKEND"
+"""The environment variable that chooses a backend where the program does not."""
+
 _DEVICES = ("cpu", "cuda")
 
-_selected = os.environ.get(_VARIABLE) or "auto"  # checked when an op is called
+_selected = os.environ.get(BACKEND_VARIABLE) or "auto"  # checked when an op is called
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ def available_backends() -> dict[str, BackendStatus]:
     return {backend: _status(backend) for backend in BACKENDS}
 
 
-def _check(name: str, source: str) -> str:
+def check_backend(name: str, source: str) -> str:
+    """Return name if it is a backend that can run here; source says where the name came from.
+
+    Raises:
+        UserError: it is not.
+    """
     if name not in (*BACKENDS, "auto"):
         choices = ", ".join((*BACKENDS, "auto"))
         raise UserError(f"{source}: unknown backend {name!r}; expected one of {choices}")
@@ -117,7 +124,7 @@ def set_backend(name: str) -> None:
         UserError: the name is unknown, or that backend cannot run on this machine.
     """
     global _selected
-    _selected = _check(name, "set_backend")
+    _selected = check_backend(name, "set_backend")
 
 
 @contextmanager
@@ -125,7 +132,7 @@ def use_backend(name: str) -> Iterator[None]:
     """Choose the backend of every op called in the block; see :func:`set_backend`."""
     global _selected
     before = _selected
-    _selected = _check(name, "use_backend")
+    _selected = check_backend(name, "use_backend")
     try:
         yield
     finally:
@@ -152,7 +159,7 @@ def _resolve(selected: str, device: str, dtype: torch.dtype, op: str) -> str:
 def _cached_resolve(selected: str, device: str, dtype: torch.dtype, op: str) -> str:
     if selected == "auto":
         return next(each for each in BACKENDS if not _why_not(each, device, dtype))
-    reason = _why_not(_check(selected, _VARIABLE), device, dtype)
+    reason = _why_not(check_backend(selected, BACKEND_VARIABLE), device, dtype)
     if reason:
         raise UserError(f"{op}: backend {selected!r} cannot take this input: {reason}")
     return selected
