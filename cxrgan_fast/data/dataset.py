@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data.layout import (
+    SPLITS,
     FolderListing,
     ImageFile,
     choose_classes,
@@ -160,7 +161,9 @@ def load_dataset(
         )
     if image_channels not in (1, 3):
         raise UserError(f"image channels {image_channels}: expected 1 (grayscale) or 3 (RGB)")
-    if str(source) == "phantom":
+    if split not in SPLITS:
+        raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    if source == "phantom":
         return _load_phantom(
             resolution, image_channels, classes, split, phantom_images, seed, progress
         )
@@ -273,7 +276,7 @@ def _load_phantom(
     if seed < 0:
         raise UserError(f"seed {seed}: expected 0 or more")
     # Splits take disjoint ranges of the infinite sequence of phantoms.
-    first = {"train": 0, "test": 1, "val": 2}[split] << 40
+    first = SPLITS.index(split) << 40
     images = np.empty((count, image_channels, resolution, resolution), np.uint8)
     # Classes in equal parts, in blocks, as a folder of class folders would give them.
     labels = [row * len(names) // count for row in range(count)]

@@ -68,8 +68,6 @@ def list_folder(source: Path, split: str) -> FolderListing:
     Raises:
         UserError: there is no such folder, split or class folder, or no image.
     """
-    if split not in SPLITS:
-        raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     if not source.exists():
         raise UserError(
             f"{source}: no such folder; name a folder of class folders, or 'phantom' for the "
@@ -130,7 +128,7 @@ def match_class(name: str, known: Sequence[str], where: object) -> str:
     folded = {other.casefold(): other for other in known}
     if name.casefold() in folded:
         return folded[name.casefold()]
-    guess = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.4)
+    guess = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
     hint = f"; did you mean {folded[guess[0]]!r}?" if guess else ""
     raise UserError(f"classes: no class {name!r} in {where} (it has {_names(known)}){hint}")
 
@@ -169,7 +167,7 @@ def _list(root: Path) -> FolderListing:
     if not any(found.values()):
         raise UserError(f"{root}: {_why_empty(root, folders)}")
     by_name = {folder.name.casefold(): folder for folder in folders}
-    if set(by_name) == {"normal", "pneumonia"}:
+    if set(by_name) == {"normal", "pneumonia"} and len(folders) == 2:
         pneumonia = found[by_name["pneumonia"]]
         if any(_KIND.search(path.name) for path in pneumonia):
             return _published(root, by_name, found)

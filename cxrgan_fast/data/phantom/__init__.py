@@ -75,7 +75,7 @@ def phantom_image(seed: int, index: int, label: int) -> Phantom:
         image=(np.clip(image, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8),
         label=label,
         marker_box=marker_box,
-        consolidation_box=None if lost is None else _box(lost > 0.3),
+        consolidation_box=None if lost is None else _box(lost > 0.1),
         lung_mask=lung_mask,
     )
 

@@ -9,10 +9,10 @@ from cxrgan_fast.data.phantom.organs import Thorax
 # bounds it sharply, above (-) or below (+), if one is seen edge-on.
 _LOBES = (
     (-0.50, 0.27, 0.36, 0.26, +0.46),  # right upper, above the horizontal fissure
-    (-0.40, 0.72, 0.34, 0.22, -0.50),  # right middle, below it, beside the heart
+    (-0.45, 0.72, 0.34, 0.22, -0.50),  # right middle, below it, beside the heart
     (-0.55, 0.86, 0.38, 0.27, None),  # right lower
     (0.48, 0.32, 0.36, 0.30, None),  # left upper
-    (0.52, 0.84, 0.38, 0.28, None),  # left lower, partly behind the heart
+    (0.56, 0.84, 0.38, 0.28, None),  # left lower, partly behind the heart
 )
 
 
