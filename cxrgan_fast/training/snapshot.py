@@ -1,0 +1,146 @@
+"""A generator in one safetensors file, with all that is needed to build and to use it."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.nn import NetworkConfig, build_generator
+from cxrgan_fast.training.run_folder import write_atomic
+
+# The one entry of the safetensors header that is ours. One entry and not one for each field: the
+# header's order is only fixed within an entry, and the same weights should give the same bytes.
+_HEADER = "cxrgan_fast.generator"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GeneratorSnapshot:
+    """A generator as it was at one step, ready for use."""
+
+    generator: nn.Module
+    """In evaluation mode, without gradients; (latents, labels) -> images as `build_generator`'s."""
+    network: NetworkConfig
+    class_names: tuple[str, ...]
+    """Label k is class_names[k]."""
+    step: int
+    images_seen: int
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def save_generator(
+    path: Path,
+    generator: nn.Module,
+    network: NetworkConfig,
+    class_names: Sequence[str],
+    *,
+    step: int,
+    images_seen: int,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write a generator to a safetensors file, atomically.
+
+    Args:
+        path: file to write.
+        generator: what `build_generator(network, len(class_names))` built; on any device.
+        network: its configuration.
+        class_names: name of each label.
+        step: generator updates so far.
+        images_seen: real images shown so far.
+        extra: anything else worth keeping with it, such as the data set's fingerprint.
+
+    Raises:
+        UserError: when the file cannot be written.
+    """
+    header = {
+        "version": _VERSION,
+        "network": dataclasses.asdict(network),
+        "class_names": list(class_names),
+        "step": step,
+        "images_seen": images_seen,
+        "extra": dict(extra or {}),
+    }
+    tensors = {
+        # safetensors knows one layout only; loading copies into the layout of the new module.
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in generator.state_dict().items()
+    }
+    metadata = {_HEADER: json.dumps(header, sort_keys=True)}
+    write_atomic(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_generator(path: Path, device: str | torch.device = "cpu") -> GeneratorSnapshot:
+    """Read what `save_generator` wrote. Nothing in the file is executed.
+
+    Args:
+        path: safetensors file.
+        device: where to put the generator.
+
+    Raises:
+        UserError: when there is no such file, or it is damaged, foreign, or of a newer version.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{path} is damaged or not a safetensors file ({error}); choose another checkpoint"
+        ) from error
+    if _HEADER not in metadata:
+        raise UserError(f"{path} is not a generator of cxrgan_fast: its header lacks {_HEADER!r}")
+    header = _parse_header(path, metadata[_HEADER])
+    network, class_names = header["network"], header["class_names"]
+
+    generator = build_generator(network, len(class_names))
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not hold the network that it describes: {error}") from error
+    generator.requires_grad_(False).eval().to(device)
+    return GeneratorSnapshot(generator=generator, **header)
+
+
+def _parse_header(path: Path, text: str) -> dict[str, Any]:
+    """Check every field: a file from elsewhere may hold anything."""
+    try:
+        header = json.loads(text)
+        version = header.pop("version")
+        if version != _VERSION:
+            raise UserError(
+                f"{path} is in format {version} of generator files and this version of "
+                f"cxrgan_fast reads format {_VERSION}: install the version that wrote it"
+            )
+        return {
+            "network": NetworkConfig(**header["network"]),
+            "class_names": _checked_class_names(path, header["class_names"]),
+            "step": int(header["step"]),
+            "images_seen": int(header["images_seen"]),
+            "extra": {str(key): str(value) for key, value in header["extra"].items()},
+        }
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} has a damaged header: {error!r}") from error
+
+
+def _checked_class_names(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Class names become folders: one that would leave its parent must not get that far."""
+    for name in names:
+        if not isinstance(name, str) or name in {"", ".", ".."} or set(name) & {"/", "\0"}:
+            raise UserError(f"{path} has the class name {name!r}, which cannot name a folder")
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"{path} has the class names {list(names)}; expected one or more, distinct")
+    return tuple(names)
