@@ -30,7 +30,7 @@ _GIF_LAST_FRAME = 8  # the result is shown this many times as long as the frames
 
 def grid_path(folder: Path, step: int) -> Path:
     """Name the sample grid of a step, so that names sort by step and `write_gif` can read it."""
-    return folder / f"grid-{step:08d}.png"
+    return folder / f"grid-{step:06d}.png"
 
 
 def image_grid(
@@ -150,7 +150,7 @@ def _text_size(text: str) -> tuple[int, int]:
 def _step_of(grid: Path) -> int:
     match = re.fullmatch(r"grid-(\d+)", grid.stem)
     if match is None:
-        raise ValueError(f"grids: expected names like grid-00000100.png, got {grid.name}")
+        raise ValueError(f"grids: expected names like grid-000100.png, got {grid.name}")
     return int(match[1])
 
 
