@@ -157,7 +157,7 @@ def load_dataset(
     if not SMALLEST_RESOLUTION <= resolution <= LARGEST_RESOLUTION:
         raise UserError(
             f"resolution {resolution}: expected {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION} "
-            "pixels, as 64"
+            "pixels, for example 64"
         )
     if image_channels not in (1, 3):
         raise UserError(f"image channels {image_channels}: expected 1 (grayscale) or 3 (RGB)")
