@@ -25,6 +25,7 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Leave the built module where setuptools expects it."""
+        require_compiler()
         import pybind11
 
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
@@ -38,7 +39,6 @@ class CMakeBuild(build_ext):
         ]
         if shutil.which("ninja"):
             options.append("-GNinja")
-        require_compiler()
         run("cmake", "-S", str(ROOT), "-B", str(build), *options)
         run("cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1))
         run("cmake", "--install", str(build), "--prefix", str(target))

@@ -19,10 +19,10 @@ class Rows {
         threads_(threads) {}
 
   void statistics(float eps, const T* x, float* mean, float* var, float* rstd) const {
-    const Buffer<float> means(blocks_ * channels_), m2s(blocks_ * channels_);
-    parallel_for(blocks_, threads_, [&](int64_t b) { measure(x, b, means, m2s); });
+    const Parts parts(blocks_ * channels_);
+    parallel_for(blocks_, threads_, [&](int64_t b) { measure(x, b, parts); });
     parallel_for(divide_up(channels_, kSlice), threads_, [&](int64_t slice) {
-      combine(slice * kSlice, means, m2s, eps, mean, var, rstd);
+      combine(slice * kSlice, parts, eps, mean, var, rstd);
     });
   }
 
@@ -74,6 +74,14 @@ class Rows {
   static constexpr int kForwardStrip = 4;
   static constexpr int kBackwardStrip = kLanes == 16 ? 4 : 2;
 
+  // A block's sums about its own mean, as good as float gives it: what `rest` says it is off by is
+  // put right in double.
+  struct Parts {
+    Buffer<float> mean, rest, squares;  // (blocks, C): m, Σ(x−m), Σ(x−m)²
+
+    explicit Parts(int64_t size) : mean(size), rest(size), squares(size) {}
+  };
+
   struct Span {
     int64_t first, rows;  // the first row of all N·H·W
   };
@@ -94,7 +102,7 @@ class Rows {
     for (; c < channels_; ++c) body(float{}, Constant<1>{}, c);
   }
 
-  void measure(const T* x, int64_t b, const Buffer<float>& means, const Buffer<float>& m2s) const {
+  void measure(const T* x, int64_t b, const Parts& parts) const {
     const int64_t first = b * kChunk;
     const int64_t rows = smaller(kChunk, samples_ * pixels_ - first);
     const float reciprocal = 1.0f / static_cast<float>(rows);
@@ -106,7 +114,6 @@ class Rows {
         for (int i = 0; i < width; ++i) sum[i] += load<V>(from + row * channels_ + i * kWidth<V>);
       V mean[width], rest[width] = {}, squares[width] = {};
       for (int i = 0; i < width; ++i) mean[i] = sum[i] * reciprocal;
-      // The float mean is a little off: Σ(x−mean) says by how much, and m2 is corrected for it.
       for (int64_t row = 0; row < rows; ++row)
         for (int i = 0; i < width; ++i) {
           const V centred = load<V>(from + row * channels_ + i * kWidth<V>) - mean[i];
@@ -115,24 +122,27 @@ class Rows {
         }
       for (int i = 0; i < width; ++i) {
         const int64_t at = b * channels_ + c + i * kWidth<V>;
-        const V shift = rest[i] * reciprocal;
-        store<V>(means.at(at), mean[i] + shift);
-        store<V>(m2s.at(at), squares[i] - rest[i] * shift);
+        store<V>(parts.mean.at(at), mean[i]);
+        store<V>(parts.rest.at(at), rest[i]);
+        store<V>(parts.squares.at(at), squares[i]);
       }
     });
   }
 
-  void combine(int64_t first, const Buffer<float>& means, const Buffer<float>& m2s, float eps,
-               float* mean, float* var, float* rstd) const {
+  void combine(int64_t first, const Parts& parts, float eps, float* mean, float* var,
+               float* rstd) const {
     const int64_t width = smaller(kSlice, channels_ - first);
     Moments all[kSlice];
     for (int64_t b = 0; b < blocks_; ++b) {
       const int64_t rows = smaller(kChunk, samples_ * pixels_ - b * kChunk);
       const double total = all[0].count + rows;
-      const double share = rows / total;
-      for (int64_t i = 0; i < width; ++i)
-        all[i].merge_share(share, total, means[b * channels_ + first + i],
-                           m2s[b * channels_ + first + i]);
+      const double share = rows / total, reciprocal = 1.0 / rows;
+      for (int64_t i = 0; i < width; ++i) {
+        const int64_t at = b * channels_ + first + i;
+        const double shift = parts.rest[at] * reciprocal;
+        all[i].merge_share(share, total, parts.mean[at] + shift,
+                           parts.squares[at] - parts.rest[at] * shift);
+      }
     }
     for (int64_t i = 0; i < width; ++i)
       all[i].write(eps, mean + first + i, var + first + i, rstd + first + i);

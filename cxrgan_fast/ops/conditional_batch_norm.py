@@ -72,8 +72,9 @@ def conditional_batch_norm_act(
     _check_arguments(input, labels, weight, bias, running_mean, running_var, training)
     slope = check_negative_slope(negative_slope)
     if choose_backend(input, _NAME) == "reference":
-        return reference.conditional_batch_norm_act(
-            input,
+        # Cast here, once: x has two uses there, and their gradients are to be added in float32.
+        output = reference.conditional_batch_norm_act(
+            input.to(reference.accumulation_dtype(input.dtype)),
             *_rows_by_sample(labels, weight, bias),
             running_mean,
             running_var,
@@ -82,6 +83,7 @@ def conditional_batch_norm_act(
             eps=eps,
             negative_slope=slope,
         )
+        return output.to(input.dtype)
     input = _dense(input)
     weight, bias = weight.float(), bias.float()
     ops = torch.ops.cxrgan_fast

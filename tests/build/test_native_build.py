@@ -1,0 +1,111 @@
+"""How the extension is built: what setup.py does without a compiler, and what is in the product."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrgan_fast.ops.backend import load_native
+
+pytest.importorskip("setuptools")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+core, why_not = load_native()
+needs_native = pytest.mark.skipif(core is None, reason=why_not)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of what a build reads, so that nothing is written into the tree."""
+    for name in ("setup.py", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    shutil.copytree(
+        ROOT / "cxrgan_fast",
+        tmp_path / "cxrgan_fast",
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
+    return tmp_path
+
+
+def run_setup(source: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "setup.py", *command],
+        cwd=source,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_compiler_nothing_is_compiled(source: Path, tmp_path: Path) -> None:
+    # An empty PATH: no compiler, no cmake.
+    run = run_setup(source, "build", "--build-lib", "out", CXRGAN_NATIVE="0", PATH=str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    built = {each.relative_to(source / "out") for each in (source / "out").rglob("*")}
+    assert not [each for each in built if each.suffix == ".so"]
+    # Every module is packaged, and the marker of types.
+    modules = {each.relative_to(source) for each in (source / "cxrgan_fast").rglob("*.py")}
+    assert modules <= built
+    assert Path("cxrgan_fast/py.typed") in built
+    assert Path("cxrgan_fast/_C.pyi") in built
+
+
+@pytest.mark.parametrize("variables", [{}, {"CXX": "no-such-compiler"}])
+def test_a_missing_compiler_is_named_with_the_way_out(
+    source: Path, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    run = run_setup(source, "build_ext", PATH=str(tmp_path), **variables)
+    assert run.returncode != 0
+    last = run.stderr.strip().splitlines()[-1]
+    assert "no C++ compiler found" in last
+    assert variables.get("CXX", "g++") in last
+    assert "CXRGAN_NATIVE=0" in last
+
+
+def test_a_failed_build_names_the_way_out(source: Path) -> None:
+    pytest.importorskip("pybind11")  # with build isolation it is gone after the installation
+    (source / "csrc" / "bindings.cpp").write_text("#error broken\n")
+    run = run_setup(source, "build_ext", CXRGAN_CUDA_ARCHS="none")
+    assert run.returncode != 0
+    assert "broken" in run.stdout + run.stderr or not shutil.which("cmake")
+    assert "CXRGAN_NATIVE=0" in run.stderr.strip().splitlines()[-1]
+
+
+def test_knows_neither_torch_nor_python_but_in_the_bindings() -> None:
+    for path in (ROOT / "csrc").rglob("*.*"):
+        includes = [line for line in path.read_text().splitlines() if line.startswith("#include")]
+        assert not [line for line in includes if "torch" in line or "ATen" in line], path
+        if path.name != "bindings.cpp":
+            assert not [line for line in includes if "Python.h" in line or "pybind" in line], path
+
+
+@needs_native
+def test_links_no_openmp_runtime_of_its_own() -> None:
+    assert core is not None
+    dynamic = subprocess.run(
+        ["readelf", "-d", str(core.__file__)], capture_output=True, text=True, check=False
+    )
+    if dynamic.returncode != 0:
+        pytest.skip("no readelf here")
+    needed = [line for line in dynamic.stdout.splitlines() if "NEEDED" in line]
+    assert needed
+    assert not [line for line in needed if "omp" in line or "torch" in line or "libcuda" in line]
+
+
+@needs_native
+def test_a_machine_without_a_driver_gets_an_error_it_can_catch() -> None:
+    assert core is not None
+    if torch.cuda.is_available():
+        pytest.skip("there is a driver here")
+    with pytest.raises(RuntimeError, match=r"CUDA|driver"):
+        core.cuda_devices()

@@ -1,0 +1,294 @@
+"""What only the native backend of conditional_batch_norm_act has to show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from cxrgan_fast.ops import available_backends, conditional_batch_norm_act, use_backend
+from cxrgan_fast.ops import conditional_batch_norm as op
+from cxrgan_fast.ops.backend import native
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+pytestmark = pytest.mark.skipif(
+    "cpu" not in available_backends()["native"].runs_on,
+    reason=available_backends()["native"].why_not.get("cpu", ""),
+)
+
+
+@pytest.fixture(autouse=True)
+def _native() -> Iterator[None]:
+    with use_backend("native"):
+        yield
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def images(shape: tuple[int, ...], layout: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape).to(dtype).to(memory_format=LAYOUTS[layout])
+
+
+def gradients(input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    variables = [each.detach().requires_grad_() for each in (input, weight, bias)]
+    output = conditional_batch_norm_act(variables[0], labels, *variables[1:])
+    return [output.detach(), *torch.autograd.grad(output.square().sum(), variables)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(16, 40, 12, 12), (5, 3, 100, 70)], ids=str)
+def test_same_bits_on_every_run_and_thread_count(
+    shape: tuple[int, ...], layout: str, set_threads: Callable[[int], None]
+) -> None:
+    input, labels = images(shape, layout), torch.randint(2, (shape[0],))
+    weight, bias = torch.randn(2, shape[1]), torch.randn(2, shape[1])
+    set_threads(1)
+    expected = gradients(input, labels, weight, bias)
+    for threads in (1, 2, 3, 2):
+        set_threads(threads)
+        for value, true in zip(gradients(input, labels, weight, bias), expected, strict=True):
+            assert torch.equal(value, true)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(8, 24, 9, 9), (3, 2, 90, 80), (5, 33, 1, 1)], ids=str)
+def test_reduce_then_apply_equals_both_at_once(shape: tuple[int, ...], layout: str) -> None:
+    samples, channels = shape[:2]
+    count = samples * shape[2] * shape[3]
+    x, dy = images(shape, layout), images(shape, layout)
+    labels = torch.randint(2, (samples,))
+    weight, bias = torch.randn(2, channels), torch.randn(2, channels)
+    problem = op._problem(x, labels, weight, bias, 0.2)
+
+    y, mean, var, rstd = op._act_cpu(x, labels, weight, bias, 1e-5, 0.2)
+    statistics = [torch.empty(channels) for _ in range(3)]
+    problem.statistics(1e-5, x.data_ptr(), *(each.data_ptr() for each in statistics))
+    for got, true in zip(statistics, (mean, var, rstd), strict=True):
+        assert torch.equal(got, true)
+    assert torch.equal(op._apply_cpu(x, labels, weight, bias, mean, rstd, 0.2), y)
+
+    dx, dweight, dbias = op._backward_cpu(
+        dy, x, labels, weight, bias, mean, rstd, 1e-5, 0.2, training=True
+    )
+    sums = [torch.empty_like(weight) for _ in range(2)]
+    addresses = [each.data_ptr() for each in (dy, x, mean, rstd, *sums)]
+    problem.backward_reduce(*addresses)
+    assert torch.equal(sums[0], dweight)
+    assert torch.equal(sums[1], dbias)
+    split = torch.empty_like(dx)
+    problem.backward_apply(*addresses, count, split.data_ptr())
+    assert torch.equal(split, dx)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_could_share_a_batch(layout: str) -> None:
+    x, dy = images((8, 20, 6, 6), layout), images((8, 20, 6, 6), layout)
+    labels, weight, bias = torch.arange(8) % 3, torch.randn(3, 20), torch.randn(3, 20)
+    _, mean, _, rstd = op._act_cpu(x, labels, weight, bias, 1e-5, 0.2)
+    expected, *_ = op._backward_cpu(
+        dy, x, labels, weight, bias, mean, rstd, 1e-5, 0.2, training=True
+    )
+
+    halves = [slice(0, 4), slice(4, 8)]
+    problems = [op._problem(x[half], labels[half], weight, bias, 0.2) for half in halves]
+    total = torch.zeros(2, 3, 20)
+    for half, problem in zip(halves, problems, strict=True):
+        sums = torch.empty(2, 3, 20)
+        tensors = (dy[half], x[half], mean, rstd, sums[0], sums[1])
+        problem.backward_reduce(*(each.data_ptr() for each in tensors))
+        total += sums
+    for half, problem in zip(halves, problems, strict=True):
+        dx = torch.empty_like(x[half])
+        tensors = (dy[half], x[half], mean, rstd, total[0], total[1])
+        problem.backward_apply(*(each.data_ptr() for each in tensors), 8 * 36, dx.data_ptr())
+        torch.testing.assert_close(dx, expected[half], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("training", [True, False])
+def test_every_element_is_written(layout: str, training: bool) -> None:
+    input, labels = images((3, 21, 5, 7), layout), torch.tensor([0, 2, 2])
+    weight, bias = torch.randn(4, 21), torch.randn(4, 21)  # no sample of classes 1 and 3
+    running = torch.zeros(21), torch.ones(21)
+    variables = [each.requires_grad_() for each in (input, weight, bias)]
+    # Fills every torch.empty with NaN.
+    torch.use_deterministic_algorithms(True)
+    try:
+        output = conditional_batch_norm_act(
+            input, labels, weight, bias, *running, training=training
+        )
+        grads = torch.autograd.grad(output.sum(), variables)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for value in (output, *grads, *running):
+        assert value.isfinite().all()
+    assert not grads[1][[1, 3]].any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_rounds_as_torch_does(dtype: torch.dtype, layout: str) -> None:
+    """Every bit pattern, times a factor that makes subnormals, overflow and ties."""
+    patterns = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    input = patterns.view(1, 256, 16, 16).to(memory_format=LAYOUTS[layout])
+    label, zero, one = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 256), torch.ones(256)
+    for factor in (1.0, 0.5, 3.0, 1 / 256, 1 + 2**-9, 1e4):
+        weight = torch.full((1, 256), factor)
+        output = op._apply_cpu(input, label, weight, zero, zero[0], one, 1.0)
+        expected = (input.float() * factor).to(dtype)
+        assert torch.equal(output.isnan(), expected.isnan())
+        numbers = ~expected.isnan()
+        assert torch.equal(output[numbers], expected[numbers])
+
+
+def test_saves_nothing_of_the_images_size_but_the_input() -> None:
+    input = images((4, 8, 16, 16), "contiguous").requires_grad_()
+    saved: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        conditional_batch_norm_act(
+            input, torch.zeros(4, dtype=torch.int64), torch.ones(1, 8), torch.zeros(1, 8)
+        )
+    large = [each for each in saved if each.numel() >= input.numel()]
+    assert [each.data_ptr() for each in large] == [input.data_ptr()]
+
+
+def test_registered_as_torch_library_wants_it() -> None:
+    input, labels = images((3, 5, 4, 4), "channels_last"), torch.tensor([0, 1, 1])
+    weight, bias = torch.randn(2, 5), torch.randn(2, 5)
+    mean, rstd, grad = torch.randn(5), torch.rand(5) + 0.5, torch.randn(3, 5, 4, 4)
+    variables = [each.requires_grad_() for each in (input, weight, bias)]
+    input, weight, bias = variables
+    ops = torch.ops.cxrgan_fast
+    parameters = (input, labels, weight, bias)
+    torch.library.opcheck(ops.conditional_batch_norm_act.default, (*parameters, 1e-5, 0.2))
+    torch.library.opcheck(ops.conditional_batch_norm_apply.default, (*parameters, mean, rstd, 0.2))
+    for training in (True, False):
+        torch.library.opcheck(
+            ops.conditional_batch_norm_backward.default,
+            (grad, *parameters, mean, rstd, 1e-5, 0.2, training),
+        )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("training", [True, False])
+def test_compiles_whole(layout: str, training: bool) -> None:
+    """One graph, forward and backward, the running statistics updated; bad labels still refused."""
+    input, labels = images((4, 6, 8, 8), layout), torch.tensor([0, 1, 1, 0])
+    weight, bias = torch.randn(2, 6), torch.randn(2, 6)
+
+    def step(labels: Tensor, running_mean: Tensor, running_var: Tensor) -> list[Tensor]:
+        variables = [each.detach().requires_grad_() for each in (input, weight, bias)]
+        output = function(variables[0], labels, *variables[1:], running_mean, running_var, training)
+        return [output.detach(), *torch.autograd.grad(output.sum(), variables), running_mean]
+
+    def in_a_model(
+        x: Tensor, labels: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: Tensor, training: bool
+    ) -> Tensor:
+        return conditional_batch_norm_act(2 * x, labels, w, b, mean, var, training=training) + 1
+
+    function: Callable[..., Tensor] = in_a_model
+    expected = step(labels, torch.zeros(6), torch.ones(6))
+    function = torch.compile(in_a_model, fullgraph=True, backend="aot_eager")
+    for value, true in zip(step(labels, torch.zeros(6), torch.ones(6)), expected, strict=True):
+        torch.testing.assert_close(value, true)
+    with pytest.raises(IndexError, match="expected 0 <= label < 2"):
+        step(labels + 1, torch.zeros(6), torch.ones(6))
+
+
+def test_inductor() -> None:
+    case = images((4, 6, 8, 8), "channels_last"), torch.tensor([0, 1, 1, 0])
+    parameters = torch.randn(2, 6), torch.randn(2, 6)
+    expected = gradients(*case, *parameters)
+    variables = [each.detach().requires_grad_() for each in (case[0], *parameters)]
+    compiled = torch.compile(conditional_batch_norm_act, fullgraph=True)
+    output = compiled(variables[0], case[1], *variables[1:])
+    got = [output.detach(), *torch.autograd.grad(output.square().sum(), variables)]
+    for value, true in zip(got, expected, strict=True):
+        torch.testing.assert_close(value, true)
+
+
+CHECK_A_LEVEL = """
+import torch
+from cxrgan_fast.ops import conditional_batch_norm_act, use_backend
+from cxrgan_fast.ops.backend import native
+
+torch.manual_seed(0)
+print(native().simd_level())
+for layout in (torch.contiguous_format, torch.channels_last):
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        x = torch.randn(4, 45, 11, 13).to(dtype).to(memory_format=layout)
+        labels, weight, bias = torch.arange(4) % 2, torch.randn(2, 45), torch.randn(2, 45)
+        def run(dtype, parameter_dtype):
+            v = [x.to(dtype), weight.to(parameter_dtype), bias.to(parameter_dtype)]
+            v = [each.detach().requires_grad_() for each in v]
+            y = conditional_batch_norm_act(v[0], labels, *v[1:], negative_slope=1.0)
+            return [y, *torch.autograd.grad((y.double() ** 2).sum(), v)]
+        with use_backend("native"):
+            got = run(dtype, torch.float32)
+        with use_backend("reference"):
+            expected = run(dtype, torch.float32)
+        # One unit in the last place of 16 bits, where float32 arithmetic rounds either way.
+        limit = {torch.float32: 3e-6, torch.bfloat16: 4e-3, torch.float16: 6e-4}[dtype]
+        for a, b in zip(got, expected):
+            assert (a.float() - b.float()).norm() <= limit * (1 + b.float().norm()), (layout, dtype)
+"""
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2"])
+def test_lower_instruction_sets(level: str) -> None:
+    if level not in native().build_info()["simd_levels"]:
+        pytest.skip(f"{level} is not built for this processor")
+    run = subprocess.run(
+        [sys.executable, "-c", CHECK_A_LEVEL],
+        env={**os.environ, "CXRGAN_SIMD": level},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() in (level, "baseline")  # where the processor has no AVX2
+
+
+COUNT_THREADS = """
+import os, re, torch
+from cxrgan_fast.ops import conditional_batch_norm_act
+from cxrgan_fast.ops.backend import native
+
+def runtimes():
+    lines = open("/proc/self/maps").read().splitlines()
+    return {line.split()[-1] for line in lines if re.search(r"/lib(gomp|omp|iomp5)[^/]*$", line)}
+
+torch.set_num_threads(3)
+x = torch.randn(64, 64, 32, 32)
+labels, weight, bias = torch.zeros(64, dtype=torch.int64), torch.ones(1, 64), torch.zeros(1, 64)
+torch.nn.functional.leaky_relu(x)  # starts PyTorch's pool
+before = len(os.listdir("/proc/self/task")), runtimes()
+for _ in range(3):
+    conditional_batch_norm_act(x, labels, weight, bias)
+assert (len(os.listdir("/proc/self/task")), runtimes()) == before, (before, runtimes())
+assert {os.path.realpath(native().openmp_runtime())} == {os.path.realpath(p) for p in runtimes()}
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="no /proc here")
+def test_no_threads_beside_those_of_torch() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", COUNT_THREADS], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
