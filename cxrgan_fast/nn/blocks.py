@@ -107,7 +107,9 @@ class LabelPlane(nn.Module):
         if self.embedding is not None:
             plane = self.embedding(labels).view(-1, 1, *images.shape[2:])
             images = torch.cat([images, plane.to(images.dtype)], dim=1)
-        return images.contiguous(memory_format=torch.channels_last)
+        # Not contiguous(): with one channel it finds nothing to do, and leaves the strides by which
+        # the first convolution would choose the other layout for all that follows.
+        return images.to(memory_format=torch.channels_last)
 
 
 class LogitHead(nn.Module):
@@ -136,7 +138,7 @@ class LogitHead(nn.Module):
         """(N, C, 4, 4) and labels -> (N,) float32."""
         with torch.autocast(features.device.type, enabled=False):
             # (h, w, c): the order in which channels_last features already lie.
-            features = features.permute(0, 2, 3, 1).flatten(1).float()
+            features = features.permute(0, 2, 3, 1).flatten(1).to(self.linear.weight.dtype)
             logits = self.linear(features).squeeze(1)
             if self.embedding is not None:
                 logits = logits + (self.embedding(labels) * features).sum(1)

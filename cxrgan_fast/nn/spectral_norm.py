@@ -31,7 +31,7 @@ class SpectralNorm(nn.Module):
         super().__init__()
         with torch.no_grad():
             matrix = _as_matrix(weight)
-            u = F.normalize(torch.randn(matrix.shape[0]), dim=0)
+            u = F.normalize(torch.randn_like(matrix[:, 0]), dim=0)
             for _ in range(_INITIAL_ITERATIONS):
                 v = F.normalize(torch.mv(matrix.T, u), dim=0)
                 u = F.normalize(torch.mv(matrix, v), dim=0)
