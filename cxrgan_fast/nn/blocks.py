@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cxrgan_fast.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.nn.layers import ClassEmbedding, Linear
-from cxrgan_fast.ops.bias_leaky_relu import bias_leaky_relu
+from cxrgan_fast.ops import bias_leaky_relu
 
 _LABEL_FEATURES = 32  # length of the embedding that joins the latent with conditioning="concat"
 

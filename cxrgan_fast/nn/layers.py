@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from cxrgan_fast.nn.labels import class_rows
 from cxrgan_fast.nn.spectral_norm import SpectralNorm
-from cxrgan_fast.ops.resample_conv import conv2d_downsample, upsample_conv2d
+from cxrgan_fast.ops import conv2d_downsample, upsample_conv2d
 
 
 class _Weighted(nn.Module):

@@ -22,7 +22,7 @@ from cxrgan_fast.nn.blocks import (
 )
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.nn.layers import Conv2d
-from cxrgan_fast.ops.bias_leaky_relu import bias_leaky_relu
+from cxrgan_fast.ops import bias_leaky_relu
 
 
 class GeneratorBlock(nn.Module):
