@@ -1,0 +1,59 @@
+"""``python -m cxrgan_fast.generate``: a labelled set of images from a trained run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cxrgan_fast.command import run_command
+from cxrgan_fast.training.config import resolve_device
+from cxrgan_fast.training.generation import generate_to_folder, prepare_output
+from cxrgan_fast.training.interpolation import write_interpolations
+from cxrgan_fast.training.sources import load_sources
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write generated X-rays as PNGs in class folders, with a manifest.csv."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder (one that --per-class made as well), or a generator.safetensors file."""
+    out: Path
+    """Folder to write to; new or empty."""
+    n_per_class: int = 100
+    """Images of each class; 0 with --interpolate for the sheets alone."""
+    seed: int = 0
+    """Seed of the latents: the same seed gives the same bytes."""
+    classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()
+    """Classes to draw; none means all."""
+    checkpoint: str | None = None
+    """A step that the run has kept, or a .safetensors file; the newest if not given."""
+    interpolate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Draw sheets of what lies between latents, and between classes, as well."""
+    batch_size: int = 64
+    """Images drawn at a time; bounds the memory in use and changes no image."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+
+
+def main() -> None:
+    """Parse, generate, and say what lies where."""
+    arguments = tyro.cli(Arguments, prog="python -m cxrgan_fast.generate")
+    out, n, seed = arguments.out, arguments.n_per_class, arguments.seed
+    device = resolve_device(arguments.device)
+    sources = load_sources(arguments.run, arguments.checkpoint, arguments.classes, device)
+    if n == 0 and arguments.interpolate:
+        prepare_output(out)
+    else:
+        batch_size = arguments.batch_size
+        generate_to_folder(sources, out, n_per_class=n, seed=seed, batch_size=batch_size)
+        print(f"{n} images of each of {', '.join(s.class_name for s in sources)}: {out}")
+    if arguments.interpolate:
+        for sheet in write_interpolations(sources, out, seed):
+            print(f"interpolation: {sheet}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
