@@ -88,8 +88,7 @@ def image_grid(
     for x, name in zip(centres_x, column_names, strict=False):
         draw.text((x, top // 2), name, fill=_INK, font=font, anchor="mm")
     for y, name in zip(centres_y, names, strict=True):
-        here = (left - _PADDING, y)
-        draw.multiline_text(here, name, fill=_INK, font=font, anchor="rm", align="right")
+        draw.text((left - _PADDING, y), name, fill=_INK, font=font, anchor="rm", align="right")
     pixels = images.cpu().permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     centres = itertools.product(centres_y, centres_x)
     for cell, (y, x) in zip(pixels, centres, strict=True):
@@ -143,7 +142,7 @@ def write_gif(path: Path, grids: Sequence[Path], *, seconds: float = 8.0) -> Non
 def _text_size(text: str) -> tuple[int, int]:
     canvas = ImageDraw.Draw(Image.new("L", (1, 1)))
     font = ImageFont.load_default(_FONT_SIZE)
-    left, top, right, bottom = canvas.multiline_textbbox((0, 0), text, font=font)
+    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
     return math.ceil(right - left), math.ceil(bottom - top)
 
 

@@ -108,7 +108,10 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> GeneratorS
     try:
         generator.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path} does not hold the network that it describes: {error}") from error
+        raise UserError(
+            f"{path} does not hold the weights of the network that its header describes; "
+            "choose another checkpoint"
+        ) from error
     generator.requires_grad_(False).eval().to(device)
     return GeneratorSnapshot(generator=generator, **header)
 
