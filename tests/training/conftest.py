@@ -1,0 +1,40 @@
+"""A run folder with a generator that nobody had to train."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrgan_fast.nn import NetworkConfig, build_generator
+from cxrgan_fast.training.checkpoint import checkpoint_path, generator_path
+from cxrgan_fast.training.snapshot import save_generator
+
+NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8)
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Make a run folder: its newest generator, and those that it has kept of some steps."""
+
+    def make(
+        name: str = "runs/00000-phantom-32-resnet",
+        class_names: Sequence[str] = ("normal", "bacterial"),
+        network: NetworkConfig = NETWORK,
+        steps: Sequence[int] = (10, 20),
+    ) -> Path:
+        run = tmp_path / name
+        (run / "checkpoints").mkdir(parents=True)
+        for step in steps:
+            generator = build_generator(network, len(class_names))
+            with torch.no_grad():
+                for tensor in generator.parameters():  # so that classes differ
+                    tensor.add_(torch.randn_like(tensor), alpha=0.1)
+            for path in (generator_path(run, step), run / "generator.safetensors"):
+                save_generator(path, generator, network, class_names, step=step, images_seen=step)
+            checkpoint_path(run, step).touch()
+        return run
+
+    return make
