@@ -5,6 +5,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
+#include "cxrgan/bias_leaky_relu.h"
 #include "cxrgan/conditional_batch_norm.h"
 #include "cxrgan/device.h"
 
@@ -74,6 +75,37 @@ void backward(const Problem& p, Address dy, Address x, Address mean, Address rst
                                        pointer<float>(dweight), pointer<float>(dbias), p.threads);
 }
 
+// Dtype, layout, N, C, H·W, slope, then tensors, then threads: one call, no object in between,
+// because these kernels are the shortest.
+BiasLeakyRelu bias_leaky_relu_of(int dtype, int layout, int64_t samples, int64_t channels,
+                                 int64_t pixels, float negative_slope) {
+  return {{static_cast<Dtype>(dtype), static_cast<Layout>(layout), samples, channels, pixels},
+          negative_slope};
+}
+
+void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
+                     float negative_slope, Address x, Address bias, Address y, int threads) {
+  cpu::bias_leaky_relu(
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope), pointer(x),
+      pointer<const float>(bias), pointer(y), threads);
+}
+
+void bias_leaky_relu_gate(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
+                          float negative_slope, Address g, Address bias, Address y, Address out,
+                          int threads) {
+  cpu::bias_leaky_relu_gate(
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope), pointer(g),
+      pointer<const float>(bias), pointer(y), pointer(out), threads);
+}
+
+void bias_leaky_relu_backward(int dtype, int layout, int64_t samples, int64_t channels,
+                              int64_t pixels, float negative_slope, Address dy, Address y,
+                              Address dx, Address dbias, int threads) {
+  cpu::bias_leaky_relu_backward(
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope), pointer(dy),
+      pointer(y), pointer(dx), pointer<float>(dbias), threads);
+}
+
 py::dict build_info() {
   py::dict info;
   info["compiler"] = CXRGAN_COMPILER;
@@ -128,6 +160,9 @@ PYBIND11_MODULE(_C, m) {
       .def("backward_reduce", &backward_reduce, Released())
       .def("backward_apply", &backward_apply, Released())
       .def("backward", &backward, Released());
+  m.def("bias_leaky_relu", &bias_leaky_relu, Released());
+  m.def("bias_leaky_relu_gate", &bias_leaky_relu_gate, Released());
+  m.def("bias_leaky_relu_backward", &bias_leaky_relu_backward, Released());
 }
 
 }  // namespace cxrgan

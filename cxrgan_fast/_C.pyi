@@ -1,4 +1,4 @@
-"""The compiled core (csrc/bindings.cpp). Tensors are passed as addresses (``Tensor.data_ptr()``)."""
+"""The compiled core, csrc/bindings.cpp: tensors are addresses (``Tensor.data_ptr()``)."""
 
 from typing import TypedDict
 
@@ -80,3 +80,46 @@ class ConditionalBatchNorm:
         dbias: int,
         /,
     ) -> None: ...
+
+# csrc/include/cxrgan/bias_leaky_relu.h; a bias of 0 is none.
+def bias_leaky_relu(
+    dtype: int,
+    layout: int,
+    samples: int,
+    channels: int,
+    pixels: int,
+    negative_slope: float,
+    x: int,
+    bias: int,
+    y: int,
+    threads: int,
+    /,
+) -> None: ...
+def bias_leaky_relu_gate(
+    dtype: int,
+    layout: int,
+    samples: int,
+    channels: int,
+    pixels: int,
+    negative_slope: float,
+    g: int,
+    bias: int,
+    y: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...
+def bias_leaky_relu_backward(
+    dtype: int,
+    layout: int,
+    samples: int,
+    channels: int,
+    pixels: int,
+    negative_slope: float,
+    dy: int,
+    y: int,
+    dx: int,
+    dbias: int,
+    threads: int,
+    /,
+) -> None: ...

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-import yaml
 
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError

@@ -1,21 +1,15 @@
-// The arithmetic of one element, of a channel's statistics, and scratch memory: what the two layouts
-// of conditional_batch_norm.cpp have in common.
+// The arithmetic of one element and of a channel's statistics: what the two layouts of
+// conditional_batch_norm.cpp have in common.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 
 #include "cxrgan/conditional_batch_norm.h"
-#include "parallel.h"
+#include "loops.h"
 #include "simd.h"
 
 namespace cxrgan::CXRGAN_SIMD {
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // y and dx of V elements. Every use spells z the same way, so that forward and backward agree on
 // its sign to the bit.
@@ -85,37 +79,5 @@ struct Moments {
     *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
   }
 };
-
-// Uninitialised scratch memory.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t size)
-      : data_(static_cast<T*>(std::malloc(sizeof(T) * static_cast<size_t>(larger(size, 1))))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Buffer() { std::free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  T& operator[](int64_t i) const { return data_[i]; }
-  T* at(int64_t i) const { return data_ + i; }
-
- private:
-  T* data_;
-};
-
-// An integer that a loop over it can be unrolled by.
-template <int value>
-struct Constant {
-  constexpr operator int() const { return value; }
-};
-
-template <class Body>
-void parallel_for(int64_t count, int threads, const Body& body) {
-  cpu::run_tasks(
-      count, threads,
-      [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); }, &body);
-}
 
 }  // namespace cxrgan::CXRGAN_SIMD

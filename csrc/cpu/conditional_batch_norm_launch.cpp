@@ -6,6 +6,7 @@
 
 #include "conditional_batch_norm_kernels.h"
 #include "dispatch.h"
+#include "parallel.h"
 
 namespace cxrgan::cpu {
 namespace {
@@ -20,13 +21,6 @@ void check_labels(const ConditionalBatchNorm& op) {
                               ", expected 0 <= label < " + std::to_string(op.classes));
     }
   }
-}
-
-// Waking the pool costs more than a small image.
-int useful_threads(const ImageShape& shape, int threads) {
-  constexpr int64_t kWorthAThread = 16384;
-  const int64_t useful = shape.elements() / kWorthAThread;
-  return useful < threads ? static_cast<int>(useful < 1 ? 1 : useful) : threads;
 }
 
 void no_statistics(const ImageShape& shape, float eps, float* mean, float* var, float* rstd) {

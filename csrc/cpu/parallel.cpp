@@ -56,4 +56,10 @@ void run_tasks(int64_t count, int threads, Task task, const void* context) {
   region(work, &loop, 0, 0);
 }
 
+int useful_threads(const ImageShape& shape, int threads) {
+  constexpr int64_t kWorthAThread = 16384;
+  const int64_t useful = shape.elements() / kWorthAThread;
+  return useful < threads ? static_cast<int>(useful < 1 ? 1 : useful) : threads;
+}
+
 }  // namespace cxrgan::cpu

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "cxrgan/tensor.h"
+
 namespace cxrgan::cpu {
 
 // Takes the OpenMP runtime that the loaded library at `path` is linked with. PyTorch has a pool of
@@ -19,5 +21,8 @@ using Task = void (*)(const void* context, int64_t index);
 // task(context, i) for every i in [0, count), each once, in any order, none of which may throw.
 // The pool's own size is used (omp_set_num_threads): threads <= 1 asks for a plain loop.
 void run_tasks(int64_t count, int threads, Task task, const void* context);
+
+// How many of `threads` are worth waking for an image: 1 where waking the pool costs more.
+int useful_threads(const ImageShape& shape, int threads);
 
 }  // namespace cxrgan::cpu

@@ -1,11 +1,26 @@
-"""A channel's bias and LeakyReLU in one op, the activation after every convolution without norm."""
+"""A channel's bias and LeakyReLU in one op, the activation after every convolution without norm.
+
+The registered ops are functional. Their derivatives are each other, to any order, because the first
+derivative is linear in what comes in:
+
+    bias_leaky_relu            y = z if z > 0 else slope·z, z = x + bias[c]
+    bias_leaky_relu_backward   dx = g·(1 if y > 0 else slope) and dbias[c] = Σ dx
+    bias_leaky_relu_gate       (g + bias[c])·(1 if y > 0 else slope)
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from . import reference
+from .backend import NATIVE_DTYPES, choose_backend, native
 from .checks import check_image, check_negative_slope, check_parameter
+from .registration import Op, dense, register
+
+_NAME = "bias_leaky_relu"
 
 
 def bias_leaky_relu(
@@ -13,7 +28,8 @@ def bias_leaky_relu(
 ) -> Tensor:
     """Add a bias to each channel, then LeakyReLU: z = x + bias[c], y = z if z > 0 else slope·z.
 
-    Differentiable twice, as R1 and gradient penalties need (Mescheder et al. 2018).
+    Differentiable twice, as R1 and gradient penalties need (Mescheder et al. 2018). Only y is kept
+    for that: its sign is that of z.
 
     Args:
         input: images (N, C, H, W), any floating dtype and layout.
@@ -30,6 +46,175 @@ def bias_leaky_relu(
     check_image("input", input)
     if bias is not None:
         check_parameter("bias", bias, (input.shape[1],), input)
-    return reference.bias_leaky_relu(
-        input, bias, negative_slope=check_negative_slope(negative_slope)
+    slope = check_negative_slope(negative_slope)
+    if choose_backend(input, _NAME) == "reference":
+        return reference.bias_leaky_relu(input, bias, negative_slope=slope)
+    return torch.ops.cxrgan_fast.bias_leaky_relu(
+        dense(input), None if bias is None else bias.float(), slope
     )
+
+
+# --- The native backend on the CPU ------------------------------------------------------------
+
+
+def _shape(image: Tensor) -> tuple[int, ...]:
+    """The C++ side's view of a dense image: dtype, layout, N, C, H·W."""
+    core = native()
+    samples, channels, height, width = image.shape
+    layout = core.CONTIGUOUS if image.is_contiguous() else core.CHANNELS_LAST
+    dtype = getattr(core, NATIVE_DTYPES[image.dtype])
+    return dtype, layout, samples, channels, height * width
+
+
+def _like(image: Tensor, output: Tensor) -> Tensor:
+    """The image in the layout of the dense ``output``."""
+    contiguous = output.is_contiguous()
+    return image.contiguous(
+        memory_format=torch.contiguous_format if contiguous else torch.channels_last
+    )
+
+
+def _address(bias: Tensor | None) -> int:
+    return 0 if bias is None else bias.data_ptr()
+
+
+def _act_cpu(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tensor:
+    input = dense(input)
+    bias = None if bias is None else bias.contiguous()
+    output = torch.empty_like(input)
+    native().bias_leaky_relu(
+        *_shape(input),
+        negative_slope,
+        input.data_ptr(),
+        _address(bias),
+        output.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return output
+
+
+def _gate_cpu(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float) -> Tensor:
+    output = dense(output)
+    grad = _like(grad, output)
+    bias = None if bias is None else bias.contiguous()
+    result = torch.empty_like(output)
+    native().bias_leaky_relu_gate(
+        *_shape(output),
+        negative_slope,
+        grad.data_ptr(),
+        _address(bias),
+        output.data_ptr(),
+        result.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return result
+
+
+def _backward_cpu(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
+    output = dense(output)
+    grad = _like(grad, output)
+    grad_input, grad_bias = _backward_fake(grad, output)
+    native().bias_leaky_relu_backward(
+        *_shape(output),
+        negative_slope,
+        grad.data_ptr(),
+        output.data_ptr(),
+        grad_input.data_ptr(),
+        grad_bias.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return grad_input, grad_bias
+
+
+# --- What comes out, without computing it -------------------------------------------------------
+
+
+def _act_fake(input: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(dense(input))
+
+
+def _gate_fake(grad: Tensor, bias: Tensor | None, output: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(dense(output))
+
+
+def _backward_fake(grad: Tensor, output: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    grad_bias = output.new_empty(output.shape[1], dtype=torch.float32)
+    return torch.empty_like(dense(output)), grad_bias
+
+
+# --- Autograd: only y is saved --------------------------------------------------------------------
+
+
+def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, _, ctx.negative_slope = inputs
+    ctx.save_for_backward(output)
+
+
+def _act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (output,) = ctx.saved_tensors
+    ops = torch.ops.cxrgan_fast
+    if ctx.needs_input_grad[1]:
+        return *ops.bias_leaky_relu_backward(grad, output, ctx.negative_slope), None
+    return ops.bias_leaky_relu_gate(grad, None, output, ctx.negative_slope), None, None
+
+
+def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, _, activated, ctx.negative_slope = inputs
+    ctx.save_for_backward(activated)
+
+
+def _gate_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_input, grad_bias, _ = _act_backward(ctx, grad)
+    return grad_input, grad_bias, None, None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, activated, ctx.negative_slope = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(activated)
+
+
+def _double_backward(
+    ctx: Any, of_grad_input: Tensor | None, of_grad_bias: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    (output,) = ctx.saved_tensors
+    if of_grad_input is None and of_grad_bias is None:
+        return None, None, None
+    if of_grad_input is None:
+        of_grad_input = torch.zeros_like(output)
+    gate = torch.ops.cxrgan_fast.bias_leaky_relu_gate
+    return gate(of_grad_input, of_grad_bias, output, ctx.negative_slope), None, None
+
+
+# --- Registration --------------------------------------------------------------------------------
+
+register(
+    Op(
+        "bias_leaky_relu",
+        "(Tensor input, Tensor? bias, float negative_slope) -> Tensor",
+        _act_cpu,
+        _act_fake,
+        _save_act,
+        _act_backward,
+    )
+)
+register(
+    Op(
+        "bias_leaky_relu_gate",
+        "(Tensor grad, Tensor? bias, Tensor output, float negative_slope) -> Tensor",
+        _gate_cpu,
+        _gate_fake,
+        _save_gate,
+        _gate_backward,
+    )
+)
+register(
+    Op(
+        "bias_leaky_relu_backward",
+        "(Tensor grad, Tensor output, float negative_slope) -> (Tensor, Tensor)",
+        _backward_cpu,
+        _backward_fake,
+        _save_backward,
+        _double_backward,
+    )
+)

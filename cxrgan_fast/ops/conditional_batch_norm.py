@@ -21,6 +21,7 @@ from torch import Tensor
 from cxrgan_fast.ops import reference
 from cxrgan_fast.ops.backend import NATIVE_DTYPES, choose_backend, native
 from cxrgan_fast.ops.checks import check_image, check_negative_slope, check_parameter, shape_of
+from cxrgan_fast.ops.registration import Op, dense, register
 
 _NAME = "conditional_batch_norm_act"
 
@@ -84,7 +85,7 @@ def conditional_batch_norm_act(
             negative_slope=slope,
         )
         return output.to(input.dtype)
-    input = _dense(input)
+    input = dense(input)
     weight, bias = weight.float(), bias.float()
     ops = torch.ops.cxrgan_fast
     if not training:
@@ -164,13 +165,6 @@ def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tenso
     )
 
 
-def _dense(image: Tensor) -> Tensor:
-    """The image as it is if contiguous or channels_last, else made contiguous."""
-    if image.is_contiguous() or image.is_contiguous(memory_format=torch.channels_last):
-        return image
-    return image.contiguous()
-
-
 # --- The native backend on the CPU ------------------------------------------------------------
 
 
@@ -203,7 +197,7 @@ def _act_cpu(
     eps: float,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    input = _dense(input)
+    input = dense(input)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
     output, mean, var, rstd = _act_fake(input, labels, weight)
     _problem(input, labels, weight, bias, negative_slope).forward(
@@ -226,7 +220,7 @@ def _apply_cpu(
     rstd: Tensor,
     negative_slope: float,
 ) -> Tensor:
-    input = _dense(input)
+    input = dense(input)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
     mean, rstd = mean.contiguous(), rstd.contiguous()
     output = torch.empty_like(input)
@@ -248,7 +242,7 @@ def _backward_cpu(
     negative_slope: float,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    input = _dense(input)
+    input = dense(input)
     layout = torch.contiguous_format if input.is_contiguous() else torch.channels_last
     grad = grad.contiguous(memory_format=layout)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
@@ -274,18 +268,18 @@ def _act_fake(
     input: Tensor, labels: Tensor, weight: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean, var, rstd = (weight.new_empty(weight.shape[1]) for _ in range(3))
-    return torch.empty_like(_dense(input)), mean, var, rstd
+    return torch.empty_like(dense(input)), mean, var, rstd
 
 
 def _apply_fake(input: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(_dense(input))
+    return torch.empty_like(dense(input))
 
 
 def _backward_fake(
     grad: Tensor, input: Tensor, labels: Tensor, weight: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad_weight, grad_bias = (weight.new_empty(weight.shape) for _ in range(2))
-    return torch.empty_like(_dense(input)), grad_weight, grad_bias
+    return torch.empty_like(dense(input)), grad_weight, grad_bias
 
 
 # --- Autograd: only x, μ, r, the labels and the parameters are saved ----------------------------
@@ -358,28 +352,30 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
 
 # --- Registration --------------------------------------------------------------------------------
 
-_library = torch.library.Library("cxrgan_fast", "FRAGMENT")
-
 _PARAMETERS = "Tensor input, Tensor labels, Tensor weight, Tensor bias"
-_OPS: tuple[tuple[str, str, Any, Any, Any, Any], ...] = (
-    # name, signature, CPU, fake, what is saved for backward, backward
-    (
+
+register(
+    Op(
         "conditional_batch_norm_act",
         f"({_PARAMETERS}, float eps, float negative_slope) -> (Tensor, Tensor, Tensor, Tensor)",
         _act_cpu,
         _act_fake,
         _save_act,
         _act_backward,
-    ),
-    (
+    )
+)
+register(
+    Op(
         "conditional_batch_norm_apply",
         f"({_PARAMETERS}, Tensor mean, Tensor rstd, float negative_slope) -> Tensor",
         _apply_cpu,
         _apply_fake,
         _save_apply,
         _apply_backward,
-    ),
-    (
+    )
+)
+register(
+    Op(
         "conditional_batch_norm_backward",
         f"(Tensor grad, {_PARAMETERS}, Tensor mean, Tensor rstd, float eps, float negative_slope, "
         "bool training) -> (Tensor, Tensor, Tensor)",
@@ -387,13 +383,5 @@ _OPS: tuple[tuple[str, str, Any, Any, Any, Any], ...] = (
         _backward_fake,
         _save_backward,
         _double_backward,
-    ),
-)
-
-for _op, _signature, _cpu, _fake, _save, _backward in _OPS:
-    _library.define(_op + _signature, tags=torch.Tag.pt2_compliant_tag)
-    _library.impl(_op, _cpu, "CPU")
-    torch.library.register_fake(f"cxrgan_fast::{_op}", _fake, lib=_library)
-    torch.library.register_autograd(
-        f"cxrgan_fast::{_op}", _backward, setup_context=_save, lib=_library
     )
+)

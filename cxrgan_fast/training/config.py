@@ -142,8 +142,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # A resumed run may go on longer, elsewhere, and report differently; nothing else may change.
 MAY_CHANGE_ON_RESUME = frozenset(
-    {"steps", "max_minutes", "device", "out"}
-    | {f.name for f in dataclasses.fields(OutputConfig)}
+    {"steps", "max_minutes", "device", "out"} | {f.name for f in dataclasses.fields(OutputConfig)}
 )
 
 Config = TypeVar("Config")
@@ -274,12 +273,12 @@ def check(config: TrainConfig) -> None:
         UserError: With the setting, what came and what was expected.
     """
     flat = flatten(config)
-    smallest = {
-        "steps": 1, "batch_size": 1, "phantom_images": 1, "discriminator_steps": 1, "r1_interval": 1, "log_every": 1,
-        "grid_every": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "early_steps": 0,
-        "noise_std": 0, "noise_decay_steps": 0, "r1_gamma": 0, "l2": 0, "ema_half_life": 0,
-        "ema_ramp": 0, "mark_every": 0, "max_minutes": 0, "g_lr": 0, "d_lr": 0, "seed": 0,
-    }  # fmt: skip
+    positive = ("steps", "batch_size", "phantom_images", "discriminator_steps", "r1_interval",
+                "log_every", "grid_every", "checkpoint_every", "keep_checkpoints")  # fmt: skip
+    not_negative = ("seed", "max_minutes", "early_steps", "noise_std", "noise_decay_steps",
+                    "r1_gamma", "g_lr", "d_lr", "l2", "ema_half_life", "ema_ramp",
+                    "mark_every")  # fmt: skip
+    smallest = {**dict.fromkeys(positive, 1), **dict.fromkeys(not_negative, 0)}
     for name, least in smallest.items():
         if not flat[name] >= least:
             raise UserError(f"{_flag(name)} should be at least {least}, got {flat[name]}")

@@ -38,13 +38,8 @@ class RunLog:
     def _drop_lines_after(self, step: int) -> None:
         if not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                break  # the run was killed while it wrote this line, the last
+        lines = self.path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
         write_atomic(self.path, "".join(kept).encode())
 
     def advance(self) -> None:
@@ -86,6 +81,14 @@ class RunLog:
         """End the bar and the event file."""
         self.bar.close()
         self.events.close()
+
+
+def _step_of(line: str) -> int | None:
+    """The step of a line; None if it was not written whole."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _short(value: float | None) -> str:

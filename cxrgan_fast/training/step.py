@@ -6,7 +6,7 @@ value back from the device: losses accumulate there until the loop asks for them
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -211,9 +211,8 @@ class TrainingStep:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain values."""
-        parts = {name: getattr(self, name).state_dict() for name in _STATEFUL}
         return {
-            **parts,
+            **{str(name): getattr(self, name).state_dict() for name in _STATEFUL},
             "random": self.random.get_state(),
             "sums": self.sums,
             "counts": self.counts,
@@ -230,10 +229,5 @@ class TrainingStep:
         self.step = state["step"]
 
 
-_STATEFUL: tuple[Literal[
-    "generator", "discriminator", "ema", "g_optimizer", "d_optimizer",
-    "g_scaler", "d_scaler", "sampler",
-], ...] = (
-    "generator", "discriminator", "ema", "g_optimizer", "d_optimizer",
-    "g_scaler", "d_scaler", "sampler",
-)  # fmt: skip
+_STATEFUL = ("generator", "discriminator", "ema", "g_optimizer", "d_optimizer", "g_scaler",
+             "d_scaler", "sampler")  # fmt: skip

@@ -223,7 +223,6 @@ def test_state_continues_to_the_bit(dataset):
         second()
     for name, parts in weights(straight).items():
         assert same(parts, weights(second)[name])
-    ema = [torch.equal(a, b) for a, b in zip(
-        straight.ema.state_dict().values(), second.ema.state_dict().values(), strict=True)]  # fmt: skip
-    assert all(ema)
+    averages = (step.ema.state_dict().values() for step in (straight, second))
+    assert all(torch.equal(a, b) for a, b in zip(*averages, strict=True))
     assert straight.read_metrics() == second.read_metrics()

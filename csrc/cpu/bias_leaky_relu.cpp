@@ -1,0 +1,245 @@
+// bias_leaky_relu.h on the CPU: compiled once for each instruction-set level (simd.h).
+//
+// Both layouts are cut into tasks of a fixed size, whatever the number of threads, so that the sums
+// over tasks come out the same: planes (N·C of H·W elements, one bias each) for contiguous images,
+// rows (N·H·W of C elements, a bias for each element) for channels_last ones.
+#include "bias_leaky_relu_kernels.h"
+
+#include "loops.h"
+#include "simd.h"
+
+namespace cxrgan::CXRGAN_SIMD {
+namespace {
+
+constexpr int64_t kTask = 16384;  // elements: a few microseconds, three streams of it fit L2
+constexpr int64_t kRows = 512;    // rows of a task at most: float sums stay short
+
+template <class V>
+CXRGAN_INLINE inline V gated(V value, V y, float slope) {
+  return y > 0.0f ? value : value * slope;
+}
+
+template <class T>
+class BiasPlanes {
+ public:
+  BiasPlanes(const BiasLeakyRelu& op, int threads)
+      : channels_(op.shape.channels),
+        pixels_(op.shape.pixels),
+        planes_(op.shape.samples * op.shape.channels),
+        slope_(op.negative_slope),
+        threads_(threads),
+        pieces_(divide_up(pixels_, kTask)),
+        planes_per_task_(larger(1, kTask / pixels_)) {}
+
+  void forward(const T* x, const float* bias, T* y) const {
+    for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t) {
+      const float b = bias == nullptr ? 0.0f : bias[plane % channels_];
+      for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
+        using V = decltype(v);
+        const V z = load<V>(x + at + i) + b;
+        store<V>(y + at + i, gated(z, z, slope_));
+      });
+    });
+  }
+
+  void gate(const T* g, const float* bias, const T* y, T* out) const {
+    for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t) {
+      const float b = bias == nullptr ? 0.0f : bias[plane % channels_];
+      for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
+        using V = decltype(v);
+        const V value = load<V>(g + at + i) + b;
+        store<V>(out + at + i, gated(value, load<V>(y + at + i), slope_));
+      });
+    });
+  }
+
+  void backward(const T* dy, const T* y, T* dx, float* dbias) const {
+    const Buffer<float> sums(planes_ * pieces_);
+    for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t piece) {
+      Sum sum;
+      for_each(count, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
+        using V = decltype(v);
+        const V d = gated(load<V>(dy + at + i), load<V>(y + at + i), slope_);
+        sum.add(d, slot);
+        store<V>(dx + at + i, d);
+      });
+      sums[plane * pieces_ + piece] = sum.total();
+    });
+    for (int64_t c = 0; c < channels_; ++c) {
+      double total = 0;
+      for (int64_t plane = c; plane < planes_; plane += channels_)
+        for (int64_t piece = 0; piece < pieces_; ++piece) total += sums[plane * pieces_ + piece];
+      dbias[c] = static_cast<float>(total);
+    }
+  }
+
+ private:
+  // body(plane, first element, count, piece of the plane)
+  template <class Body>
+  void for_pieces(const Body& body) const {
+    const int64_t tasks = divide_up(planes_, planes_per_task_) * pieces_;
+    parallel_for(tasks, threads_, [&](int64_t task) {
+      const int64_t piece = task % pieces_, first = piece * kTask;
+      const int64_t begin = task / pieces_ * planes_per_task_;
+      const int64_t end = smaller(begin + planes_per_task_, planes_);
+      const int64_t count = smaller(pieces_ == 1 ? pixels_ : kTask, pixels_ - first);
+      for (int64_t plane = begin; plane < end; ++plane)
+        body(plane, plane * pixels_ + first, count, piece);
+    });
+  }
+
+  const int64_t channels_, pixels_, planes_;
+  const float slope_;
+  const int threads_;
+  const int64_t pieces_;           // of a plane
+  const int64_t planes_per_task_;  // 1 where there are pieces
+};
+
+template <class T>
+class BiasRows {
+ public:
+  BiasRows(const BiasLeakyRelu& op, int threads)
+      : channels_(op.shape.channels),
+        rows_(op.shape.samples * op.shape.pixels),
+        slope_(op.negative_slope),
+        threads_(threads),
+        rows_per_task_(larger(1, smaller(kRows, kTask / channels_))),
+        tasks_(divide_up(rows_, rows_per_task_)) {}
+
+  void forward(const T* x, const float* bias, T* y) const {
+    for_strips(bias, [&](auto biases, int64_t at, int64_t rows, int64_t) CXRGAN_INLINE {
+      for (int64_t row = 0; row < rows; ++row)
+        biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
+          using V = decltype(v);
+          const int64_t here = at + row * channels_ + i;
+          const V z = load<V>(x + here) + b;
+          store<V>(y + here, gated(z, z, slope_));
+        });
+    });
+  }
+
+  void gate(const T* g, const float* bias, const T* y, T* out) const {
+    for_strips(bias, [&](auto biases, int64_t at, int64_t rows, int64_t) CXRGAN_INLINE {
+      for (int64_t row = 0; row < rows; ++row)
+        biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
+          using V = decltype(v);
+          const int64_t here = at + row * channels_ + i;
+          store<V>(out + here, gated(load<V>(g + here) + b, load<V>(y + here), slope_));
+        });
+    });
+  }
+
+  void backward(const T* dy, const T* y, T* dx, float* dbias) const {
+    const Buffer<float> sums(tasks_ * channels_);
+    for_strips(nullptr, [&](auto totals, int64_t at, int64_t rows, int64_t sums_at) CXRGAN_INLINE {
+      for (int64_t row = 0; row < rows; ++row)
+        totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
+          using V = decltype(v);
+          const int64_t here = at + row * channels_ + i;
+          const V d = gated(load<V>(dy + here), load<V>(y + here), slope_);
+          total += d;
+          store<V>(dx + here, d);
+        });
+      totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
+        store<decltype(v)>(sums.at(sums_at + i), total);
+      });
+    });
+    for (int64_t c = 0; c < channels_; ++c) {
+      double total = 0;
+      for (int64_t task = 0; task < tasks_; ++task) total += sums[task * channels_ + c];
+      dbias[c] = static_cast<float>(total);
+    }
+  }
+
+ private:
+  // A strip of neighbouring channels: `width` values of type V, in registers.
+  template <class V, int width>
+  struct Strip {
+    V values[width];
+
+    // body(V{}, offset from the strip's first channel, the value there)
+    template <class Body>
+    CXRGAN_INLINE void each(const Body& body) {
+      for (int i = 0; i < width; ++i) body(V{}, i * kWidth<V>, values[i]);
+    }
+  };
+
+  // body(strip, first element, rows, the strip's place in (tasks, C)): strips of four vectors, then
+  // of one, then single channels, filled from `from` (C,), or with zeros if it is null.
+  template <class Body>
+  void for_strips(const float* from, const Body& body) const {
+    parallel_for(tasks_, threads_, [&](int64_t task) {
+      const int64_t first = task * rows_per_task_;
+      const int64_t rows = smaller(rows_per_task_, rows_ - first);
+      const auto visit = [&](auto v, auto width, int64_t c) CXRGAN_INLINE {
+        using V = decltype(v);
+        Strip<V, width> strip{};
+        if (from != nullptr)
+          for (int i = 0; i < width; ++i) strip.values[i] = load<V>(from + c + i * kWidth<V>);
+        body(strip, first * channels_ + c, rows, task * channels_ + c);
+      };
+      int64_t c = 0;
+      for (; c + 4 * kLanes <= channels_; c += 4 * kLanes) visit(Vec{}, Constant<4>{}, c);
+      for (; c + kLanes <= channels_; c += kLanes) visit(Vec{}, Constant<1>{}, c);
+      for (; c < channels_; ++c) visit(float{}, Constant<1>{}, c);
+    });
+  }
+
+  const int64_t channels_, rows_;
+  const float slope_;
+  const int threads_;
+  const int64_t rows_per_task_, tasks_;
+};
+
+// steps(object, T{}): the shape's layout and dtype pick the class. One pixel a sample makes the two
+// layouts the same, and rows the faster view of it.
+template <class T, class Steps>
+void with_layout(const BiasLeakyRelu& op, int threads, const Steps& steps) {
+  if (op.shape.layout == Layout::kChannelsLast || op.shape.pixels == 1) {
+    steps(BiasRows<T>(op, threads), T{});
+  } else {
+    steps(BiasPlanes<T>(op, threads), T{});
+  }
+}
+
+template <class Steps>
+void dispatch(const BiasLeakyRelu& op, int threads, const Steps& steps) {
+  switch (op.shape.dtype) {
+    case Dtype::kFloat32:
+      return with_layout<float>(op, threads, steps);
+    case Dtype::kBFloat16:
+      return with_layout<BFloat16>(op, threads, steps);
+    case Dtype::kFloat16:
+      return with_layout<Float16>(op, threads, steps);
+  }
+}
+
+void forward(const BiasLeakyRelu& op, const void* x, const float* bias, void* y, int threads) {
+  dispatch(op, threads, [&](const auto& layout, auto t) {
+    using T = decltype(t);
+    layout.forward(static_cast<const T*>(x), bias, static_cast<T*>(y));
+  });
+}
+
+void gate(const BiasLeakyRelu& op, const void* g, const float* bias, const void* y, void* out,
+          int threads) {
+  dispatch(op, threads, [&](const auto& layout, auto t) {
+    using T = decltype(t);
+    layout.gate(static_cast<const T*>(g), bias, static_cast<const T*>(y), static_cast<T*>(out));
+  });
+}
+
+void backward(const BiasLeakyRelu& op, const void* dy, const void* y, void* dx, float* dbias,
+              int threads) {
+  dispatch(op, threads, [&](const auto& layout, auto t) {
+    using T = decltype(t);
+    layout.backward(static_cast<const T*>(dy), static_cast<const T*>(y), static_cast<T*>(dx),
+                    dbias);
+  });
+}
+
+}  // namespace
+
+extern const BiasLeakyReluKernels bias_leaky_relu = {forward, gate, backward};
+
+}  // namespace cxrgan::CXRGAN_SIMD

@@ -1,0 +1,48 @@
+// Parallel loops, scratch memory and integers for the kernel files (simd.h says what they may use).
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+#include "parallel.h"
+
+namespace cxrgan::CXRGAN_SIMD {
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Uninitialised scratch memory.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : data_(static_cast<T*>(std::malloc(sizeof(T) * static_cast<size_t>(larger(size, 1))))) {
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  T& operator[](int64_t i) const { return data_[i]; }
+  T* at(int64_t i) const { return data_ + i; }
+
+ private:
+  T* data_;
+};
+
+// An integer that a loop over it can be unrolled by.
+template <int value>
+struct Constant {
+  constexpr operator int() const { return value; }
+};
+
+template <class Body>
+void parallel_for(int64_t count, int threads, const Body& body) {
+  cpu::run_tasks(
+      count, threads,
+      [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); }, &body);
+}
+
+}  // namespace cxrgan::CXRGAN_SIMD
