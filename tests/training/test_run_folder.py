@@ -59,6 +59,23 @@ def test_programs_that_start_together_get_different_numbers(tmp_path):
     assert [name[:5] for name in names(tmp_path)] == [f"{number:05d}" for number in range(100)]
 
 
+@pytest.mark.parametrize("meanwhile", ["00000", "00000-other-32-dcgan"])
+def test_a_number_that_is_taken_while_we_look_is_not_used(tmp_path, monkeypatch, meanwhile):
+    look = os.listdir
+    looks = []
+
+    def look_too_early(folder: Path) -> list[str]:
+        looks.append(folder)
+        if len(looks) == 1:
+            (tmp_path / meanwhile).mkdir()
+            return []
+        return look(folder)
+
+    monkeypatch.setattr(os, "listdir", look_too_early)
+    assert create_run_folder(tmp_path, "phantom", 64, "resnet").name == "00001-phantom-64-resnet"
+    assert sorted(look(tmp_path)) == [meanwhile, "00001-phantom-64-resnet"]
+
+
 def test_a_root_that_is_a_file_is_refused_by_name(tmp_path):
     root = tmp_path / "runs"
     root.write_text("not a folder")
@@ -66,6 +83,16 @@ def test_a_root_that_is_a_file_is_refused_by_name(tmp_path):
         create_run_folder(root, "phantom", 64, "resnet")
     with pytest.raises(UserError, match=r"cannot write .*deeper: a part of that path is a file"):
         create_run_folder(root / "deeper", "phantom", 64, "resnet")
+
+
+def test_a_root_that_refuses_is_a_line(tmp_path, monkeypatch):
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    message = rf"^cannot write {tmp_path}: no permission to write there; choose another folder$"
+    with pytest.raises(UserError, match=message):
+        create_run_folder(tmp_path, "phantom", 64, "resnet")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

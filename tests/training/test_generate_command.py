@@ -1,0 +1,174 @@
+"""``python -m cxrgan_fast.generate`` as a user meets it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cxrgan_fast import generate as command
+from cxrgan_fast.command import run_command
+
+
+@pytest.fixture
+def generate(monkeypatch, capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["generate", *map(str, arguments), "--device", "cpu"])
+        code = run_command(command.main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def fails(generate):
+    """Run the command, hold that it ends as bad input should, and give its one line."""
+
+    def run(*arguments: str | Path) -> str:
+        code, out, err = generate(*arguments)
+        assert code == 2
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("error: ")
+        return line.removeprefix("error: ")
+
+    return run
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_set_and_its_sheets(make_run, tmp_path, generate):
+    out = tmp_path / "out"
+    code, said, progress = generate(
+        make_run(), "--n-per-class", 2, "--out", out, "--seed", 4, "--interpolate"
+    )
+    assert code == 0
+    assert names(out) == [
+        "bacterial/bacterial_seed4_00000.png",
+        "bacterial/bacterial_seed4_00001.png",
+        "class_interpolation_normal_to_bacterial.png",
+        "latent_interpolation.png",
+        "manifest.csv",
+        "normal/normal_seed4_00000.png",
+        "normal/normal_seed4_00001.png",
+    ]
+    assert said.splitlines() == [
+        f"2 images of each of normal, bacterial: {out}",
+        f"interpolation: {out}/latent_interpolation.png",
+        f"interpolation: {out}/class_interpolation_normal_to_bacterial.png",
+    ]
+    assert "4/4" in progress
+
+
+def test_a_hundred_images_of_each_class_are_the_default(make_run, tmp_path, generate):
+    assert generate(make_run(), "--out", tmp_path / "out")[0] == 0
+    assert len(names(tmp_path / "out")) == 201
+
+
+def test_sheets_alone(make_run, tmp_path, generate):
+    out = tmp_path / "out"
+    assert generate(make_run(), "--out", out, "--n-per-class", 0, "--interpolate")[0] == 0
+    assert names(out) == [
+        "class_interpolation_normal_to_bacterial.png", "latent_interpolation.png",
+    ]  # fmt: skip
+
+
+def test_one_class_of_an_earlier_checkpoint(make_run, tmp_path, generate):
+    out = tmp_path / "out"
+    arguments = ("--out", out, "--n-per-class", 1, "--class", "bacterial", "--checkpoint", 10)
+    assert generate(make_run(), *arguments)[0] == 0
+    assert names(out) == ["bacterial/bacterial_seed0_00000.png", "manifest.csv"]
+    assert "generator-00000010.safetensors@10" in (out / "manifest.csv").read_text()
+
+
+def test_a_per_class_run(make_run, tmp_path, generate):
+    make_run("run/normal", ["normal"])
+    make_run("run/bacterial", ["bacterial"])
+    out = tmp_path / "out"
+    code, said, _ = generate(tmp_path / "run", "--out", out, "--n-per-class", 1, "--interpolate")
+    assert code == 0
+    assert "1 images of each of bacterial, normal" in said
+    assert "normal/normal_seed0_00000.png" in names(out)
+
+
+def test_a_set_can_be_read_as_a_data_set(make_run, tmp_path, generate):
+    from cxrgan_fast.data import load_dataset
+
+    out = tmp_path / "out"
+    assert generate(make_run(), "--out", out, "--n-per-class", 3, "--interpolate")[0] == 0
+    dataset = load_dataset(str(out), resolution=32, progress=False)
+    assert dataset.class_counts() == {"bacterial": 3, "normal": 3}
+
+
+# -------------------------------------------------------------------------------- bad input
+
+
+def test_each_bad_input_is_one_line_and_exit_code_2(make_run, tmp_path, fails):
+    run, out = make_run(), tmp_path / "out"
+    empty_run = make_run("runs/00001-phantom-32-resnet", steps=())
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes((run / "generator.safetensors").read_bytes()[:1000])
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine").touch()
+
+    gone = tmp_path / "runs" / "00000-phantom-32-resnett"
+    assert fails(gone, "--out", out) == (f"{gone}: there is no such run; did you mean {run.name}?")
+    assert fails(empty_run, "--out", out).startswith(f"{empty_run} has no generator yet")
+    assert fails(damaged, "--out", out).startswith(f"{damaged} is damaged")
+    assert fails(run, "--out", out, "--class", "norml") == (
+        f"--class norml: {run} draws normal, bacterial; did you mean normal?"
+    )
+    assert fails(run, "--out", out, "--checkpoint", 11).startswith("--checkpoint 11: ")
+    assert fails(run, "--out", full).startswith(f"--out {full} is not empty")
+    assert fails(run, "--out", damaged).startswith(f"cannot write {damaged}: a file of that")
+    assert fails(run, "--out", damaged / "x").startswith(f"cannot write {damaged / 'x'}: a part")
+    assert fails(run, "--out", out, "--n-per-class", -1).startswith("--n-per-class -1: expected")
+    assert fails(run, "--out", out, "--n-per-class", 0).startswith("--n-per-class 0: expected")
+    assert fails(run, "--out", out, "--batch-size", 0).startswith("--batch-size 0: expected")
+    assert not out.exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(make_run, tmp_path, monkeypatch, capsys):
+    run = str(make_run())
+    monkeypatch.setattr(
+        sys, "argv", ["generate", run, "--out", str(tmp_path / "out"), "--device", "gpu"]
+    )
+    assert run_command(command.main) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --device gpu cannot be used here")
+
+
+# ---------------------------------------------------------------------------- interruption
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(make_run, tmp_path):
+    out = tmp_path / "out"
+    arguments = [str(make_run()), "--out", str(out), "--n-per-class", "1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cxrgan_fast.generate", *arguments, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*/*.png")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, complained = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == ""
+    assert complained.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in complained
+    assert not out.exists()
