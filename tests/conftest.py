@@ -8,6 +8,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# One thread, here and in the programs that tests start: a second one waits spinning for its share
+# of such small tensors, and on busy cores that costs ten times what it gains. Tests of threads set
+# their own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _same_numbers_every_run() -> None:

@@ -310,9 +310,10 @@ def _in_threads(
     is copied or imported again. (Phantoms, made of short NumPy operations, gain less.)
     """
     threads = min(len(os.sched_getaffinity(0)), 16)
+    hidden = None if progress else True  # None: shown on a terminal only
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=count, desc=title, unit="image", disable=not progress, leave=False) as bar,
+        tqdm(total=count, desc=title, unit="image", disable=hidden, leave=False) as bar,
     ):
         try:
             for result in pool.map(work, range(count)):

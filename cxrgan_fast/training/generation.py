@@ -102,7 +102,7 @@ def generate_to_folder(
         seed: of the latents.
         batch_size: images drawn between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
-        progress: show a bar on stderr.
+        progress: show a bar on stderr, if that is a terminal.
 
     Raises:
         UserError: a number that cannot work; `out` is not empty or cannot be written; a generator
@@ -114,7 +114,7 @@ def generate_to_folder(
     total = n_per_class * len(sources)
     with (
         _made_whole(out) as made,
-        tqdm(total=total, unit="img", disable=not progress) as bar,
+        tqdm(total=total, unit="img", disable=None if progress else True) as bar,
         ThreadPoolExecutor(4) as pool,  # zlib works without the GIL
     ):
         rows = []

@@ -75,7 +75,8 @@ def train(config: TrainConfig, device: torch.device, resume: Path | None = None)
 
 def _say_dataset(dataset: ImageDataset) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in dataset.class_counts().items())
-    print(f"data: {dataset.name}, {len(dataset.labels)} images ({counts})")
+    # Flushed: a batch system's log should not be silent until the end.
+    print(f"data: {dataset.name}, {len(dataset.labels)} images ({counts})", flush=True)
     for file, reason in dataset.skipped:
         print(f"skipped {file}: {reason}")
 

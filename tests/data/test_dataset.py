@@ -1,5 +1,6 @@
 """Folders and phantoms as sets in memory."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,9 +190,12 @@ def test_a_folder_called_phantom_is_reached_by_its_path(
     assert levels(load("./phantom")) == levels(load(Path("phantom"))) == [9]
 
 
-def test_progress_goes_to_stderr_when_asked(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+def test_progress_goes_to_a_terminal_when_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    load(folder, progress=True)
+    assert capsys.readouterr() == ("", "")  # no terminal: a log is not for bars
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     load(folder, progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -1,0 +1,47 @@
+"""``python -m bench.training_run RUN FILE``: keep a run's settings and measurements as one JSON."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import yaml
+
+from bench.record import write_result
+from cxrgan_fast.command import run_command
+from cxrgan_fast.errors import UserError
+
+
+def main() -> None:
+    """Read the run folder, write the file, print the summary."""
+    if len(sys.argv) != 3:
+        raise UserError("usage: python -m bench.training_run RUN FILE")
+    run, file = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        dataset = json.loads((run / "dataset.json").read_text())
+    except OSError as error:
+        raise UserError(f"{run} is not a run folder: {error.filename} cannot be read") from None
+    if not rows:
+        raise UserError(f"{run} has no measurements yet: train for at least --log-every steps")
+    # Whose machine and which folder says nothing about the measurement.
+    config["dataset"]["data"], config["output"]["out"] = dataset["name"], "runs"
+    last = rows[-1]
+    summary = {
+        "steps": last["step"],
+        "images_shown": last["images"],
+        "minutes": round(last["seconds"] / 60, 2),
+        "images_per_second_overall": round(last["images"] / last["seconds"], 1),
+        "images_per_second_median": statistics.median(row["images_per_second"] for row in rows),
+    }
+    command = f"python -m cxrgan_fast.train --data {dataset['name']} --resolution " + str(
+        config["network"]["resolution"]
+    )
+    figures = {"summary": summary, "dataset": dataset, "config": config, "metrics": rows}
+    write_result(file, command, figures)
+    print(json.dumps(summary, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
