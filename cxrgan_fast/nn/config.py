@@ -36,8 +36,8 @@ class NetworkConfig:
     """The slope of leaky_relu below zero, from 0 to 1."""
     output: Literal["tanh", "sigmoid"] = "tanh"
     """The generator's last activation: images in [-1, 1] (tanh) or [0, 1] (sigmoid)."""
-    spectral_norm: bool = True
-    """Divide every weight of the discriminator by its largest singular value."""
+    spectral_norm: bool = False
+    """Divide every weight of the discriminator by its largest singular value (Miyato 2018)."""
     conditioning: Literal["projection", "concat"] = "projection"
     """projection: conditional batch norm and projection; concat: an embedding joins the input."""
     generator_norm: Literal["batch", "none"] = "batch"

@@ -35,11 +35,11 @@ class LossConfig:
     label_smoothing: float = 0.0
     """One-sided label smoothing: the target of real images is 1 minus this."""
     noise_std: float = 0.0
-    """Deviation of the Gaussian noise on every image the discriminator sees (range 2 = full)."""
+    """Deviation of the Gaussian noise on every image the discriminator sees; their range is 2."""
     noise_decay_steps: int = 0
     """The noise falls linearly to nothing over this many steps; 0 keeps it constant."""
-    r1_gamma: float = 0.1
-    """Weight of the R1 gradient penalty on real images (Mescheder et al. 2018); 0 is off."""
+    r1_gamma: float = 1.0
+    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
     r1_interval: int = 16
     """R1 is computed every this many steps, with its weight multiplied by it (lazy)."""
 
@@ -50,9 +50,9 @@ class OptimizerConfig:
 
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     """Optimizer of both networks."""
-    g_lr: float = 2e-4
+    g_lr: float = 5e-4
     """Learning rate of the generator."""
-    d_lr: float = 2e-4
+    d_lr: float = 5e-4
     """Learning rate of the discriminator."""
     beta1: float = 0.0
     """Adam's first decay rate."""
@@ -80,7 +80,7 @@ class DataConfig:
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: int = 1000
     """Size of the phantom set."""
-    augment: tuple[Augmentation, ...] = ("brightness", "contrast", "translation", "cutout")
+    augment: tuple[Augmentation, ...] = ("translation", "cutout")
     """DiffAugment policies on what the discriminator sees (Zhao et al. 2020); give none to stop."""
     per_class: bool = False
     """Train one GAN for each class instead of one conditional GAN."""
@@ -113,7 +113,7 @@ class TrainConfig:
     batch_size: int = 32
     """Images of each kind (real, generated) in a step."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of the training, below 2^63; the phantom set is always the same."""
     preset: Literal["auto", "small", "base"] = "auto"
     """Size: small (32 base channels), base (64); auto is small on a CPU, base on a GPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

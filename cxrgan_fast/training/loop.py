@@ -20,7 +20,7 @@ from cxrgan_fast.training.grid import grid_path, write_gif, write_grid
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.run_folder import create_run_folder, write_atomic
 from cxrgan_fast.training.snapshot import save_generator
-from cxrgan_fast.training.step import TrainingStep, noise_std
+from cxrgan_fast.training.step import TrainingStep, noise_std, stream_seeds
 
 GRID_COLUMNS = 10
 
@@ -119,7 +119,8 @@ class _Run:
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "grids").mkdir(exist_ok=True)
         # The same latents for every class and every grid, so that a column can be followed.
-        fixed = torch.Generator().manual_seed(config.seed + 1)
+        *_, grid_seed = stream_seeds(config.seed)
+        fixed = torch.Generator().manual_seed(grid_seed)
         columns = torch.randn(GRID_COLUMNS, config.network.latent_size, generator=fixed)
         n_classes = len(self.class_names)
         self.grid_latents = columns.repeat(n_classes, 1).to(device)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +48,19 @@ def generator_loss_kind(config: TrainConfig, step: int) -> LossKind:
     return "non_saturating" if early else config.objective.loss
 
 
+def stream_seeds(seed: int) -> tuple[int, int, int]:
+    """Seeds of the initial weights, of the steps and of the sample grid.
+
+    Streams that began with one number would repeat each other: the first latents would be the
+    first weights.
+    """
+    weights, steps, grid = (
+        int(child.generate_state(1, np.uint64)[0] >> 1)
+        for child in np.random.SeedSequence(seed).spawn(3)
+    )
+    return weights, steps, grid
+
+
 class TrainingStep:
     """The networks, their optimizers and one step of their game.
 
@@ -61,8 +75,9 @@ class TrainingStep:
     def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device) -> None:
         self.config, self.device = config, device
         n_classes = len(dataset.class_names)
+        weights_seed, steps_seed, _ = stream_seeds(config.seed)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(weights_seed)
             generator = build_generator(config.network, n_classes)
             discriminator = build_discriminator(config.network, n_classes)
         to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
@@ -77,11 +92,15 @@ class TrainingStep:
 
         self.images, self.labels = dataset.images.to(device), dataset.labels.to(device)
         self.sampler = EpochSampler(len(dataset.labels), config.batch_size, config.seed)
-        self.random = torch.Generator(device).manual_seed(config.seed)
+        self.random = torch.Generator(device).manual_seed(steps_seed)
         self.value_range = config.network.image_range
+        # Noise and gradients are measured as if the range were 2, so that settings keep their
+        # meaning when the output is a sigmoid.
+        self.half_range = (self.value_range[1] - self.value_range[0]) / 2
         self.sums = torch.zeros(len(METRICS), device=device)  # of METRICS since the last log
         self.counts = torch.zeros(len(METRICS), device=device)
-        self.first_bad = torch.full((2,), -1, dtype=torch.int64, device=device)  # step, metric
+        # The step at which each was first not finite, -1 while it has not been.
+        self.first_bad = torch.full((len(METRICS),), -1, dtype=torch.int64, device=device)
         self.step = 0
 
     def __call__(self) -> None:
@@ -89,13 +108,18 @@ class TrainingStep:
         for _ in range(self.config.objective.discriminator_steps):
             self._update_discriminator()
         self._update_generator()
-        self.ema.update(self.generator, self.images_seen, self.config.batch_size)
+        self.ema.update(self.generator, self.images_seen, self.images_per_step)
         self.step += 1
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that a step shows to the discriminator."""
+        return self.config.batch_size * self.config.objective.discriminator_steps
 
     @property
     def images_seen(self) -> int:
         """Real images shown to the discriminator so far."""
-        return self.step * self.config.batch_size * self.config.objective.discriminator_steps
+        return self.step * self.images_per_step
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision in which the networks run."""
@@ -159,16 +183,16 @@ class TrainingStep:
             noise = torch.randn(
                 images.shape, device=self.device, dtype=images.dtype, generator=self.random
             )
-            images = images + std * noise
-        return images.contiguous(memory_format=torch.channels_last)
+            images = images + std * self.half_range * noise
+        return images
 
     def _r1_penalty(self, real: Tensor, labels: Tensor) -> Tensor:
-        """E‖∇D(x)‖² over the real images (Mescheder et al. 2018, equation 9)."""
+        """E‖∇D(x)‖² over the real images (Mescheder et al. 2018, equation 9), in a range of 2."""
         real = real.detach().requires_grad_()
         with self.autocast():
             logits = self.discriminator(self._prepare(real), labels)
         (gradient,) = torch.autograd.grad(logits.float().sum(), real, create_graph=True)
-        return gradient.float().square().sum((1, 2, 3)).mean()
+        return (self.half_range * gradient.float()).square().sum((1, 2, 3)).mean()
 
     def _descend(
         self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, loss: Tensor
@@ -183,9 +207,9 @@ class TrainingStep:
         which, value = METRICS.index(name), value.detach()
         self.sums[which] += value
         self.counts[which] += 1
-        here = torch.tensor((self.step + 1, which), device=self.device)  # steps count from 1
-        is_first = ~torch.isfinite(value) & (self.first_bad[0] < 0)
-        self.first_bad = torch.where(is_first, here, self.first_bad)
+        before = self.first_bad[which]
+        is_first = ~torch.isfinite(value) & (before < 0)
+        self.first_bad[which] = torch.where(is_first, self.step + 1, before)  # steps count from 1
 
     def read_metrics(self) -> dict[str, float]:
         """Means of METRICS since the last call. Waits for the device."""
@@ -200,9 +224,11 @@ class TrainingStep:
         Losses are watched at every step; the weights, in which an overflow of the last update
         would hide, when this is called.
         """
-        step, which = self.first_bad.tolist()
-        if step >= 0:
-            return step, METRICS[which]
+        bad = [
+            (at, name) for at, name in zip(self.first_bad.tolist(), METRICS, strict=True) if at > 0
+        ]
+        if bad:
+            return min(bad, key=lambda item: item[0])
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             norms = torch._foreach_norm(list(network.parameters()))
             if not torch.isfinite(torch.stack(norms)).all():

@@ -7,7 +7,12 @@ import torch
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.step import TrainingStep, generator_loss_kind, noise_std
+from cxrgan_fast.training.step import (
+    TrainingStep,
+    generator_loss_kind,
+    noise_std,
+    stream_seeds,
+)
 
 SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
          "precision": "fp32"}  # fmt: skip
@@ -123,6 +128,39 @@ def test_augmentation_and_noise_change_what_the_discriminator_sees(dataset):
     noisy = step_with(dataset, augment=(), noise_std=0.25)
     difference = noisy._prepare(torch.zeros(64, 1, 32, 32))
     assert float(difference.std()) == pytest.approx(0.25, rel=0.02)
+
+
+@pytest.mark.parametrize("output", ["tanh", "sigmoid"])
+def test_noise_and_r1_mean_the_same_in_either_range(dataset, output):
+    step = step_with(dataset, augment=(), noise_std=0.25, output=output)
+    low, high = step.value_range
+    noise = step._prepare(torch.zeros(64, 1, 32, 32))
+    assert float(noise.std()) / (high - low) == pytest.approx(0.125, rel=0.02)
+    # The same function of the same picture, whatever numbers stand for black and white.
+    step.config = override(step.config, {"noise_std": 0.0})
+    step.discriminator.forward = lambda images, labels: images.sum((1, 2, 3)) / (high - low)
+    penalty = step._r1_penalty(torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64))
+    assert float(penalty) == pytest.approx(32 * 32 / 4, rel=1e-6)
+
+
+def test_weights_latents_and_grid_have_streams_of_their_own(dataset):
+    assert len({*stream_seeds(0), *stream_seeds(1)}) == 6
+    step = step_with(dataset)
+    first = torch.randn(4, 8, generator=step.random)  # the latents of the first step
+    (weight,) = [p for n, p in step.generator.named_parameters() if n.endswith("linear.weight")]
+    assert not torch.allclose(
+        weight.flatten()[:32] / weight.flatten()[0], first.flatten() / first.flatten()[0]
+    )
+
+
+def test_the_average_counts_the_images_of_all_discriminator_steps(dataset):
+    """A half-life of 12 images is one step of 3 updates on 4: the average goes half the way."""
+    step = step_with(dataset, discriminator_steps=3, ema_half_life=12.0, ema_ramp=0.0)
+    name = next(iter(dict(step.generator.named_parameters())))
+    before = dict(step.ema.module.named_parameters())[name].clone()
+    step()
+    new = dict(step.generator.named_parameters())[name].detach()
+    torch.testing.assert_close(dict(step.ema.module.named_parameters())[name], (before + new) / 2)
 
 
 def test_noise_falls_linearly_to_nothing():
