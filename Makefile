@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 # Training on two cores ends within 8 minutes; slower processors stop at MINUTES with what they have.
-STEPS ?= 1500
-MINUTES ?= 6
+STEPS ?= 1000
+MINUTES ?= 5
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed

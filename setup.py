@@ -17,7 +17,10 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-WITHOUT = "Set CXRGAN_NATIVE=0 to install without the extension; the ops then run in plain PyTorch."
+WITHOUT = (
+    "Set CXRGAN_CUDA_ARCHS=none to build without CUDA, or CXRGAN_NATIVE=0 to install without the "
+    "extension; the ops then run in plain PyTorch."
+)
 
 
 class CMakeBuild(build_ext):
@@ -37,8 +40,10 @@ class CMakeBuild(build_ext):
             f"-DCXRGAN_CUDA_ARCHS={cuda_architectures()}",
             "-DCMAKE_BUILD_TYPE=Release",
         ]
-        if shutil.which("ninja"):
-            options.append("-GNinja")
+        ninja = shutil.which("ninja")
+        if ninja:
+            # Named anew each time: a build folder remembers that of an isolated build, long gone.
+            options += ["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
         run("cmake", "-S", str(ROOT), "-B", str(build), *options)
         run("cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1))
         run("cmake", "--install", str(build), "--prefix", str(target))

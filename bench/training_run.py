@@ -10,6 +10,24 @@ import yaml
 from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.training.config import (
+    PRESETS,
+    TrainConfig,
+    flatten,
+    override,
+    read_config_file,
+)
+
+
+def _changed_flags(path: Path) -> list[str]:
+    """The flags that give this configuration, beside those that the preset gives."""
+    given = read_config_file(path)
+    preset = {"preset": given["preset"], **PRESETS[given["preset"]]}
+    usual = flatten(override(TrainConfig(), preset))
+    changed = {name: value for name, value in given.items() if value != usual[name]}
+    changed["data"] = Path(given["data"]).name
+    changed.pop("out", None)
+    return [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
 
 
 def main() -> None:
@@ -35,9 +53,7 @@ def main() -> None:
         "images_per_second_overall": round(last["images"] / last["seconds"], 1),
         "images_per_second_median": statistics.median(row["images_per_second"] for row in rows),
     }
-    command = f"python -m cxrgan_fast.train --data {dataset['name']} --resolution " + str(
-        config["network"]["resolution"]
-    )
+    command = " ".join(["python -m cxrgan_fast.train", *_changed_flags(run / "config.yaml")])
     figures = {"summary": summary, "dataset": dataset, "config": config, "metrics": rows}
     write_result(file, command, figures)
     print(json.dumps(summary, indent=1))

@@ -11,10 +11,10 @@ import tyro
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
+from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import (
     PRESETS,
     TrainConfig,
-    changed_on_resume,
     override,
     read_config_file,
     resolve_device,
@@ -43,7 +43,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     # The layers below the flags are chosen by three flags, which are therefore read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--config", "--resume", "--preset", "--device"):
-        first.add_argument(name)
+        first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
     stored = _stored_settings(Path(chosen.resume)) if chosen.resume else None
@@ -65,8 +65,8 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         description="Train a class-conditional GAN on chest X-rays.",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
-    if stored is not None:
-        changed_on_resume(stored, arguments.settings)
+    if stored is not None and arguments.resume is not None:
+        changed_on_resume(stored, arguments.settings, arguments.resume / "config.yaml")
     return arguments.settings, arguments.resume
 
 
@@ -86,10 +86,10 @@ def main() -> None:
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     config = override(config, {"precision": precision})
-    run = train(config, device, resume)
-    grids = sorted(run.glob("**/grids/grid-*.png"))
+    run, grids = train(config, device, resume)
     print(f"run: {run}")
-    print(f"samples: {grids[-1]}")
+    for grid in grids:
+        print(f"samples: {grid}")
 
 
 if __name__ == "__main__":

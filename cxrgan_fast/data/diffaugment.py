@@ -7,11 +7,13 @@ through them too, so that a discriminator with few images cannot learn them by h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-POLICIES = ("brightness", "contrast", "translation", "cutout")
+Policy = Literal["brightness", "contrast", "translation", "cutout"]
+POLICIES: tuple[str, ...] = get_args(Policy)
 """What suits radiographs: the paper's list without saturation, which one channel has not."""
 
 _SHIFT = 1 / 8  # of the height and width, either way

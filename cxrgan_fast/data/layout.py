@@ -9,7 +9,6 @@ Two layouts are understood:
   `train|test|val` above them.
 """
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrgan_fast.data.readers import IMAGE_SUFFIXES
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, did_you_mean
 
 SPLITS = ("train", "test", "val")
 PUBLISHED_CLASSES = ("normal", "bacterial", "viral")
@@ -128,8 +127,7 @@ def match_class(name: str, known: Sequence[str], where: object) -> str:
     folded = {other.casefold(): other for other in known}
     if name.casefold() in folded:
         return folded[name.casefold()]
-    guess = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.5)
-    hint = f"; did you mean {folded[guess[0]]!r}?" if guess else ""
+    hint = did_you_mean(name, known)
     raise UserError(f"classes: no class {name!r} in {where} (it has {_names(known)}){hint}")
 
 

@@ -99,7 +99,9 @@ class LabelPlane(nn.Module):
         self.embedding = None
         self.channels = config.image_channels
         if config.conditioning == "concat":
-            self.embedding = ClassEmbedding(n_classes, config.resolution**2)
+            self.embedding = ClassEmbedding(
+                n_classes, config.resolution**2, spectral_norm=config.spectral_norm
+            )
             self.channels += 1
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Checkpoints: all that a run needs to go on, written so that no crash leaves half of one."""
 
-import io
 import pickle
 import re
 from collections.abc import Iterator
@@ -32,17 +31,15 @@ def saved_steps(run: Path) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> Path:
+def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> None:
     """Write the checkpoint of ``step`` whole or not at all.
 
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
-    path = checkpoint_path(run, step)
-    write_atomic(path, buffer.getvalue())
-    return path
+    write_atomic(
+        checkpoint_path(run, step), lambda file: torch.save({"format": FORMAT, **state}, file)
+    )
 
 
 def prune_checkpoints(run: Path, keep: int, mark_every: int) -> None:
@@ -53,8 +50,10 @@ def prune_checkpoints(run: Path, keep: int, mark_every: int) -> None:
             generator_path(run, step).unlink(missing_ok=True)
 
 
-def load_newest_checkpoint(run: Path, device: torch.device) -> tuple[dict[str, Any], list[Path]]:
-    """The newest checkpoint of ``run`` that is whole, and the damaged ones that are newer.
+def load_newest_checkpoint(
+    run: Path, device: torch.device
+) -> tuple[Path, dict[str, Any], list[Path]]:
+    """The newest checkpoint of ``run`` that is whole, its content, and damaged ones that are newer.
 
     Only tensors and plain values are read: a checkpoint cannot run code.
 
@@ -71,7 +70,7 @@ def load_newest_checkpoint(run: Path, device: torch.device) -> tuple[dict[str, A
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             damaged.append(path)
             continue
-        return state, damaged
+        return path, state, damaged
     if damaged:
         raise UserError(
             f"cannot resume {run}: {damaged[0]} is damaged or not a checkpoint of this program, "

@@ -5,7 +5,6 @@ names below. Settings are layered: the preset's, then the file's, then the flags
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,10 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.data.diffaugment import Policy
+from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.nn import NetworkConfig
-from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
-
-Augmentation = Literal["brightness", "contrast", "translation", "cutout"]
+from cxrgan_fast.ops.adversarial_loss import LossKind
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class DataConfig:
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: int = 1000
     """Size of the phantom set."""
-    augment: tuple[Augmentation, ...] = ("translation", "cutout")
+    augment: tuple[Policy, ...] = ("translation", "cutout")
     """DiffAugment policies on what the discriminator sees (Zhao et al. 2020); give none to stop."""
     per_class: bool = False
     """Train one GAN for each class instead of one conditional GAN."""
@@ -121,7 +119,7 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     max_minutes: float = 0.0
-    """Stop after this many minutes of training, saving as at the end; 0 is no limit."""
+    """Stop this call after so many minutes of training, saving as at the end; 0 is no limit."""
     dataset: DataConfig = field(default_factory=DataConfig)
     """What is trained on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -139,11 +137,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"base_channels": 32, "batch_size": 32},
     "base": {"base_channels": 64, "batch_size": 64},
 }
-
-# A resumed run may go on longer, elsewhere, and report differently; nothing else may change.
-MAY_CHANGE_ON_RESUME = frozenset(
-    {"steps", "max_minutes", "device", "out"} | {f.name for f in dataclasses.fields(OutputConfig)}
-)
 
 Config = TypeVar("Config")
 
@@ -169,12 +162,12 @@ def override(config: Config, flat: Mapping[str, Any]) -> Config:
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
-def _settings_of(document: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, Any]]:
+def _settings_of(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Flat settings of a YAML document, in which the groups' names may be given or left out."""
     groups = {f.name for f in dataclasses.fields(TrainConfig) if dataclasses.is_dataclass(f.type)}
     for key, value in document.items():
         if key in groups and isinstance(value, Mapping):
-            yield from _settings_of(value, path)
+            yield from _settings_of(value)
         else:
             yield str(key), value
 
@@ -187,10 +180,19 @@ def read_config_file(path: Path) -> dict[str, Any]:
             value does not fit its setting.
     """
     try:
-        document = yaml.safe_load(path.read_text())
+        text = path.read_text()
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a YAML file: it is not text") from None
+    return read_config(text, path)
+
+
+def read_config(text: str, path: Path) -> dict[str, Any]:
+    """The same from the text of a file; ``path`` is what errors name."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not a YAML file: {reason}") from None
     if document is None:
@@ -199,11 +201,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r}")
     types = dict(_types_of(TrainConfig))
     settings: dict[str, Any] = {}
-    for key, value in _settings_of(document, path):
+    for key, value in _settings_of(document):
         if key not in types:
-            near = difflib.get_close_matches(key, types, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else "--help lists the settings"
-            raise UserError(f"{path}: unknown setting {key!r}; {hint}")
+            hint = did_you_mean(key, types) or "; --help lists the settings"
+            raise UserError(f"{path}: unknown setting {key!r}{hint}")
         try:
             settings[key] = TypeAdapter(types[key]).validate_python(value)
         except ValidationError as error:
@@ -243,6 +244,8 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
+        if resolved.type not in ("cpu", "cuda"):
+            raise RuntimeError("expected cpu or cuda")
         torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -264,59 +267,3 @@ def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "
         amx, avx512 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
         return "bf16" if amx or avx512 else "fp32"
     return "fp32"
-
-
-def check(config: TrainConfig) -> None:
-    """Refuse settings that cannot work, by name.
-
-    Raises:
-        UserError: With the setting, what came and what was expected.
-    """
-    flat = flatten(config)
-    positive = ("steps", "batch_size", "phantom_images", "discriminator_steps", "r1_interval",
-                "log_every", "grid_every", "checkpoint_every", "keep_checkpoints")  # fmt: skip
-    not_negative = ("seed", "max_minutes", "early_steps", "noise_std", "noise_decay_steps",
-                    "r1_gamma", "g_lr", "d_lr", "l2", "ema_half_life", "ema_ramp",
-                    "mark_every")  # fmt: skip
-    smallest = {**dict.fromkeys(positive, 1), **dict.fromkeys(not_negative, 0)}
-    for name, least in smallest.items():
-        if not flat[name] >= least:
-            raise UserError(f"{_flag(name)} should be at least {least}, got {flat[name]}")
-    for name in ("label_smoothing", "beta1", "beta2", "momentum"):
-        if not 0 <= flat[name] < 1:
-            raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
-    if config.objective.early_steps and config.objective.loss != "minimax":
-        raise UserError(
-            f"--early-steps belongs to --loss minimax, got --loss {config.objective.loss}; "
-            "leave it out"
-        )
-    if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
-        raise UserError(
-            f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "
-            f"got --loss {config.objective.loss}; leave it out"
-        )
-    if len(set(config.dataset.augment)) < len(config.dataset.augment):
-        raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
-
-
-def changed_on_resume(stored: TrainConfig, asked: TrainConfig) -> None:
-    """Refuse a resumed run whose hyperparameters differ from the run's own.
-
-    Raises:
-        UserError: Naming each setting that differs.
-    """
-    before, after = flatten(stored), flatten(asked)
-    changed = [
-        f"{_flag(name)} {after[name]} (the run has {before[name]})"
-        for name in before
-        if name not in MAY_CHANGE_ON_RESUME and before[name] != after[name]
-    ]
-    if changed:
-        raise UserError(
-            f"a resumed run keeps its settings, got {', '.join(changed)}; "
-            "leave them out, or start a new run"
-        )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -1,8 +1,10 @@
 """What a run says while it goes: metrics.jsonl, TensorBoard events and a progress bar."""
 
+import contextlib
 import json
 import math
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,12 @@ class RunLog:
     def __init__(self, run: Path, step: int, steps: int, title: str) -> None:
         self.path = run / "metrics.jsonl"
         self._drop_lines_after(step)
-        self.events = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+        self._thread_hook = threading.excepthook
+        threading.excepthook = self._leave_to_the_next_write
+        try:
+            self.events = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+        except OSError as error:
+            raise write_error(run, error) from error
         # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
         self.watched = sys.stderr.isatty()
         self.bar = tqdm(
@@ -78,9 +85,20 @@ class RunLog:
             raise write_error(self.path.parent, error) from None
 
     def close(self) -> None:
-        """End the bar and the event file."""
+        """End the bar and the event file.
+
+        An event file that cannot be ended is not worth an error of its own: what it lacks stands
+        in metrics.jsonl, and where the disk is full, another write has said so.
+        """
         self.bar.close()
-        self.events.close()
+        with contextlib.suppress(OSError):
+            self.events.close()
+        threading.excepthook = self._thread_hook
+
+    def _leave_to_the_next_write(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread raises what stopped it again at the next write: once is enough."""
+        if not isinstance(failure.exc_value, OSError):
+            self._thread_hook(failure)
 
 
 def _step_of(line: str) -> int | None:

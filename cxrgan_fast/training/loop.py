@@ -1,13 +1,8 @@
 """The training loop: from a configuration to a run folder, and on from an interrupted one."""
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,10 +10,12 @@ import torch
 from cxrgan_fast.data import ImageDataset, load_dataset, to_uint8
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.training import checkpoint as ckpt
-from cxrgan_fast.training.config import TrainConfig, check, write_config
+from cxrgan_fast.training.checks import changed_on_resume, check
+from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
 from cxrgan_fast.training.grid import grid_path, write_gif, write_grid
 from cxrgan_fast.training.logs import RunLog
-from cxrgan_fast.training.run_folder import create_run_folder, write_atomic
+from cxrgan_fast.training.run_folder import create_run_folder, make_folder, write_atomic
+from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.snapshot import save_generator
 from cxrgan_fast.training.step import TrainingStep, noise_std, stream_seeds
 
@@ -29,8 +26,10 @@ class NonFiniteError(UserError):
     """The training diverged."""
 
 
-def train(config: TrainConfig, device: torch.device, resume: Path | None = None) -> Path:
-    """Train, and return the run folder.
+def train(
+    config: TrainConfig, device: torch.device, resume: Path | None = None
+) -> tuple[Path, list[Path]]:
+    """Train, and return the run folder and its newest sample grids (with per_class one a class).
 
     Args:
         config: Settings, resolved (nothing is "auto" but the device).
@@ -38,11 +37,29 @@ def train(config: TrainConfig, device: torch.device, resume: Path | None = None)
         resume: A run folder to continue; ``config`` then holds its settings.
 
     Raises:
-        UserError: Settings, data or the run folder cannot work.
+        UserError: Settings, data or the run folder cannot work, or the memory does not suffice.
         NonFiniteError: A loss or a weight is infinite or not a number.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; everything is saved.
     """
     check(config)
+    try:
+        return _train(config, device, resume)
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        text = str(error)
+        lacks_memory = "out of memory" in text or "can't allocate memory" in text
+        if not (isinstance(error, MemoryError) or lacks_memory):
+            raise
+        raise UserError(
+            f"the memory of {device} does not suffice for --batch-size {config.batch_size} at "
+            f"--resolution {config.network.resolution} with --base-channels "
+            f"{config.network.base_channels} and --latent-size {config.network.latent_size}; "
+            "make one of them smaller"
+        ) from None
+
+
+def _train(
+    config: TrainConfig, device: torch.device, resume: Path | None
+) -> tuple[Path, list[Path]]:
     source = config.dataset
     dataset = load_dataset(
         source.data,
@@ -53,24 +70,27 @@ def train(config: TrainConfig, device: torch.device, resume: Path | None = None)
         phantom_images=source.phantom_images,
         seed=0,
     )
-    config.network.validate(len(dataset.class_names))
+    config.network.validate(1 if source.per_class else len(dataset.class_names))
     _say_dataset(dataset)
     if resume is None:
         family, resolution = config.network.family, config.network.resolution
         run = create_run_folder(config.output.out, dataset.name, resolution, family)
-        write_atomic(run / "config.yaml", write_config(config).encode())
     else:
         run = resume
     _write_dataset_record(run, dataset, resume is not None)
+    # Also when resuming, so that the file says what was done last (the number of steps, say).
+    write_atomic(run / "config.yaml", write_config(config).encode())
     if not source.per_class:
-        _train_one(config, dataset, device, run, resume is not None)
-    else:
-        for name in dataset.class_names:
-            part = run / name
-            resumed = resume is not None and bool(ckpt.saved_steps(part))
-            part.mkdir(exist_ok=True)
-            _train_one(config, dataset.of_class(name), device, part, resumed, title=name)
-    return run
+        return run, [_train_one(config, dataset, device, run, resume is not None)]
+    minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
+    config = override(config, {"max_minutes": minutes})
+    grids = []
+    for name in dataset.class_names:
+        part = run / name
+        resumed = resume is not None and bool(ckpt.saved_steps(part))
+        make_folder(part)
+        grids.append(_train_one(config, dataset.of_class(name), device, part, resumed, title=name))
+    return run, grids
 
 
 def _say_dataset(dataset: ImageDataset) -> None:
@@ -114,10 +134,11 @@ class _Run:
     ) -> None:
         self.config, self.folder = config, folder
         self.class_names = dataset.class_names
+        self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
         self.step = TrainingStep(config, dataset, device)
         self.seconds = 0.0
-        (folder / "checkpoints").mkdir(exist_ok=True)
-        (folder / "grids").mkdir(exist_ok=True)
+        make_folder(folder / "checkpoints")
+        make_folder(folder / "grids")
         # The same latents for every class and every grid, so that a column can be followed.
         *_, grid_seed = stream_seeds(config.seed)
         fixed = torch.Generator().manual_seed(grid_seed)
@@ -128,18 +149,25 @@ class _Run:
         self.grid_labels = classes.repeat_interleave(GRID_COLUMNS)
 
     def restore(self, device: torch.device) -> None:
-        state, damaged = ckpt.load_newest_checkpoint(self.folder, device)
-        for path in damaged:
-            print(f"passed over {path}: it is damaged")
-        self.step.load_state_dict(state["training"])
+        """Go on from the newest whole checkpoint; refuse one of other settings."""
+        path, state, damaged = ckpt.load_newest_checkpoint(self.folder, device)
+        for other in damaged:
+            print(f"passed over {other}: it is damaged")
+        stored = override(TrainConfig(), read_config(state["config"], path))
+        changed_on_resume(stored, self.config, path)
+        training = state["training"]
+        if training["device"] != device.type:
+            print(
+                f"{path} is from a {training['device']} and goes on with other random numbers on "
+                f"a {device.type}"
+            )
+        self.step.load_state_dict(training)
         self.seconds = state["seconds"]
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Write checkpoint, generator and the animation; refuse to save what is broken."""
         self.check_finite()
         step, config = self.step, self.config
-        state = {"training": step.state_dict(), "seconds": self.seconds}
-        path = ckpt.save_checkpoint(self.folder, step.step, state)
         generator = ckpt.generator_path(self.folder, step.step)
         save_generator(
             generator,
@@ -148,13 +176,20 @@ class _Run:
             self.class_names,
             step=step.step,
             images_seen=step.images_seen,
+            extra=self.data,
         )
         write_atomic(self.folder / "generator.safetensors", generator.read_bytes())
+        # Last: who is killed before this does all of it again, whatever was written.
+        state = {
+            "training": step.state_dict(),
+            "seconds": self.seconds,
+            "config": write_config(config),
+        }
+        ckpt.save_checkpoint(self.folder, step.step, state)
         ckpt.prune_checkpoints(
             self.folder, config.output.keep_checkpoints, config.output.mark_every
         )
         self.animate()
-        return path
 
     def check_finite(self) -> None:
         bad = self.step.first_non_finite()
@@ -182,9 +217,9 @@ class _Run:
         if grids:
             write_gif(self.folder / "progress.gif", grids)
 
-    def measure(self, steps: int, seconds: float) -> dict[str, Any]:
+    def measure(self, images: int, seconds: float) -> dict[str, Any]:
+        """The next line of the log, for the last ``images`` in ``seconds``."""
         config, step = self.config, self.step
-        images = steps * config.batch_size
         return {
             "step": step.step,
             "images": step.images_seen,
@@ -195,50 +230,6 @@ class _Run:
         }
 
 
-def _do(step: TrainingStep) -> None:
-    """One step; memory that does not suffice is the user's to mend.
-
-    Raises:
-        UserError: The batch does not fit.
-    """
-    try:
-        step()
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        text = str(error)
-        if "out of memory" not in text and "can't allocate memory" not in text:
-            raise
-        config = step.config
-        raise UserError(
-            f"--batch-size {config.batch_size} at --resolution {config.network.resolution} and "
-            f"--base-channels {config.network.base_channels} does not fit the memory of "
-            f"{step.device}; make one of them smaller"
-        ) from None
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Within, Ctrl-C and SIGTERM fill the list that is given, so that a step is never cut.
-
-    A second Ctrl-C interrupts at once.
-    """
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _train_one(
     config: TrainConfig,
     dataset: ImageDataset,
@@ -246,23 +237,26 @@ def _train_one(
     folder: Path,
     resume: bool,
     title: str = "train",
-) -> None:
-    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``."""
+) -> Path:
+    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid."""
     run = _Run(config, dataset, device, folder)
     if resume:
         run.restore(device)
     step, output = run.step, config.output
+    if step.step >= config.steps:
+        print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
+        return grid_path(folder / "grids", step.step)
     log = RunLog(folder, step.step, config.steps, title)
     limit = 60 * config.max_minutes or float("inf")
     before, start = run.seconds, time.perf_counter()
-    logged, logged_step = start, step.step
+    logged, logged_images = start, step.images_seen
     unsaved = False
     try:
-        with _stop_signals() as stop:
+        with stop_signals() as stop:
             if step.step == 0:
                 run.draw(log)
-            while step.step < config.steps and run.seconds < limit and not stop:
-                _do(step)
+            while step.step < config.steps and run.seconds - before < limit and not stop:
+                step()
                 log.advance()
                 unsaved = True
                 now = time.perf_counter()
@@ -270,8 +264,8 @@ def _train_one(
                 if step.step % output.log_every == 0:
                     run.check_finite()  # waits for the device, so that the time is right
                     now = time.perf_counter()
-                    log.metrics(run.measure(step.step - logged_step, now - logged))
-                    logged, logged_step = now, step.step
+                    log.metrics(run.measure(step.images_seen - logged_images, now - logged))
+                    logged, logged_images = now, step.images_seen
                 if step.step % output.grid_every == 0:
                     run.draw(log)
                 if step.step % output.checkpoint_every == 0:
@@ -284,5 +278,7 @@ def _train_one(
     finally:
         log.close()
     if stop:
-        print(f"saved {ckpt.checkpoint_path(folder, step.step)}")
+        if step.step:
+            print(f"saved {ckpt.checkpoint_path(folder, step.step)}")
         raise KeyboardInterrupt
+    return grid_path(folder / "grids", step.step)

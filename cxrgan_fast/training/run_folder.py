@@ -61,6 +61,18 @@ def create_run_folder(root: Path, data_name: str, resolution: int, family: str) 
         raise write_error(root, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        UserError: when it cannot be made.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that at any moment `path` holds the old content or the new, whole.
 

@@ -1,13 +1,13 @@
 """Which generator draws which class: from what a user names to loaded networks."""
 
-import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.training.checkpoint import generator_path, saved_steps
 from cxrgan_fast.training.snapshot import GeneratorSnapshot, load_generator
 
@@ -35,7 +35,7 @@ def find_generators(run: Path, checkpoint: str | None = None) -> list[Path]:
         UserError: there is no such run, generator or step.
     """
     if not run.exists():
-        raise UserError(f"{run}: there is no such run{_nearest(run.name, _names(run.parent))}")
+        raise UserError(f"{run}: there is no such run{did_you_mean(run.name, _names(run.parent))}")
     if run.is_file():
         if checkpoint is not None:
             raise UserError(f"--checkpoint {checkpoint}: {run} is a file; name its run folder")
@@ -52,6 +52,7 @@ def find_generators(run: Path, checkpoint: str | None = None) -> list[Path]:
             f"{run} has no generator yet: the first comes with the first checkpoint; go on "
             f"training it, or name a folder that python -m cxrgan_fast.train made"
         )
+    _require_every_class(run, folders)
     if checkpoint is None:
         return [_newest(folder) for folder in folders]
     return [_generator_at(folder, int(checkpoint)) for folder in folders]
@@ -87,9 +88,22 @@ def load_sources(
     for name in classes:
         if name not in sources:
             raise UserError(
-                f"--class {name}: {run} draws {', '.join(sources)}{_nearest(name, list(sources))}"
+                f"--class {name}: {run} draws {', '.join(sources)}{did_you_mean(name, sources)}"
             )
     return [sources[name] for name in dict.fromkeys(classes or sources)]
+
+
+def _require_every_class(run: Path, folders: list[Path]) -> None:
+    """Refuse a ``--per-class`` run that has not come to all of its classes: half a set misleads."""
+    record = run / "dataset.json"
+    if folders == [run] or not record.is_file():
+        return
+    missing = set(json.loads(record.read_text())["images"]) - {folder.name for folder in folders}
+    if missing:
+        raise UserError(
+            f"{run} has no generator of {', '.join(sorted(missing))} yet: go on with "
+            f"python -m cxrgan_fast.train --resume {run}, or name the folder of one class"
+        )
 
 
 def _newest(folder: Path) -> Path:
@@ -117,8 +131,3 @@ def _folders(parent: Path) -> list[Path]:
 
 def _names(parent: Path) -> list[str]:
     return [folder.name for folder in _folders(parent)] if parent.is_dir() else []
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -240,16 +240,24 @@ class TrainingStep:
         return {
             **{str(name): getattr(self, name).state_dict() for name in _STATEFUL},
             "random": self.random.get_state(),
+            "device": self.device.type,
             "sums": self.sums,
             "counts": self.counts,
             "step": self.step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from ``state``, to the bit on the same machine."""
+        """Continue from ``state``: to the bit on the same machine.
+
+        Another type of device has another generator of random numbers: there the stream begins
+        anew, from the seed and the step.
+        """
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        self.random.set_state(state["random"].cpu())
+        if state["device"] == self.device.type:
+            self.random.set_state(state["random"].cpu())
+        else:
+            self.random.manual_seed(stream_seeds(self.config.seed)[1] + state["step"])
         self.sums.copy_(state["sums"])
         self.counts.copy_(state["counts"])
         self.step = state["step"]

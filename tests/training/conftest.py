@@ -1,11 +1,14 @@
-"""A run folder with a generator that nobody had to train."""
+"""The train command in this process, and run folders that nobody had to train."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from cxrgan_fast import train as command
+from cxrgan_fast.command import run_command
 from cxrgan_fast.nn import NetworkConfig, build_generator
 from cxrgan_fast.training.checkpoint import checkpoint_path, generator_path
 from cxrgan_fast.training.snapshot import save_generator
@@ -38,3 +41,31 @@ def make_run(tmp_path: Path) -> MakeRun:
         return run
 
     return make
+
+
+@pytest.fixture
+def train(monkeypatch, capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        code = run_command(command.main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def fails(train):
+    """Run the command, hold that it ends as bad input should, and give its one line."""
+
+    def run(*arguments: str | Path) -> str:
+        code, _, err = train(*arguments)
+        assert code == 2, err
+        *before, line = err.strip().splitlines()
+        assert line.startswith("error: ")
+        assert all(other.startswith("step ") for other in before), err  # the log, nothing else
+        return line
+
+    return run

@@ -7,11 +7,10 @@ import torch
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.train import parse
+from cxrgan_fast.training.checks import changed_on_resume, check
 from cxrgan_fast.training.config import (
     PRESETS,
     TrainConfig,
-    changed_on_resume,
-    check,
     flatten,
     override,
     read_config_file,
@@ -106,9 +105,18 @@ def test_a_missing_file_is_named(tmp_path):
         ({"steps": -5}, "--steps should be at least 1"),
         ({"g_lr": float("nan")}, "--g-lr should be at least 0, got nan"),
         ({"label_smoothing": 1.0}, r"--label-smoothing should be in \[0, 1\)"),
-        ({"early_steps": 10}, "--early-steps belongs to --loss minimax"),
+        ({"early_steps": 10}, "--early-steps does nothing without --loss minimax"),
         ({"label_smoothing": 0.1, "loss": "hinge"}, "--label-smoothing needs a loss with a target"),
         ({"augment": ("cutout", "cutout")}, "--augment names a policy twice"),
+        ({"momentum": 0.5}, "--momentum does nothing without --optimizer sgd"),
+        ({"beta1": 0.5, "optimizer": "sgd"}, "--beta1 does nothing without --optimizer adam"),
+        ({"beta2": 0.5, "optimizer": "sgd"}, "--beta2 does nothing without"),
+        ({"negative_slope": 0.1, "activation": "relu"}, "--negative-slope does nothing without"),
+        ({"noise_decay_steps": 5}, "--noise-decay-steps does nothing without --noise-std"),
+        ({"r1_interval": 5, "r1_gamma": 0.0}, "--r1-interval does nothing without --r1-gamma"),
+        ({"ema_ramp": 0.5, "ema_half_life": 0.0}, "--ema-ramp does nothing without"),
+        ({"phantom_images": 5, "data": "x"}, "--phantom-images does nothing without"),
+        ({"skip_bad": True}, "--skip-bad does nothing without --data PATH"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(settings, message):
@@ -117,10 +125,13 @@ def test_settings_that_cannot_work_are_refused_by_name(settings, message):
 
 
 def test_only_what_cannot_change_the_result_may_change_on_resume():
-    stored = TrainConfig()
-    changed_on_resume(stored, override(stored, {"steps": 10**6, "log_every": 7, "device": "cpu"}))
-    with pytest.raises(UserError, match=r"--batch-size 7 \(the run has 32\), --d-lr 0\.5"):
-        changed_on_resume(stored, override(stored, {"batch_size": 7, "d_lr": 0.5}))
+    stored, source = TrainConfig(), Path("run/config.yaml")
+    harmless = {"steps": 10**6, "log_every": 7, "device": "cpu", "data": "moved"}
+    changed_on_resume(stored, override(stored, harmless), source)
+    with pytest.raises(UserError, match=r"--batch-size 7 \(config.yaml has 32\), --d-lr 0\.5"):
+        changed_on_resume(stored, override(stored, {"batch_size": 7, "d_lr": 0.5}), source)
+    with pytest.raises(UserError, match="--out elsewhere"):
+        changed_on_resume(stored, override(stored, {"out": Path("elsewhere")}), source)
 
 
 def test_a_device_that_is_not_here_is_refused():

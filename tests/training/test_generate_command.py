@@ -45,8 +45,9 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_set_and_its_sheets(make_run, tmp_path, generate):
+def test_a_set_and_its_sheets(make_run, tmp_path, generate, monkeypatch):
     out = tmp_path / "out"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # elsewhere there is no bar
     code, said, progress = generate(
         make_run(), "--n-per-class", 2, "--out", out, "--seed", 4, "--interpolate"
     )
@@ -121,11 +122,13 @@ def test_each_bad_input_is_one_line_and_exit_code_2(make_run, tmp_path, fails):
     (full / "mine").touch()
 
     gone = tmp_path / "runs" / "00000-phantom-32-resnett"
-    assert fails(gone, "--out", out) == (f"{gone}: there is no such run; did you mean {run.name}?")
+    assert fails(gone, "--out", out) == (
+        f"{gone}: there is no such run; did you mean {run.name!r}?"
+    )
     assert fails(empty_run, "--out", out).startswith(f"{empty_run} has no generator yet")
     assert fails(damaged, "--out", out).startswith(f"{damaged} is damaged")
     assert fails(run, "--out", out, "--class", "norml") == (
-        f"--class norml: {run} draws normal, bacterial; did you mean normal?"
+        f"--class norml: {run} draws normal, bacterial; did you mean 'normal'?"
     )
     assert fails(run, "--out", out, "--checkpoint", 11).startswith("--checkpoint 11: ")
     assert fails(run, "--out", full).startswith(f"--out {full} is not empty")

@@ -60,7 +60,7 @@ def test_every_setting_of_the_network_is_kept(tmp_path):
     network = NetworkConfig(
         family="dcgan", resolution=64, image_channels=3, latent_size=5, base_channels=16,
         extra_layers=1, activation="relu", negative_slope=0.1, output="sigmoid",
-        spectral_norm=False, conditioning="concat", generator_norm="none", upsampling="transposed",
+        spectral_norm=True, conditioning="concat", generator_norm="none", upsampling="transposed",
     )  # fmt: skip
     defaults = NetworkConfig()
     for setting in dataclasses.fields(network):

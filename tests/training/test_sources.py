@@ -59,7 +59,7 @@ def test_the_manifest_does_not_show_where_the_run_lies(make_run, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("runs/00000-phantom-32-resnt", "no such run; did you mean 00000-phantom-32-resnet?"),
+        ("runs/00000-phantom-32-resnt", "no such run; did you mean '00000-phantom-32-resnet'"),
         ("runs/zzz", "no such run$"),
         ("nowhere/at/all", "no such run$"),
     ],
@@ -74,6 +74,16 @@ def test_a_run_without_a_generator_says_when_there_will_be_one(make_run):
     run = make_run(steps=())
     with pytest.raises(UserError, match=rf"^{run} has no generator yet: the first comes with"):
         find_generators(run)
+
+
+def test_a_per_class_run_that_has_not_come_to_all_classes_is_refused(make_run):
+    part = make_run("runs/00000-x/normal", class_names=("normal",))
+    (part.parent / "dataset.json").write_text('{"images": {"normal": 4, "bacterial": 4}}')
+    with pytest.raises(
+        UserError, match=r"has no generator of bacterial yet: go on with .*--resume"
+    ):
+        load_sources(part.parent)
+    assert [source.class_name for source in load_sources(part)] == ["normal"]
 
 
 def test_the_folder_of_all_runs_is_not_taken_for_a_per_class_run(make_run, tmp_path):
@@ -104,7 +114,7 @@ def test_a_file_has_no_checkpoints(make_run):
 
 def test_an_unknown_class_is_named_with_the_nearest(make_run):
     run = make_run()
-    message = rf"^--class bactrial: {run} draws normal, bacterial; did you mean bacterial\?$"
+    message = rf"^--class bactrial: {run} draws normal, bacterial; did you mean 'bacterial'\?$"
     with pytest.raises(UserError, match=message):
         load_sources(run, None, ["bactrial"])
     with pytest.raises(UserError, match=r"^--class xyz: .* draws normal, bacterial$"):

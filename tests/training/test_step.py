@@ -248,6 +248,19 @@ def test_labels_are_drawn_with_the_frequencies_of_the_data():
     assert float(drawn.float().mean()) == pytest.approx(0.1, abs=0.03)
 
 
+def test_state_of_another_device_goes_on_with_a_stream_of_its_own(dataset):
+    first, second = step_with(dataset), step_with(dataset)
+    first()
+    state = first.state_dict()
+    # A GPU's generator has another kind of state, which one of the CPU cannot take.
+    state |= {"device": "cuda", "random": torch.zeros(16, dtype=torch.uint8)}
+    second.load_state_dict(state)
+    assert (second.step, second.sampler.position) == (1, 4)
+    assert not torch.equal(second.random.get_state(), first.random.get_state())
+    second()
+    assert second.first_non_finite() is None
+
+
 def test_state_continues_to_the_bit(dataset):
     settings = {"noise_std": 0.3, "noise_decay_steps": 7, "discriminator_steps": 2}
     straight, first = step_with(dataset, **settings), step_with(dataset, **settings)

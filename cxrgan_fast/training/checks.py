@@ -1,0 +1,96 @@
+"""Settings that cannot work, refused by name before anything is made."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
+from cxrgan_fast.training.config import OutputConfig, TrainConfig, flatten
+
+# A resumed run may go on longer, elsewhere, and report differently; nothing else may change. Its
+# data may have moved: that they are the same is seen from their content.
+MAY_CHANGE_ON_RESUME = {
+    "steps",
+    "max_minutes",
+    "device",
+    "data",
+    *(f.name for f in dataclasses.fields(OutputConfig)),
+} - {"out"}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that cannot work, by name.
+
+    Raises:
+        UserError: With the setting, what came and what was expected.
+    """
+    flat = flatten(config)
+    positive = ("steps", "batch_size", "phantom_images", "discriminator_steps", "r1_interval",
+                "log_every", "grid_every", "checkpoint_every", "keep_checkpoints")  # fmt: skip
+    not_negative = ("seed", "max_minutes", "early_steps", "noise_std", "noise_decay_steps",
+                    "r1_gamma", "g_lr", "d_lr", "l2", "ema_half_life", "ema_ramp",
+                    "mark_every")  # fmt: skip
+    smallest = {**dict.fromkeys(positive, 1), **dict.fromkeys(not_negative, 0)}
+    for name, least in smallest.items():
+        if not flat[name] >= least:
+            raise UserError(f"{_flag(name)} should be at least {least}, got {flat[name]}")
+    for name, most in (("seed", 2**63 - 1), ("batch_size", 65536), ("phantom_images", 10**6)):
+        if flat[name] > most:
+            raise UserError(f"{_flag(name)} should be at most {most}, got {flat[name]}")
+    for name in ("label_smoothing", "beta1", "beta2", "momentum"):
+        if not 0 <= flat[name] < 1:
+            raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
+    if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
+        raise UserError(
+            f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "
+            f"got --loss {config.objective.loss}; leave it out"
+        )
+    if len(set(config.dataset.augment)) < len(config.dataset.augment):
+        raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
+    _refuse_idle(flat)
+
+
+def _refuse_idle(flat: Mapping[str, Any]) -> None:
+    """Refuse settings that were changed but would do nothing beside the others."""
+    optimizer = flat["optimizer"]
+    needs = (
+        ("early_steps", flat["loss"] == "minimax", "--loss minimax"),
+        ("momentum", optimizer == "sgd", "--optimizer sgd"),
+        ("beta1", optimizer in ("adam", "adamw"), "--optimizer adam or adamw"),
+        ("beta2", optimizer != "sgd", "an --optimizer other than sgd"),
+        ("negative_slope", flat["activation"] == "leaky_relu", "--activation leaky_relu"),
+        ("noise_decay_steps", flat["noise_std"] > 0, "--noise-std"),
+        ("r1_interval", flat["r1_gamma"] > 0, "--r1-gamma"),
+        ("ema_ramp", flat["ema_half_life"] > 0, "--ema-half-life"),
+        ("phantom_images", flat["data"] == "phantom", "--data phantom"),
+        ("skip_bad", flat["data"] != "phantom", "--data PATH"),
+    )
+    usual = flatten(TrainConfig())
+    for name, met, need in needs:
+        if not met and flat[name] != usual[name]:
+            raise UserError(f"{_flag(name)} does nothing without {need}; leave it out")
+
+
+def changed_on_resume(stored: TrainConfig, asked: TrainConfig, source: Path) -> None:
+    """Refuse a resumed run whose hyperparameters differ from those ``source`` has ``stored``.
+
+    Raises:
+        UserError: Naming each setting that differs.
+    """
+    before, after = flatten(stored), flatten(asked)
+    changed = [
+        f"{_flag(name)} {after[name]} ({source.name} has {before[name]})"
+        for name in before
+        if name not in MAY_CHANGE_ON_RESUME and before[name] != after[name]
+    ]
+    if changed:
+        raise UserError(
+            f"a resumed run keeps its settings, got {', '.join(changed)}; "
+            "leave them out, or start a new run"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,158 @@
+"""Trainings that end before their time: divergence, signals, kill -9 and full disks."""
+
+import errno
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from cxrgan_fast.training import logs
+from cxrgan_fast.training.checkpoint import checkpoint_path, saved_steps
+from cxrgan_fast.training.config import read_config_file
+from cxrgan_fast.training.snapshot import load_generator
+
+PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
+           "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip
+
+
+def only_run(root: Path) -> Path:
+    (run,) = root.iterdir()
+    return run
+
+
+def test_divergence_names_step_loss_and_last_good_checkpoint(fails, tmp_path):
+    line = fails(
+        *PHANTOM, "--optimizer", "sgd", "--loss", "least_squares", "--no-spectral-norm",
+        "--d-lr", 1, "--r1-gamma", 0, "--steps", 60, "--log-every", 1, "--checkpoint-every", 1,
+        "--out", tmp_path,
+    )  # fmt: skip
+    run = only_run(tmp_path)
+    assert "is not finite; the last good checkpoint is" in line
+    assert line.startswith("error: step 2: g_loss")
+    good = checkpoint_path(run, saved_steps(run)[-1])
+    assert str(good) in line
+    state = torch.load(good, weights_only=True)["training"]
+    for part in ("generator", "discriminator"):
+        assert all(torch.isfinite(value).all() for value in state[part].values())
+
+
+def start(*arguments: str | Path, **options: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cxrgan_fast.train", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def wait_for_checkpoint(root: Path, process: subprocess.Popen) -> Path:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        if root.exists() and any(saved_steps(run) for run in root.iterdir()):
+            return only_run(root)
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"no checkpoint within two minutes: {process.communicate()}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
+    process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path)
+    run = wait_for_checkpoint(tmp_path, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    step = saved_steps(run)[-1]
+    assert f"saved {checkpoint_path(run, step)}" in out
+    assert train("--resume", run, "--steps", step + 1)[0] == 0
+
+
+def reads(path: Path) -> bool:
+    """Whether a file of a run folder is whole, or is a hidden one that was not finished."""
+    if path.name.startswith("."):
+        return True
+    if path.suffix == ".pt":
+        return "training" in torch.load(path, weights_only=True)
+    if path.suffix == ".safetensors":
+        return load_generator(path).step > 0
+    if path.suffix in (".png", ".gif"):
+        with Image.open(path) as image:
+            image.load()
+        return True
+    if path.suffix == ".yaml":
+        return "steps" in read_config_file(path)
+    if path.suffix == ".json":
+        return "fingerprint" in json.loads(path.read_text())
+    # What is appended to is whole but for its last line or record, which readers pass over.
+    return path.suffix == ".jsonl" or ".tfevents." in path.name
+
+
+def test_kill_9_leaves_a_run_that_goes_on(train, tmp_path):
+    """Killed while it writes a checkpoint at every step, at moments that differ."""
+    for attempt in range(3):
+        root = tmp_path / str(attempt)
+        options = ["--checkpoint-every", 1, "--grid-every", 1, "--log-every", 1, "--out", root]
+        process = start(*PHANTOM, "--steps", 10**6, *options)
+        run = wait_for_checkpoint(root, process)
+        time.sleep(0.3 + 0.17 * attempt)
+        process.kill()
+        process.communicate()
+        unreadable = [path for path in run.rglob("*") if path.is_file() and not reads(path)]
+        assert unreadable == []
+        step = saved_steps(run)[-1]
+        code, out, err = train("--resume", run, "--steps", step + 1)
+        assert code == 0, err
+        assert "passed over" not in out
+        assert saved_steps(run)[-1] == step + 1
+
+
+def test_a_disk_that_is_full_for_the_event_file_is_one_line(fails, tmp_path, monkeypatch):
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logs, "SummaryWriter", full)
+    assert "the disk is full" in fails(*PHANTOM, "--steps", 1, "--out", tmp_path)
+
+
+def test_measurements_that_do_not_fit_the_disk_stop_the_run(fails, train, tmp_path, monkeypatch):
+    assert train(*PHANTOM, "--steps", 1, "--out", tmp_path)[0] == 0
+    run = only_run(tmp_path)
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *args: object, **options: object) -> object:
+        if path.name == "metrics.jsonl" and mode == "a":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    line = fails("--resume", run, "--steps", 3, "--log-every", 1)
+    assert f"cannot write {run / 'metrics.jsonl'}: the disk is full" in line
+    assert saved_steps(run) == [1]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_older_one(tmp_path):
+    """A file-size limit stands in for a disk that fills up in the middle of a write."""
+    options = [*PHANTOM, "--steps", "400", "--log-every", "1000", "--out", tmp_path]
+    process = start(*options, "--checkpoint-every", "2")
+    run = wait_for_checkpoint(tmp_path, process)
+    process.kill()
+    process.communicate()
+    steps = saved_steps(run)
+    size = checkpoint_path(run, steps[-1]).stat().st_size
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    process = start("--resume", run, preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert err.strip().splitlines()[-1].startswith("error: cannot write ")
+    assert saved_steps(run) == steps
+    assert not list((run / "checkpoints").glob(".*"))
