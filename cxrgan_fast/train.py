@@ -81,6 +81,7 @@ def main() -> None:
     """Parse, train, and say where the result lies."""
     keep_large_tensors_off_mmap()  # before the first large tensor
     config, resume = parse(sys.argv[1:])
+    # Late: it takes TensorBoard's seconds, which --help and a mistyped flag need not wait for.
     from cxrgan_fast.training.loop import train
 
     device = resolve_device(config.device)

@@ -24,7 +24,7 @@ _REASONS = {
 
 def write_error(path: Path, error: OSError) -> UserError:
     """Say in one line why `path` could not be written and what to do about it."""
-    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
     return UserError(f"cannot write {path}: {reason}")
 
 
