@@ -27,7 +27,14 @@ def _changed_flags(path: Path) -> list[str]:
     changed = {name: value for name, value in given.items() if value != usual[name]}
     changed["data"] = Path(given["data"]).name
     changed.pop("out", None)
-    return [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
+    return [_flag(name.replace("_", "-"), value) for name, value in changed.items()]
+
+
+def _flag(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join([f"--{name}", *map(str, values)])
 
 
 def main() -> None:

@@ -96,12 +96,11 @@ def conditional_batch_norm_act(
             input, labels, weight, bias, running_mean.float(), rstd, slope
         )
     output, mean, var, _ = ops.conditional_batch_norm_act(input, labels, weight, bias, eps, slope)
-    if running_mean is not None and running_var is not None and input.numel() > 0:
-        count = input.numel() // input.shape[1]
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            unbiased = var * (count / (count - 1))
-            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    if running_mean is not None and running_var is not None:
+        count = input.shape[0] * input.shape[2] * input.shape[3]
+        reference.update_running_statistics(
+            running_mean, running_var, mean, var, count=count, momentum=momentum
+        )
     return output
 
 

@@ -31,7 +31,8 @@ def batch_statistics(input: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def updated_running_statistics(
+@torch.no_grad()
+def update_running_statistics(
     running_mean: Tensor,
     running_var: Tensor,
     mean: Tensor,
@@ -39,26 +40,24 @@ def updated_running_statistics(
     *,
     count: int,
     momentum: float,
-) -> tuple[Tensor, Tensor]:
-    """The running statistics after a batch, as ``nn.BatchNorm2d`` keeps them; nothing is written.
+) -> None:
+    """Take a batch into the running statistics, in place, as ``nn.BatchNorm2d`` does.
 
     Args:
-        running_mean: (C,) before the batch.
-        running_var: (C,) before the batch.
+        running_mean: (C,), updated.
+        running_var: (C,), updated.
         mean: (C,) of the batch.
         var: (C,) of the batch, biased.
         count: M = N·H·W, the number of values a channel has. The running variance takes the
-            unbiased variance var·M/(M−1); for M = 1, where that does not exist, the biased one.
+            unbiased variance var·M/(M−1); for M = 1, where that does not exist, the biased one. An
+            empty batch (0) changes nothing.
         momentum: weight of the new batch.
-
-    Returns:
-        The new ``(running_mean, running_var)``.
     """
+    if count == 0:
+        return
     unbiased = var * (count / max(count - 1, 1))
-    return (
-        torch.lerp(running_mean, mean.to(running_mean.dtype), momentum),
-        torch.lerp(running_var, unbiased.to(running_var.dtype), momentum),
-    )
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
 
 def normalize_act(
@@ -135,14 +134,11 @@ def conditional_batch_norm_act(
     """
     if training:
         mean, var = batch_statistics(input)
-        if running_mean is not None and running_var is not None and input.numel() > 0:
-            count = input.numel() // input.shape[1]
-            with torch.no_grad():
-                new_mean, new_var = updated_running_statistics(
-                    running_mean, running_var, mean, var, count=count, momentum=momentum
-                )
-                running_mean.copy_(new_mean)
-                running_var.copy_(new_var)
+        if running_mean is not None and running_var is not None:
+            count = input.shape[0] * input.shape[2] * input.shape[3]
+            update_running_statistics(
+                running_mean, running_var, mean, var, count=count, momentum=momentum
+            )
     elif running_mean is None or running_var is None:
         raise ValueError("running_mean and running_var are needed when training=False, got None")
     else:

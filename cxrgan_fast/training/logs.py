@@ -35,6 +35,7 @@ class RunLog:
         try:
             self.events = SummaryWriter(str(run), purge_step=step + 1 if step else None)
         except OSError as error:
+            threading.excepthook = self._thread_hook
             raise write_error(run, error) from error
         # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
         self.watched = sys.stderr.isatty()

@@ -77,10 +77,12 @@ def test_a_run_folder_holds_all_that_is_promised(train, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir())[1] == "00001-phantom-32-resnet"
 
 
-@pytest.mark.parametrize("family", ["resnet", "dcgan"])
-def test_resumed_equals_straight_to_the_bit(train, tmp_path, family):
-    options = [*PHANTOM, "--family", family, "--noise-std", 0.2, "--noise-decay-steps", 30,
-               "--log-every", 5, "--checkpoint-every", 100]  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "precision"), [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16")]
+)
+def test_resumed_equals_straight_to_the_bit(train, tmp_path, family, precision):
+    options = [*PHANTOM, "--family", family, "--precision", precision, "--noise-std", 0.2,
+               "--noise-decay-steps", 30, "--log-every", 5, "--checkpoint-every", 100]  # fmt: skip
     assert train(*options, "--steps", 40, "--out", tmp_path / "straight")[0] == 0
     assert train(*options, "--steps", 20, "--out", tmp_path / "parts")[0] == 0
     straight, parts = only_run(tmp_path / "straight"), only_run(tmp_path / "parts")
