@@ -75,6 +75,13 @@ void backward(const Problem& p, Address dy, Address x, Address mean, Address rst
                                        pointer<float>(dweight), pointer<float>(dbias), p.threads);
 }
 
+void update_running_statistics(int64_t channels, int64_t count, double momentum, Address statistics,
+                               Address running_mean, Address running_var) {
+  const float* const mean = pointer<const float>(statistics);  // (3, C): mean, variance, r
+  cpu::update_running_statistics(channels, count, momentum, mean, mean + channels,
+                                 pointer<float>(running_mean), pointer<float>(running_var));
+}
+
 // Dtype, layout, N, C, H·W, slope, then tensors, then threads: one call, no object in between,
 // because these kernels are the shortest.
 BiasLeakyRelu bias_leaky_relu_of(int dtype, int layout, int64_t samples, int64_t channels,
@@ -160,6 +167,7 @@ PYBIND11_MODULE(_C, m) {
       .def("backward_reduce", &backward_reduce, Released())
       .def("backward_apply", &backward_apply, Released())
       .def("backward", &backward, Released());
+  m.def("update_running_statistics", &update_running_statistics);
   m.def("bias_leaky_relu", &bias_leaky_relu, Released());
   m.def("bias_leaky_relu_gate", &bias_leaky_relu_gate, Released());
   m.def("bias_leaky_relu_backward", &bias_leaky_relu_backward, Released());

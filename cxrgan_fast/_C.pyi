@@ -81,6 +81,16 @@ class ConditionalBatchNorm:
         /,
     ) -> None: ...
 
+def update_running_statistics(
+    channels: int,
+    count: int,
+    momentum: float,
+    statistics: int,
+    running_mean: int,
+    running_var: int,
+    /,
+) -> None: ...
+
 # csrc/include/cxrgan/bias_leaky_relu.h; a bias of 0 is none.
 def bias_leaky_relu(
     dtype: int,

@@ -22,5 +22,8 @@ extern const BiasLeakyReluKernels bias_leaky_relu;
 namespace avx512 {
 extern const BiasLeakyReluKernels bias_leaky_relu;
 }
+namespace avx512_bf16 {
+extern const BiasLeakyReluKernels bias_leaky_relu;
+}
 
 }  // namespace cxrgan

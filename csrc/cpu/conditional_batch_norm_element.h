@@ -55,29 +55,12 @@ inline Correction<float> correction_of(const ConditionalBatchNorm& op, int64_t c
   return {static_cast<float>(-r * a / count), static_cast<float>(-r * r * b / count)};
 }
 
-// Mean and biased variance of a channel out of those of its parts (Chan, Golub & LeVeque 1979),
-// in double: there is one merge for thousands of elements.
-struct Moments {
-  double count = 0, mean = 0, m2 = 0;  // m2: Σ(x−mean)²
-
-  void merge(double part_count, double part_mean, double part_m2) {
-    merge_share(part_count / (count + part_count), count + part_count, part_mean, part_m2);
-  }
-
-  // The same where many channels share the division: `share` of `total` elements are the part's.
-  void merge_share(double share, double total, double part_mean, double part_m2) {
-    const double delta = part_mean - mean;
-    mean += delta * share;
-    m2 += part_m2 + delta * delta * (count * share);
-    count = total;
-  }
-
-  void write(float eps, float* mean_out, float* var_out, float* rstd_out) const {
-    const double variance = count > 0 ? m2 / count : 0.0;
-    *mean_out = static_cast<float>(mean);
-    *var_out = static_cast<float>(variance);
-    *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
-  }
-};
+// What is kept of a channel's mean and biased variance.
+inline void write_moments(double mean, double variance, float eps, float* mean_out, float* var_out,
+                          float* rstd_out) {
+  *mean_out = static_cast<float>(mean);
+  *var_out = static_cast<float>(variance);
+  *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
+}
 
 }  // namespace cxrgan::CXRGAN_SIMD

@@ -32,5 +32,8 @@ extern const ConditionalBatchNormKernels conditional_batch_norm;
 namespace avx512 {
 extern const ConditionalBatchNormKernels conditional_batch_norm;
 }
+namespace avx512_bf16 {
+extern const ConditionalBatchNormKernels conditional_batch_norm;
+}
 
 }  // namespace cxrgan

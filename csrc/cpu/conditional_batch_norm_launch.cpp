@@ -45,6 +45,16 @@ void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, fl
   kernels().statistics(op, eps, x, mean, var, rstd, useful_threads(shape, threads));
 }
 
+void update_running_statistics(int64_t channels, int64_t count, double momentum, const float* mean,
+                               const float* var, float* running_mean, float* running_var) {
+  if (count == 0) return;
+  const double unbiased = static_cast<double>(count) / static_cast<double>(count > 1 ? count - 1 : 1);
+  for (int64_t c = 0; c < channels; ++c) {
+    running_mean[c] += static_cast<float>(momentum * (mean[c] - running_mean[c]));
+    running_var[c] += static_cast<float>(momentum * (var[c] * unbiased - running_var[c]));
+  }
+}
+
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, int threads) {
   check_labels(op);

@@ -1,4 +1,5 @@
-// Contiguous images (N, C, H·W): a channel is N planes, and every step is local to it.
+// Contiguous images (N, C, H·W) of large planes: a channel is N planes, and every step is local to
+// it. Vectors run along a plane, with sums and parameters in registers.
 #pragma once
 
 #include "conditional_batch_norm_element.h"
@@ -14,25 +15,26 @@ class Planes {
         channels_(op.shape.channels),
         pixels_(op.shape.pixels),
         pieces_(divide_up(pixels_, kTile)),
-        samples_per_block_(larger(1, kTile / pixels_)),
-        blocks_(pieces_ > 1 ? samples_ * pieces_ : divide_up(samples_, samples_per_block_)),
-        threads_(threads) {
-    // Neighbouring channels go together up to a page, for the prefetcher and the TLB.
-    const int64_t page = divide_up(4096, pixels_ * static_cast<int64_t>(sizeof(T)));
-    group_ = larger(1, smaller(page, channels_ / (4 * threads_)));
-    // A channel is taken through reduce and apply while it is in the cache, unless there are so few
-    // that threads would idle.
-    by_channel_ = threads_ == 1 || channels_ >= 4 * threads_;
-  }
+        tiles_(samples_ * pieces_),
+        threads_(threads),
+        // A channel is taken through reduce and apply while it is in the cache, unless there are so
+        // few that threads would idle.
+        by_channel_(threads_ == 1 || channels_ >= 4 * threads_),
+        streaming_(worth_streaming(op.shape, sizeof(T)) && pixels_ * sizeof(T) % 64 == 0) {}
 
   void statistics(float eps, const T* x, float* mean, float* var, float* rstd) const {
-    const Buffer<Moments> parts(channels_ * blocks_);
-    for_channel_blocks([&](int64_t c, int64_t b) { measure(x, c, b, parts); });
-    for (int64_t c = 0; c < channels_; ++c) combine(c, parts, eps, mean, var, rstd);
+    const Buffer<Moments> parts(channels_ * tiles_);
+    for_all_tiles([&](int64_t c, int64_t t) { parts[c * tiles_ + t] = measure(x, tile(c, t)); });
+    for (int64_t c = 0; c < channels_; ++c) {
+      Moments all;
+      for (int64_t t = 0; t < tiles_; ++t) all.merge(parts[c * tiles_ + t]);
+      all.write(eps, mean + c, var + c, rstd + c);
+    }
   }
 
   void apply(const T* x, const float* mean, const float* rstd, T* y) const {
-    for_channel_tiles([&](int64_t n, int64_t c, int64_t p) { apply(n, c, p, x, mean, rstd, y); });
+    for_all_tiles([&](int64_t c, int64_t t) { activate(c, t, x, mean, rstd, y); },
+                  Order::kBackwards);
   }
 
   void forward(float eps, const T* x, T* y, float* mean, float* var, float* rstd) const {
@@ -41,24 +43,26 @@ class Planes {
       apply(x, mean, rstd, y);
       return;
     }
-    const Buffer<Moments> parts(channels_ * blocks_);
-    for_groups([&](int64_t first, int64_t last) {
-      for (int64_t b = 0; b < blocks_; ++b)
-        for (int64_t c = first; c < last; ++c) measure(x, c, b, parts);
-      for (int64_t c = first; c < last; ++c) combine(c, parts, eps, mean, var, rstd);
-      for_tiles_backwards(first, last, [&](int64_t n, int64_t c, int64_t p) {
-        apply(n, c, p, x, mean, rstd, y);
-      });
+    for_channels([&](int64_t c) {
+      Moments all;
+      for (int64_t t = 0; t < tiles_; ++t) all.merge(measure(x, tile(c, t)));
+      all.write(eps, mean + c, var + c, rstd + c);
+      for (int64_t t = tiles_ - 1; t >= 0; --t) activate(c, t, x, mean, rstd, y);
     });
   }
 
   void backward_reduce(const T* dy, const T* x, const float* mean, const float* rstd,
                        float* dweight, float* dbias) const {
-    const Buffer<Sums> parts(channels_ * samples_ * pieces_);
-    const Buffer<Sums> classes(channels_ * op_.classes);
-    for_channel_tiles(
-        [&](int64_t n, int64_t c, int64_t p) { reduce(n, c, p, dy, x, mean, rstd, parts); });
-    for (int64_t c = 0; c < channels_; ++c) gather(c, parts, classes, rstd, dweight, dbias);
+    const Buffer<Sums> parts(channels_ * tiles_);
+    for_all_tiles([&](int64_t c, int64_t t) {
+      parts[c * tiles_ + t] = reduce(c, t, dy, x, mean, rstd);
+    });
+    const Buffer<Sums> classes(op_.classes);
+    for (int64_t c = 0; c < channels_; ++c) {
+      zero(classes);
+      for (int64_t t = 0; t < tiles_; ++t) add(t, parts[c * tiles_ + t], classes);
+      write(c, classes, rstd, dweight, dbias);
+    }
   }
 
   void backward_apply(const T* dy, const T* x, const float* mean, const float* rstd,
@@ -66,9 +70,8 @@ class Planes {
     const Buffer<Correction<float>> corrections(channels_);
     for (int64_t c = 0; c < channels_; ++c)
       corrections[c] = correction_of(op_, c, rstd, dweight, dbias, count);
-    for_channel_tiles([&](int64_t n, int64_t c, int64_t p) {
-      propagate(n, c, p, dy, x, mean, rstd, corrections[c], dx);
-    });
+    for_all_tiles([&](int64_t c, int64_t t) { propagate(c, t, dy, x, mean, rstd, corrections[c], dx); },
+                  Order::kBackwards);
   }
 
   void backward(const T* dy, const T* x, const float* mean, const float* rstd, int64_t count, T* dx,
@@ -78,20 +81,13 @@ class Planes {
       backward_apply(dy, x, mean, rstd, dweight, dbias, count, dx);
       return;
     }
-    const Buffer<Sums> parts(channels_ * samples_ * pieces_);
-    const Buffer<Sums> classes(channels_ * op_.classes);
-    const Buffer<Correction<float>> corrections(channels_);
-    for_groups([&](int64_t first, int64_t last) {
-      for (int64_t n = 0; n < samples_; ++n)
-        for (int64_t c = first; c < last; ++c)
-          for (int64_t p = 0; p < pieces_; ++p) reduce(n, c, p, dy, x, mean, rstd, parts);
-      for (int64_t c = first; c < last; ++c) {
-        gather(c, parts, classes, rstd, dweight, dbias);
-        corrections[c] = correction_of(op_, c, rstd, dweight, dbias, count);
-      }
-      for_tiles_backwards(first, last, [&](int64_t n, int64_t c, int64_t p) {
-        propagate(n, c, p, dy, x, mean, rstd, corrections[c], dx);
-      });
+    for_channels([&](int64_t c) {
+      const Buffer<Sums> classes(op_.classes);
+      zero(classes);
+      for (int64_t t = 0; t < tiles_; ++t) add(t, reduce(c, t, dy, x, mean, rstd), classes);
+      write(c, classes, rstd, dweight, dbias);
+      const Correction<float> correct = correction_of(op_, c, rstd, dweight, dbias, count);
+      for (int64_t t = tiles_ - 1; t >= 0; --t) propagate(c, t, dy, x, mean, rstd, correct, dx);
     });
   }
 
@@ -106,55 +102,56 @@ class Planes {
     int64_t offset, length;
   };
 
-  // Piece p of the plane of sample n and channel c.
-  Span tile(int64_t n, int64_t c, int64_t p) const {
-    const int64_t first = p * kTile;
-    return {(n * channels_ + c) * pixels_ + first, smaller(kTile, pixels_ - first)};
+  // Mean and Σ(x−mean)² of a channel's tiles, merged as Chan, Golub & LeVeque 1979 do.
+  struct Moments {
+    double count = 0, mean = 0, m2 = 0;
+
+    void merge(const Moments& part) {
+      const double total = count + part.count, delta = part.mean - mean;
+      mean += delta * (part.count / total);
+      m2 += part.m2 + delta * delta * (count * (part.count / total));
+      count = total;
+    }
+
+    void write(float eps, float* mean_out, float* var_out, float* rstd_out) const {
+      write_moments(mean, m2 / count, eps, mean_out, var_out, rstd_out);
+    }
+  };
+
+  // Tile t of channel c: piece t % pieces_ of the plane of sample t / pieces_.
+  Span tile(int64_t c, int64_t t) const {
+    const int64_t first = t % pieces_ * kTile;
+    return {(t / pieces_ * channels_ + c) * pixels_ + first, smaller(kTile, pixels_ - first)};
   }
 
-  // A block is what a channel's statistics are summed over in float: a tile of a large plane, or
-  // the planes of several samples.
-  void measure(const T* x, int64_t c, int64_t b, const Buffer<Moments>& parts) const {
-    const int64_t n = pieces_ > 1 ? b / pieces_ : b * samples_per_block_;
-    const int64_t p = pieces_ > 1 ? b % pieces_ : 0;
-    const int64_t planes = pieces_ > 1 ? 1 : smaller(samples_per_block_, samples_ - n);
-    const int64_t stride = channels_ * pixels_;
-    const Span span = tile(n, c, p);
-    const T* from = x + span.offset;
-
-    Sum sum;
-    for (int64_t i = 0; i < planes; ++i)
+  // Sums about the mean of the first elements; where that turns out to be further than two
+  // deviations from the tile's mean, which would cost precision, once more about the latter.
+  Moments measure(const T* x, Span span) const {
+    const T* const from = x + span.offset;
+    const double count = static_cast<double>(span.length);
+    const int64_t head = smaller(4 * kLanes, span.length);
+    Sum first;
+    for_each(head, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
+      first.add(load<decltype(v)>(from + j), slot);
+    });
+    float origin = first.total() / static_cast<float>(head);
+    for (bool again = false;; again = true) {
+      Sum sum, squares;
       for_each(span.length, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
-        sum.add(load<decltype(v)>(from + i * stride + j), slot);
-      });
-    const double count = static_cast<double>(planes * span.length);
-    const float mean = static_cast<float>(sum.total() / count);
-
-    // The float mean is a little off: Σ(x−mean) says by how much, and m2 is corrected for it.
-    Sum rest, squares;
-    for (int64_t i = 0; i < planes; ++i)
-      for_each(span.length, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
-        const auto centred = load<decltype(v)>(from + i * stride + j) - mean;
-        rest.add(centred, slot);
+        prefetch(from + j);
+        const auto centred = load<decltype(v)>(from + j) - origin;
+        sum.add(centred, slot);
         squares.add(centred * centred, slot);
       });
-    const double residual = rest.total();
-    parts[c * blocks_ + b] = {count, mean + residual / count,
-                              squares.total() - residual * residual / count};
-  }
-
-  void combine(int64_t c, const Buffer<Moments>& parts, float eps, float* mean, float* var,
-               float* rstd) const {
-    Moments all;
-    for (int64_t b = 0; b < blocks_; ++b) {
-      const Moments& part = parts[c * blocks_ + b];
-      all.merge(part.count, part.mean, part.m2);
+      const double shift = sum.total() / count;
+      const double m2 = squares.total() - shift * shift * count;
+      if (again || !(shift * shift * count > 4 * m2)) return {count, origin + shift, m2};
+      origin = static_cast<float>(origin + shift);
     }
-    all.write(eps, mean + c, var + c, rstd + c);
   }
 
-  Affine<float> affine(int64_t n, int64_t c, const float* mean, const float* rstd) const {
-    const int64_t row = op_.labels[n] * channels_ + c;
+  Affine<float> affine(int64_t c, int64_t t, const float* mean, const float* rstd) const {
+    const int64_t row = op_.labels[t / pieces_] * channels_ + c;
     return {mean[c], op_.weight[row] * rstd[c], op_.bias[row], op_.negative_slope};
   }
 
@@ -163,110 +160,103 @@ class Planes {
     return {splat<V>(a.mean), splat<V>(a.scale), splat<V>(a.shift), splat<V>(a.slope)};
   }
 
-  void apply(int64_t n, int64_t c, int64_t p, const T* x, const float* mean, const float* rstd,
-             T* y) const {
-    const Affine<float> a = affine(n, c, mean, rstd);
-    const Span span = tile(n, c, p);
-    const T* from = x + span.offset;
-    T* to = y + span.offset;
-    for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
-      using V = decltype(v);
-      store<V>(to + i, spread<V>(a).activated(load<V>(from + i)));
+  void activate(int64_t c, int64_t t, const T* x, const float* mean, const float* rstd,
+                T* y) const {
+    const Affine<float> a = affine(c, t, mean, rstd);
+    const Span span = tile(c, t);
+    const T* const from = x + span.offset;
+    T* const to = y + span.offset;
+    with_store(streaming_ && aligned(y), [&](auto put) CXRGAN_INLINE {
+      for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
+        using V = decltype(v);
+        put(to + i, spread<V>(a).activated(load<V>(from + i)));
+      });
     });
   }
 
-  void reduce(int64_t n, int64_t c, int64_t p, const T* dy, const T* x, const float* mean,
-              const float* rstd, const Buffer<Sums>& parts) const {
-    const Affine<float> a = affine(n, c, mean, rstd);
-    const Span span = tile(n, c, p);
-    const T* from = x + span.offset;
-    const T* grad = dy + span.offset;
+  Sums reduce(int64_t c, int64_t t, const T* dy, const T* x, const float* mean,
+              const float* rstd) const {
+    const Affine<float> a = affine(c, t, mean, rstd);
+    const Span span = tile(c, t);
+    const T* const from = x + span.offset;
+    const T* const grad = dy + span.offset;
     Sum d_sum, d_centred_sum;
     for_each(span.length, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
       using V = decltype(v);
+      prefetch(from + i);
+      prefetch(grad + i);
       const V centred = load<V>(from + i) - a.mean;
       const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
       d_sum.add(d, slot);
       d_centred_sum.add(d * centred, slot);
     });
-    parts[(c * samples_ + n) * pieces_ + p] = {d_sum.total(), d_centred_sum.total()};
+    return {d_sum.total(), d_centred_sum.total()};
   }
 
-  void gather(int64_t c, const Buffer<Sums>& parts, const Buffer<Sums>& classes, const float* rstd,
-              float* dweight, float* dbias) const {
-    Sums* const of_class = classes.at(c * op_.classes);
-    for (int64_t k = 0; k < op_.classes; ++k) of_class[k] = {0, 0};
-    for (int64_t n = 0; n < samples_; ++n) {
-      Sums& sums = of_class[op_.labels[n]];
-      for (int64_t p = 0; p < pieces_; ++p) {
-        const Sums& part = parts[(c * samples_ + n) * pieces_ + p];
-        sums.d += part.d;
-        sums.d_centred += part.d_centred;
-      }
-    }
+  void zero(const Buffer<Sums>& classes) const {
+    for (int64_t k = 0; k < op_.classes; ++k) classes[k] = {0, 0};
+  }
+
+  void add(int64_t t, const Sums& part, const Buffer<Sums>& classes) const {
+    Sums& sums = classes[op_.labels[t / pieces_]];
+    sums.d += part.d;
+    sums.d_centred += part.d_centred;
+  }
+
+  void write(int64_t c, const Buffer<Sums>& classes, const float* rstd, float* dweight,
+             float* dbias) const {
     for (int64_t k = 0; k < op_.classes; ++k) {
-      dbias[k * channels_ + c] = static_cast<float>(of_class[k].d);
-      dweight[k * channels_ + c] = static_cast<float>(of_class[k].d_centred * rstd[c]);
+      dbias[k * channels_ + c] = static_cast<float>(classes[k].d);
+      dweight[k * channels_ + c] = static_cast<float>(classes[k].d_centred * rstd[c]);
     }
   }
 
-  void propagate(int64_t n, int64_t c, int64_t p, const T* dy, const T* x, const float* mean,
+  void propagate(int64_t c, int64_t t, const T* dy, const T* x, const float* mean,
                  const float* rstd, const Correction<float>& correct, T* dx) const {
-    const Affine<float> a = affine(n, c, mean, rstd);
-    const Span span = tile(n, c, p);
-    const T* from = x + span.offset;
-    const T* grad = dy + span.offset;
-    T* to = dx + span.offset;
-    for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
-      using V = decltype(v);
-      const V centred = load<V>(from + i) - a.mean;
-      const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
-      const Correction<V> spread_correct{splat<V>(correct.offset), splat<V>(correct.factor)};
-      store<V>(to + i, spread_correct.corrected(d * a.scale, centred));
+    const Affine<float> a = affine(c, t, mean, rstd);
+    const Span span = tile(c, t);
+    const T* const from = x + span.offset;
+    const T* const grad = dy + span.offset;
+    T* const to = dx + span.offset;
+    with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
+      for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
+        using V = decltype(v);
+        const V centred = load<V>(from + i) - a.mean;
+        const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
+        const Correction<V> spread_correct{splat<V>(correct.offset), splat<V>(correct.factor)};
+        put(to + i, spread_correct.corrected(d * a.scale, centred));
+      });
     });
   }
 
   template <class Body>
-  void for_groups(const Body& body) const {
-    parallel_for(divide_up(channels_, group_), threads_, [&](int64_t g) {
-      body(g * group_, smaller(channels_, (g + 1) * group_));
+  void for_channels(const Body& body) const {
+    parallel_for(channels_, threads_, [&](int64_t c) {
+      body(c);
+      if (streaming_) finish_streaming();
     });
   }
 
+  // Tiles in the order of memory, a few a task.
   template <class Body>
-  void for_channel_blocks(const Body& body) const {
-    parallel_for(channels_ * blocks_, threads_,
-                 [&](int64_t i) { body(i % channels_, i / channels_); });
-  }
-
-  template <class Body>
-  void for_channel_tiles(const Body& body) const {
-    const int64_t tiles = samples_ * channels_ * pieces_;
-    const int64_t grain = divide_up(4 * kTile, smaller(pixels_, kTile));  // tiles a task
-    parallel_for(divide_up(tiles, grain), threads_, [&](int64_t task) {
-      for (int64_t i = task * grain; i < smaller(tiles, (task + 1) * grain); ++i) {
-        const int64_t plane = i / pieces_;
-        body(plane / channels_, plane % channels_, i % pieces_);
-      }
-    });
-  }
-
-  // The last tiles read are the likeliest to be in the cache still.
-  template <class Body>
-  void for_tiles_backwards(int64_t first, int64_t last, const Body& body) const {
-    for (int64_t n = samples_ - 1; n >= 0; --n)
-      for (int64_t c = last - 1; c >= first; --c)
-        for (int64_t p = pieces_ - 1; p >= 0; --p) body(n, c, p);
+  void for_all_tiles(const Body& body, Order order = Order::kForwards) const {
+    const int64_t planes = samples_ * channels_;
+    parallel_for(
+        planes * pieces_, threads_,
+        [&](int64_t i) {
+          const int64_t plane = i / pieces_;
+          body(plane % channels_, plane / channels_ * pieces_ + i % pieces_);
+          if (streaming_) finish_streaming();
+        },
+        order);
   }
 
   const ConditionalBatchNorm& op_;
   const int64_t samples_, channels_, pixels_;
-  const int64_t pieces_;             // tiles a plane
-  const int64_t samples_per_block_;  // where planes are smaller than a tile
-  const int64_t blocks_;             // blocks a channel
+  const int64_t pieces_;  // tiles a plane
+  const int64_t tiles_;   // a channel
   const int threads_;
-  int64_t group_;
-  bool by_channel_;
+  const bool by_channel_, streaming_;
 };
 
 }  // namespace cxrgan::CXRGAN_SIMD

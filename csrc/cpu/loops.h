@@ -13,6 +13,13 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Whether an image of that many bytes is better written past the caches: it will not be there any
+// more when it is read again, and a store past them does not read the line first.
+inline bool worth_streaming(const ImageShape& shape, int64_t element_bytes) {
+  constexpr int64_t kLarge = 16 << 20;
+  return shape.elements() * element_bytes >= kLarge;
+}
+
 // Uninitialised scratch memory.
 template <class T>
 class Buffer {
@@ -38,10 +45,12 @@ struct Constant {
   constexpr operator int() const { return value; }
 };
 
+using cpu::Order;
+
 template <class Body>
-void parallel_for(int64_t count, int threads, const Body& body) {
+void parallel_for(int64_t count, int threads, const Body& body, Order order = Order::kForwards) {
   cpu::run_tasks(
-      count, threads,
+      count, threads, order,
       [](const void* context, int64_t i) { (*static_cast<const Body*>(context))(i); }, &body);
 }
 

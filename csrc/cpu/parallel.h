@@ -18,9 +18,14 @@ std::string openmp_runtime();
 
 using Task = void (*)(const void* context, int64_t index);
 
-// task(context, i) for every i in [0, count), each once, in any order, none of which may throw.
+enum class Order { kForwards, kBackwards };
+
+// task(context, i) for every i in [0, count), each once, none of which may throw. Every thread has a
+// share of neighbouring indices, the same one in every loop, and goes through it in the given order;
+// who is done early helps the others. So a loop backwards over data that a loop forwards has just
+// gone over finds some of it in the caches.
 // The pool's own size is used (omp_set_num_threads): threads <= 1 asks for a plain loop.
-void run_tasks(int64_t count, int threads, Task task, const void* context);
+void run_tasks(int64_t count, int threads, Order order, Task task, const void* context);
 
 // How many of `threads` are worth waking for an image: 1 where waking the pool costs more.
 int useful_threads(const ImageShape& shape, int threads);

@@ -9,6 +9,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #define CXRGAN_INLINE __attribute__((always_inline))
 
 namespace cxrgan::CXRGAN_SIMD {
@@ -65,9 +69,27 @@ CXRGAN_INLINE inline To bit_cast(const From& from) {
   return to;
 }
 
+// Compilers make several shuffles of what is one instruction here.
+#if defined(__AVX512F__)
+CXRGAN_INLINE inline VecBits widen(VecHalf half) {
+  return bit_cast<VecBits>(_mm512_cvtepu16_epi32(bit_cast<__m256i>(half)));
+}
+CXRGAN_INLINE inline VecHalf narrow(VecBits bits) {
+  return bit_cast<VecHalf>(_mm512_cvtepi32_epi16(bit_cast<__m512i>(bits)));
+}
+#elif defined(__AVX2__)
+CXRGAN_INLINE inline VecBits widen(VecHalf half) {
+  return bit_cast<VecBits>(_mm256_cvtepu16_epi32(bit_cast<__m128i>(half)));
+}
+CXRGAN_INLINE inline VecHalf narrow(VecBits bits) {
+  const __m256i packed = _mm256_packus_epi32(bit_cast<__m256i>(bits), _mm256_setzero_si256());
+  return bit_cast<VecHalf>(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+}
+#else
 CXRGAN_INLINE inline VecBits widen(VecHalf half) { return __builtin_convertvector(half, VecBits); }
-CXRGAN_INLINE inline uint32_t widen(uint16_t half) { return half; }
 CXRGAN_INLINE inline VecHalf narrow(VecBits bits) { return __builtin_convertvector(bits, VecHalf); }
+#endif
+CXRGAN_INLINE inline uint32_t widen(uint16_t half) { return half; }
 CXRGAN_INLINE inline uint16_t narrow(uint32_t bits) { return static_cast<uint16_t>(bits); }
 
 template <class V>
@@ -77,6 +99,11 @@ CXRGAN_INLINE inline V splat(float value) {
 template <class V>
 CXRGAN_INLINE inline BitsOf<V> splat_bits(uint32_t value) {
   return BitsOf<V>{} + value;
+}
+
+// What lies that far ahead in memory, so that it is on its way when its turn comes.
+CXRGAN_INLINE inline void prefetch(const void* from) {
+  __builtin_prefetch(static_cast<const char*>(from) + 1024);
 }
 
 template <class V>
@@ -90,6 +117,14 @@ CXRGAN_INLINE inline HalfOf<V> encode(V value, BFloat16) {
   const BitsOf<V> rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties even
   return narrow(static_cast<BitsOf<V>>(value == value ? rounded : splat_bits<V>(0x7fc0u)));
 }
+
+#if defined(__AVX512BF16__)
+// As above, but numbers below the smallest normal (1.2e-38) become zero.
+template <>
+CXRGAN_INLINE inline VecHalf encode<Vec>(Vec value, BFloat16) {
+  return bit_cast<VecHalf>(_mm512_cvtneps_pbh(bit_cast<__m512>(value)));
+}
+#endif
 
 // IEEE half by arithmetic on the float's bits (M. Dukhan's FP16): no F16C or NEON needed.
 template <class V>
@@ -120,6 +155,26 @@ CXRGAN_INLINE inline HalfOf<V> encode(V value, Float16) {
   return narrow(static_cast<BitsOf<V>>(((word & 0x80000000u) >> 16) | unsigned_half));
 }
 
+#if defined(__AVX512F__)
+template <>
+CXRGAN_INLINE inline Vec decode<Vec>(VecHalf half, Float16) {
+  return bit_cast<Vec>(_mm512_cvtph_ps(bit_cast<__m256i>(half)));
+}
+template <>
+CXRGAN_INLINE inline VecHalf encode<Vec>(Vec value, Float16) {
+  return bit_cast<VecHalf>(_mm512_cvtps_ph(bit_cast<__m512>(value), _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__F16C__) && defined(__AVX2__)
+template <>
+CXRGAN_INLINE inline Vec decode<Vec>(VecHalf half, Float16) {
+  return bit_cast<Vec>(_mm256_cvtph_ps(bit_cast<__m128i>(half)));
+}
+template <>
+CXRGAN_INLINE inline VecHalf encode<Vec>(Vec value, Float16) {
+  return bit_cast<VecHalf>(_mm256_cvtps_ph(bit_cast<__m256>(value), _MM_FROUND_TO_NEAREST_INT));
+}
+#endif
+
 template <class V>
 CXRGAN_INLINE inline V load(const float* from) {
   V value;
@@ -142,6 +197,62 @@ CXRGAN_INLINE inline void store(T* to, V value) {
   const HalfOf<V> half = encode<V>(value, T{});
   std::memcpy(to, &half, sizeof(half));
 }
+
+// A store past the caches, for what will have left them before it is read again. `to` must be
+// aligned to the vector. finish_streaming() must follow before another thread may read.
+template <class V>
+CXRGAN_INLINE inline void stream(float* to, V value) {
+#if defined(__AVX512F__)
+  if constexpr (kWidth<V> > 1) return _mm512_stream_ps(to, bit_cast<__m512>(value));
+#elif defined(__AVX2__)
+  if constexpr (kWidth<V> > 1) return _mm256_stream_ps(to, bit_cast<__m256>(value));
+#endif
+  store<V>(to, value);
+}
+template <class V, class T>
+CXRGAN_INLINE inline void stream(T* to, V value) {
+#if defined(__AVX512F__)
+  if constexpr (kWidth<V> > 1)
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(to),
+                               bit_cast<__m256i>(encode<V>(value, T{})));
+#elif defined(__AVX2__)
+  if constexpr (kWidth<V> > 1)
+    return _mm_stream_si128(reinterpret_cast<__m128i*>(to),
+                            bit_cast<__m128i>(encode<V>(value, T{})));
+#endif
+  store<V>(to, value);
+}
+
+CXRGAN_INLINE inline void finish_streaming() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
+struct Store {
+  template <class T, class V>
+  CXRGAN_INLINE void operator()(T* to, V value) const {
+    store<V>(to, value);
+  }
+};
+struct Stream {
+  template <class T, class V>
+  CXRGAN_INLINE void operator()(T* to, V value) const {
+    stream<V>(to, value);
+  }
+};
+
+// body(put): put(to, value) stores, past the caches if `streaming`.
+template <class Body>
+CXRGAN_INLINE inline void with_store(bool streaming, const Body& body) {
+  if (streaming) {
+    body(Stream{});
+  } else {
+    body(Store{});
+  }
+}
+
+inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 64 == 0; }
 
 template <int lanes>
 CXRGAN_INLINE inline float sum_lanes(typename VectorOf<float, lanes>::type value) {

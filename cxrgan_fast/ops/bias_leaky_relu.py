@@ -18,7 +18,7 @@ from torch import Tensor
 from . import reference
 from .backend import NATIVE_DTYPES, choose_backend, native
 from .checks import check_image, check_negative_slope, check_parameter
-from .registration import Op, dense, register
+from .registration import Op, dense, like, register
 
 _NAME = "bias_leaky_relu"
 
@@ -49,9 +49,7 @@ def bias_leaky_relu(
     slope = check_negative_slope(negative_slope)
     if choose_backend(input, _NAME) == "reference":
         return reference.bias_leaky_relu(input, bias, negative_slope=slope)
-    return torch.ops.cxrgan_fast.bias_leaky_relu(
-        dense(input), None if bias is None else bias.float(), slope
-    )
+    return _act(input, None if bias is None else bias.float(), slope)
 
 
 # --- The native backend on the CPU ------------------------------------------------------------
@@ -64,14 +62,6 @@ def _shape(image: Tensor) -> tuple[int, ...]:
     layout = core.CONTIGUOUS if image.is_contiguous() else core.CHANNELS_LAST
     dtype = getattr(core, NATIVE_DTYPES[image.dtype])
     return dtype, layout, samples, channels, height * width
-
-
-def _like(image: Tensor, output: Tensor) -> Tensor:
-    """The image in the layout of the dense ``output``."""
-    contiguous = output.is_contiguous()
-    return image.contiguous(
-        memory_format=torch.contiguous_format if contiguous else torch.channels_last
-    )
 
 
 def _address(bias: Tensor | None) -> int:
@@ -95,7 +85,7 @@ def _act_cpu(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tenso
 
 def _gate_cpu(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float) -> Tensor:
     output = dense(output)
-    grad = _like(grad, output)
+    grad = like(grad, output)
     bias = None if bias is None else bias.contiguous()
     result = torch.empty_like(output)
     native().bias_leaky_relu_gate(
@@ -112,7 +102,7 @@ def _gate_cpu(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope:
 
 def _backward_cpu(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
     output = dense(output)
-    grad = _like(grad, output)
+    grad = like(grad, output)
     grad_input, grad_bias = _backward_fake(grad, output)
     native().bias_leaky_relu_backward(
         *_shape(output),
@@ -152,10 +142,9 @@ def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (output,) = ctx.saved_tensors
-    ops = torch.ops.cxrgan_fast
     if ctx.needs_input_grad[1]:
-        return *ops.bias_leaky_relu_backward(grad, output, ctx.negative_slope), None
-    return ops.bias_leaky_relu_gate(grad, None, output, ctx.negative_slope), None, None
+        return *_backward(grad, output, ctx.negative_slope), None
+    return _gate(grad, None, output, ctx.negative_slope), None, None
 
 
 def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -182,13 +171,12 @@ def _double_backward(
         return None, None, None
     if of_grad_input is None:
         of_grad_input = torch.zeros_like(output)
-    gate = torch.ops.cxrgan_fast.bias_leaky_relu_gate
-    return gate(of_grad_input, of_grad_bias, output, ctx.negative_slope), None, None
+    return _gate(of_grad_input, of_grad_bias, output, ctx.negative_slope), None, None
 
 
 # --- Registration --------------------------------------------------------------------------------
 
-register(
+_act = register(
     Op(
         "bias_leaky_relu",
         "(Tensor input, Tensor? bias, float negative_slope) -> Tensor",
@@ -198,7 +186,7 @@ register(
         _act_backward,
     )
 )
-register(
+_gate = register(
     Op(
         "bias_leaky_relu_gate",
         "(Tensor grad, Tensor? bias, Tensor output, float negative_slope) -> Tensor",
@@ -208,7 +196,7 @@ register(
         _gate_backward,
     )
 )
-register(
+_backward = register(
     Op(
         "bias_leaky_relu_backward",
         "(Tensor grad, Tensor output, float negative_slope) -> (Tensor, Tensor)",

@@ -6,9 +6,9 @@ Koyama 2018), fused with the activation that follows it in every generator.
 The registered ops are functional, so that torch.compile and CUDA graphs can hold them; the running
 statistics are updated outside, in place:
 
-    conditional_batch_norm_act        training: output, and the batch's mean, variance and r
-    conditional_batch_norm_apply      evaluation: output from given mean and r = 1/√(σ²+eps)
-    conditional_batch_norm_backward   the gradients of either
+    conditional_batch_norm_act        output, and the mean, variance and r = 1/√(σ²+eps) that
+                                      normalised it, (3, C): the batch's, or those given
+    conditional_batch_norm_backward   the gradients
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from cxrgan_fast.ops import reference
 from cxrgan_fast.ops.backend import NATIVE_DTYPES, choose_backend, native
 from cxrgan_fast.ops.checks import check_image, check_negative_slope, check_parameter, shape_of
-from cxrgan_fast.ops.registration import Op, dense, register
+from cxrgan_fast.ops.registration import Op, dense, is_direct, like, register
 
 _NAME = "conditional_batch_norm_act"
 
@@ -85,23 +85,44 @@ def conditional_batch_norm_act(
             negative_slope=slope,
         )
         return output.to(input.dtype)
-    input = dense(input)
     weight, bias = weight.float(), bias.float()
-    ops = torch.ops.cxrgan_fast
     if not training:
         assert running_mean is not None
         assert running_var is not None
-        rstd = torch.rsqrt(running_var.float() + eps)
-        return ops.conditional_batch_norm_apply(
-            input, labels, weight, bias, running_mean.float(), rstd, slope
+        output, _ = _act(
+            input, labels, weight, bias, running_mean.float(), running_var.float(), eps, slope
         )
-    output, mean, var, _ = ops.conditional_batch_norm_act(input, labels, weight, bias, eps, slope)
+        return output
+    output, statistics = _act(input, labels, weight, bias, None, None, eps, slope)
     if running_mean is not None and running_var is not None:
-        count = input.shape[0] * input.shape[2] * input.shape[3]
-        reference.update_running_statistics(
-            running_mean, running_var, mean, var, count=count, momentum=momentum
-        )
+        _update_running_statistics(running_mean, running_var, statistics, input, momentum)
     return output
+
+
+def _update_running_statistics(
+    running_mean: Tensor, running_var: Tensor, statistics: Tensor, input: Tensor, momentum: float
+) -> None:
+    count = input.numel() // max(input.shape[1], 1)
+    if (
+        is_direct((running_mean, running_var, statistics))
+        and running_mean.dtype == running_var.dtype == torch.float32
+        and running_mean.is_contiguous()
+        and running_var.is_contiguous()
+    ):
+        native().update_running_statistics(
+            statistics.shape[1],
+            count,
+            momentum,
+            statistics.data_ptr(),
+            running_mean.data_ptr(),
+            running_var.data_ptr(),
+        )
+        torch.autograd.graph.increment_version((running_mean, running_var))
+        return
+    mean, var, _ = statistics.unbind()
+    reference.update_running_statistics(
+        running_mean, running_var, mean, var, count=count, momentum=momentum
+    )
 
 
 def _check_arguments(
@@ -113,6 +134,8 @@ def _check_arguments(
     running_var: Tensor | None,
     training: bool,
 ) -> None:
+    if _fits(input, labels, weight, bias, running_mean, running_var, training):
+        return
     check_image("input", input)
     samples, channels, height, width = input.shape
     if labels.dtype != torch.int64:
@@ -139,6 +162,49 @@ def _check_arguments(
         raise ValueError(
             f"training needs more than one value per channel, got input of shape {shape_of(input)}"
         )
+
+
+def _fits(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+) -> bool:
+    """Whether the usual call, training on the CPU, is plainly right: a call is checked each time.
+
+    Saying what is wrong with one that is not takes several times as long.
+    """
+    shape = weight.shape
+    if not (
+        training
+        and input.dim() == 4
+        and input.dtype in NATIVE_DTYPES
+        and labels.dtype == torch.int64
+        and weight.dtype == bias.dtype == torch.float32
+        and input.is_cpu
+        and labels.is_cpu
+        and weight.is_cpu
+        and bias.is_cpu
+        and len(shape) == 2
+        and bias.shape == shape
+    ):
+        return False
+    samples, channels, height, width = input.shape
+    fits = (
+        shape[1] == channels and labels.shape == (samples,) and (samples > 1 or height * width > 1)
+    )
+    if running_mean is None or running_var is None:
+        return fits and running_mean is running_var
+    return (
+        fits
+        and running_mean.shape == running_var.shape == (channels,)
+        and running_mean.dtype == running_var.dtype == torch.float32
+        and running_mean.is_cpu
+        and running_var.is_cpu
+    )
 
 
 def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,7 +236,7 @@ def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tenso
 def _problem(
     input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, negative_slope: float
 ) -> Any:
-    """The C++ side's view of a call; the tensors must outlive it."""
+    """The C++ side's view of a call; the tensors, all dense, must outlive it."""
     core = native()
     samples, channels, height, width = input.shape
     return core.ConditionalBatchNorm(
@@ -188,45 +254,34 @@ def _problem(
     )
 
 
+def _rows(statistics: Tensor) -> tuple[int, int, int]:
+    """Addresses of mean, variance and r."""
+    first, row = statistics.data_ptr(), 4 * statistics.shape[1]
+    return first, first + row, first + 2 * row
+
+
 def _act_cpu(
     input: Tensor,
     labels: Tensor,
     weight: Tensor,
     bias: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     eps: float,
     negative_slope: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     input = dense(input)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-    output, mean, var, rstd = _act_fake(input, labels, weight)
-    _problem(input, labels, weight, bias, negative_slope).forward(
-        eps,
-        input.data_ptr(),
-        output.data_ptr(),
-        mean.data_ptr(),
-        var.data_ptr(),
-        rstd.data_ptr(),
-    )
-    return output, mean, var, rstd
-
-
-def _apply_cpu(
-    input: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    negative_slope: float,
-) -> Tensor:
-    input = dense(input)
-    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-    mean, rstd = mean.contiguous(), rstd.contiguous()
-    output = torch.empty_like(input)
-    _problem(input, labels, weight, bias, negative_slope).apply(
-        input.data_ptr(), mean.data_ptr(), rstd.data_ptr(), output.data_ptr()
-    )
-    return output
+    output, statistics = torch.empty_like(input), weight.new_empty(3, weight.shape[1])
+    problem = _problem(input, labels, weight, bias, negative_slope)
+    mean, var, rstd = _rows(statistics)
+    if running_mean is None or running_var is None:
+        problem.forward(eps, input.data_ptr(), output.data_ptr(), mean, var, rstd)
+    else:
+        rows = (running_mean, running_var, torch.rsqrt(running_var + eps))
+        torch.stack(rows, out=statistics)
+        problem.apply(input.data_ptr(), mean, rstd, output.data_ptr())
+    return output, statistics
 
 
 def _backward_cpu(
@@ -235,23 +290,23 @@ def _backward_cpu(
     labels: Tensor,
     weight: Tensor,
     bias: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
+    statistics: Tensor,
     eps: float,
     negative_slope: float,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     input = dense(input)
-    layout = torch.contiguous_format if input.is_contiguous() else torch.channels_last
-    grad = grad.contiguous(memory_format=layout)
+    grad = like(grad, input)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-    mean, rstd = mean.contiguous(), rstd.contiguous()
-    grad_input, grad_weight, grad_bias = _backward_fake(grad, input, labels, weight)
+    statistics = statistics.contiguous()
+    grad_input = torch.empty_like(input)
+    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+    mean, _, rstd = _rows(statistics)
     _problem(input, labels, weight, bias, negative_slope).backward(
         grad.data_ptr(),
         input.data_ptr(),
-        mean.data_ptr(),
-        rstd.data_ptr(),
+        mean,
+        rstd,
         training,
         grad_input.data_ptr(),
         grad_weight.data_ptr(),
@@ -260,18 +315,11 @@ def _backward_cpu(
     return grad_input, grad_weight, grad_bias
 
 
-# --- What comes out, without computing it; also how the above allocate --------------------------
+# --- What comes out, without computing it -------------------------------------------------------
 
 
-def _act_fake(
-    input: Tensor, labels: Tensor, weight: Tensor, *_: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    mean, var, rstd = (weight.new_empty(weight.shape[1]) for _ in range(3))
-    return torch.empty_like(dense(input)), mean, var, rstd
-
-
-def _apply_fake(input: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(dense(input))
+def _act_fake(input: Tensor, labels: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(dense(input)), weight.new_empty(3, weight.shape[1])
 
 
 def _backward_fake(
@@ -281,38 +329,24 @@ def _backward_fake(
     return torch.empty_like(dense(input)), grad_weight, grad_bias
 
 
-# --- Autograd: only x, μ, r, the labels and the parameters are saved ----------------------------
+# --- Autograd: only x, μ, σ², r, the labels and the parameters are saved ------------------------
 
 
 def _save_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, labels, weight, bias, ctx.eps, ctx.negative_slope = inputs
-    _, mean, var, rstd = output
-    ctx.mark_non_differentiable(mean, var, rstd)
+    input, labels, weight, bias, running_mean, _, ctx.eps, ctx.negative_slope = inputs
+    ctx.training = running_mean is None
+    ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(input, labels, weight, bias, mean, rstd)
+    ctx.save_for_backward(input, labels, weight, bias, output[1])
 
 
-def _save_apply(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.negative_slope = inputs
-    ctx.eps = 0.0  # the statistics are constants, and r is given
-    ctx.save_for_backward(*tensors)
-
-
-def _gradients(ctx: Any, grad: Tensor, *, training: bool) -> tuple[Tensor, None, Tensor, Tensor]:
-    grad_input, grad_weight, grad_bias = torch.ops.cxrgan_fast.conditional_batch_norm_backward(
-        grad, *ctx.saved_tensors, ctx.eps, ctx.negative_slope, training
-    )
-    return grad_input, None, grad_weight, grad_bias
-
-
-def _act_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+def _act_backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 6
-    return *_gradients(ctx, grad, training=True), None, None
-
-
-def _apply_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *_gradients(ctx, grad, training=False), None, None, None
+        return (None,) * 8
+    grad_input, grad_weight, grad_bias = _backward(
+        grad, *ctx.saved_tensors, ctx.eps, ctx.negative_slope, ctx.training
+    )
+    return grad_input, None, grad_weight, grad_bias, None, None, None, None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -327,7 +361,7 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
     The gradients are taken as functions of (grad, input, weight, bias) alone: in training the
     statistics are input's own, and the derivative through them is part of the result.
     """
-    grad, input, labels, weight, bias, mean, rstd = ctx.saved_tensors
+    grad, input, labels, weight, bias, statistics = ctx.saved_tensors
     with torch.enable_grad():
         variables = [each.detach().requires_grad_() for each in (grad, input, weight, bias)]
         grad, input, weight, bias = variables
@@ -337,8 +371,9 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
                 input, labels, weight, bias, eps=ctx.eps, negative_slope=slope
             )
         else:
+            mean, var, _ = statistics.unbind()
             output = reference.normalize_act(
-                input, labels, weight, bias, mean, rstd**-2, eps=0.0, negative_slope=slope
+                input, labels, weight, bias, mean, var, eps=ctx.eps, negative_slope=slope
             )
         first = torch.autograd.grad(output, (input, weight, bias), grad, create_graph=True)
         given = [(each, of) for each, of in zip(first, grads, strict=True) if of is not None]
@@ -346,37 +381,28 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
             [each for each, _ in given], variables, [of for _, of in given], allow_unused=True
         )
     of_grad, of_input, of_weight, of_bias = second
-    return of_grad, of_input, None, of_weight, of_bias, None, None, None, None, None
+    return of_grad, of_input, None, of_weight, of_bias, None, None, None, None
 
 
 # --- Registration --------------------------------------------------------------------------------
 
 _PARAMETERS = "Tensor input, Tensor labels, Tensor weight, Tensor bias"
 
-register(
+_act = register(
     Op(
         "conditional_batch_norm_act",
-        f"({_PARAMETERS}, float eps, float negative_slope) -> (Tensor, Tensor, Tensor, Tensor)",
+        f"({_PARAMETERS}, Tensor? running_mean, Tensor? running_var, float eps, "
+        "float negative_slope) -> (Tensor, Tensor)",
         _act_cpu,
         _act_fake,
         _save_act,
         _act_backward,
     )
 )
-register(
-    Op(
-        "conditional_batch_norm_apply",
-        f"({_PARAMETERS}, Tensor mean, Tensor rstd, float negative_slope) -> Tensor",
-        _apply_cpu,
-        _apply_fake,
-        _save_apply,
-        _apply_backward,
-    )
-)
-register(
+_backward = register(
     Op(
         "conditional_batch_norm_backward",
-        f"(Tensor grad, {_PARAMETERS}, Tensor mean, Tensor rstd, float eps, float negative_slope, "
+        f"(Tensor grad, {_PARAMETERS}, Tensor statistics, float eps, float negative_slope, "
         "bool training) -> (Tensor, Tensor, Tensor)",
         _backward_cpu,
         _backward_fake,

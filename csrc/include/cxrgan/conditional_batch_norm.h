@@ -37,6 +37,11 @@ namespace cpu {
 void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
                            float* var, float* rstd, int threads);
 
+// running += momentum·(batch − running) for the mean and the unbiased variance of a batch with `count`
+// values a channel: (C,) each, updated. A single value has only its biased variance; none, nothing.
+void update_running_statistics(int64_t channels, int64_t count, double momentum, const float* mean,
+                               const float* var, float* running_mean, float* running_var);
+
 // y from x and given statistics.
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, int threads);
