@@ -1,6 +1,7 @@
 """What every result file holds beside its figures: where, with what and of what."""
 
 import json
+import re
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,4 +39,16 @@ def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
         "environment": environment,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(as_text(record))
+
+
+def as_text(record: dict[str, Any]) -> str:
+    """The record as JSON, indented, but a list of numbers on one line, however long it is."""
+    number = r"-?\d[-+.\deE]*"
+    # No string of JSON holds a line break, so that this finds lists alone.
+    lists = re.compile(rf"\[\n\s*({number}(?:,\n\s*{number})*)\n\s*\]")
+
+    def one_line(found: re.Match[str]) -> str:
+        return "[" + re.sub(r"\s+", " ", found[1]) + "]"
+
+    return lists.sub(one_line, json.dumps(record, indent=1)) + "\n"

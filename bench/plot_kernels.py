@@ -1,0 +1,179 @@
+"""``python -m bench.plot_kernels FILE PNG``: draw the ratios that ``bench.kernels`` has written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cases import BASELINES, IMAGE_OPS, OPS
+from cxrgan_fast.command import run_command
+from cxrgan_fast.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Figures = dict[str, Any]
+
+COLOURS = {"eager": "#0072b2", "compiled": "#e69f00"}  # told apart by every kind of eye
+LABELS = {"eager": "eager PyTorch", "compiled": "torch.compile"}
+PANELS_IN_A_ROW = 2
+BAR = 0.4
+TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+
+
+def draw(record: Figures, path: Path) -> None:
+    """Draw a result of ``bench.kernels``: how many times as fast as each baseline the fused op is.
+
+    Args:
+        record: what the JSON holds.
+        path: where the PNG goes.
+
+    Raises:
+        UserError: matplotlib is not installed, or there is nothing to draw.
+    """
+    panels = _panels(record["cases"])
+    if not panels:
+        raise UserError("the file has no case with a ratio to draw")
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise UserError("drawing needs matplotlib: pip install -e '.[bench]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = -(-len(panels) // PANELS_IN_A_ROW)
+    figure, grid = pyplot.subplots(
+        rows, PANELS_IN_A_ROW, figsize=(9, 2.15 * rows + 0.9), squeeze=False, layout="constrained"
+    )
+    for axes, (heading, cases) in zip(grid.flat, panels, strict=False):
+        _panel(axes, heading, cases)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for of_row in grid:  # neighbours are compared, so they have one scale
+        limits = [axes.get_ylim() for axes in of_row if axes.axison]
+        low, high = min(low for low, _ in limits), max(high for _, high in limits)
+        ticks = [tick for tick in TICKS if low <= tick <= high]
+        for axes in of_row:
+            axes.set_yticks(ticks, [f"{tick:g}×" for tick in ticks], fontsize=8)
+            axes.set_yticks([], minor=True)
+            axes.set_ylim(low, high)
+        of_row[0].set_ylabel("times as fast", fontsize=9)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    figure.suptitle(title(record), x=0.01, ha="left", fontsize=10.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=180, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def title(record: Figures) -> str:
+    """What was measured and where, and whether it was cut short."""
+    environment = record["environment"]
+    gpus = environment["gpus"]["torch"]
+    where = f"{environment['threads']} CPU threads"
+    if record["device"] == "cuda" and gpus:
+        where = gpus[0]["name"]
+    batch = ", ".join(str(size) for size in sorted({case["shape"][0] for case in record["cases"]}))
+    whole = "" if record["complete"] else " (incomplete)"
+    return (
+        f"Fused ops on {where}, PyTorch {environment['packages']['torch']}{whole}:\n"
+        f"a forward + backward pass of {batch} samples, how many times as fast as …"
+    )
+
+
+def _panels(cases: Sequence[Figures]) -> list[tuple[str, list[Figures]]]:
+    """The cases by panel, under its heading; of a loss one dtype, to save room."""
+    panels = []
+    for op in OPS:
+        groups: dict[tuple[str, ...], list[Figures]] = {}
+        for case in cases:
+            if case["op"] == op and case["ratio_to_fused"]:
+                of = (case["dtype"], case["layout"]) if op in IMAGE_OPS else (case["dtype"],)
+                groups.setdefault(of, []).append(case)
+        drawn = groups.items() if op in IMAGE_OPS else list(groups.items())[:1]
+        panels += [(f"{op}\n{', '.join(of)}", group) for of, group in drawn]
+    return panels
+
+
+def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
+    small = 6.2 if len(cases) > 6 else 7.5
+    shown = [name for name in BASELINES if any(name in case["ratio_to_fused"] for case in cases)]
+    axes.set_yscale("log")
+    for number, name in enumerate(shown):
+        places, heights = list[float](), list[float]()
+        for index, case in enumerate(cases):
+            if name in case["ratio_to_fused"]:
+                places.append(index + (number - (len(shown) - 1) / 2) * BAR)
+                heights.append(case["ratio_to_fused"][name])
+        # From 1, on a logarithmic axis: upward is faster, downward slower, by the same length.
+        axes.bar(
+            places,
+            [height - 1 for height in heights],
+            BAR,
+            bottom=1,
+            color=COLOURS[name],
+            label=LABELS[name],
+        )
+        for place, height in zip(places, heights, strict=True):
+            axes.annotate(
+                f"{height:.1f}",
+                (place, height),
+                xytext=(0, 1.5 if height >= 1 else -1.5),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if height >= 1 else "top",
+                fontsize=small,
+            )
+    axes.axhline(1, color="black", linewidth=1)
+    every = [ratio for case in cases for ratio in case["ratio_to_fused"].values()]
+    axes.set_ylim(min(0.8, min(every) / 1.5), max(every) * 1.5)
+    axes.set_xticks(range(len(cases)), [_name(case) for case in cases], fontsize=small)
+    means = [f"{_mean(name, cases):.1f}×" for name in shown]
+    axes.set_title(f"{heading}: mean {' and '.join(means)}", fontsize=9)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _mean(name: str, cases: Sequence[Figures]) -> float:
+    ratios = [case["ratio_to_fused"][name] for case in cases if name in case["ratio_to_fused"]]
+    return statistics.geometric_mean(ratios)
+
+
+def _name(case: Figures) -> str:
+    if case["kind"]:
+        return case["kind"].replace("_", "\n")
+    _, channels, height, width = case["shape"]
+    return f"{channels}×\n{height}×{width}"
+
+
+def _read(path: Path) -> Figures:
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is not JSON") from None
+    if not isinstance(record, dict) or not {"cases", "device", "environment"} <= record.keys():
+        raise UserError(f"{path} was not written by python -m bench.kernels")
+    return record
+
+
+def main() -> None:
+    """Read, draw and say where."""
+    parser = argparse.ArgumentParser(prog="python -m bench.plot_kernels", description=__doc__)
+    parser.add_argument("file", type=Path, help="the JSON of python -m bench.kernels")
+    parser.add_argument("png", type=Path, help="where the picture goes")
+    arguments = parser.parse_args()
+    draw(_read(arguments.file), arguments.png)
+    print(arguments.png)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

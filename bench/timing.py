@@ -1,0 +1,129 @@
+"""How variants are timed against each other, on the CPU and on a GPU, and their peak memory."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+MIN_ROUNDS, MAX_ROUNDS = 5, 25
+MIN_REPETITIONS, MAX_REPETITIONS = 3, 10
+TURN_SECONDS = 0.02
+WARM_UP = 3
+
+
+def measure(
+    variants: Mapping[str, Callable[[], object]], device: torch.device, seconds: float
+) -> dict[str, list[float]]:
+    """Time some functions in turns, so that whatever else slows the machine slows all of them.
+
+    Every round gives each variant a turn: one call that is not timed, which finds the caches as the
+    variant before left them, then some that are. The order moves on by one from round to round.
+
+    Args:
+        variants: the functions by name; each is called a few times before, to compile and so on.
+        device: where they run. On a GPU a sample is the time between two events.
+        seconds: about how long to take; there are at least 5 rounds and at most 25.
+
+    Returns:
+        Every sample of each variant, in microseconds, in the order taken.
+    """
+    estimates = {}
+    for name, function in variants.items():
+        for _ in range(WARM_UP):
+            function()
+        estimates[name] = min(turn(function, device, MIN_REPETITIONS)) / 1e6
+    slowest = max(estimates.values())
+    repetitions = _clamp(TURN_SECONDS / slowest, MIN_REPETITIONS, MAX_REPETITIONS)
+    one_round = sum(estimates.values()) * (1 + repetitions)
+    rounds = _clamp(seconds / one_round, MIN_ROUNDS, MAX_ROUNDS)
+    samples: dict[str, list[float]] = {name: [] for name in variants}
+    names = list(variants)
+    with _no_collection():
+        for number in range(rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                samples[name] += turn(variants[name], device, repetitions)
+    return samples
+
+
+def turn(function: Callable[[], object], device: torch.device, repetitions: int) -> list[float]:
+    """Call once, then time each of some calls, in microseconds."""
+    function()
+    if device.type == "cuda":
+        # Events are queued like kernels: the GPU does not wait for the next call to be launched.
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(repetitions + 1)]
+        events[0].record()
+        for event in events[1:]:
+            function()
+            event.record()
+        torch.cuda.synchronize(device)
+        return [
+            start.elapsed_time(end) * 1e3  # from milliseconds
+            for start, end in itertools.pairwise(events)
+        ]
+    samples = []
+    for _ in range(repetitions):
+        start = time.perf_counter_ns()
+        function()
+        samples.append((time.perf_counter_ns() - start) / 1e3)
+    return samples
+
+
+def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
+    """The most that PyTorch's tensors take during a call, beyond what they take before it."""
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
+    with (
+        _quiet_stderr(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded,
+    ):
+        function()
+    assert recorded.profiler is not None
+    events = [
+        event
+        for event in recorded.profiler.kineto_results.events()
+        if event.name() == "[memory]"  # an allocation, or with a minus a release
+    ]
+    events.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate((event.nbytes() for event in events), initial=0))
+
+
+def _clamp(value: float, least: int, most: int) -> int:
+    return max(least, min(most, int(value)))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    # The profiler's library writes lines to the file descriptor, whatever its log level.
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

@@ -1,0 +1,231 @@
+"""``python -m bench.kernels`` and ``python -m bench.plot_kernels``, from flags to files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import kernels, plot_kernels
+from cxrgan_fast.command import run_command
+
+ROOT = Path(__file__).resolve().parents[2]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch):
+    """Run ``bench.kernels`` here, where the allocator is left alone: its exit code."""
+    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", lambda: False)
+
+    def run(*arguments: object) -> int:
+        flags = ["--shapes", "3x2x4x4", "--seconds-per-case", "0.001", "--against", "eager"]
+        words = [*flags, *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", ["kernels", *words])
+        return run_command(kernels.main)
+
+    return run
+
+
+def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
+    file, png = tmp_path / "new" / "result.json", tmp_path / "new" / "result.png"
+
+    def python(*arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    flags = "--ops bias_leaky_relu --shapes 3x2x4x4 --dtypes float32 --layouts channels_last"
+    words = [*flags.split(), "--seconds-per-case", "0.001", "--threads", "1"]
+    printed = python("bench.kernels", "--out", file, *words)
+    assert "bias_leaky_relu, forward + backward" in printed
+    assert f"1 of 1 cases, complete: written to {file}" in printed
+    record = json.loads(file.read_text())
+    assert record["command"] == f"python -m bench.kernels {' '.join(words)}"
+    assert record["complete"] is True
+    assert record["environment"]["threads"] == 1
+    # Set before the first tensor, and so for every variant.
+    assert record["environment"]["allocator"] == "large tensors come from the heap"
+    (case,) = record["cases"]
+    assert (case["op"], case["shape"]) == ("bias_leaky_relu", [3, 2, 4, 4])
+    assert (case["layout"], case["dtype"]) == ("channels_last", "float32")
+    assert list(case["samples_us"]) == ["eager", "compiled", "fused", "copy"]
+    for samples in case["samples_us"].values():
+        assert len(samples) >= 15
+        assert min(samples) > 0
+    assert set(case["ratio_to_fused"]) == {"eager", "compiled"}
+    assert case["peak_mb"].keys() == {"eager", "compiled", "fused"}
+    assert record["summary"][0]["cases"] == 1
+    sizes = [(row["op"], row["shape"]) for row in record["dispatch"]]
+    assert sizes == [("bias_leaky_relu", [2, 4, 1, 1]), ("bias_leaky_relu", [3, 2, 4, 4])]
+    for row in record["dispatch"]:
+        assert row["overhead_us"] == pytest.approx(row["fused_us"] - row["leaky_relu_us"], abs=0.11)
+
+    pytest.importorskip("matplotlib")
+    assert python("bench.plot_kernels", file, png) == f"{png}\n"
+    assert png.read_bytes().startswith(PNG)
+
+
+def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "result.json"
+    assert command("--out", file, "--dtypes", "bfloat16") == 0
+    printed = capsys.readouterr().out
+    record = json.loads(file.read_text())
+    assert len(record["cases"]) == 2 * 2 + 2 * 5
+    assert [row["op"] for row in record["dispatch"]] == [
+        "conditional_batch_norm_act",
+        "bias_leaky_relu",
+        "discriminator_loss",
+        "generator_loss",
+        "conditional_batch_norm_act",
+        "bias_leaky_relu",
+    ]
+    for case in record["cases"]:
+        assert case["dtype"] == "bfloat16"
+        assert case["ratio_to_fused"].keys() == {"eager"}
+        assert ("gb_per_s" in case) == (case["kind"] is None)
+    for words in ("conditional_batch_norm_act, forward", "losses of 64 logits", "geometric means"):
+        assert words in printed
+
+    pytest.importorskip("matplotlib")
+    plot_kernels.draw(record, tmp_path / "result.png")
+    picture = (tmp_path / "result.png").read_bytes()
+    assert picture.startswith(PNG)
+    assert len(picture) > 30_000
+    width, height = (int.from_bytes(picture[at : at + 4], "big") for at in (16, 20))
+    assert width == 1620
+    assert height > 1000
+
+
+def test_ctrl_c_keeps_the_cases_that_are_complete(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    file, measured = tmp_path / "result.json", kernels.measure
+    calls = 0
+
+    def interrupted(*arguments: Any) -> dict[str, list[float]]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # two calls measure the overheads, one the first case
+            raise KeyboardInterrupt
+        return measured(*arguments)
+
+    monkeypatch.setattr(kernels, "measure", interrupted)
+    assert command("--out", file, "--ops", "bias_leaky_relu") == 130
+    captured = capsys.readouterr()
+    assert f"1 of 4 cases, NOT complete: written to {file}" in captured.out
+    assert captured.err.endswith("interrupted\n")
+    record = json.loads(file.read_text())
+    assert record["complete"] is False
+    assert len(record["cases"]) == record["summary"][0]["cases"] == 1
+
+    pytest.importorskip("matplotlib")
+    assert "(incomplete)" in plot_kernels.title(record)
+
+
+def test_ctrl_c_before_the_first_case_leaves_an_older_file(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "result.json").write_text("older")
+    monkeypatch.setattr(kernels, "measure", interrupted)
+    assert command("--out", tmp_path / "result.json") == 130
+    assert (tmp_path / "result.json").read_text() == "older"
+    assert "nothing is written" in capsys.readouterr().out
+
+
+def test_threads_are_those_asked_for(command, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    flags = ["--ops", "generator_loss", "--dtypes", "float32", "--threads", 2]
+    try:
+        assert command("--out", tmp_path / "result.json", *flags) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((tmp_path / "result.json").read_text())["environment"]["threads"] == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seconds-per-case", "0"], "--seconds-per-case: got 0.0, expected over 0"),
+        (["--seconds-per-case", "nan"], "--seconds-per-case: got nan, expected over 0"),
+        (["--threads", "0"], "--threads: got 0, expected 1 or more"),
+    ],
+)
+def test_bad_numbers_are_refused(command, tmp_path: Path, capsys, flags, message) -> None:
+    assert command("--out", tmp_path / "result.json", *flags) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(command, tmp_path: Path, capsys) -> None:
+    assert command("--out", tmp_path / "result.json", "--device", "cuda") == 2
+    assert capsys.readouterr().err == "error: --device cuda: PyTorch sees no GPU here\n"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_measuring(
+    command, tmp_path: Path, capsys
+) -> None:
+    assert command("--out", tmp_path) == 2
+    assert capsys.readouterr().err == f"error: --out: {tmp_path} is a folder, expected a file\n"
+    (tmp_path / "file").write_text("")
+    assert command("--out", tmp_path / "file" / "result.json") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", ["64x512x4", "64x0x4x4", "64x512x4xa", "64,512,4,4"])
+def test_bad_shapes_are_refused(command, tmp_path: Path, capsys, shape: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command("--out", tmp_path / "result.json", "--shapes", shape)
+    assert stopped.value.code == 2
+    assert f"'{shape}' is not of the form NxCxHxW" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("{", "is not JSON"),
+        ('{"cases": []}', "was not written by python -m bench.kernels"),
+        (
+            '{"cases": [], "device": "cpu", "environment": {}}',
+            "the file has no case with a ratio to draw",
+        ),
+    ],
+)
+def test_files_that_cannot_be_drawn_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, text, message
+) -> None:
+    file = tmp_path / "result.json"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["plot_kernels", str(file), str(tmp_path / "result.png")])
+    assert run_command(plot_kernels.main) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "result.png").exists()
+
+
+def test_without_matplotlib_the_plot_says_what_to_install(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    file = tmp_path / "result.json"
+    assert command("--out", file, "--ops", "generator_loss", "--dtypes", "float32") == 0
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "argv", ["plot_kernels", str(file), str(tmp_path / "result.png")])
+    assert run_command(plot_kernels.main) == 2
+    assert capsys.readouterr().err.endswith(
+        "error: drawing needs matplotlib: pip install -e '.[bench]'\n"
+    )
