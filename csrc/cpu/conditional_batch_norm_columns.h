@@ -1,8 +1,8 @@
 // Images as a matrix, whatever their layout: a row is a run of neighbouring elements, and a column
 // belongs to one channel.
 //
-//   channels_last          rows are the N·H·W pixels,  a channel is one column
-//   contiguous, small H·W  rows are the N samples,     a channel is H·W neighbouring columns
+//   channels_last          a row is one pixel, or a few: a channel is every C-th column
+//   contiguous, small H·W  a row is one sample:          a channel is H·W neighbouring columns
 //
 // Vectors run along a row, four rows go together, and a column's sums and parameters lie in small
 // arrays that stay in L1: every access is contiguous, whatever the extents.
@@ -22,16 +22,17 @@ class Columns {
         pixel_rows_(op.shape.layout == Layout::kChannelsLast || op.shape.pixels == 1),
         samples_(op.shape.samples),
         channels_(op.shape.channels),
-        rows_per_sample_(pixel_rows_ ? op.shape.pixels : 1),
-        width_(pixel_rows_ ? 1 : op.shape.pixels),
+        width_(pixel_rows_ ? pixels_a_row(op.shape) : op.shape.pixels),
+        rows_per_sample_(pixel_rows_ ? op.shape.pixels / width_ : 1),
         stride_(channels_ * width_),
-        blocks_(divide_up(samples_ * rows_per_sample_, kRows)),
+        panel_(larger(1, smaller(channels_, kColumns / width_))),
+        rows_a_unit_(larger(16, smaller(kRows, kUnit / (panel_ * width_)))),
+        blocks_(divide_up(samples_ * rows_per_sample_, rows_a_unit_)),
         threads_(threads),
         streaming_(worth_streaming(op.shape, sizeof(T)) && stride_ * sizeof(T) % 64 == 0),
+        slab_(slab_channels()),
         order_(samples_),
-        units_(samples_ * divide_up(rows_per_sample_, kRows)) {
-    panel_ = larger(1, smaller(channels_, kColumns / width_));
-    slab_ = slab_channels();
+        units_(samples_ * divide_up(rows_per_sample_, rows_a_unit_)) {
     if (op.labels != nullptr) make_units();
   }
 
@@ -145,7 +146,9 @@ class Columns {
   }
 
  private:
-  static constexpr int64_t kRows = 256;           // summed in float at most
+  static constexpr int64_t kRows = 256;        // summed in float at most
+  static constexpr int64_t kUnit = 64 << 10;   // elements, about: some tens of microseconds
+  static constexpr int64_t kPixelRow = 512;    // columns to which short pixels are put together
   static constexpr int64_t kTogether = kColumns;  // channels of a panel at most
   static constexpr int64_t kSlabBytes = 768 << 10;  // of one image, to be found in L2 again
 
@@ -169,33 +172,21 @@ class Columns {
     float mean[kColumns], scale[kColumns], shift[kColumns];
     float offset[kColumns], factor[kColumns];
 
-    template <class Value>
-    static void spread(const Columns& self, Panel panel, float* to, const Value& value) {
-      if (self.width_ == 1) {
-        for (int64_t i = 0; i < panel.channels; ++i) to[i] = value(i);
-        return;
-      }
-      for (int64_t i = 0; i < panel.channels; ++i) {
-        const float v = value(i);
-        for (int64_t j = i * self.width_; j < (i + 1) * self.width_; ++j) to[j] = v;
-      }
-    }
-
     void set_means(const Columns& self, Panel panel, const float* means) {
-      spread(self, panel, mean, [&](int64_t i) { return means[panel.first + i]; });
+      self.spread(panel, mean, [&](int64_t i) { return means[panel.first + i]; });
     }
 
     void set_class(const Columns& self, Panel panel, int64_t label, const float* rstd) {
       const int64_t at = label * self.channels_ + panel.first;
       const float* const weight = self.op_.weight + at;
       const float* const bias = self.op_.bias + at;
-      spread(self, panel, scale, [&](int64_t i) { return weight[i] * rstd[panel.first + i]; });
-      spread(self, panel, shift, [&](int64_t i) { return bias[i]; });
+      self.spread(panel, scale, [&](int64_t i) { return weight[i] * rstd[panel.first + i]; });
+      self.spread(panel, shift, [&](int64_t i) { return bias[i]; });
     }
 
     void set_corrections(const Columns& self, Panel panel, const Correction<float>* of) {
-      spread(self, panel, offset, [&](int64_t i) { return of[i].offset; });
-      spread(self, panel, factor, [&](int64_t i) { return of[i].factor; });
+      self.spread(panel, offset, [&](int64_t i) { return of[i].offset; });
+      self.spread(panel, factor, [&](int64_t i) { return of[i].factor; });
     }
 
     template <class V>
@@ -242,9 +233,48 @@ class Columns {
     return divide_up(channels_, slabs);
   }
 
+  // How many pixels make a row: those that divide the image evenly and keep a row short.
+  static int64_t pixels_a_row(const ImageShape& shape) {
+    int64_t pixels = smaller(shape.pixels, larger(1, kPixelRow / shape.channels));
+    while (shape.pixels % pixels != 0) --pixels;
+    return pixels;
+  }
+
+  // value(i) to every column of channel i, from the last channel to the first.
+  template <class Value>
+  void spread(Panel panel, float* to, const Value& value) const {
+    if (!pixel_rows_) {
+      for (int64_t i = panel.channels - 1; i >= 0; --i) {
+        const float of_channel = value(i);
+        for (int64_t j = i * width_; j < (i + 1) * width_; ++j) to[j] = of_channel;
+      }
+      return;
+    }
+    for (int64_t i = panel.channels - 1; i >= 0; --i) to[i] = value(i);
+    for (int64_t j = panel.channels; j < panel.columns; ++j) to[j] = to[j - panel.channels];
+  }
+
+  // The sums over each channel's columns, to the front.
+  void gather(Panel panel, float* columns) const {
+    if (width_ == 1) return;
+    if (pixel_rows_) {
+      for (int64_t k = 1; k < width_; ++k)
+        for (int64_t i = 0; i < panel.channels; ++i)
+          columns[i] += columns[k * panel.channels + i];
+      return;
+    }
+    for (int64_t i = 0; i < panel.channels; ++i) {
+      Sum sum;
+      for_each(width_, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
+        sum.add(load<decltype(v)>(columns + i * width_ + j), slot);
+      });
+      columns[i] = sum.total();
+    }
+  }
+
   // Samples of a class go together where their rows are few; else every sample has its own units.
   void make_units() {
-    if (rows_per_sample_ >= kRows / 4) {
+    if (rows_per_sample_ >= rows_a_unit_ / 4) {
       for (int64_t n = 0; n < samples_; ++n) {
         order_[n] = n;
         add_units(n * rows_per_sample_, rows_per_sample_, op_.labels[n]);
@@ -262,12 +292,12 @@ class Columns {
   }
 
   void add_units(int64_t first, int64_t rows, int64_t label) {
-    for (int64_t done = 0; done < rows; done += kRows)
-      units_[n_units_++] = {first + done, smaller(kRows, rows - done), label};
+    for (int64_t done = 0; done < rows; done += rows_a_unit_)
+      units_[n_units_++] = {first + done, smaller(rows_a_unit_, rows - done), label};
   }
 
   int64_t rows_of(int64_t block) const {
-    return smaller(kRows, samples_ * rows_per_sample_ - block * kRows);
+    return smaller(rows_a_unit_, samples_ * rows_per_sample_ - block * rows_a_unit_);
   }
 
   Panel panel_at(int64_t first, int64_t most) const {
@@ -344,7 +374,7 @@ class Columns {
     alignas(64) float s[kColumns], sum[kColumns], square[kColumns];
     const int64_t rows = rows_of(block);
     int64_t at[kRows];
-    for (int64_t r = 0; r < rows; ++r) at[r] = (block * kRows + r) * stride_ + panel.column;
+    for (int64_t r = 0; r < rows; ++r) at[r] = (block * rows_a_unit_ + r) * stride_ + panel.column;
 
     const int64_t heads = smaller(4, rows);
     for_columns(Constant<1>{}, at, panel.columns, [&](auto v, auto, auto, int64_t j) CXRGAN_INLINE {
@@ -356,11 +386,8 @@ class Columns {
       store<V>(square + j, V{});
     });
     if (width_ > 1) {  // one origin a channel
-      for (int64_t i = 0; i < panel.channels; ++i) {
-        float* const of_channel = s + i * width_;
-        const float origin = total_of(of_channel) / width_;
-        for (int64_t j = 0; j < width_; ++j) of_channel[j] = origin;
-      }
+      gather(panel, s);
+      spread(panel, s, [&](int64_t i) { return s[i] / static_cast<float>(width_); });
     }
     for_rows(at, rows, panel.columns,
              [&](auto v, auto n, const int64_t* row, int64_t j) CXRGAN_INLINE {
@@ -376,22 +403,15 @@ class Columns {
                store<V>(square + j, load<V>(square + j) + squares);
              });
 
+    gather(panel, sum);
+    gather(panel, square);
     const double reciprocal = 1.0 / (rows * width_);
+    const int64_t columns_apart = pixel_rows_ ? 1 : width_;
     for (int64_t i = 0; i < panel.channels; ++i) {
-      const double total = width_ == 1 ? sum[i] : total_of(sum + i * width_);
-      const double squares = width_ == 1 ? square[i] : total_of(square + i * width_);
-      means[i] = s[i * width_] + total * reciprocal;
-      m2s[i] = squares - total * (total * reciprocal);
+      const double total = sum[i];
+      means[i] = s[i * columns_apart] + total * reciprocal;
+      m2s[i] = square[i] - total * (total * reciprocal);
     }
-  }
-
-  // Sum over a channel's columns.
-  float total_of(const float* columns) const {
-    Sum sum;
-    for_each(width_, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
-      sum.add(load<decltype(v)>(columns + j), slot);
-    });
-    return sum.total();
   }
 
   void activate(const Unit& unit, Panel panel, const Maps& maps, const T* x, T* y) const {
@@ -428,13 +448,9 @@ class Columns {
                store<V>(d_sum + j, load<V>(d_sum + j) + total);
                store<V>(d_centred_sum + j, load<V>(d_centred_sum + j) + centred_total);
              });
-    for (int64_t i = 0; i < panel.channels; ++i) {
-      if (width_ == 1) {
-        sums[i] = {d_sum[i], d_centred_sum[i]};
-      } else {
-        sums[i] = {total_of(d_sum + i * width_), total_of(d_centred_sum + i * width_)};
-      }
-    }
+    gather(panel, d_sum);
+    gather(panel, d_centred_sum);
+    for (int64_t i = 0; i < panel.channels; ++i) sums[i] = {d_sum[i], d_centred_sum[i]};
   }
 
   void zero(const Buffer<Sums>& classes, Panel panel) const {
@@ -482,15 +498,18 @@ class Columns {
   const ConditionalBatchNorm& op_;
   const bool pixel_rows_;
   const int64_t samples_, channels_;
-  const int64_t rows_per_sample_, width_;  // width_: columns a channel
-  const int64_t stride_;                   // columns in all
-  const int64_t blocks_;                   // of kRows rows, for the statistics
+  const int64_t width_;  // columns a channel
+  const int64_t rows_per_sample_;
+  const int64_t stride_;  // columns in all
+  const int64_t panel_;   // channels side by side
+  const int64_t rows_a_unit_;
+  const int64_t blocks_;  // of as many rows, for the statistics
   const int threads_;
   const bool streaming_;
+  const int64_t slab_;           // channels that go through both steps together
   const Buffer<int64_t> order_;  // samples, class by class
   const Buffer<Unit> units_;
   int64_t n_units_ = 0;
-  int64_t panel_, slab_;  // channels side by side in a step, and through both steps
 };
 
 }  // namespace cxrgan::CXRGAN_SIMD
