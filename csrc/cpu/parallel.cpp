@@ -75,13 +75,12 @@ std::string openmp_runtime() {
 
 void run_tasks(int64_t count, int threads, Order order, Task task, const void* context) {
   const ParallelRegion region = parallel_region.load();
-  const bool serial = threads <= 1 || count <= 1 || region == nullptr;
-  const int64_t shares = serial ? 1 : std::min<int64_t>(threads, kMaxShares);
-  Loop loop(task, context, order, count, shares);
-  if (serial) {
-    loop.empty(loop.share[0]);
+  if (threads <= 1 || count <= 1 || region == nullptr) {
+    for (int64_t i = 0; i < count; ++i)
+      task(context, order == Order::kForwards ? i : count - 1 - i);
     return;
   }
+  Loop loop(task, context, order, count, std::min<int64_t>(threads, kMaxShares));
   // 0: the size set by omp_set_num_threads, as PyTorch does it too. libgomp tears its pool down
   // and builds it again whenever two regions ask for different sizes.
   region(work, &loop, 0, 0);

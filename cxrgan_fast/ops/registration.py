@@ -1,9 +1,9 @@
 """How an op becomes known to PyTorch: its schema, kernels, shapes and derivative, in one place.
 
 Registered ops are functional and opaque: ``torch.compile(fullgraph=True)``, ``opcheck`` and CUDA
-graphs take them as they are. Their way through PyTorch's dispatcher, which serves all of that, costs
-several times what a small image's kernel does, so a plain eager call takes a shorter one: the same
-functions, behind a ``torch.autograd.Function``.
+graphs take them as they are. Their way through PyTorch's dispatcher, which serves all of that,
+costs several times what a small image's kernel does, so a plain eager call takes a shorter one: the
+same functions, behind a ``torch.autograd.Function``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 _library = torch.library.Library("cxrgan_fast", "FRAGMENT")
 
@@ -74,7 +75,7 @@ def register(op: Op) -> Callable[..., Any]:
 
 
 def is_direct(inputs: tuple[Any, ...]) -> bool:
-    """Whether nothing but autograd wants to see this call: no compiler, tracer or wrapped tensor."""
+    """Whether only autograd wants to see this call: no compiler, no tracer, no wrapped tensor."""
     if (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack()
@@ -83,12 +84,16 @@ def is_direct(inputs: tuple[Any, ...]) -> bool:
     ):
         return False
     for each in inputs:
-        if isinstance(each, Tensor) and not (type(each) in _PLAIN and each.is_cpu):
+        kind = type(each)
+        if kind is Tensor or kind is Parameter:
+            if not each.is_cpu:
+                return False
+        elif kind not in _NO_TENSORS:
             return False
     return True
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+_NO_TENSORS = frozenset((type(None), bool, int, float, str))
 
 
 def dense(image: Tensor) -> Tensor:
