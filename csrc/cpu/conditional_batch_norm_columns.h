@@ -337,6 +337,7 @@ class Columns {
   }
 
   // body(V{}, Constant<rows>, offsets of the rows, column): four rows at a time, then single ones.
+  // Offsets go on for four more rows, which the body may prefetch.
   // The four after them are at row[4..7], as long as there are as many.
   template <class Body>
   CXRGAN_INLINE static void for_rows(const int64_t* at, int64_t rows, int64_t columns,
@@ -365,6 +366,7 @@ class Columns {
       ++position;
       row = 0;
     }
+    for (int64_t i = 0; i < 4; ++i) at[unit.rows + i] = at[unit.rows - 1];
   }
 
   // Mean and Σ(x−mean)² of a block of rows, for every channel of a panel. The sums are taken about
@@ -373,8 +375,9 @@ class Columns {
   void measure(const T* x, int64_t block, Panel panel, double* means, double* m2s) const {
     alignas(64) float s[kColumns], sum[kColumns], square[kColumns];
     const int64_t rows = rows_of(block);
-    int64_t at[kRows];
-    for (int64_t r = 0; r < rows; ++r) at[r] = (block * rows_a_unit_ + r) * stride_ + panel.column;
+    int64_t at[kRows + 4];
+    for (int64_t r = 0; r < rows + 4; ++r)
+      at[r] = (block * rows_a_unit_ + smaller(r, rows - 1)) * stride_ + panel.column;
 
     const int64_t heads = smaller(4, rows);
     for_columns(Constant<1>{}, at, panel.columns, [&](auto v, auto, auto, int64_t j) CXRGAN_INLINE {
@@ -395,6 +398,7 @@ class Columns {
                const V origin = load<V>(s + j);
                V total{}, squares{};
                for (int i = 0; i < n; ++i) {
+                 if (pixel_rows_) prefetch(x + row[i + n] + j);
                  const V centred = load<V>(x + row[i] + j) - origin;
                  total += centred;
                  squares += centred * centred;
@@ -415,15 +419,17 @@ class Columns {
   }
 
   void activate(const Unit& unit, Panel panel, const Maps& maps, const T* x, T* y) const {
-    int64_t at[kRows];
+    int64_t at[kRows + 4];
     locate(unit, panel, at);
     with_store(streaming_ && panel.column % kLanes == 0 && aligned(y), [&](auto put) {
       for_rows(at, unit.rows, panel.columns,
                [&](auto v, auto n, const int64_t* row, int64_t j) CXRGAN_INLINE {
                  using V = decltype(v);
                  const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
-                 for (int i = 0; i < n; ++i)
+                 for (int i = 0; i < n; ++i) {
+                   if (pixel_rows_) prefetch(x + row[i + n] + j);
                    put(y + row[i] + j, a.activated(load<V>(x + row[i] + j)));
+                 }
                });
     });
   }
@@ -431,7 +437,7 @@ class Columns {
   void reduce(const Unit& unit, Panel panel, const Maps& maps, const T* dy, const T* x,
               Sums* sums) const {
     alignas(64) float d_sum[kColumns], d_centred_sum[kColumns];
-    int64_t at[kRows];
+    int64_t at[kRows + 4];
     locate(unit, panel, at);
     for (int64_t j = 0; j < panel.columns; ++j) d_sum[j] = d_centred_sum[j] = 0;
     for_rows(at, unit.rows, panel.columns,
@@ -440,6 +446,8 @@ class Columns {
                const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
                V total{}, centred_total{};
                for (int i = 0; i < n; ++i) {
+                 if (pixel_rows_) prefetch(x + row[i + n] + j);
+                 if (pixel_rows_) prefetch(dy + row[i + n] + j);
                  const V centred = load<V>(x + row[i] + j) - a.mean;
                  const V d = a.gradient(load<V>(dy + row[i] + j), centred);
                  total += d;
@@ -478,7 +486,7 @@ class Columns {
 
   void propagate(const Unit& unit, Panel panel, const Maps& maps, const T* dy, const T* x,
                  T* dx) const {
-    int64_t at[kRows];
+    int64_t at[kRows + 4];
     locate(unit, panel, at);
     with_store(streaming_ && panel.column % kLanes == 0 && aligned(dx), [&](auto put) {
       for_rows(at, unit.rows, panel.columns,
@@ -487,6 +495,8 @@ class Columns {
                  const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
                  const Correction<V> correct{load<V>(maps.offset + j), load<V>(maps.factor + j)};
                  for (int i = 0; i < n; ++i) {
+                   if (pixel_rows_) prefetch(x + row[i + n] + j);
+                   if (pixel_rows_) prefetch(dy + row[i + n] + j);
                    const V centred = load<V>(x + row[i] + j) - a.mean;
                    const V d = a.gradient(load<V>(dy + row[i] + j), centred);
                    put(dx + row[i] + j, correct.corrected(d * a.scale, centred));

@@ -94,6 +94,8 @@ class Planes {
  private:
   static constexpr int64_t kTile = 4096;  // elements: float sums stay short, and x stays in L1
 
+  static constexpr int64_t kAhead = 1024 / sizeof(T);  // prefetched: hundreds of nanoseconds
+
   struct Sums {
     double d, d_centred;  // Σd, Σd·(x−μ)
   };
@@ -138,7 +140,7 @@ class Planes {
     for (bool again = false;; again = true) {
       Sum sum, squares;
       for_each(span.length, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
-        prefetch(from + j);
+        prefetch(from + j + kAhead);
         const auto centred = load<decltype(v)>(from + j) - origin;
         sum.add(centred, slot);
         squares.add(centred * centred, slot);
@@ -183,8 +185,8 @@ class Planes {
     Sum d_sum, d_centred_sum;
     for_each(span.length, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
       using V = decltype(v);
-      prefetch(from + i);
-      prefetch(grad + i);
+      prefetch(from + i + kAhead);
+      prefetch(grad + i + kAhead);
       const V centred = load<V>(from + i) - a.mean;
       const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
       d_sum.add(d, slot);

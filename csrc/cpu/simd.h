@@ -101,10 +101,7 @@ CXRGAN_INLINE inline BitsOf<V> splat_bits(uint32_t value) {
   return BitsOf<V>{} + value;
 }
 
-// What lies that far ahead in memory, so that it is on its way when its turn comes.
-CXRGAN_INLINE inline void prefetch(const void* from) {
-  __builtin_prefetch(static_cast<const char*>(from) + 1024);
-}
+CXRGAN_INLINE inline void prefetch(const void* address) { __builtin_prefetch(address); }
 
 template <class V>
 CXRGAN_INLINE inline V decode(HalfOf<V> half, BFloat16) {
