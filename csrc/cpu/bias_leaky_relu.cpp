@@ -2,7 +2,8 @@
 //
 // Both layouts are cut into tasks of a fixed size, whatever the number of threads, so that the sums
 // over tasks come out the same: planes (N·C of H·W elements, one bias each) for contiguous images,
-// rows (N·H·W of C elements, a bias for each element) for channels_last ones.
+// rows (of one pixel, or of a few where channels are few; a bias for each element) for channels_last
+// ones.
 #include "bias_leaky_relu_kernels.h"
 
 #include "loops.h"
@@ -28,16 +29,19 @@ class BiasPlanes {
         planes_(op.shape.samples * op.shape.channels),
         slope_(op.negative_slope),
         threads_(threads),
+        streaming_(worth_streaming(op.shape, sizeof(T)) && pixels_ * sizeof(T) % 64 == 0),
         pieces_(divide_up(pixels_, kTask)),
         planes_per_task_(larger(1, kTask / pixels_)) {}
 
   void forward(const T* x, const float* bias, T* y) const {
     for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t) {
       const float b = bias == nullptr ? 0.0f : bias[plane % channels_];
-      for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
-        using V = decltype(v);
-        const V z = load<V>(x + at + i) + b;
-        store<V>(y + at + i, gated(z, z, slope_));
+      with_store(streaming_ && aligned(y), [&](auto put) CXRGAN_INLINE {
+        for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
+          using V = decltype(v);
+          const V z = load<V>(x + at + i) + b;
+          put(y + at + i, gated(z, z, slope_));
+        });
       });
     });
   }
@@ -45,10 +49,12 @@ class BiasPlanes {
   void gate(const T* g, const float* bias, const T* y, T* out) const {
     for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t) {
       const float b = bias == nullptr ? 0.0f : bias[plane % channels_];
-      for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
-        using V = decltype(v);
-        const V value = load<V>(g + at + i) + b;
-        store<V>(out + at + i, gated(value, load<V>(y + at + i), slope_));
+      with_store(streaming_ && aligned(out), [&](auto put) CXRGAN_INLINE {
+        for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
+          using V = decltype(v);
+          const V value = load<V>(g + at + i) + b;
+          put(out + at + i, gated(value, load<V>(y + at + i), slope_));
+        });
       });
     });
   }
@@ -57,11 +63,13 @@ class BiasPlanes {
     const Buffer<float> sums(planes_ * pieces_);
     for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t piece) {
       Sum sum;
-      for_each(count, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
-        using V = decltype(v);
-        const V d = gated(load<V>(dy + at + i), load<V>(y + at + i), slope_);
-        sum.add(d, slot);
-        store<V>(dx + at + i, d);
+      with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
+        for_each(count, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
+          using V = decltype(v);
+          const V d = gated(load<V>(dy + at + i), load<V>(y + at + i), slope_);
+          sum.add(d, slot);
+          put(dx + at + i, d);
+        });
       });
       sums[plane * pieces_ + piece] = sum.total();
     });
@@ -85,12 +93,14 @@ class BiasPlanes {
       const int64_t count = smaller(pieces_ == 1 ? pixels_ : kTask, pixels_ - first);
       for (int64_t plane = begin; plane < end; ++plane)
         body(plane, plane * pixels_ + first, count, piece);
+      if (streaming_) finish_streaming();
     });
   }
 
   const int64_t channels_, pixels_, planes_;
   const float slope_;
   const int threads_;
+  const bool streaming_;
   const int64_t pieces_;           // of a plane
   const int64_t planes_per_task_;  // 1 where there are pieces
 };
@@ -99,56 +109,66 @@ template <class T>
 class BiasRows {
  public:
   BiasRows(const BiasLeakyRelu& op, int threads)
-      : channels_(op.shape.channels),
-        rows_(op.shape.samples * op.shape.pixels),
+      : fold_(pixels_a_row(op.shape)),
+        columns_(op.shape.channels * fold_),
+        rows_(op.shape.samples * op.shape.pixels / fold_),
         slope_(op.negative_slope),
         threads_(threads),
-        rows_per_task_(larger(1, smaller(kRows, kTask / channels_))),
+        streaming_(worth_streaming(op.shape, sizeof(T)) && columns_ % (4 * kLanes) == 0),
+        rows_per_task_(larger(1, smaller(kRows, kTask / columns_))),
         tasks_(divide_up(rows_, rows_per_task_)) {}
 
   void forward(const T* x, const float* bias, T* y) const {
-    for_strips(bias, [&](auto biases, int64_t at, int64_t rows, int64_t) CXRGAN_INLINE {
-      for (int64_t row = 0; row < rows; ++row)
-        biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
-          using V = decltype(v);
-          const int64_t here = at + row * channels_ + i;
-          const V z = load<V>(x + here) + b;
-          store<V>(y + here, gated(z, z, slope_));
-        });
+    with_store(streaming_ && aligned(y), [&](auto put) CXRGAN_INLINE {
+      for_strips(bias, [&](auto biases, int64_t at, int64_t rows, int64_t) CXRGAN_INLINE {
+        for (int64_t row = 0; row < rows; ++row)
+          biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
+            using V = decltype(v);
+            const int64_t here = at + row * columns_ + i;
+            const V z = load<V>(x + here) + b;
+            put(y + here, gated(z, z, slope_));
+          });
+      });
     });
   }
 
   void gate(const T* g, const float* bias, const T* y, T* out) const {
-    for_strips(bias, [&](auto biases, int64_t at, int64_t rows, int64_t) CXRGAN_INLINE {
-      for (int64_t row = 0; row < rows; ++row)
-        biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
-          using V = decltype(v);
-          const int64_t here = at + row * channels_ + i;
-          store<V>(out + here, gated(load<V>(g + here) + b, load<V>(y + here), slope_));
-        });
+    with_store(streaming_ && aligned(out), [&](auto put) CXRGAN_INLINE {
+      for_strips(bias, [&](auto biases, int64_t at, int64_t rows, int64_t) CXRGAN_INLINE {
+        for (int64_t row = 0; row < rows; ++row)
+          biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
+            using V = decltype(v);
+            const int64_t here = at + row * columns_ + i;
+            put(out + here, gated(load<V>(g + here) + b, load<V>(y + here), slope_));
+          });
+      });
     });
   }
 
   void backward(const T* dy, const T* y, T* dx, float* dbias) const {
-    const Buffer<float> sums(tasks_ * channels_);
-    for_strips(nullptr, [&](auto totals, int64_t at, int64_t rows, int64_t sums_at) CXRGAN_INLINE {
-      for (int64_t row = 0; row < rows; ++row)
-        totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
-          using V = decltype(v);
-          const int64_t here = at + row * channels_ + i;
-          const V d = gated(load<V>(dy + here), load<V>(y + here), slope_);
-          total += d;
-          store<V>(dx + here, d);
-        });
-      totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
-        store<decltype(v)>(sums.at(sums_at + i), total);
-      });
+    const Buffer<float> sums(tasks_ * columns_);
+    with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
+      for_strips(
+          nullptr, [&](auto totals, int64_t at, int64_t rows, int64_t sums_at) CXRGAN_INLINE {
+            for (int64_t row = 0; row < rows; ++row)
+              totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
+                using V = decltype(v);
+                const int64_t here = at + row * columns_ + i;
+                const V d = gated(load<V>(dy + here), load<V>(y + here), slope_);
+                total += d;
+                put(dx + here, d);
+              });
+            totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
+              store<decltype(v)>(sums.at(sums_at + i), total);
+            });
+          });
     });
-    for (int64_t c = 0; c < channels_; ++c) {
-      double total = 0;
-      for (int64_t task = 0; task < tasks_; ++task) total += sums[task * channels_ + c];
-      dbias[c] = static_cast<float>(total);
-    }
+    const int64_t channels = columns_ / fold_;
+    const Buffer<double> totals(channels);
+    for (int64_t c = 0; c < channels; ++c) totals[c] = 0;
+    for (int64_t row = 0; row < tasks_ * fold_; ++row)  // in the order of memory
+      for (int64_t c = 0; c < channels; ++c) totals[c] += sums[row * channels + c];
+    for (int64_t c = 0; c < channels; ++c) dbias[c] = static_cast<float>(totals[c]);
   }
 
  private:
@@ -164,30 +184,45 @@ class BiasRows {
     }
   };
 
-  // body(strip, first element, rows, the strip's place in (tasks, C)): strips of four vectors, then
-  // of one, then single channels, filled from `from` (C,), or with zeros if it is null.
+  // Pixels of few channels go together, as many as fill a strip.
+  static int64_t pixels_a_row(const ImageShape& shape) {
+    const int64_t rows = shape.samples * shape.pixels;
+    int64_t pixels = smaller(rows, larger(1, 4 * kLanes / shape.channels));
+    while (rows % pixels != 0) --pixels;
+    return pixels;
+  }
+
+  // body(strip, first element, rows, the strip's place in (tasks, columns)): strips of four vectors,
+  // then of one, then single columns, filled from `bias`, or with zeros if it is null.
   template <class Body>
-  void for_strips(const float* from, const Body& body) const {
+  void for_strips(const float* bias, const Body& body) const {
+    const Buffer<float> columns(columns_);
+    if (bias != nullptr)
+      for (int64_t c = 0; c < columns_; ++c) columns[c] = bias[c % (columns_ / fold_)];
     parallel_for(tasks_, threads_, [&](int64_t task) {
       const int64_t first = task * rows_per_task_;
       const int64_t rows = smaller(rows_per_task_, rows_ - first);
       const auto visit = [&](auto v, auto width, int64_t c) CXRGAN_INLINE {
         using V = decltype(v);
         Strip<V, width> strip{};
-        if (from != nullptr)
-          for (int i = 0; i < width; ++i) strip.values[i] = load<V>(from + c + i * kWidth<V>);
-        body(strip, first * channels_ + c, rows, task * channels_ + c);
+        if (bias != nullptr)
+          for (int i = 0; i < width; ++i)
+            strip.values[i] = load<V>(columns.at(c + i * kWidth<V>));
+        body(strip, first * columns_ + c, rows, task * columns_ + c);
       };
       int64_t c = 0;
-      for (; c + 4 * kLanes <= channels_; c += 4 * kLanes) visit(Vec{}, Constant<4>{}, c);
-      for (; c + kLanes <= channels_; c += kLanes) visit(Vec{}, Constant<1>{}, c);
-      for (; c < channels_; ++c) visit(float{}, Constant<1>{}, c);
+      for (; c + 4 * kLanes <= columns_; c += 4 * kLanes) visit(Vec{}, Constant<4>{}, c);
+      for (; c + kLanes <= columns_; c += kLanes) visit(Vec{}, Constant<1>{}, c);
+      for (; c < columns_; ++c) visit(float{}, Constant<1>{}, c);
+      if (streaming_) finish_streaming();
     });
   }
 
-  const int64_t channels_, rows_;
+  const int64_t fold_;             // pixels a row
+  const int64_t columns_, rows_;  // columns of all pixels of a row
   const float slope_;
   const int threads_;
+  const bool streaming_;
   const int64_t rows_per_task_, tasks_;
 };
 
