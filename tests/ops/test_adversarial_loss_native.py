@@ -181,5 +181,13 @@ def test_lower_instruction_sets(level: str) -> None:
     assert run.stdout.strip() in (level, "baseline")  # where the processor has no AVX2
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_tensors_that_outlive_a_functional_transform(mode) -> None:
+    logits, kept = torch.randn(5), []
+    torch.func.grad(lambda x: kept.append(x) or x.sum())(logits)
+    with mode():
+        assert torch.equal(generator_loss(kept[0]), generator_loss(logits))
+
+
 def test_kinds_are_those_of_the_extension() -> None:
     assert tuple(native().LOSS_KINDS) == LOSS_KINDS
