@@ -5,6 +5,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
+#include "cxrgan/adversarial_loss.h"
 #include "cxrgan/bias_leaky_relu.h"
 #include "cxrgan/conditional_batch_norm.h"
 #include "cxrgan/device.h"
@@ -113,6 +114,36 @@ void bias_leaky_relu_backward(int dtype, int layout, int64_t samples, int64_t ch
       pointer(y), pointer(dx), pointer<float>(dbias), threads);
 }
 
+// Logits: dtype, count, values, gradient.
+Logits logits_of(int dtype, int64_t count, Address values, Address gradient) {
+  return {static_cast<Dtype>(dtype), count, pointer(values), pointer<float>(gradient)};
+}
+
+void discriminator_loss(int kind, double label_smoothing, int real_dtype, int64_t real_count,
+                        Address real, Address real_gradient, int fake_dtype, int64_t fake_count,
+                        Address fake, Address fake_gradient, Address loss, int threads) {
+  cpu::discriminator_loss(static_cast<LossKind>(kind), label_smoothing,
+                          logits_of(real_dtype, real_count, real, real_gradient),
+                          logits_of(fake_dtype, fake_count, fake, fake_gradient),
+                          pointer<float>(loss), threads);
+}
+
+void generator_loss(int kind, int dtype, int64_t count, Address fake, Address gradient,
+                    Address loss, int threads) {
+  cpu::generator_loss(static_cast<LossKind>(kind), logits_of(dtype, count, fake, gradient),
+                      pointer<float>(loss), threads);
+}
+
+py::dict loss_kinds() {
+  py::dict kinds;
+  kinds["minimax"] = static_cast<int>(LossKind::kMinimax);
+  kinds["non_saturating"] = static_cast<int>(LossKind::kNonSaturating);
+  kinds["hinge"] = static_cast<int>(LossKind::kHinge);
+  kinds["least_squares"] = static_cast<int>(LossKind::kLeastSquares);
+  kinds["wasserstein"] = static_cast<int>(LossKind::kWasserstein);
+  return kinds;
+}
+
 py::dict build_info() {
   py::dict info;
   info["compiler"] = CXRGAN_COMPILER;
@@ -151,6 +182,8 @@ PYBIND11_MODULE(_C, m) {
   m.attr("CONTIGUOUS") = static_cast<int>(Layout::kContiguous);
   m.attr("CHANNELS_LAST") = static_cast<int>(Layout::kChannelsLast);
 
+  m.attr("LOSS_KINDS") = loss_kinds();
+
   m.def("build_info", &build_info);
   m.def("simd_level", &cpu::simd_level_name);
   m.def("borrow_openmp_of", &cpu::borrow_openmp_of);
@@ -171,6 +204,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("bias_leaky_relu", &bias_leaky_relu, Released());
   m.def("bias_leaky_relu_gate", &bias_leaky_relu_gate, Released());
   m.def("bias_leaky_relu_backward", &bias_leaky_relu_backward, Released());
+  m.def("discriminator_loss", &discriminator_loss, Released());
+  m.def("generator_loss", &generator_loss, Released());
 }
 
 }  // namespace cxrgan

@@ -7,6 +7,7 @@ BFLOAT16: int
 FLOAT16: int
 CONTIGUOUS: int
 CHANNELS_LAST: int
+LOSS_KINDS: dict[str, int]
 
 class BuildInfo(TypedDict):
     compiler: str
@@ -132,4 +133,25 @@ def bias_leaky_relu_backward(
     dbias: int,
     threads: int,
     /,
+) -> None: ...
+
+# csrc/include/cxrgan/adversarial_loss.h; kinds are numbered by LOSS_KINDS, gradients and the loss
+# are float32.
+def discriminator_loss(
+    kind: int,
+    label_smoothing: float,
+    real_dtype: int,
+    real_count: int,
+    real: int,
+    real_gradient: int,
+    fake_dtype: int,
+    fake_count: int,
+    fake: int,
+    fake_gradient: int,
+    loss: int,
+    threads: int,
+    /,
+) -> None: ...
+def generator_loss(
+    kind: int, dtype: int, count: int, fake: int, gradient: int, loss: int, threads: int, /
 ) -> None: ...

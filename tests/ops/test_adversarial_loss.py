@@ -1,19 +1,148 @@
-"""The losses' gradients, extremes and refusals; their values by hand are in test_reference."""
+"""The two losses on every backend against their definition in float64.
+
+Values by hand are in test_reference, what only the native kernels have to show in
+test_adversarial_loss_native.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional as F
 
-from cxrgan_fast.ops.adversarial_loss import (
-    LOSS_KINDS,
-    SMOOTHED_KINDS,
-    discriminator_loss,
-    generator_loss,
-)
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.ops import adversarial_loss as module
+from cxrgan_fast.ops import discriminator_loss, generator_loss, reference, use_backend
+from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS, SMOOTHED_KINDS
 
 CASES = [(kind, 0.0) for kind in LOSS_KINDS] + [(kind, 0.1) for kind in SMOOTHED_KINDS]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+SHAPES = [(), (1,), (7,), (64, 1), (5, 1, 37, 29), (64, 1, 30, 30)]
+
+INFINITY, NAN = float("inf"), float("nan")
+
+every_backend = pytest.mark.usefixtures("backend")
+same_backend = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def losses(
+    real: Tensor, fake: Tensor, kind: str, smoothing: float = 0.0, source: object = module
+) -> list[Tensor]:
+    """Discriminator's and generator's, then their gradients: real, fake, fake."""
+    real, fake = (each.detach().requires_grad_() for each in (real, fake))
+    d = source.discriminator_loss(real, fake, kind=kind, label_smoothing=smoothing)
+    g = source.generator_loss(fake, kind=kind)
+    return [d.detach(), g.detach(), *torch.autograd.grad(d, (real, fake)),
+            *torch.autograd.grad(g, fake)]  # fmt: skip
+
+
+def relative_error(value: Tensor, truth: Tensor) -> float:
+    norm = truth.norm()
+    return ((value.double() - truth).norm() / torch.where(norm > 0, norm, 1)).item()
+
+
+def check(real: Tensor, fake: Tensor, kind: str, smoothing: float) -> None:
+    """Losses to 1e-6 of the logits' size; gradients to 1e-6, or as torch's own in 16 bits."""
+    got = losses(real, fake, kind, smoothing)
+    truth = losses(real.double(), fake.double(), kind, smoothing, reference)
+    eager = losses(real, fake, kind, smoothing, reference)
+    size = 1 + sum(each.double().abs().mean().item() for each in (real, fake))
+    for value, true in zip(got[:2], truth[:2], strict=True):
+        assert value.dtype == torch.float32
+        assert value.shape == ()
+        assert abs(value.item() - true.item()) <= 1e-6 * max(size, abs(true.item()))
+    for value, true, torchs in zip(got[2:], truth[2:], eager[2:], strict=True):
+        assert value.dtype == torchs.dtype
+        assert value.shape == torchs.shape
+        limit = 1e-6 if value.dtype == torch.float32 else 1.1 * relative_error(torchs, true)
+        assert relative_error(value, true) <= max(limit, 1e-6)
+
+
+@every_backend
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("kind", "smoothing"), CASES)
+def test_value_and_gradients(kind, smoothing, dtype, shape) -> None:
+    real, fake = (2 * torch.randn(2, *shape)).to(dtype)
+    check(real, fake, kind, smoothing)
+
+
+@every_backend
+@pytest.mark.parametrize("kind", LOSS_KINDS)
+def test_any_strides(kind) -> None:
+    large = torch.randn(20, 30, 40)
+    views = {
+        "step": large.flatten()[::1000],
+        "transposed": large.permute(2, 0, 1),
+        "expanded": large[0, 0, :, None].expand(40, 25),
+        "one number": torch.tensor(0.3).expand(3, 5),
+        "huge": torch.randn(1 << 20).as_strided((3, 2), (1 << 18, 1 << 18)),
+        "channels_last": torch.randn(3, 4, 5, 6).contiguous(memory_format=torch.channels_last),
+    }
+    for real in views.values():
+        for fake in (large[:, 3], *views.values()):
+            check(real, fake, kind, 0.0)
+
+
+@every_backend
+@pytest.mark.parametrize(("kind", "smoothing"), CASES)
+def test_mean_of_nothing_is_nan(kind, smoothing) -> None:
+    some, none = torch.randn(5), torch.randn(3, 0)
+    for real, fake in ((some, none), (none, some), (none, none)):
+        got = losses(real, fake, kind, smoothing)
+        truth = losses(real.double(), fake.double(), kind, smoothing, reference)
+        assert got[0].isnan()
+        for value, true in zip(got, truth, strict=True):
+            torch.testing.assert_close(
+                value.double(), true, rtol=1e-6, atol=0, equal_nan=True, check_stride=False
+            )
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("kind", "smoothing"), CASES)
+def test_extreme_logits(kind, smoothing, dtype) -> None:
+    extremes = torch.tensor([-1e4, -30.0, -1.0, 0.0, 1.0, 30.0, 1e4]).to(dtype)  # and the kinks
+    got = losses(extremes, extremes.flip(0), kind, smoothing)
+    truth = losses(extremes.double(), extremes.flip(0).double(), kind, smoothing, reference)
+    for value, true in zip(got, truth, strict=True):
+        assert value.isfinite().all()
+        torch.testing.assert_close(value, true.to(value.dtype), rtol=1e-6, atol=1e-8)
+
+
+@every_backend
+@pytest.mark.parametrize(("kind", "smoothing"), CASES)
+@pytest.mark.parametrize("extreme", [NAN, INFINITY, -INFINITY])
+def test_not_a_number_and_infinity_go_through(extreme, kind, smoothing) -> None:
+    """Among others, in a vector's lane and in a tail, as the formulas have it in float32."""
+    for count in (1, 5, 100):
+        for at in {0, count - 1}:
+            logits, others = torch.randn(2, count)
+            logits[at] = extreme
+            for real, fake in ((logits, others), (others, logits)):
+                got = losses(real, fake, kind, smoothing)
+                expected = losses(real, fake, kind, smoothing, reference)
+                for value, true in zip(got, expected, strict=True):
+                    torch.testing.assert_close(value, true, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+@every_backend
+@pytest.mark.parametrize("count", [1, 64])  # a tail, vectors
+@pytest.mark.parametrize("logit", [-85.0, -30.0, -17.0, -3.0, -1e-3, 0.0, 1e-3, 3.0, 30.0])
+def test_small_tails_of_softplus(logit, count) -> None:
+    """softplus(−30) is 9e-14, not the 0 of log(1 + exp(−30)) in float32; likewise σ(−30)."""
+    fake = torch.full((count,), -logit, requires_grad=True)
+    loss = generator_loss(fake)  # softplus(logit)
+    (gradient,) = torch.autograd.grad(loss, fake)
+    assert loss.item() == pytest.approx(math.log1p(math.exp(logit)), rel=4e-7)
+    sigmoid = math.exp(logit) / (1 + math.exp(logit))
+    assert (-gradient * count).tolist() == pytest.approx([sigmoid] * count, rel=4e-7)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
@@ -30,9 +159,9 @@ def test_non_saturating_is_cross_entropy(smoothing: float) -> None:
     torch.testing.assert_close(generator_loss(fake, kind="minimax"), expected)
 
 
+# float64 is the reference's own; the native kernels' higher derivatives are tested below.
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
 def test_first_and_second_derivatives(kind: str, smoothing: float) -> None:
-    torch.manual_seed(0)
     real, fake = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
 
     def discriminator(real, fake):
@@ -46,32 +175,155 @@ def test_first_and_second_derivatives(kind: str, smoothing: float) -> None:
         assert torch.autograd.gradgradcheck(function, arguments)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def derivatives(
+    loss: Callable[..., Tensor], logits: list[Tensor], directions: list[Tensor], orders: int
+) -> list[Tensor]:
+    """Gradients of loss², then again and again those of their products with the directions."""
+    value, found = loss(*logits).square(), []
+    for order in range(orders):
+        grads = torch.autograd.grad(value, logits, create_graph=order < orders - 1)
+        found += [each.detach() for each in grads]
+        value = sum(
+            (each * way.to(each.dtype)).sum() for each, way in zip(grads, directions, strict=True)
+        )
+    return found
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
-def test_extreme_logits(kind: str, smoothing: float, dtype: torch.dtype) -> None:
-    extremes = torch.tensor([-1e4, -30.0, 0.0, 30.0, 1e4]).to(dtype)
-    real, fake = extremes.clone().requires_grad_(), extremes.flip(0).requires_grad_()
-    real64, fake64 = (x.detach().double().requires_grad_() for x in (real, fake))
-    losses = []
-    for r, f in ((real, fake), (real64, fake64)):
-        d = discriminator_loss(r, f, kind=kind, label_smoothing=smoothing)
-        g = generator_loss(f, kind=kind)
-        losses.append((d, g, *torch.autograd.grad(d, (r, f)), *torch.autograd.grad(g, f)))
-    for value, truth in zip(*losses, strict=True):
-        assert value.isfinite().all()
-        if value.dim() == 0:
-            assert value.dtype == torch.float32
-            torch.testing.assert_close(value.double(), truth, rtol=1e-6, atol=1e-6)
-        else:
+def test_derivatives_of_higher_order(kind, smoothing, dtype) -> None:
+    """Through the loss and its gradients at once: the square makes them meet."""
+    values, directions = torch.randn(2, 33).to(dtype), list(torch.randn(2, 33).to(dtype))
+    for source_loss, which in (
+        (lambda source, r, f: source.discriminator_loss(r, f, kind=kind, label_smoothing=smoothing),
+         slice(2)),
+        (lambda source, f: source.generator_loss(f, kind=kind), slice(1)),
+    ):  # fmt: skip
+
+        def run(source, dtype, loss=source_loss, which=which):
+            logits = [each.to(dtype).requires_grad_() for each in values[which]]
+            return derivatives(lambda *x: loss(source, *x), logits, directions[which], 3)
+
+        got, eager = run(module, dtype), run(reference, dtype)
+        truth = run(reference, torch.float64)
+        for value, torchs, true in zip(got, eager, truth, strict=True):
             assert value.dtype == dtype
-            torch.testing.assert_close(value, truth.to(dtype))
+            limit = 2e-6 if dtype == torch.float32 else 1.1 * relative_error(torchs, true)
+            assert relative_error(value, true) <= max(limit, 2e-6)
 
 
+@every_backend
+def test_second_derivative_where_the_first_vanishes_or_saturates() -> None:
+    """σ(1−σ) is at most 1/4: an error far below one rounding of that, wherever the logit is."""
+    fake = torch.tensor([-1e4, -100.0, -30.0, -5.0, 0.0, 5.0, 30.0, 100.0, 1e4], requires_grad=True)
+    for kind, sign in (("non_saturating", 1), ("minimax", -1)):
+        (gradient,) = torch.autograd.grad(generator_loss(fake, kind=kind), fake, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.sum(), fake)
+        sigmoid = fake.detach().double().sigmoid()
+        expected = sign * sigmoid * (1 - sigmoid) / fake.numel()
+        torch.testing.assert_close(second.double(), expected, rtol=1e-6, atol=1e-7 / fake.numel())
+
+
+@every_backend
+@pytest.mark.parametrize("kind", LOSS_KINDS)
+def test_only_what_is_asked_for_gets_a_gradient(kind) -> None:
+    real, fake = torch.randn(2, 8)
+    assert not discriminator_loss(real, fake, kind=kind).requires_grad
+    assert not generator_loss(real, kind=kind).requires_grad
+    for variable in (real, fake):
+        expected = losses(real, fake, kind)[2 if variable is real else 3]
+        variable.requires_grad_()
+        discriminator_loss(real, fake, kind=kind).backward()
+        torch.testing.assert_close(variable.grad, expected)
+        assert (fake if variable is real else real).grad is None
+        variable.grad = None
+        variable.requires_grad_(False)
+
+
+@every_backend
+@pytest.mark.parametrize("kind", LOSS_KINDS)
+def test_logits_of_different_dtypes_and_shapes(kind) -> None:
+    real, fake = torch.randn(4, 3).bfloat16(), torch.randn(7)
+    check(real, fake, kind, 0.0)
+    check(fake.half(), real, kind, 0.0)
+
+
+def test_float64_is_the_references() -> None:
+    double, single = torch.randn(4, dtype=torch.float64), torch.randn(4)
+    with use_backend("auto"):
+        for real, fake in ((double, double), (double, single), (single, double)):
+            loss = discriminator_loss(real, fake)
+            assert loss.dtype == torch.float64
+            assert torch.equal(loss, reference.discriminator_loss(real, fake))
+    with use_backend("native"):
+        for real, fake in ((double, single), (single, double)):
+            with pytest.raises(UserError, match=r"discriminator_loss: backend 'native' .*float64"):
+                discriminator_loss(real, fake)
+        with pytest.raises(UserError, match=r"generator_loss: backend 'native' .*float64"):
+            generator_loss(double)
+
+
+@every_backend
+@pytest.mark.parametrize(("kind", "smoothing"), CASES)
+def test_compiles_whole(kind, smoothing) -> None:
+    torch.compiler.reset()
+    real, fake = torch.randn(2, 6, 5, requires_grad=True)
+
+    def function(real: Tensor, fake: Tensor) -> Tensor:
+        d = discriminator_loss(real.sin(), fake * 2, kind=kind, label_smoothing=smoothing)
+        return d * 3 + generator_loss(fake.t(), kind=kind).square()
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    value, expected = compiled(real, fake), function(real, fake)
+    torch.testing.assert_close(value, expected)
+    for got, true in zip(
+        torch.autograd.grad(value, (real, fake)),
+        torch.autograd.grad(expected, (real, fake)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, true)
+
+
+@every_backend
+@pytest.mark.parametrize("kind", LOSS_KINDS)
+def test_modes_without_gradients_and_autocast(kind) -> None:
+    real, fake = torch.randn(2, 8, requires_grad=True)
+    d, g, *_ = losses(real, fake, kind)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(discriminator_loss(real, fake, kind=kind), d)
+            assert torch.equal(generator_loss(fake, kind=kind), g)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = discriminator_loss(real, fake, kind=kind)
+    assert torch.equal(loss, d)
+    loss.backward()
+
+
+shapes = st.lists(st.integers(1, 5), max_size=3)
+
+
+@every_backend
+@same_backend
 @given(
-    real_shape=st.lists(st.integers(1, 4), max_size=3),
-    fake_shape=st.lists(st.integers(1, 4), max_size=3),
-    kind=st.sampled_from(LOSS_KINDS),
+    real_shape=shapes,
+    fake_shape=shapes,
+    stride=st.integers(1, 3),
+    size=st.sampled_from([0.1, 1.0, 10.0, 1e3]),
+    case=st.sampled_from(CASES),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 2**31),
 )
+def test_any_shape_stride_and_value(real_shape, fake_shape, stride, size, case, dtype, seed):
+    torch.manual_seed(seed)
+    real = (size * torch.randn(*real_shape, 3 * stride)).to(dtype)[..., ::stride]
+    fake = (size * torch.randn(3 * stride, *fake_shape)).to(dtype)[::stride]
+    check(real, fake.movedim(0, -1), *case)
+
+
+@every_backend
+@same_backend
+@given(real_shape=shapes, fake_shape=shapes, kind=st.sampled_from(LOSS_KINDS))
 def test_any_shapes_each_with_its_own_mean(real_shape, fake_shape, kind) -> None:
     real, fake = torch.randn(real_shape), torch.randn(fake_shape)
     loss = discriminator_loss(real, fake, kind=kind)
