@@ -58,6 +58,7 @@ inline Correction<float> correction_of(const ConditionalBatchNorm& op, int64_t c
 // What is kept of a channel's mean and biased variance.
 inline void write_moments(double mean, double variance, float eps, float* mean_out, float* var_out,
                           float* rstd_out) {
+  if (variance < 0) variance = 0;  // of a constant channel, by rounding
   *mean_out = static_cast<float>(mean);
   *var_out = static_cast<float>(variance);
   *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
