@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cxrgan_fast.ops import reference
 from cxrgan_fast.ops.backend import NATIVE_DTYPES, choose_backend, native
-from cxrgan_fast.ops.checks import check_image, check_negative_slope, check_parameter, shape_of
+from cxrgan_fast.ops.checks import check_negative_slope
+from cxrgan_fast.ops.conditional_batch_norm_checks import check_arguments
 from cxrgan_fast.ops.registration import Op, dense, is_direct, like, register
 
 _NAME = "conditional_batch_norm_act"
@@ -70,7 +71,7 @@ def conditional_batch_norm_act(
         TypeError: a dtype does not fit.
         IndexError: a label is out of range (CPU).
     """
-    _check_arguments(input, labels, weight, bias, running_mean, running_var, training)
+    check_arguments(input, labels, weight, bias, running_mean, running_var, training)
     slope = check_negative_slope(negative_slope)
     if choose_backend(input, _NAME) == "reference":
         # Cast here, once: x has two uses there, and their gradients are to be added in float32.
@@ -122,88 +123,6 @@ def _update_running_statistics(
     mean, var, _ = statistics.unbind()
     reference.update_running_statistics(
         running_mean, running_var, mean, var, count=count, momentum=momentum
-    )
-
-
-def _check_arguments(
-    input: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-) -> None:
-    if _fits(input, labels, weight, bias, running_mean, running_var, training):
-        return
-    check_image("input", input)
-    samples, channels, height, width = input.shape
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64, got {labels.dtype}")
-    if labels.shape != (samples,):
-        raise ValueError(f"labels must have shape ({samples},), got {shape_of(labels)}")
-    if labels.device != input.device:
-        raise ValueError(f"labels must be on {input.device} like input, got {labels.device}")
-    if weight.dim() != 2 or weight.shape[1] != channels:
-        raise ValueError(
-            f"weight must have shape (K, {channels}), a row for each class, got {shape_of(weight)}"
-        )
-    check_parameter("weight", weight, weight.shape, input)
-    check_parameter("bias", bias, weight.shape, input)
-    if (running_mean is None) != (running_var is None):
-        absent = "running_mean" if running_mean is None else "running_var"
-        raise ValueError(f"running_mean and running_var go together, got None for {absent}")
-    if running_mean is not None:
-        check_parameter("running_mean", running_mean, (channels,), input)
-        check_parameter("running_var", running_var, (channels,), input)
-    elif not training:
-        raise ValueError("running_mean and running_var are needed when training=False, got None")
-    if training and samples * height * width == 1:
-        raise ValueError(
-            f"training needs more than one value per channel, got input of shape {shape_of(input)}"
-        )
-
-
-def _fits(
-    input: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-) -> bool:
-    """Whether the usual call, training on the CPU, is plainly right: a call is checked each time.
-
-    Saying what is wrong with one that is not takes several times as long.
-    """
-    shape = weight.shape
-    if not (
-        training
-        and input.dim() == 4
-        and input.dtype in NATIVE_DTYPES
-        and labels.dtype == torch.int64
-        and weight.dtype == bias.dtype == torch.float32
-        and input.is_cpu
-        and labels.is_cpu
-        and weight.is_cpu
-        and bias.is_cpu
-        and len(shape) == 2
-        and bias.shape == shape
-    ):
-        return False
-    samples, channels, height, width = input.shape
-    fits = (
-        shape[1] == channels and labels.shape == (samples,) and (samples > 1 or height * width > 1)
-    )
-    if running_mean is None or running_var is None:
-        return fits and running_mean is running_var
-    return (
-        fits
-        and running_mean.shape == running_var.shape == (channels,)
-        and running_mean.dtype == running_var.dtype == torch.float32
-        and running_mean.is_cpu
-        and running_var.is_cpu
     )
 
 
