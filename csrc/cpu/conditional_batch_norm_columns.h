@@ -480,7 +480,7 @@ class Columns {
         const Sums& sums = classes[k * panel.channels + i];
         const int64_t at = k * channels_ + panel.first + i;
         dbias[at] = static_cast<float>(sums.d);
-        dweight[at] = static_cast<float>(sums.d_centred * rstd[panel.first + i]);
+        dweight[at] = weight_gradient(sums.d_centred, rstd[panel.first + i]);
       }
   }
 
