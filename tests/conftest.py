@@ -1,10 +1,15 @@
 """Fixtures for every room's tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+from cxrgan_fast.ops import use_backend
+from op_cases import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,6 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+# How many examples every property is tried on, everywhere. A machine with other work to do is no
+# reason to fail one.
+settings.register_profile("cxrgan_fast", max_examples=500, deadline=None)
+settings.load_profile("cxrgan_fast")
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +37,25 @@ def chest_xrays() -> Path:
     if not path.is_dir():
         pytest.skip(f"no chest X-rays at {path}: set CXRGAN_DATA to the folder of train/ and test/")
     return path
+
+
+@pytest.fixture(params=TARGETS, ids=str)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Each backend on each device in turn, in use; skipped, saying why, where it cannot run."""
+    target: Target = request.param
+    if target.why_not:
+        pytest.skip(f"{target}: {target.why_not}")
+    with use_backend(target.backend):
+        yield target
+
+
+@pytest.fixture
+def backend(target: Target) -> str:
+    """The name of the backend in use."""
+    return target.backend
+
+
+@pytest.fixture
+def device(target: Target) -> str:
+    """Where the tensors of the backend in use have to be."""
+    return target.device

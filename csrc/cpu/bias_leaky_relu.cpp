@@ -13,7 +13,11 @@ namespace cxrgan::CXRGAN_SIMD {
 namespace {
 
 constexpr int64_t kTask = 16384;  // elements: a few microseconds, three streams of it fit L2
-constexpr int64_t kRows = 512;    // rows of a task at most: float sums stay short
+constexpr int64_t kRows = 512;    // rows of a task at most
+// What is added up in one go: chains of 32 float additions, so that equal terms, whose roundings all
+// go one way, sum as exactly as others.
+constexpr int64_t kSummedRows = 32;
+constexpr int64_t kSummedPixels = 32 * 4 * kLanes;
 
 template <class V>
 CXRGAN_INLINE inline V gated(V value, V y, float slope) {
@@ -62,16 +66,22 @@ class BiasPlanes {
   void backward(const T* dy, const T* y, T* dx, float* dbias) const {
     const Buffer<float> sums(planes_ * pieces_);
     for_pieces([&](int64_t plane, int64_t at, int64_t count, int64_t piece) {
-      Sum sum;
+      float& total = sums[plane * pieces_ + piece];
       with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
-        for_each(count, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
-          using V = decltype(v);
-          const V d = gated(load<V>(dy + at + i), load<V>(y + at + i), slope_);
-          sum.add(d, slot);
-          put(dx + at + i, d);
-        });
+        const auto summed = [&](int64_t first, int64_t length) CXRGAN_INLINE {
+          Sum sum;
+          for_each(length, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
+            using V = decltype(v);
+            const V d = gated(load<V>(dy + first + i), load<V>(y + first + i), slope_);
+            sum.add(d, slot);
+            put(dx + first + i, d);
+          });
+          return sum.total();
+        };
+        total = summed(at, smaller(kSummedPixels, count));
+        for (int64_t i = kSummedPixels; i < count; i += kSummedPixels)
+          total += summed(at + i, smaller(kSummedPixels, count - i));
       });
-      sums[plane * pieces_ + piece] = sum.total();
     });
     for (int64_t c = 0; c < channels_; ++c) {
       double total = 0;
@@ -150,14 +160,18 @@ class BiasRows {
     with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
       for_strips(
           nullptr, [&](auto totals, int64_t at, int64_t rows, int64_t sums_at) CXRGAN_INLINE {
-            for (int64_t row = 0; row < rows; ++row)
-              totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
-                using V = decltype(v);
-                const int64_t here = at + row * columns_ + i;
-                const V d = gated(load<V>(dy + here), load<V>(y + here), slope_);
-                total += d;
-                put(dx + here, d);
-              });
+            for (int64_t first = 0; first < rows; first += kSummedRows) {
+              decltype(totals) part{};
+              for (int64_t row = first; row < smaller(first + kSummedRows, rows); ++row)
+                part.each([&](auto v, int64_t i, auto& sum) CXRGAN_INLINE {
+                  using V = decltype(v);
+                  const int64_t here = at + row * columns_ + i;
+                  const V d = gated(load<V>(dy + here), load<V>(y + here), slope_);
+                  sum += d;
+                  put(dx + here, d);
+                });
+              totals.add(part);
+            }
             totals.each([&](auto v, int64_t i, auto& total) CXRGAN_INLINE {
               store<decltype(v)>(sums.at(sums_at + i), total);
             });
@@ -181,6 +195,10 @@ class BiasRows {
     template <class Body>
     CXRGAN_INLINE void each(const Body& body) {
       for (int i = 0; i < width; ++i) body(V{}, i * kWidth<V>, values[i]);
+    }
+
+    CXRGAN_INLINE void add(const Strip& other) {
+      for (int i = 0; i < width; ++i) values[i] += other.values[i];
     }
   };
 

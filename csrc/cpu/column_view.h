@@ -67,9 +67,12 @@ class ColumnView {
   void gather(Panel panel, float* columns) const {
     if (width_ == 1) return;
     if (pixel_rows_) {
-      for (int64_t k = 1; k < width_; ++k)
-        for (int64_t i = 0; i < panel.channels; ++i)
-          columns[i] += columns[k * panel.channels + i];
+      // By halves: in a chain of equal terms all roundings would go the same way.
+      for (int64_t width = width_; width > 1;) {
+        const int64_t half = divide_up(width, 2), rest = (width - half) * panel.channels;
+        for (int64_t j = 0; j < rest; ++j) columns[j] += columns[half * panel.channels + j];
+        width = half;
+      }
       return;
     }
     for (int64_t i = 0; i < panel.channels; ++i) {

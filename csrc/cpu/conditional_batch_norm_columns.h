@@ -313,7 +313,7 @@ class Columns : private ColumnView {
         const Sums& sums = classes[k * panel.channels + i];
         const int64_t at = k * channels_ + panel.first + i;
         dbias[at] = static_cast<float>(sums.d);
-        dweight[at] = static_cast<float>(sums.d_centred * rstd[panel.first + i]);
+        dweight[at] = weight_gradient(sums.d_centred, rstd[panel.first + i]);
       }
   }
 

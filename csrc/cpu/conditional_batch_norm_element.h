@@ -36,10 +36,16 @@ template <class V>
 struct Correction {
   V offset, factor;
 
+  // Constant statistics have no correction, for an infinite or NaN x either.
   CXRGAN_INLINE V corrected(V scaled_d, V centred) const {
-    return scaled_d + (centred * factor + offset);
+    return factor == 0.0f ? scaled_d + offset : scaled_d + (centred * factor + offset);
   }
 };
+
+// dγ of Σd·(x−μ): 0 for a class without samples, though r be NaN.
+inline float weight_gradient(double d_centred, float rstd) {
+  return d_centred == 0 ? 0.0f : static_cast<float>(d_centred * rstd);
+}
 
 // Channel c's correction for statistics over `count` values; none for constant ones (count 0).
 inline Correction<float> correction_of(const ConditionalBatchNorm& op, int64_t c, const float* rstd,

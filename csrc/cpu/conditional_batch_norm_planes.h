@@ -209,7 +209,7 @@ class Planes {
              float* dbias) const {
     for (int64_t k = 0; k < op_.classes; ++k) {
       dbias[k * channels_ + c] = static_cast<float>(classes[k].d);
-      dweight[k * channels_ + c] = static_cast<float>(classes[k].d_centred * rstd[c]);
+      dweight[k * channels_ + c] = weight_gradient(classes[k].d_centred, rstd[c]);
     }
   }
 
@@ -220,14 +220,22 @@ class Planes {
     const T* const from = x + span.offset;
     const T* const grad = dy + span.offset;
     T* const to = dx + span.offset;
-    with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
+    const auto loop = [&](auto put, const auto& corrected) CXRGAN_INLINE {
       for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
         using V = decltype(v);
         const V centred = load<V>(from + i) - a.mean;
         const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
-        const Correction<V> spread_correct{splat<V>(correct.offset), splat<V>(correct.factor)};
-        put(to + i, spread_correct.corrected(d * a.scale, centred));
+        put(to + i, corrected(d * a.scale, centred));
       });
+    };
+    with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
+      if (correct.factor == 0.0f) {
+        loop(put, [&](auto d, auto) CXRGAN_INLINE { return d + correct.offset; });
+      } else {
+        loop(put, [&](auto d, auto centred) CXRGAN_INLINE {
+          return d + (centred * correct.factor + correct.offset);
+        });
+      }
     });
   }
 

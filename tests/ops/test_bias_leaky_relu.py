@@ -1,207 +1,108 @@
-"""bias_leaky_relu on every backend against its definition in float64."""
+"""What is particular to bias_leaky_relu: its bias, its rounding, its slopes, refusals.
+
+Values and derivatives on every shape, dtype and layout are tested with those of the other ops.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxrgan_fast.ops import bias_leaky_relu, use_backend
-
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
-
-every_backend = pytest.mark.usefixtures("backend")
+from cxrgan_fast.ops import bias_leaky_relu
+from op_cases import DTYPES, LAYOUTS, bias_leaky_relu_case, relative_error
 
 
-def relative_error(value: Tensor, truth: Tensor) -> float:
-    return ((value.double() - truth).norm() / truth.norm()).item()
-
-
-def inputs(dtype: torch.dtype, layout: torch.memory_format) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(0)
-    x = torch.randn(3, 5, 7, 6).to(dtype).contiguous(memory_format=layout)
-    return x.requires_grad_(), torch.randn(5, requires_grad=True), torch.randn(3, 5, 7, 6).to(dtype)
-
-
-@every_backend
-@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_forward_and_gradients(dtype, layout, slope) -> None:
-    x, bias, dy = inputs(dtype, layout)
-    y = bias_leaky_relu(x, bias, negative_slope=slope)
-    dx, db = torch.autograd.grad(y, (x, bias), dy)
-    assert y.dtype == dx.dtype == dtype
-    assert db.dtype == torch.float32
-    assert y.is_contiguous(memory_format=layout)
-
-    x64, bias64 = x.detach().double().requires_grad_(), bias.detach().double().requires_grad_()
-    z64 = x64 + bias64[:, None, None]
-    y64 = torch.where(z64 > 0, z64, slope * z64)
-    dx64, db64 = torch.autograd.grad(y64, (x64, bias64), dy.double())
-
-    # What rounding the result once to the image dtype costs, with a margin of 1.1.
-    limit = 1e-6 if dtype == torch.float32 else 1.1 * relative_error(y64.to(dtype), y64)
-    assert relative_error(y, y64) <= limit
-    assert relative_error(dx, dx64) <= max(1e-6, 1.1 * relative_error(dx64.to(dtype), dx64))
-    assert relative_error(db, db64) <= (1e-6 if dtype == torch.float32 else 4e-3)
-
-
-@every_backend
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    "shape",
-    [
-        (2, 33, 5, 7),  # a vector and a tail
-        (3, 100, 1, 1),  # one pixel: both layouts are the same
-        (1, 2, 150, 130),  # planes larger than a task
-        (2, 130, 40, 30),  # strips of every width, several tasks
-        (0, 4, 3, 3),
-    ],
-    ids=str,
-)
-def test_shapes_that_take_every_path(shape, layout) -> None:
-    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
-    bias, dy = torch.randn(shape[1], requires_grad=True), torch.randn(shape)
-    dx, db = torch.autograd.grad(bias_leaky_relu(x, bias), (x, bias), dy)
-    z = x.detach().double() + bias.detach().double()[:, None, None]
-    dz = torch.where(z > 0, dy.double(), 0.2 * dy.double())
-    torch.testing.assert_close(dx.double(), dz, rtol=1e-6, atol=0)
-    torch.testing.assert_close(db.double(), dz.sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
-
-
-@every_backend
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_second_derivative(dtype, layout) -> None:
-    """Of s = Σ v·dx + Σ w·dbias with respect to dy: (v + w[c])·(1 if z > 0 else slope)."""
-    x, bias, dy = inputs(dtype, layout)
-    v, w = torch.randn(x.shape).to(dtype), torch.randn(5)
-    dy.requires_grad_()
-    gradients = torch.autograd.grad(bias_leaky_relu(x, bias), (x, bias), dy, create_graph=True)
-    (second,) = torch.autograd.grad(gradients, dy, (v, w), retain_graph=True)
-    positive = (x.detach().double() + bias.detach().double()[:, None, None]) > 0
-    total = v.double() + w.double()[:, None, None]
-    expected = torch.where(positive, total, 0.2 * total)
-    rounding = relative_error(expected.to(dtype), expected)
-    assert relative_error(second, expected) <= max(1e-6, 1.1 * rounding)
-    (of_bias_alone,) = torch.autograd.grad(gradients[1], dy, w)
-    expected = torch.where(positive, 1.0, 0.2) * w.double()[:, None, None]
-    assert relative_error(of_bias_alone, expected) <= max(
-        1e-6, 1.1 * relative_error(expected.to(dtype), expected)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_without_bias_it_is_leaky_relu_to_the_bit(
+    device: str, dtype: torch.dtype, layout: str
+) -> None:
+    case = bias_leaky_relu_case(
+        (2, 30, 7, 5), dtype=dtype, layout=layout, device=device, with_bias=False
     )
+    got, eager = case.results(), case.results(function=case.eager)
+    for name, value in got.items():
+        assert torch.equal(value, eager[name]), name
 
 
-@every_backend
-def test_not_a_number_and_infinity_go_through() -> None:
-    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1.0]).view(1, 1, 2, 2)
-    y = bias_leaky_relu(x, torch.ones(1)).flatten()
-    assert torch.isnan(y[0])
-    assert y[1:].tolist() == [float("inf"), -float("inf"), 2.0]
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_the_sum_is_rounded_once(device: str, dtype: torch.dtype, layout: str) -> None:
+    case = bias_leaky_relu_case((2, 30, 7, 5), dtype=dtype, layout=layout, device=device)
+    got, truth = case.results(), case.truth()
+    for name in ("output", "grad_input"):
+        rounding = relative_error(truth[name].to(dtype), truth[name])
+        assert relative_error(got[name], truth[name]) < 1.001 * rounding, name
+    assert relative_error(got["grad_bias"], truth["grad_bias"]) < 1e-6
 
 
-def test_only_the_output_is_saved() -> None:
-    x = torch.randn(2, 3, 4, 4, requires_grad=True)
-    bias = torch.randn(3, requires_grad=True)
-    saved: list[Tensor] = []
-    with (
-        use_backend("native"),
-        torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t),
-    ):
-        y = bias_leaky_relu(x, bias)
-    assert [each.data_ptr() for each in saved] == [y.data_ptr()]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_bias_of_the_image_dtype(device: str, dtype: torch.dtype) -> None:
+    x, bias = torch.randn(2, 3, 4, 4).to(device, dtype), torch.randn(3).to(device, dtype)
+    short, long = bias.requires_grad_(), bias.detach().float().requires_grad_()
+    outputs = bias_leaky_relu(x, short), bias_leaky_relu(x, long)
+    assert torch.equal(*outputs)
+    gradients = [
+        torch.autograd.grad(output.sum(), each)[0]
+        for output, each in zip(outputs, (short, long), strict=True)
+    ]
+    assert gradients[0].dtype == dtype
+    assert torch.equal(gradients[0], gradients[1].to(dtype))
 
 
-def test_the_registered_ops_keep_their_promises() -> None:
-    ops = torch.ops.cxrgan_fast
-    x, bias, _ = inputs(torch.float32, torch.channels_last)
-    y = bias_leaky_relu(x, bias).detach()
-    v = torch.randn_like(y).requires_grad_()
-    torch.library.opcheck(ops.bias_leaky_relu, (x, bias, 0.2))
-    torch.library.opcheck(ops.bias_leaky_relu, (x, None, 0.2))
-    torch.library.opcheck(ops.bias_leaky_relu_gate, (v, bias, y, 0.2))
-    torch.library.opcheck(ops.bias_leaky_relu_backward, (v, y, 0.2))
+def test_a_bias_may_be_strided(device: str) -> None:
+    x, bias = torch.randn(2, 3, 4, 4).to(device), torch.randn(3, 2).to(device)
+    assert torch.equal(bias_leaky_relu(x, bias[:, 1]), bias_leaky_relu(x, bias[:, 1].contiguous()))
 
 
-def test_compiles_whole() -> None:
-    x, bias, dy = inputs(torch.float32, torch.channels_last)
-
-    def function(x: Tensor, bias: Tensor) -> Tensor:
-        return bias_leaky_relu(x * 2, bias).sin()
-
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    expected = torch.autograd.grad(function(x, bias), (x, bias), dy)
-    for value, true in zip(torch.autograd.grad(compiled(x, bias), (x, bias), dy), expected,
-                           strict=True):  # fmt: skip
-        torch.testing.assert_close(value, true)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_slope_zero_is_relu(device: str, layout: str) -> None:
+    """Where y is 0 its sign says nothing of z's: the gradient has to be 0 all the same."""
+    case = bias_leaky_relu_case((2, 30, 7, 5), layout=layout, device=device, slope=0.0)
+    got = case.results()
+    z = case.variables["input"] + case.variables["bias"][:, None, None]
+    assert torch.equal(got["output"], F.relu(z))
+    assert torch.equal(got["grad_input"], case.grad * (z > 0))
 
 
-@every_backend
-def test_without_bias_and_with_a_bias_of_the_image_dtype() -> None:
-    x = torch.randn(2, 3, 4, 4).bfloat16()
-    torch.testing.assert_close(bias_leaky_relu(x), F.leaky_relu(x, 0.2))
-    bias = torch.randn(3).bfloat16()
-    torch.testing.assert_close(bias_leaky_relu(x, bias), bias_leaky_relu(x, bias.float()))
+def test_zero_takes_the_slope(device: str) -> None:
+    """At the kink, as F.leaky_relu does: y = z if z > 0 else slope·z."""
+    x = torch.tensor([0.0, -0.0]).view(1, 1, 1, 2).to(device).requires_grad_()
+    (gradient,) = torch.autograd.grad(bias_leaky_relu(x).sum(), x)
+    assert gradient.flatten().tolist() == pytest.approx([0.2, 0.2])
 
 
-# float64 is the reference's own; the native kernels' second derivative is tested above.
-@pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_first_and_second_derivatives(slope: float) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 2, 2, dtype=torch.float64)
-    bias = torch.randn(3, dtype=torch.float64)
-    assert (x + bias[:, None, None]).abs().min() > 1e-3  # the kink has no derivative
-    arguments = (x.requires_grad_(), bias.requires_grad_())
-
-    def op(x: Tensor, bias: Tensor) -> Tensor:
-        return bias_leaky_relu(x, bias, negative_slope=slope)
-
-    assert torch.autograd.gradcheck(op, arguments)
-    assert torch.autograd.gradgradcheck(op, arguments)
-
-
-@every_backend
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the backend stays the same
-@given(
-    shape=st.tuples(*[st.integers(0, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)]),
-    slope=st.floats(0, 2),
-    stride=st.integers(1, 2),
-)
-def test_any_shape_and_stride(shape, slope, stride) -> None:
-    x = torch.randn(*shape[:3], shape[3] * stride)[..., ::stride]
-    bias = torch.randn(shape[1])
-    z = x.double() + bias.double()[:, None, None]
-    expected = torch.where(z > 0, z, slope * z)
-    y = bias_leaky_relu(x, bias, negative_slope=slope)
-    torch.testing.assert_close(y.double(), expected, rtol=1e-6, atol=1e-6)
-
-
-@every_backend
-def test_repeats_to_the_bit() -> None:
-    x, bias, dy = inputs(torch.float32, torch.channels_last)
-    first, second = (torch.autograd.grad(bias_leaky_relu(x, bias), (x, bias), dy) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+IMAGE = torch.zeros(1, 3, 2, 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (([1.0],), TypeError, "input must be a Tensor, got list"),
-        ((torch.zeros(1, 3, 2, 2, dtype=torch.int64),), TypeError, "input must be float32.*int64"),
-        ((torch.zeros(3, 2, 2),), ValueError, r"input must have shape \(N, C, H, W\).*\(3, 2, 2\)"),
-        ((torch.zeros(1, 3, 2, 2), torch.zeros(2)), ValueError, r"bias.*\(3,\), got \(2,\)"),
-        ((torch.zeros(1, 3, 2, 2), torch.zeros(3).double()), TypeError, "bias.*float32.*float64"),
-        ((torch.zeros(1, 3, 2, 2), torch.zeros(3, device="meta")), ValueError, "bias.*cpu.*meta"),
+        ((IMAGE.long(),), TypeError, "input must be float32.*int64"),
+        ((IMAGE[0],), ValueError, r"input must have shape \(N, C, H, W\).*\(3, 2, 2\)"),
+        ((IMAGE, torch.zeros(2)), ValueError, r"bias must have shape \(3,\), got \(2,\)"),
+        ((IMAGE, torch.zeros(1, 3)), ValueError, r"bias must have shape \(3,\), got \(1, 3\)"),
+        ((IMAGE, torch.zeros(3).double()), TypeError, "bias must be float32, got float64"),
+        ((IMAGE, torch.zeros(3, device="meta")), ValueError, "bias must be on .* got meta"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(arguments, error, message) -> None:
+def test_arguments_that_do_not_fit_are_named(
+    device: str, arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    moved = [
+        each.to(device) if isinstance(each, Tensor) and each.device.type != "meta" else each
+        for each in arguments
+    ]
     with pytest.raises(error, match=message):
-        bias_leaky_relu(*arguments)
+        bias_leaky_relu(*moved)
 
 
 @pytest.mark.parametrize("slope", [-0.1, float("nan")])
-def test_slope_that_would_hide_the_sign_is_refused(slope: float) -> None:
+def test_slope_that_would_hide_the_sign_is_refused(device: str, slope: float) -> None:
     with pytest.raises(ValueError, match="negative_slope must be at least 0"):
-        bias_leaky_relu(torch.zeros(1, 1, 1, 1), negative_slope=slope)
+        bias_leaky_relu(IMAGE.to(device), negative_slope=slope)
