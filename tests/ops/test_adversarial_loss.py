@@ -43,8 +43,9 @@ def losses(
 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:
-    norm = truth.norm()
-    return ((value.double() - truth).norm() / torch.where(norm > 0, norm, 1)).item()
+    """‖value − truth‖ / ‖truth‖, or over the smallest normal float32 where that is larger."""
+    norm = truth.norm().clamp_min(torch.finfo(torch.float32).tiny)
+    return ((value.double() - truth).norm() / norm).item()
 
 
 def check(real: Tensor, fake: Tensor, kind: str, smoothing: float) -> None:

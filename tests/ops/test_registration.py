@@ -46,7 +46,7 @@ REGISTERED = {
         "conditional_batch_norm_backward",
     },
     "conditional_batch_norm_act-evaluation": {
-        "conditional_batch_norm_apply",
+        "conditional_batch_norm_act",
         "conditional_batch_norm_backward",
     },
     "bias_leaky_relu": {"bias_leaky_relu", "bias_leaky_relu_backward", "bias_leaky_relu_gate"},

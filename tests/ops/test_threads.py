@@ -207,12 +207,13 @@ for _ in range(50):  # a short kernel may be over before the other thread has wo
     for function in functions.values():
         function()
     sys.setprofile(None)
-    if moved == called:
+    if moved >= called - {"update_running_statistics"}:
         break
 stop = True
 thread.join()
+called -= {"update_running_statistics"}  # C additions: shorter than letting go of the GIL
 assert len(called) > 3, called
-assert moved == called, called - moved
+assert moved >= called, called - moved
 """
 )
 
