@@ -1,0 +1,38 @@
+"""The tables in the docs are those of the result files beside them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.figures import report
+from bench.page import with_tables
+from bench.record import ROOT
+from cxrgan_fast.errors import UserError
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def test_every_table_of_the_page_is_its_files() -> None:
+    page = PAGE.read_text()
+    names = re.findall(r"<!-- (\S+\.json) -->", page)
+    assert names
+    for name in names:
+        assert with_tables(page, ROOT / "bench" / "results" / name) == page
+
+
+def test_a_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    source = json.loads((ROOT / "bench" / "results" / "kernels_cpu.json").read_text())
+    result = tmp_path / "some.json"
+    result.write_text(json.dumps(source))
+    page = "above\n<!-- some.json -->\n```text\nold\n```\nbelow\n<!-- other.json -->\n"
+    expected = f"above\n<!-- some.json -->\n```text\n{report(source)}\n```\nbelow\n"
+    assert with_tables(page, result) == expected + "<!-- other.json -->\n"
+
+
+def test_a_page_without_the_mark_is_refused(tmp_path: Path) -> None:
+    result = tmp_path / "some.json"
+    result.write_text('{"cases": [], "summary": []}')
+    with pytest.raises(UserError, match=r"0 marks <!-- some.json -->"):
+        with_tables("nothing here\n", result)
