@@ -1,7 +1,7 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result of ``bench.kernels`` into a page.
 
-The page has a line ``<!-- NAME -->`` for the file of that name, and a block of code after it, which is
-replaced.
+The page has a line ``<!-- NAME -->`` for the file of that name and a block of code after it, which
+is replaced.
 """
 
 from __future__ import annotations
