@@ -281,8 +281,10 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
     statistics are input's own, and the derivative through them is part of the result.
     """
     grad, input, labels, weight, bias, statistics = ctx.saved_tensors
+    dtypes = [each.dtype for each in (grad, input, weight, bias)]
     with torch.enable_grad():
-        variables = [each.detach().requires_grad_() for each in (grad, input, weight, bias)]
+        # In float32 from the first to the last, so that 16-bit images are rounded once.
+        variables = [each.detach().float().requires_grad_() for each in (grad, input, weight, bias)]
         grad, input, weight, bias = variables
         slope = ctx.negative_slope
         if ctx.training:
@@ -297,9 +299,14 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
         first = torch.autograd.grad(output, (input, weight, bias), grad, create_graph=True)
         given = [(each, of) for each, of in zip(first, grads, strict=True) if of is not None]
         second = torch.autograd.grad(
-            [each for each, _ in given], variables, [of for _, of in given], allow_unused=True
+            [each for each, _ in given],
+            variables,
+            [of.float() for _, of in given],
+            allow_unused=True,
         )
-    of_grad, of_input, of_weight, of_bias = second
+    of_grad, of_input, of_weight, of_bias = (
+        None if each is None else each.to(dtype) for each, dtype in zip(second, dtypes, strict=True)
+    )
     return of_grad, of_input, None, of_weight, of_bias, None, None, None, None
 
 

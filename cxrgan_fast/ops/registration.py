@@ -63,8 +63,20 @@ def register(op: Op) -> Callable[..., Any]:
     # Without the Python half of Function.apply, 3 µs that serve functorch: is_direct rules it out.
     apply = super(torch.autograd.Function, Direct).apply
 
+    class Functional(torch.autograd.Function):
+        """As torch.func's transforms take it; register_autograd makes none that they do."""
+
+        @staticmethod
+        def forward(*inputs: Any) -> Any:
+            return call(*inputs)
+
+        setup_context = staticmethod(save)
+        backward = staticmethod(op.backward)
+
     def call(*inputs: Any) -> Any:
         if not is_direct(inputs):
+            if torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
+                return Functional.apply(*inputs)
             return dispatched(*inputs)
         if torch.is_grad_enabled():
             return apply(*inputs)

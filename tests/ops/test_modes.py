@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from op_cases import CASES, DTYPES, FUSED, LAYOUTS, REFERENCE, Case, Tensors
+from op_cases import CASES, DTYPES, LAYOUTS, Case, Tensors
 
 every_op = pytest.mark.parametrize("op", CASES)
-# torch.library.register_autograd makes no autograd.Function that torch.func takes.
-not_functional = pytest.mark.xfail(strict=True, raises=RuntimeError, reason="no torch.func.grad")
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
@@ -77,14 +75,6 @@ def test_what_needs_no_gradient_gets_none(device: str, frozen: str, op: str) -> 
     assert variables[frozen].grad is None
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        *(pytest.param(each, marks=not_functional, id=str(each)) for each in FUSED),
-        *(pytest.param(each, id=str(each)) for each in REFERENCE),
-    ],
-    indirect=True,
-)
 @every_op
 @every_layout
 def test_functional_gradient_is_that_of_autograd(device: str, layout: str, op: str) -> None:
