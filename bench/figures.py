@@ -182,11 +182,12 @@ def _summary_table(rows: Iterable[Figures]) -> str:
 
 
 def _dispatch_table(rows: Iterable[Figures]) -> str:
-    header = ["fused op", "input", "fused µs", "leaky_relu µs", "overhead µs"]
+    header = ["fused op", "input", "after MB", "fused µs", "leaky_relu µs", "overhead µs"]
     cells = [
         [
             row["op"],
             "x".join(map(str, row["shape"])),
+            str(row["after_mb"]),
             *(f"{row[key]:.1f}" for key in ("fused_us", "leaky_relu_us", "overhead_us")),
         ]
         for row in rows

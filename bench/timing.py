@@ -20,7 +20,11 @@ WARM_UP = 3
 
 
 def measure(
-    variants: Mapping[str, Callable[[], object]], device: torch.device, seconds: float
+    variants: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    seconds: float,
+    *,
+    before: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
     """Time some functions in turns, so that whatever else slows the machine slows all of them.
 
@@ -31,6 +35,8 @@ def measure(
         variants: the functions by name; each is called a few times before, to compile and so on.
         device: where they run. On a GPU a sample is the time between two events.
         seconds: about how long to take; there are at least 5 rounds and at most 25.
+        before: on the CPU, called before each call that is timed, and not timed itself: to leave
+            the caches as other work would.
 
     Returns:
         Every sample of each variant, in microseconds, in the order taken.
@@ -39,7 +45,7 @@ def measure(
     for name, function in variants.items():
         for _ in range(WARM_UP):
             function()
-        estimates[name] = min(turn(function, device, MIN_REPETITIONS)) / 1e6
+        estimates[name] = min(turn(function, device, MIN_REPETITIONS, before)) / 1e6
     slowest = max(estimates.values())
     repetitions = _clamp(TURN_SECONDS / slowest, MIN_REPETITIONS, MAX_REPETITIONS)
     one_round = sum(estimates.values()) * (1 + repetitions)
@@ -50,11 +56,16 @@ def measure(
         for number in range(rounds):
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                samples[name] += turn(variants[name], device, repetitions)
+                samples[name] += turn(variants[name], device, repetitions, before)
     return samples
 
 
-def turn(function: Callable[[], object], device: torch.device, repetitions: int) -> list[float]:
+def turn(
+    function: Callable[[], object],
+    device: torch.device,
+    repetitions: int,
+    before: Callable[[], object] | None = None,
+) -> list[float]:
     """Call once, then time each of some calls, in microseconds."""
     function()
     if device.type == "cuda":
@@ -71,6 +82,8 @@ def turn(function: Callable[[], object], device: torch.device, repetitions: int)
         ]
     samples = []
     for _ in range(repetitions):
+        if before is not None:
+            before()
         start = time.perf_counter_ns()
         function()
         samples.append((time.perf_counter_ns() - start) / 1e3)

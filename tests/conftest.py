@@ -1,7 +1,7 @@
 """Fixtures for every room's tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +59,11 @@ def backend(target: Target) -> str:
 def device(target: Target) -> str:
     """Where the tensors of the backend in use have to be."""
     return target.device
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """torch.set_num_threads, undone afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -204,10 +204,7 @@ class BiasRows {
 
   // Pixels of few channels go together, as many as fill a strip.
   static int64_t pixels_a_row(const ImageShape& shape) {
-    const int64_t rows = shape.samples * shape.pixels;
-    int64_t pixels = smaller(rows, larger(1, 4 * kLanes / shape.channels));
-    while (rows % pixels != 0) --pixels;
-    return pixels;
+    return largest_divisor(shape.samples * shape.pixels, larger(1, 4 * kLanes / shape.channels));
   }
 
   // body(strip, first element, rows, the strip's place in (tasks, columns)): strips of four vectors,
@@ -237,7 +234,7 @@ class BiasRows {
   }
 
   const int64_t fold_;             // pixels a row
-  const int64_t columns_, rows_;  // columns of all pixels of a row
+  const int64_t columns_, rows_;   // columns of all pixels of a row
   const float slope_;
   const int threads_;
   const bool streaming_;

@@ -126,12 +126,12 @@ class ColumnView {
 
   template <class Body>
   void for_slabs(const Body& body) const {
-    parallel_for(divide_up(channels_, slab_), threads_, 
+    parallel_for(divide_up(channels_, slab_), threads_,
                  [&](int64_t s) { body(panel_at(s * slab_, slab_)); });
   }
 
   // body(V{}, Constant<rows>, offsets of the rows, column): four rows at a time, then single ones.
-  // Offsets go on for four more rows, which the body may prefetch.
+  // The offsets go on for four more rows, to be prefetched.
   template <class Body>
   CXRGAN_INLINE static void for_rows(const int64_t* at, int64_t rows, int64_t columns,
                                      const Body& body) {
@@ -146,6 +146,13 @@ class ColumnView {
     int64_t j = 0;
     for (; j + kLanes <= columns; j += kLanes) body(Vec{}, rows, at, j);
     for (; j < columns; ++j) body(float{}, rows, at, j);
+  }
+
+  // What comes with the next rows. Those of channels_last images lie behind each other, and the
+  // processor would fetch them only once they are asked for; slabs are in the cache.
+  template <class T>
+  CXRGAN_INLINE void prefetch_next(const T* address) const {
+    if (pixel_rows_) prefetch(address);
   }
 
   const ConditionalBatchNorm& op_;
@@ -181,9 +188,7 @@ class ColumnView {
 
   // How many pixels make a row: those that divide the image evenly and keep a row short.
   static int64_t pixels_a_row(const ImageShape& shape) {
-    int64_t pixels = smaller(shape.pixels, larger(1, kPixelRow / shape.channels));
-    while (shape.pixels % pixels != 0) --pixels;
-    return pixels;
+    return largest_divisor(shape.pixels, larger(1, kPixelRow / shape.channels));
   }
 
   // Samples of a class go together where their rows are few; else every sample has its own units.

@@ -21,8 +21,8 @@ class Columns : private ColumnView {
       const int64_t first = b * channels_ + panel.first;
       measure(x, b, panel, means.at(first), m2s.at(first));
     });
-    parallel_for(divide_up(channels_, kTogether), threads_, [&](int64_t t) {
-      const Panel panel = panel_at(t * kTogether, kTogether);
+    parallel_for(divide_up(channels_, kColumns), threads_, [&](int64_t t) {
+      const Panel panel = panel_at(t * kColumns, kColumns);
       Totals all;
       for (int64_t b = 0; b < blocks_; ++b) {
         const int64_t at = b * channels_ + panel.first;
@@ -50,7 +50,7 @@ class Columns : private ColumnView {
     for_slabs([&](Panel panel) {
       Totals all;
       for (int64_t b = 0; b < blocks_; ++b) {
-        double means[kTogether], m2s[kTogether];
+        double means[kColumns], m2s[kColumns];
         measure(x, b, panel, means, m2s);
         all.merge(rows_of(b) * width_, panel.channels, means, m2s);
       }
@@ -64,17 +64,16 @@ class Columns : private ColumnView {
 
   void backward_reduce(const T* dy, const T* x, const float* mean, const float* rstd,
                        float* dweight, float* dbias) const {
-    const Buffer<Sums> parts(n_units_ * channels_);
+    const Buffer<Sums> parts(n_units_ * channels_), sums(channels_ * op_.classes);
     for_panels(n_units_, Order::kForwards, [&](int64_t u, Panel panel) {
       Maps maps;
       set_means(maps, panel, mean);
       set_class(maps, panel, units_[u].label, rstd);
       reduce(units_[u], panel, maps, dy, x, parts.at(u * channels_ + panel.first));
     });
-    parallel_for(divide_up(channels_, kTogether), threads_, [&](int64_t t) {
-      const Panel panel = panel_at(t * kTogether, kTogether);
-      const Buffer<Sums> classes(op_.classes * panel.channels);
-      zero(classes, panel);
+    parallel_for(divide_up(channels_, kColumns), threads_, [&](int64_t t) {
+      const Panel panel = panel_at(t * kColumns, kColumns);
+      Sums* const classes = zeroed(sums, panel);
       for (int64_t u = 0; u < n_units_; ++u)
         add(units_[u], panel, parts.at(u * channels_ + panel.first), classes);
       write(panel, classes, rstd, dweight, dbias);
@@ -102,20 +101,20 @@ class Columns : private ColumnView {
       backward_apply(dy, x, mean, rstd, dweight, dbias, count, dx);
       return;
     }
+    const Buffer<Sums> sums(channels_ * op_.classes);
     for_slabs([&](Panel panel) {
-      const Buffer<Sums> classes(op_.classes * panel.channels);
-      zero(classes, panel);
+      Sums* const classes = zeroed(sums, panel);
       Maps maps;
       set_means(maps, panel, mean);
       for (int64_t u = 0; u < n_units_; ++u) {
         if (u == 0 || units_[u].label != units_[u - 1].label)
           set_class(maps, panel, units_[u].label, rstd);
-        Sums part[kTogether];
+        Sums part[kColumns];
         reduce(units_[u], panel, maps, dy, x, part);
         add(units_[u], panel, part, classes);
       }
       write(panel, classes, rstd, dweight, dbias);
-      Correction<float> corrections[kTogether];
+      Correction<float> corrections[kColumns];
       for (int64_t i = 0; i < panel.channels; ++i)
         corrections[i] = correction_of(op_, panel.first + i, rstd, dweight, dbias, count);
       set_corrections(maps, panel, corrections);
@@ -125,12 +124,6 @@ class Columns : private ColumnView {
   }
 
  private:
-  static constexpr int64_t kTogether = kColumns;  // channels of a panel at most
-
-  struct Sums {
-    double d, d_centred;  // Σd, Σd·(x−μ)
-  };
-
   // What z and dx take, for every column of a panel.
   struct alignas(64) Maps {
     float mean[kColumns], scale[kColumns], shift[kColumns];
@@ -162,7 +155,7 @@ class Columns : private ColumnView {
   // Running moments of a panel's channels; each block has the same count for all.
   struct Totals {
     double count = 0;
-    double mean[kTogether], m2[kTogether];
+    double mean[kColumns], m2[kColumns];
 
     void merge(int64_t part_count, int64_t channels, const double* means, const double* m2s) {
       const double total = count + part_count;
@@ -238,7 +231,7 @@ class Columns : private ColumnView {
                const V s = load<V>(origin + j);
                V total{}, squares{};
                for (int i = 0; i < n; ++i) {
-                 if (pixel_rows_) prefetch(x + row[i + n] + j);
+                 prefetch_next(x + row[i + n] + j);
                  const V centred = load<V>(x + row[i] + j) - s;
                  total += centred;
                  squares += centred * centred;
@@ -259,7 +252,7 @@ class Columns : private ColumnView {
                  using V = decltype(v);
                  const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
                  for (int i = 0; i < n; ++i) {
-                   if (pixel_rows_) prefetch(x + row[i + n] + j);
+                   prefetch_next(x + row[i + n] + j);
                    put(y + row[i] + j, a.activated(load<V>(x + row[i] + j)));
                  }
                });
@@ -279,8 +272,8 @@ class Columns : private ColumnView {
                const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
                V total{}, centred_total{};
                for (int i = 0; i < n; ++i) {
-                 if (pixel_rows_) prefetch(x + row[i + n] + j);
-                 if (pixel_rows_) prefetch(dy + row[i + n] + j);
+                 prefetch_next(x + row[i + n] + j);
+                 prefetch_next(dy + row[i + n] + j);
                  const V centred = load<V>(x + row[i] + j) - a.mean;
                  const V d = a.gradient(load<V>(dy + row[i] + j), centred);
                  total += d;
@@ -294,27 +287,22 @@ class Columns : private ColumnView {
     for (int64_t i = 0; i < panel.channels; ++i) sums[i] = {d_sum[i], d_centred_sum[i]};
   }
 
-  void zero(const Buffer<Sums>& classes, Panel panel) const {
+  // The classes' sums of a panel: its part of (C·K), class after class.
+  Sums* zeroed(const Buffer<Sums>& all, Panel panel) const {
+    Sums* const classes = all.at(panel.first * op_.classes);
     for (int64_t i = 0; i < op_.classes * panel.channels; ++i) classes[i] = {0, 0};
+    return classes;
   }
 
-  void add(const Unit& unit, Panel panel, const Sums* part, const Buffer<Sums>& classes) const {
-    Sums* const of_class = classes.at(unit.label * panel.channels);
-    for (int64_t i = 0; i < panel.channels; ++i) {
-      of_class[i].d += part[i].d;
-      of_class[i].d_centred += part[i].d_centred;
-    }
+  void add(const Unit& unit, Panel panel, const Sums* part, Sums* classes) const {
+    Sums* const of_class = classes + unit.label * panel.channels;
+    for (int64_t i = 0; i < panel.channels; ++i) of_class[i].add(part[i]);
   }
 
-  void write(Panel panel, const Buffer<Sums>& classes, const float* rstd, float* dweight,
+  void write(Panel panel, const Sums* classes, const float* rstd, float* dweight,
              float* dbias) const {
-    for (int64_t k = 0; k < op_.classes; ++k)
-      for (int64_t i = 0; i < panel.channels; ++i) {
-        const Sums& sums = classes[k * panel.channels + i];
-        const int64_t at = k * channels_ + panel.first + i;
-        dbias[at] = static_cast<float>(sums.d);
-        dweight[at] = weight_gradient(sums.d_centred, rstd[panel.first + i]);
-      }
+    for (int64_t i = 0; i < panel.channels; ++i)
+      write_gradients(op_, panel.first + i, classes + i, panel.channels, rstd, dweight, dbias);
   }
 
   void propagate(const Unit& unit, Panel panel, const Maps& maps, const T* dy, const T* x,
@@ -328,8 +316,8 @@ class Columns : private ColumnView {
                  const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
                  const Correction<V> correct{load<V>(maps.offset + j), load<V>(maps.factor + j)};
                  for (int i = 0; i < n; ++i) {
-                   if (pixel_rows_) prefetch(x + row[i + n] + j);
-                   if (pixel_rows_) prefetch(dy + row[i + n] + j);
+                   prefetch_next(x + row[i + n] + j);
+                   prefetch_next(dy + row[i + n] + j);
                    const V centred = load<V>(x + row[i] + j) - a.mean;
                    const V d = a.gradient(load<V>(dy + row[i] + j), centred);
                    put(dx + row[i] + j, correct.corrected(d * a.scale, centred));

@@ -42,9 +42,26 @@ struct Correction {
   }
 };
 
-// dγ of Σd·(x−μ): 0 for a class without samples, though r be NaN.
-inline float weight_gradient(double d_centred, float rstd) {
-  return d_centred == 0 ? 0.0f : static_cast<float>(d_centred * rstd);
+// What a class's gradients are made of.
+struct Sums {
+  double d, d_centred;  // Σd, Σd·(x−μ)
+
+  void add(const Sums& part) {
+    d += part.d;
+    d_centred += part.d_centred;
+  }
+};
+
+// dβ and dγ of channel c from each class's sums, `apart` from one class to the next. dγ is 0 for a
+// class without samples, though r be NaN.
+inline void write_gradients(const ConditionalBatchNorm& op, int64_t c, const Sums* classes,
+                            int64_t apart, const float* rstd, float* dweight, float* dbias) {
+  for (int64_t k = 0; k < op.classes; ++k) {
+    const Sums& sums = classes[k * apart];
+    const int64_t at = k * op.shape.channels + c;
+    dbias[at] = static_cast<float>(sums.d);
+    dweight[at] = sums.d_centred == 0 ? 0.0f : static_cast<float>(sums.d_centred * rstd[c]);
+  }
 }
 
 // Channel c's correction for statistics over `count` values; none for constant ones (count 0).

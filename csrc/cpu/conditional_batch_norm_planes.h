@@ -53,15 +53,14 @@ class Planes {
 
   void backward_reduce(const T* dy, const T* x, const float* mean, const float* rstd,
                        float* dweight, float* dbias) const {
-    const Buffer<Sums> parts(channels_ * tiles_);
+    const Buffer<Sums> parts(channels_ * tiles_), sums(channels_ * op_.classes);
     for_all_tiles([&](int64_t c, int64_t t) {
       parts[c * tiles_ + t] = reduce(c, t, dy, x, mean, rstd);
     });
-    const Buffer<Sums> classes(op_.classes);
     for (int64_t c = 0; c < channels_; ++c) {
-      zero(classes);
-      for (int64_t t = 0; t < tiles_; ++t) add(t, parts[c * tiles_ + t], classes);
-      write(c, classes, rstd, dweight, dbias);
+      Sums* const classes = zeroed(sums, c);
+      for (int64_t t = 0; t < tiles_; ++t) classes[label(t)].add(parts[c * tiles_ + t]);
+      write_gradients(op_, c, classes, 1, rstd, dweight, dbias);
     }
   }
 
@@ -70,8 +69,9 @@ class Planes {
     const Buffer<Correction<float>> corrections(channels_);
     for (int64_t c = 0; c < channels_; ++c)
       corrections[c] = correction_of(op_, c, rstd, dweight, dbias, count);
-    for_all_tiles([&](int64_t c, int64_t t) { propagate(c, t, dy, x, mean, rstd, corrections[c], dx); },
-                  Order::kBackwards);
+    for_all_tiles(
+        [&](int64_t c, int64_t t) { propagate(c, t, dy, x, mean, rstd, corrections[c], dx); },
+        Order::kBackwards);
   }
 
   void backward(const T* dy, const T* x, const float* mean, const float* rstd, int64_t count, T* dx,
@@ -81,11 +81,12 @@ class Planes {
       backward_apply(dy, x, mean, rstd, dweight, dbias, count, dx);
       return;
     }
+    const Buffer<Sums> sums(channels_ * op_.classes);
     for_channels([&](int64_t c) {
-      const Buffer<Sums> classes(op_.classes);
-      zero(classes);
-      for (int64_t t = 0; t < tiles_; ++t) add(t, reduce(c, t, dy, x, mean, rstd), classes);
-      write(c, classes, rstd, dweight, dbias);
+      Sums* const classes = zeroed(sums, c);
+      for (int64_t t = 0; t < tiles_; ++t)
+        classes[label(t)].add(reduce(c, t, dy, x, mean, rstd));
+      write_gradients(op_, c, classes, 1, rstd, dweight, dbias);
       const Correction<float> correct = correction_of(op_, c, rstd, dweight, dbias, count);
       for (int64_t t = tiles_ - 1; t >= 0; --t) propagate(c, t, dy, x, mean, rstd, correct, dx);
     });
@@ -93,12 +94,7 @@ class Planes {
 
  private:
   static constexpr int64_t kTile = 4096;  // elements: float sums stay short, and x stays in L1
-
   static constexpr int64_t kAhead = 1024 / sizeof(T);  // prefetched: hundreds of nanoseconds
-
-  struct Sums {
-    double d, d_centred;  // Σd, Σd·(x−μ)
-  };
 
   struct Span {
     int64_t offset, length;
@@ -153,7 +149,7 @@ class Planes {
   }
 
   Affine<float> affine(int64_t c, int64_t t, const float* mean, const float* rstd) const {
-    const int64_t row = op_.labels[t / pieces_] * channels_ + c;
+    const int64_t row = label(t) * channels_ + c;
     return {mean[c], op_.weight[row] * rstd[c], op_.bias[row], op_.negative_slope};
   }
 
@@ -195,23 +191,14 @@ class Planes {
     return {d_sum.total(), d_centred_sum.total()};
   }
 
-  void zero(const Buffer<Sums>& classes) const {
+  // The classes' sums of channel c: its row of (C, K).
+  Sums* zeroed(const Buffer<Sums>& all, int64_t c) const {
+    Sums* const classes = all.at(c * op_.classes);
     for (int64_t k = 0; k < op_.classes; ++k) classes[k] = {0, 0};
+    return classes;
   }
 
-  void add(int64_t t, const Sums& part, const Buffer<Sums>& classes) const {
-    Sums& sums = classes[op_.labels[t / pieces_]];
-    sums.d += part.d;
-    sums.d_centred += part.d_centred;
-  }
-
-  void write(int64_t c, const Buffer<Sums>& classes, const float* rstd, float* dweight,
-             float* dbias) const {
-    for (int64_t k = 0; k < op_.classes; ++k) {
-      dbias[k * channels_ + c] = static_cast<float>(classes[k].d);
-      dweight[k * channels_ + c] = weight_gradient(classes[k].d_centred, rstd[c]);
-    }
-  }
+  int64_t label(int64_t t) const { return op_.labels[t / pieces_]; }
 
   void propagate(int64_t c, int64_t t, const T* dy, const T* x, const float* mean,
                  const float* rstd, const Correction<float>& correct, T* dx) const {
@@ -220,22 +207,14 @@ class Planes {
     const T* const from = x + span.offset;
     const T* const grad = dy + span.offset;
     T* const to = dx + span.offset;
-    const auto loop = [&](auto put, const auto& corrected) CXRGAN_INLINE {
+    with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
       for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
         using V = decltype(v);
         const V centred = load<V>(from + i) - a.mean;
         const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
-        put(to + i, corrected(d * a.scale, centred));
+        const Correction<V> spread_correct{splat<V>(correct.offset), splat<V>(correct.factor)};
+        put(to + i, spread_correct.corrected(d * a.scale, centred));
       });
-    };
-    with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
-      if (correct.factor == 0.0f) {
-        loop(put, [&](auto d, auto) CXRGAN_INLINE { return d + correct.offset; });
-      } else {
-        loop(put, [&](auto d, auto centred) CXRGAN_INLINE {
-          return d + (centred * correct.factor + correct.offset);
-        });
-      }
     });
   }
 
@@ -247,7 +226,7 @@ class Planes {
     });
   }
 
-  // Tiles in the order of memory, a few a task.
+  // In the order of memory.
   template <class Body>
   void for_all_tiles(const Body& body, Order order = Order::kForwards) const {
     const int64_t planes = samples_ * channels_;

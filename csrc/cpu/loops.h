@@ -13,6 +13,13 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The largest divisor of `count` that is at most `most`; both at least 1.
+inline int64_t largest_divisor(int64_t count, int64_t most) {
+  int64_t divisor = smaller(count, most);
+  while (count % divisor != 0) --divisor;
+  return divisor;
+}
+
 // Whether an image of that many bytes is better written past the caches: it will not be there any
 // more when it is read again, and a store past them does not read the line first.
 inline bool worth_streaming(const ImageShape& shape, int64_t element_bytes) {

@@ -73,6 +73,22 @@ def register(op: Op) -> Callable[..., Any]:
         setup_context = staticmethod(save)
         backward = staticmethod(op.backward)
 
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
+            outputs = [
+                call(
+                    *(
+                        each if dim is None else each.select(dim, index)
+                        for each, dim in zip(inputs, in_dims, strict=True)
+                    )
+                )
+                for index in range(info.batch_size)
+            ]
+            if isinstance(outputs[0], Tensor):
+                return torch.stack(outputs), 0
+            stacked = tuple(torch.stack(part) for part in zip(*outputs, strict=True))
+            return stacked, (0,) * len(stacked)
+
     def call(*inputs: Any) -> Any:
         if not is_direct(inputs):
             if torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():

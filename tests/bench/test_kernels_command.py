@@ -67,8 +67,12 @@ def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
     assert set(case["ratio_to_fused"]) == {"eager", "compiled"}
     assert case["peak_mb"].keys() == {"eager", "compiled", "fused"}
     assert record["summary"][0]["cases"] == 1
-    sizes = [(row["op"], row["shape"]) for row in record["dispatch"]]
-    assert sizes == [("bias_leaky_relu", [2, 4, 1, 1]), ("bias_leaky_relu", [3, 2, 4, 4])]
+    sizes = [(row["op"], row["shape"], row["after_mb"]) for row in record["dispatch"]]
+    assert sizes == [
+        ("bias_leaky_relu", [2, 4, 1, 1], 0),
+        ("bias_leaky_relu", [2, 4, 1, 1], 32),
+        ("bias_leaky_relu", [3, 2, 4, 4], 0),
+    ]
     for row in record["dispatch"]:
         assert row["overhead_us"] == pytest.approx(row["fused_us"] - row["leaky_relu_us"], abs=0.11)
 
@@ -83,14 +87,10 @@ def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
     printed = capsys.readouterr().out
     record = json.loads(file.read_text())
     assert len(record["cases"]) == 2 * 2 + 2 * 5
-    assert [row["op"] for row in record["dispatch"]] == [
-        "conditional_batch_norm_act",
-        "bias_leaky_relu",
-        "discriminator_loss",
-        "generator_loss",
-        "conditional_batch_norm_act",
-        "bias_leaky_relu",
-    ]
+    images = ["conditional_batch_norm_act", "bias_leaky_relu"]
+    losses = ["discriminator_loss", "generator_loss"]
+    measured = [row["op"] for row in record["dispatch"]]
+    assert measured == [*images, *losses, *images, *losses, *images]
     for case in record["cases"]:
         assert case["dtype"] == "bfloat16"
         assert case["ratio_to_fused"].keys() == {"eager"}
@@ -114,12 +114,12 @@ def test_ctrl_c_keeps_the_cases_that_are_complete(
     file, measured = tmp_path / "result.json", kernels.measure
     calls = 0
 
-    def interrupted(*arguments: Any) -> dict[str, list[float]]:
+    def interrupted(*arguments: Any, **options: Any) -> dict[str, list[float]]:
         nonlocal calls
         calls += 1
-        if calls == 4:  # two calls measure the overheads, one the first case
+        if calls == 5:  # three calls measure the overheads, one the first case
             raise KeyboardInterrupt
-        return measured(*arguments)
+        return measured(*arguments, **options)
 
     monkeypatch.setattr(kernels, "measure", interrupted)
     assert command("--out", file, "--ops", "bias_leaky_relu") == 130
@@ -137,7 +137,7 @@ def test_ctrl_c_keeps_the_cases_that_are_complete(
 def test_ctrl_c_before_the_first_case_leaves_an_older_file(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     (tmp_path / "result.json").write_text("older")

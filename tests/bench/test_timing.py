@@ -22,6 +22,20 @@ def test_variants_take_turns_and_each_turn_begins_with_a_call_that_is_not_timed(
     assert "".join(turns) == "abcbcacababcbca"
 
 
+def test_what_goes_before_a_call_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0
+
+    def take(nanoseconds: int) -> None:
+        nonlocal now
+        now += nanoseconds
+
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: now)
+    variants = {"a": lambda: take(30_000_000)}
+    samples = timing.measure(variants, CPU, seconds=1e-9, before=lambda: take(5_000_000))
+    assert samples == {"a": [30_000.0] * (timing.MIN_ROUNDS * timing.MIN_REPETITIONS)}
+    assert now > sum(samples["a"]) * 1e3  # it was called
+
+
 def test_a_case_takes_about_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0
 

@@ -35,6 +35,26 @@ def test_as_exact_as_eager(
         assert relative_error(value, truth[name]) < allowed, name
 
 
+# From 16 MiB on the native kernels write past the caches.
+@pytest.mark.parametrize("op", CASES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((64, 64, 32, 32), torch.float32),
+        ((16, 16, 128, 128), torch.float32),
+        ((64, 32, 64, 64), torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_large_images(device: str, shape: Shape, dtype: torch.dtype, layout: str, op: str) -> None:
+    case = CASES[op](shape, dtype=dtype, layout=layout, device=device)
+    truth = case.truth()
+    for name, value in case.results().items():
+        allowed = 1e-6 + (0 if value.dtype == torch.float32 else torch.finfo(dtype).eps / 2)
+        assert relative_error(value, truth[name]) < allowed, name
+
+
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("slope", [0.0, 1.0, 1.5])

@@ -5,36 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops import available_backends, discriminator_loss, generator_loss, use_backend
+from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS, SMOOTHED_KINDS
 from cxrgan_fast.ops.backend import native
+from op_cases import NATIVE_CPU
 
 CASES = [(kind, 0.0) for kind in LOSS_KINDS] + [(kind, 0.1) for kind in SMOOTHED_KINDS]
 
-pytestmark = pytest.mark.skipif(
-    "cpu" not in available_backends()["native"].runs_on,
-    reason=available_backends()["native"].why_not.get("cpu", ""),
-)
-
-
-@pytest.fixture(autouse=True)
-def _native() -> Iterator[None]:
-    with use_backend("native"):
-        yield
-
-
-@pytest.fixture
-def set_threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str),
+    pytest.mark.usefixtures("target"),
+]
 
 
 def everything(real: Tensor, fake: Tensor, kind: str, smoothing: float) -> list[Tensor]:
@@ -149,6 +136,7 @@ import torch
 from cxrgan_fast.ops import discriminator_loss, generator_loss, use_backend
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS
 from cxrgan_fast.ops.backend import native
+from op_cases import NATIVE_CPU
 
 torch.manual_seed(0)
 print(native().simd_level())

@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops import available_backends, conditional_batch_norm_act, use_backend
 from cxrgan_fast.ops import conditional_batch_norm as op
 from cxrgan_fast.ops.backend import native
+from op_cases import LAYOUTS, NATIVE_CPU
 
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-
-pytestmark = pytest.mark.skipif(
-    "cpu" not in available_backends()["native"].runs_on,
-    reason=available_backends()["native"].why_not.get("cpu", ""),
-)
-
-
-@pytest.fixture(autouse=True)
-def _native() -> Iterator[None]:
-    with use_backend("native"):
-        yield
-
-
-@pytest.fixture
-def set_threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str),
+    pytest.mark.usefixtures("target"),
+]
 
 
 def images(shape: tuple[int, ...], layout: str, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape).to(dtype).to(memory_format=LAYOUTS[layout])
-
-
-def gradients(input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    variables = [each.detach().requires_grad_() for each in (input, weight, bias)]
-    output = conditional_batch_norm_act(variables[0], labels, *variables[1:])
-    return [output.detach(), *torch.autograd.grad(output.square().sum(), variables)]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(16, 40, 12, 12), (5, 3, 100, 70)], ids=str)
-def test_same_bits_on_every_run_and_thread_count(
-    shape: tuple[int, ...], layout: str, set_threads: Callable[[int], None]
-) -> None:
-    input, labels = images(shape, layout), torch.randint(2, (shape[0],))
-    weight, bias = torch.randn(2, shape[1]), torch.randn(2, shape[1])
-    set_threads(1)
-    expected = gradients(input, labels, weight, bias)
-    for threads in (1, 2, 3, 2):
-        set_threads(threads)
-        for value, true in zip(gradients(input, labels, weight, bias), expected, strict=True):
-            assert torch.equal(value, true)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -116,27 +78,6 @@ def test_two_processes_could_share_a_batch(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("training", [True, False])
-def test_every_element_is_written(layout: str, training: bool) -> None:
-    input, labels = images((3, 21, 5, 7), layout), torch.tensor([0, 2, 2])
-    weight, bias = torch.randn(4, 21), torch.randn(4, 21)  # no sample of classes 1 and 3
-    running = torch.zeros(21), torch.ones(21)
-    variables = [each.requires_grad_() for each in (input, weight, bias)]
-    # Fills every torch.empty with NaN.
-    torch.use_deterministic_algorithms(True)
-    try:
-        output = conditional_batch_norm_act(
-            input, labels, weight, bias, *running, training=training
-        )
-        grads = torch.autograd.grad(output.sum(), variables)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    for value in (output, *grads, *running):
-        assert value.isfinite().all()
-    assert not grads[1][[1, 3]].any()
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_rounds_as_torch_does(dtype: torch.dtype, layout: str) -> None:
     """Every bit pattern, times a factor that makes subnormals, overflow and ties."""
@@ -155,77 +96,3 @@ def test_rounds_as_torch_does(dtype: torch.dtype, layout: str) -> None:
         assert torch.equal(output.isnan(), expected.isnan())
         numbers = ~expected.isnan()
         assert torch.equal(output[numbers], expected[numbers])
-
-
-def test_saves_nothing_of_the_images_size_but_the_input() -> None:
-    input = images((4, 8, 16, 16), "contiguous").requires_grad_()
-    saved: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        saved.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        conditional_batch_norm_act(
-            input, torch.zeros(4, dtype=torch.int64), torch.ones(1, 8), torch.zeros(1, 8)
-        )
-    large = [each for each in saved if each.numel() >= input.numel()]
-    assert [each.data_ptr() for each in large] == [input.data_ptr()]
-
-
-def test_registered_as_torch_library_wants_it() -> None:
-    input, labels = images((3, 5, 4, 4), "channels_last"), torch.tensor([0, 1, 1])
-    weight, bias = torch.randn(2, 5), torch.randn(2, 5)
-    mean, var, grad = torch.randn(5), torch.rand(5) + 0.5, torch.randn(3, 5, 4, 4)
-    statistics = torch.stack((mean, var, (var + 1e-5).rsqrt()))
-    variables = [each.requires_grad_() for each in (input, weight, bias)]
-    input, weight, bias = variables
-    ops = torch.ops.cxrgan_fast
-    parameters = (input, labels, weight, bias)
-    for running in ((None, None), (mean, var)):
-        torch.library.opcheck(
-            ops.conditional_batch_norm_act.default, (*parameters, *running, 1e-5, 0.2)
-        )
-    for training in (True, False):
-        torch.library.opcheck(
-            ops.conditional_batch_norm_backward.default,
-            (grad, *parameters, statistics, 1e-5, 0.2, training),
-        )
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("training", [True, False])
-def test_compiles_whole(layout: str, training: bool) -> None:
-    """One graph, forward and backward, the running statistics updated; bad labels still refused."""
-    input, labels = images((4, 6, 8, 8), layout), torch.tensor([0, 1, 1, 0])
-    weight, bias = torch.randn(2, 6), torch.randn(2, 6)
-
-    def step(labels: Tensor, running_mean: Tensor, running_var: Tensor) -> list[Tensor]:
-        variables = [each.detach().requires_grad_() for each in (input, weight, bias)]
-        output = function(variables[0], labels, *variables[1:], running_mean, running_var, training)
-        return [output.detach(), *torch.autograd.grad(output.sum(), variables), running_mean]
-
-    def in_a_model(
-        x: Tensor, labels: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: Tensor, training: bool
-    ) -> Tensor:
-        return conditional_batch_norm_act(2 * x, labels, w, b, mean, var, training=training) + 1
-
-    function: Callable[..., Tensor] = in_a_model
-    expected = step(labels, torch.zeros(6), torch.ones(6))
-    function = torch.compile(in_a_model, fullgraph=True, backend="aot_eager")
-    for value, true in zip(step(labels, torch.zeros(6), torch.ones(6)), expected, strict=True):
-        torch.testing.assert_close(value, true)
-    with pytest.raises(IndexError, match="expected 0 <= label < 2"):
-        step(labels + 1, torch.zeros(6), torch.ones(6))
-
-
-def test_inductor() -> None:
-    case = images((4, 6, 8, 8), "channels_last"), torch.tensor([0, 1, 1, 0])
-    parameters = torch.randn(2, 6), torch.randn(2, 6)
-    expected = gradients(*case, *parameters)
-    variables = [each.detach().requires_grad_() for each in (case[0], *parameters)]
-    compiled = torch.compile(conditional_batch_norm_act, fullgraph=True)
-    output = compiled(variables[0], case[1], *variables[1:])
-    got = [output.detach(), *torch.autograd.grad(output.square().sum(), variables)]
-    for value, true in zip(got, expected, strict=True):
-        torch.testing.assert_close(value, true)

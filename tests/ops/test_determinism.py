@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -28,13 +28,6 @@ def test_same_bits_on_every_run(
     expected = case.results()
     for _ in range(3):
         assert_same_bits(case.results(), expected)
-
-
-@pytest.fixture
-def set_threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -59,15 +61,18 @@ def test_without_autograd(
     assert_same(case.results(), expected)
 
 
-@every_op
-@pytest.mark.parametrize("frozen", ["input", "weight", "bias"])
+@pytest.mark.parametrize(
+    ("op", "frozen"),
+    [
+        *itertools.product([op for op in CASES if "batch_norm" in op], ["input", "weight", "bias"]),
+        *itertools.product(["bias_leaky_relu"], ["input", "bias"]),
+    ],
+)
 def test_what_needs_no_gradient_gets_none(device: str, frozen: str, op: str) -> None:
     case = CASES[op]((4, 12, 6, 7), device=device)
     expected = case.results()
     variables = {name: each.requires_grad_(name != frozen) for name, each in case.variables.items()}
     learned = [name for name in variables if name != frozen]
-    if not learned or frozen not in variables:
-        pytest.skip("nothing else needs one")
     output = call(case, variables)["output"]
     gradients = torch.autograd.grad(output, [variables[name] for name in learned], case.grad)
     for name, gradient in zip(learned, gradients, strict=True):
@@ -89,6 +94,28 @@ def test_functional_gradient_is_that_of_autograd(device: str, layout: str, op: s
     expected = case.results()
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[f"grad_{name}"])
+
+
+@every_op
+def test_vmap_is_a_loop(device: str, op: str) -> None:
+    """Over inputs, and over the gradients that come back, as for a Jacobian."""
+    case = CASES[op]((2, 6, 3, 2), device=device)
+    if op == "conditional_batch_norm_act-training":
+        case.state = {}  # a running statistic is one tensor, which a batch of calls cannot update
+    inputs = torch.stack([case.variables["input"], case.grad])  # (2, N, C, H, W)
+
+    def function(input: torch.Tensor) -> torch.Tensor:
+        return call(case, {**case.variables, "input": input})["output"]
+
+    got = torch.func.vmap(function)(inputs)
+    assert torch.equal(got, torch.stack([function(each) for each in inputs]))
+
+    def gradient(grad: torch.Tensor) -> torch.Tensor:
+        (result,) = torch.func.vjp(function, inputs[0])[1](grad)
+        return result
+
+    got = torch.func.vmap(gradient)(inputs)
+    torch.testing.assert_close(got, torch.stack([gradient(each) for each in inputs]))
 
 
 @every_op

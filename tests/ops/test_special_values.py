@@ -42,6 +42,20 @@ def test_parts_whose_means_are_far_apart(device: str, far: str, layout: str) -> 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(64, 16, 8, 8), (4, 3, 64, 64)], ids=str)
+def test_first_values_unlike_the_others(
+    device: str, shape: tuple[int, int, int, int], layout: str
+) -> None:
+    """Sums about the first values must not lose what the others differ by."""
+    case = batch_norm_case(shape, layout=layout, device=device, mean=0.0)
+    case.variables["input"] *= 1e-3
+    case.variables["input"][:4, :, :1] += 1
+    case.state["running_var"].zero_()  # so that what comes out is the batch's alone
+    got, truth = case.results()["running_var"], case.truth()["running_var"]
+    assert relative_error(got, truth) < 1e-6
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1e4])
 def test_constant_channels(device: str, constant: float, layout: str) -> None:
     """With σ² = 0 the output is the activated β, and gradients are those of eps alone."""

@@ -132,7 +132,7 @@ class ConditionalBatchNormCase(Case):
         """The op, on the backend in use."""
         return conditional_batch_norm_act(
             variables["input"], self.labels, variables["weight"], variables["bias"],
-            state["running_mean"], state["running_var"],
+            state.get("running_mean"), state.get("running_var"),
             training=self.training, negative_slope=self.slope,
         )  # fmt: skip
 
