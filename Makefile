@@ -18,7 +18,7 @@ train: $(INSTALLED)
 	$(BIN)/python -m cxrgan_fast.train --data phantom --steps $(STEPS) --max-minutes $(MINUTES)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

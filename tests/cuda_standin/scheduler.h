@@ -1,0 +1,32 @@
+// One kernel launch: its blocks one cluster after another, a fiber for every thread of a cluster.
+#pragma once
+
+#include <string>
+
+#include "cuda_runtime.h"
+
+namespace cuda_standin {
+
+struct Launch {
+  dim3 grid, block, cluster;
+  size_t shared_bytes;
+  Call call;
+  const void* arguments;
+};
+
+struct Outcome {
+  cudaError_t error;
+  std::string message;
+};
+
+// In which order ready threads and blocks take their turns. Reads CXRGAN_STANDIN_ORDER: forwards,
+// backwards, or a number that seeds a new permutation at every turn.
+struct Order {
+  enum class Kind { kForwards, kBackwards, kShuffled } kind;
+  uint64_t seed;
+};
+bool read_order(Order* order);
+
+Outcome run(const Launch& launch, const Order& order);
+
+}  // namespace cuda_standin
