@@ -22,68 +22,166 @@ T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
+// A workspace: its address and bytes.
+using Memory = std::pair<Address, int64_t>;
+
+// Where a launcher runs: on the CPU with so many threads, or on a GPU and one of its streams.
+struct Place {
+  int device;      // CUDA ordinal; kCpu
+  int64_t number;  // threads, or the cudaStream_t
+
+  static constexpr int kCpu = -1;
+
+  bool on_cpu() const { return device == kCpu; }
+  int threads() const { return static_cast<int>(number); }
+  cuda::Launch launch(Memory workspace = {}) const {
+    return {device, pointer(static_cast<Address>(number)), pointer(workspace.first),
+            workspace.second};
+  }
+};
+
 // What a launcher needs beside the tensors, made by Python once a call.
 struct Problem {
   ConditionalBatchNorm op;
-  int threads;
+  Place place;
+  cuda::NormPath path;
 
   Problem(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
           float negative_slope, int64_t classes, Address labels, Address weight, Address bias,
-          int threads_)
+          int device, int64_t number, int path_)
       : op{{static_cast<Dtype>(dtype), static_cast<Layout>(layout), samples, channels, pixels},
            negative_slope,
            classes,
            pointer<const int64_t>(labels),
            pointer<const float>(weight),
            pointer<const float>(bias)},
-        threads(threads_) {}
+        place{device, number},
+        path(static_cast<cuda::NormPath>(path_)) {}
 };
 
-void statistics(const Problem& p, float eps, Address x, Address mean, Address var, Address rstd) {
-  cpu::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean), pointer<float>(var),
-                             pointer<float>(rstd), p.threads);
+bool is_aligned(Address image) { return image % 16 == 0; }
+
+int64_t forward_workspace(const Problem& p, Address x) {
+  if (p.place.on_cpu()) return 0;
+  return cuda::forward_workspace(p.op.shape, is_aligned(x), p.path, p.place.device);
+}
+
+int64_t backward_workspace(const Problem& p, Address dy, Address x) {
+  if (p.place.on_cpu()) return 0;
+  const bool aligned = is_aligned(dy) && is_aligned(x);
+  return cuda::backward_workspace(p.op.shape, aligned, p.path, p.place.device);
+}
+
+void statistics(const Problem& p, float eps, Address x, Address mean, Address var, Address rstd,
+                Memory workspace) {
+  if (p.place.on_cpu()) {
+    cpu::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
+                               pointer<float>(var), pointer<float>(rstd), p.place.threads());
+  } else {
+    cuda::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
+                                pointer<float>(var), pointer<float>(rstd),
+                                p.place.launch(workspace));
+  }
 }
 
 void apply(const Problem& p, Address x, Address mean, Address rstd, Address y) {
-  cpu::conditional_batch_norm_apply(p.op, pointer(x), pointer<float>(mean), pointer<float>(rstd),
-                                    pointer(y), p.threads);
+  if (p.place.on_cpu()) {
+    cpu::conditional_batch_norm_apply(p.op, pointer(x), pointer<float>(mean), pointer<float>(rstd),
+                                      pointer(y), p.place.threads());
+  } else {
+    cuda::conditional_batch_norm_apply(p.op, pointer(x), pointer<float>(mean),
+                                       pointer<float>(rstd), pointer(y), p.place.launch());
+  }
 }
 
 void forward(const Problem& p, float eps, Address x, Address y, Address mean, Address var,
-             Address rstd) {
-  cpu::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
-                                      pointer<float>(var), pointer<float>(rstd), p.threads);
+             Address rstd, Memory workspace) {
+  if (p.place.on_cpu()) {
+    cpu::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
+                                        pointer<float>(var), pointer<float>(rstd),
+                                        p.place.threads());
+  } else {
+    cuda::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
+                                         pointer<float>(var), pointer<float>(rstd), p.path,
+                                         p.place.launch(workspace));
+  }
 }
 
 void backward_reduce(const Problem& p, Address dy, Address x, Address mean, Address rstd,
-                     Address dweight, Address dbias) {
-  cpu::conditional_batch_norm_backward_reduce(p.op, pointer(dy), pointer(x), pointer<float>(mean),
-                                              pointer<float>(rstd), pointer<float>(dweight),
-                                              pointer<float>(dbias), p.threads);
+                     Address dweight, Address dbias, Memory workspace) {
+  if (p.place.on_cpu()) {
+    cpu::conditional_batch_norm_backward_reduce(
+        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
+        pointer<float>(dweight), pointer<float>(dbias), p.place.threads());
+  } else {
+    cuda::conditional_batch_norm_backward_reduce(
+        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
+        pointer<float>(dweight), pointer<float>(dbias), p.place.launch(workspace));
+  }
 }
 
 void backward_apply(const Problem& p, Address dy, Address x, Address mean, Address rstd,
-                    Address dweight, Address dbias, int64_t count, Address dx) {
-  cpu::conditional_batch_norm_backward_apply(
-      p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
-      pointer<float>(dweight), pointer<float>(dbias), count, pointer(dx), p.threads);
+                    Address dweight, Address dbias, int64_t count, Address dx, Memory workspace) {
+  if (p.place.on_cpu()) {
+    cpu::conditional_batch_norm_backward_apply(
+        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
+        pointer<float>(dweight), pointer<float>(dbias), count, pointer(dx), p.place.threads());
+  } else {
+    cuda::conditional_batch_norm_backward_apply(
+        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
+        pointer<float>(dweight), pointer<float>(dbias), count, pointer(dx),
+        p.place.launch(workspace));
+  }
 }
 
 void backward(const Problem& p, Address dy, Address x, Address mean, Address rstd, bool training,
-              Address dx, Address dweight, Address dbias) {
-  cpu::conditional_batch_norm_backward(p.op, pointer(dy), pointer(x), pointer<float>(mean),
-                                       pointer<float>(rstd), training, pointer(dx),
-                                       pointer<float>(dweight), pointer<float>(dbias), p.threads);
+              Address dx, Address dweight, Address dbias, Memory workspace) {
+  if (p.place.on_cpu()) {
+    cpu::conditional_batch_norm_backward(p.op, pointer(dy), pointer(x), pointer<float>(mean),
+                                         pointer<float>(rstd), training, pointer(dx),
+                                         pointer<float>(dweight), pointer<float>(dbias),
+                                         p.place.threads());
+  } else {
+    cuda::conditional_batch_norm_backward(p.op, pointer(dy), pointer(x), pointer<float>(mean),
+                                          pointer<float>(rstd), training, pointer(dx),
+                                          pointer<float>(dweight), pointer<float>(dbias), p.path,
+                                          p.place.launch(workspace));
+  }
+}
+
+void given_statistics(int64_t channels, float eps, Address given_mean, Address given_var,
+                      Address statistics, int device, int64_t number) {
+  float* const mean = pointer<float>(statistics);  // (3, C): mean, variance, r
+  float* const var = mean + channels;
+  float* const rstd = var + channels;
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::given_statistics(channels, eps, pointer<const float>(given_mean),
+                          pointer<const float>(given_var), mean, var, rstd);
+  } else {
+    const py::gil_scoped_release released;  // a full queue makes a launch wait
+    cuda::given_statistics(channels, eps, pointer<const float>(given_mean),
+                           pointer<const float>(given_var), mean, var, rstd, place.launch());
+  }
 }
 
 void update_running_statistics(int64_t channels, int64_t count, double momentum, Address statistics,
-                               Address running_mean, Address running_var) {
+                               Address running_mean, Address running_var, int device,
+                               int64_t number) {
   const float* const mean = pointer<const float>(statistics);  // (3, C): mean, variance, r
-  cpu::update_running_statistics(channels, count, momentum, mean, mean + channels,
-                                 pointer<float>(running_mean), pointer<float>(running_var));
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::update_running_statistics(channels, count, momentum, mean, mean + channels,
+                                   pointer<float>(running_mean), pointer<float>(running_var));
+  } else {
+    const py::gil_scoped_release released;  // a full queue makes a launch wait
+    cuda::update_running_statistics(channels, count, momentum, mean, mean + channels,
+                                    pointer<float>(running_mean), pointer<float>(running_var),
+                                    place.launch());
+  }
 }
 
-// Dtype, layout, N, C, H·W, slope, then tensors, then threads: one call, no object in between,
+// Dtype, layout, N, C, H·W, slope, then tensors, then the place: one call, no object in between,
 // because these kernels are the shortest.
 BiasLeakyRelu bias_leaky_relu_of(int dtype, int layout, int64_t samples, int64_t channels,
                                  int64_t pixels, float negative_slope) {
@@ -91,27 +189,52 @@ BiasLeakyRelu bias_leaky_relu_of(int dtype, int layout, int64_t samples, int64_t
           negative_slope};
 }
 
+int64_t bias_leaky_relu_workspace(int dtype, int layout, int64_t samples, int64_t channels,
+                                  int64_t pixels, int device) {
+  if (device == Place::kCpu) return 0;
+  return cuda::bias_leaky_relu_workspace(
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, 0).shape, device);
+}
+
 void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
-                     float negative_slope, Address x, Address bias, Address y, int threads) {
-  cpu::bias_leaky_relu(
-      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope), pointer(x),
-      pointer<const float>(bias), pointer(y), threads);
+                     float negative_slope, Address x, Address bias, Address y, int device,
+                     int64_t number) {
+  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope);
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::bias_leaky_relu(op, pointer(x), pointer<const float>(bias), pointer(y), place.threads());
+  } else {
+    cuda::bias_leaky_relu(op, pointer(x), pointer<const float>(bias), pointer(y), place.launch());
+  }
 }
 
 void bias_leaky_relu_gate(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
                           float negative_slope, Address g, Address bias, Address y, Address out,
-                          int threads) {
-  cpu::bias_leaky_relu_gate(
-      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope), pointer(g),
-      pointer<const float>(bias), pointer(y), pointer(out), threads);
+                          int device, int64_t number) {
+  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope);
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::bias_leaky_relu_gate(op, pointer(g), pointer<const float>(bias), pointer(y), pointer(out),
+                              place.threads());
+  } else {
+    cuda::bias_leaky_relu_gate(op, pointer(g), pointer<const float>(bias), pointer(y), pointer(out),
+                               place.launch());
+  }
 }
 
 void bias_leaky_relu_backward(int dtype, int layout, int64_t samples, int64_t channels,
                               int64_t pixels, float negative_slope, Address dy, Address y,
-                              Address dx, Address dbias, int threads) {
-  cpu::bias_leaky_relu_backward(
-      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope), pointer(dy),
-      pointer(y), pointer(dx), pointer<float>(dbias), threads);
+                              Address dx, Address dbias, Memory workspace, int device,
+                              int64_t number) {
+  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope);
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::bias_leaky_relu_backward(op, pointer(dy), pointer(y), pointer(dx), pointer<float>(dbias),
+                                  place.threads());
+  } else {
+    cuda::bias_leaky_relu_backward(op, pointer(dy), pointer(y), pointer(dx), pointer<float>(dbias),
+                                   place.launch(workspace));
+  }
 }
 
 // Logits: dtype, count, values, gradient.
@@ -119,19 +242,36 @@ Logits logits_of(int dtype, int64_t count, Address values, Address gradient) {
   return {static_cast<Dtype>(dtype), count, pointer(values), pointer<float>(gradient)};
 }
 
+int64_t adversarial_loss_workspace(int64_t count, int device) {
+  return device == Place::kCpu ? 0 : cuda::adversarial_loss_workspace(count);
+}
+
 void discriminator_loss(int kind, double label_smoothing, int real_dtype, int64_t real_count,
                         Address real, Address real_gradient, int fake_dtype, int64_t fake_count,
-                        Address fake, Address fake_gradient, Address loss, int threads) {
-  cpu::discriminator_loss(static_cast<LossKind>(kind), label_smoothing,
-                          logits_of(real_dtype, real_count, real, real_gradient),
-                          logits_of(fake_dtype, fake_count, fake, fake_gradient),
-                          pointer<float>(loss), threads);
+                        Address fake, Address fake_gradient, Address loss, Memory workspace,
+                        int device, int64_t number) {
+  const Logits reals = logits_of(real_dtype, real_count, real, real_gradient);
+  const Logits fakes = logits_of(fake_dtype, fake_count, fake, fake_gradient);
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::discriminator_loss(static_cast<LossKind>(kind), label_smoothing, reals, fakes,
+                            pointer<float>(loss), place.threads());
+  } else {
+    cuda::discriminator_loss(static_cast<LossKind>(kind), label_smoothing, reals, fakes,
+                             pointer<float>(loss), place.launch(workspace));
+  }
 }
 
 void generator_loss(int kind, int dtype, int64_t count, Address fake, Address gradient,
-                    Address loss, int threads) {
-  cpu::generator_loss(static_cast<LossKind>(kind), logits_of(dtype, count, fake, gradient),
-                      pointer<float>(loss), threads);
+                    Address loss, Memory workspace, int device, int64_t number) {
+  const Logits fakes = logits_of(dtype, count, fake, gradient);
+  const Place place{device, number};
+  if (place.on_cpu()) {
+    cpu::generator_loss(static_cast<LossKind>(kind), fakes, pointer<float>(loss), place.threads());
+  } else {
+    cuda::generator_loss(static_cast<LossKind>(kind), fakes, pointer<float>(loss),
+                         place.launch(workspace));
+  }
 }
 
 py::dict loss_kinds() {
@@ -171,6 +311,36 @@ py::list cuda_devices() {
   return devices;
 }
 
+const char* path_name(cuda::NormPath path) {
+  switch (path) {
+    case cuda::NormPath::kAuto:
+      return "auto";
+    case cuda::NormPath::kTwoPass:
+      return "two_pass";
+    case cuda::NormPath::kSlab:
+      return "slab";
+    case cuda::NormPath::kCluster:
+      return "cluster";
+  }
+  return "";
+}
+
+py::dict norm_paths() {
+  py::dict paths;
+  for (const auto path : {cuda::NormPath::kAuto, cuda::NormPath::kTwoPass, cuda::NormPath::kSlab,
+                          cuda::NormPath::kCluster})
+    paths[path_name(path)] = static_cast<int>(path);
+  return paths;
+}
+
+// The paths that forward and backward take, where images begin at that address or a like one.
+py::tuple paths(const Problem& p, Address image) {
+  const bool aligned = is_aligned(image);
+  return py::make_tuple(
+      path_name(cuda::forward_path(p.op.shape, aligned, p.path, p.place.device)),
+      path_name(cuda::backward_path(p.op.shape, aligned, p.path, p.place.device)));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -182,28 +352,37 @@ PYBIND11_MODULE(_C, m) {
   m.attr("CONTIGUOUS") = static_cast<int>(Layout::kContiguous);
   m.attr("CHANNELS_LAST") = static_cast<int>(Layout::kChannelsLast);
 
+  m.attr("CPU") = static_cast<int>(Place::kCpu);
   m.attr("LOSS_KINDS") = loss_kinds();
+  m.attr("NORM_PATHS") = norm_paths();
 
   m.def("build_info", &build_info);
   m.def("simd_level", &cpu::simd_level_name);
   m.def("borrow_openmp_of", &cpu::borrow_openmp_of);
   m.def("openmp_runtime", &cpu::openmp_runtime);
   m.def("cuda_devices", &cuda_devices);
+  m.def("cuda_probe_error", &cuda::probe_error);
 
   using Released = py::call_guard<py::gil_scoped_release>;
   py::class_<Problem>(m, "ConditionalBatchNorm")
       .def(py::init<int, int, int64_t, int64_t, int64_t, float, int64_t, Address, Address, Address,
-                    int>())
+                    int, int64_t, int>())
+      .def("forward_workspace", &forward_workspace)
+      .def("backward_workspace", &backward_workspace)
+      .def("paths", &paths)
       .def("statistics", &statistics, Released())
       .def("apply", &apply, Released())
       .def("forward", &forward, Released())
       .def("backward_reduce", &backward_reduce, Released())
       .def("backward_apply", &backward_apply, Released())
       .def("backward", &backward, Released());
+  m.def("given_statistics", &given_statistics);
   m.def("update_running_statistics", &update_running_statistics);
+  m.def("bias_leaky_relu_workspace", &bias_leaky_relu_workspace);
   m.def("bias_leaky_relu", &bias_leaky_relu, Released());
   m.def("bias_leaky_relu_gate", &bias_leaky_relu_gate, Released());
   m.def("bias_leaky_relu_backward", &bias_leaky_relu_backward, Released());
+  m.def("adversarial_loss_workspace", &adversarial_loss_workspace);
   m.def("discriminator_loss", &discriminator_loss, Released());
   m.def("generator_loss", &generator_loss, Released());
 }

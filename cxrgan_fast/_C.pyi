@@ -7,7 +7,9 @@ BFLOAT16: int
 FLOAT16: int
 CONTIGUOUS: int
 CHANNELS_LAST: int
+CPU: int  # as a device
 LOSS_KINDS: dict[str, int]
+NORM_PATHS: dict[str, int]
 
 class BuildInfo(TypedDict):
     compiler: str
@@ -33,8 +35,15 @@ def openmp_runtime() -> str: ...
 def cuda_devices() -> list[CudaDevice]:
     """Raises RuntimeError where there is no usable driver, or no CUDA in this build."""
 
+def cuda_probe_error(device: int, /) -> str:
+    """Why what was built cannot run on that GPU; "" if it can."""
+
+# A place is a device and a number: CPU and how many threads, or a CUDA ordinal and the stream.
+# A workspace is an address and a size, what the function of that name asks for; 0 on the CPU.
+Workspace = tuple[int, int]
+
 class ConditionalBatchNorm:
-    """Extents, parameters and threads of one call; csrc/include/cxrgan/conditional_batch_norm.h."""
+    """Extents, parameters and place of one call; csrc/include/cxrgan/conditional_batch_norm.h."""
 
     def __init__(
         self,
@@ -48,14 +57,41 @@ class ConditionalBatchNorm:
         labels: int,
         weight: int,
         bias: int,
-        threads: int,
+        device: int,
+        number: int,
+        path: int,
         /,
     ) -> None: ...
-    def statistics(self, eps: float, x: int, mean: int, var: int, rstd: int, /) -> None: ...
+    def forward_workspace(self, x: int, /) -> int: ...
+    def backward_workspace(self, dy: int, x: int, /) -> int: ...
+    def paths(self, image: int, /) -> tuple[str, str]:
+        """The paths that forward and backward take on a GPU, by an image's address."""
+
+    def statistics(
+        self, eps: float, x: int, mean: int, var: int, rstd: int, workspace: Workspace, /
+    ) -> None: ...
     def apply(self, x: int, mean: int, rstd: int, y: int, /) -> None: ...
-    def forward(self, eps: float, x: int, y: int, mean: int, var: int, rstd: int, /) -> None: ...
+    def forward(
+        self,
+        eps: float,
+        x: int,
+        y: int,
+        mean: int,
+        var: int,
+        rstd: int,
+        workspace: Workspace,
+        /,
+    ) -> None: ...
     def backward_reduce(
-        self, dy: int, x: int, mean: int, rstd: int, dweight: int, dbias: int, /
+        self,
+        dy: int,
+        x: int,
+        mean: int,
+        rstd: int,
+        dweight: int,
+        dbias: int,
+        workspace: Workspace,
+        /,
     ) -> None: ...
     def backward_apply(
         self,
@@ -67,6 +103,7 @@ class ConditionalBatchNorm:
         dbias: int,
         count: int,
         dx: int,
+        workspace: Workspace,
         /,
     ) -> None: ...
     def backward(
@@ -79,9 +116,20 @@ class ConditionalBatchNorm:
         dx: int,
         dweight: int,
         dbias: int,
+        workspace: Workspace,
         /,
     ) -> None: ...
 
+def given_statistics(
+    channels: int,
+    eps: float,
+    given_mean: int,
+    given_var: int,
+    statistics: int,
+    device: int,
+    number: int,
+    /,
+) -> None: ...
 def update_running_statistics(
     channels: int,
     count: int,
@@ -89,10 +137,15 @@ def update_running_statistics(
     statistics: int,
     running_mean: int,
     running_var: int,
+    device: int,
+    number: int,
     /,
 ) -> None: ...
 
 # csrc/include/cxrgan/bias_leaky_relu.h; a bias of 0 is none.
+def bias_leaky_relu_workspace(
+    dtype: int, layout: int, samples: int, channels: int, pixels: int, device: int, /
+) -> int: ...
 def bias_leaky_relu(
     dtype: int,
     layout: int,
@@ -103,7 +156,8 @@ def bias_leaky_relu(
     x: int,
     bias: int,
     y: int,
-    threads: int,
+    device: int,
+    number: int,
     /,
 ) -> None: ...
 def bias_leaky_relu_gate(
@@ -117,7 +171,8 @@ def bias_leaky_relu_gate(
     bias: int,
     y: int,
     out: int,
-    threads: int,
+    device: int,
+    number: int,
     /,
 ) -> None: ...
 def bias_leaky_relu_backward(
@@ -131,12 +186,15 @@ def bias_leaky_relu_backward(
     y: int,
     dx: int,
     dbias: int,
-    threads: int,
+    workspace: Workspace,
+    device: int,
+    number: int,
     /,
 ) -> None: ...
 
 # csrc/include/cxrgan/adversarial_loss.h; kinds are numbered by LOSS_KINDS, gradients and the loss
 # are float32.
+def adversarial_loss_workspace(count: int, device: int, /) -> int: ...
 def discriminator_loss(
     kind: int,
     label_smoothing: float,
@@ -149,9 +207,20 @@ def discriminator_loss(
     fake: int,
     fake_gradient: int,
     loss: int,
-    threads: int,
+    workspace: Workspace,
+    device: int,
+    number: int,
     /,
 ) -> None: ...
 def generator_loss(
-    kind: int, dtype: int, count: int, fake: int, gradient: int, loss: int, threads: int, /
+    kind: int,
+    dtype: int,
+    count: int,
+    fake: int,
+    gradient: int,
+    loss: int,
+    workspace: Workspace,
+    device: int,
+    number: int,
+    /,
 ) -> None: ...

@@ -16,6 +16,7 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops.backend import (
     BACKEND_VARIABLE,
+    automatic_choices,
     available_backends,
     check_backend,
     load_native,
@@ -40,6 +41,7 @@ def describe() -> dict[str, Any]:
         "build": _build(),
         "backend": selected_backend(),
         "backend_error": _backend_error(),
+        "auto": automatic_choices(),
         "backends": {
             name: {"runs_on": list(status.runs_on), "why_not": status.why_not}
             for name, status in available_backends().items()
@@ -135,7 +137,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     else:
         lines.append(f"built        nothing: {build['reason']}")
     error = facts["backend_error"]
-    lines.append(f"backend      {facts['backend']}{f' ({error})' if error else ''}")
+    choices = ", ".join(f"{name} for {device}" for device, name in facts["auto"].items())
+    asked_for = f"{facts['backend']} ({error})" if error else facts["backend"]
+    lines.append(f"backend      {asked_for}; auto: {choices}")
     lines += [_backend_line(name, **status) for name, status in facts["backends"].items()]
     names = [
         f"{gpu['name']} (sm_{''.join(map(str, gpu['compute_capability']))})"

@@ -2,13 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from hypothesis import settings
 
+# Before anything imports Triton. Without a GPU its kernels are tested in its interpreter.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from cuda_standin import building, standing_in
 from cxrgan_fast.ops import use_backend
+from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
 from op_cases import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,8 +53,21 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     target: Target = request.param
     if target.why_not:
         pytest.skip(f"{target}: {target.why_not}")
-    with use_backend(target.backend):
+    with ExitStack() as stack:
+        if target.standin:
+            stack.enter_context(standing_in(request.getfixturevalue("cuda_standin")))
+            stack.enter_context(use_cuda_path(target.standin))
+        stack.enter_context(use_backend(target.backend))
         yield target
+
+
+@pytest.fixture(scope="session")
+def cuda_standin() -> ModuleType:
+    """csrc, CUDA kernels included, compiled for the CPU."""
+    try:
+        return building.load(building.build(ROOT / "csrc", ROOT / "build" / "cuda_standin"))
+    except building.UnavailableError as reason:
+        pytest.skip(f"native-standin: {reason}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cxrgan_fast.ops import available_backends
-from cxrgan_fast.ops.backend import load_native
+from cxrgan_fast.ops.backend import automatic_choices, load_native
 
 
 def run_env(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def run_env(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_says_what_is_here_and_what_is_not() -> None:
-    run = run_env(CXRGAN_BACKEND="triton")
+    run = run_env(CXRGAN_BACKEND="fast")
     assert run.returncode == 0, run.stderr
     assert f"torch {torch.__version__}" in run.stdout
     assert "allocator" in run.stdout
@@ -34,7 +34,9 @@ def test_says_what_is_here_and_what_is_not() -> None:
         for reason in status.why_not.values():
             assert reason in run.stdout
     # A bad choice of backend is reported here, not raised: this is where one looks for the cause.
-    assert "backend      triton (CXRGAN_BACKEND: backend 'triton' cannot run here" in run.stdout
+    assert "backend      fast (CXRGAN_BACKEND: unknown backend 'fast'; expected" in run.stdout
+    for device, name in automatic_choices().items():
+        assert f"{name} for {device}" in run.stdout
 
 
 def test_json_holds_the_same_facts() -> None:

@@ -71,8 +71,9 @@ inline Correction<float> correction_of(const ConditionalBatchNorm& op, int64_t c
   double a = 0, b = 0;
   for (int64_t k = 0; k < op.classes; ++k) {
     const int64_t at = k * op.shape.channels + c;
-    a += static_cast<double>(op.weight[at]) * dbias[at];
-    b += static_cast<double>(op.weight[at]) * dweight[at];
+    // What no sample used has no part in it, though its γ be infinite.
+    if (dbias[at] != 0) a += static_cast<double>(op.weight[at]) * dbias[at];
+    if (dweight[at] != 0) b += static_cast<double>(op.weight[at]) * dweight[at];
   }
   const double r = rstd[c];
   return {static_cast<float>(-r * a / count), static_cast<float>(-r * r * b / count)};

@@ -45,6 +45,15 @@ void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, fl
   kernels().statistics(op, eps, x, mean, var, rstd, useful_threads(shape, threads));
 }
 
+void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
+                      float* mean, float* var, float* rstd) {
+  for (int64_t c = 0; c < channels; ++c) {
+    mean[c] = given_mean[c];
+    var[c] = given_var[c];
+    rstd[c] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(var[c]) + eps));
+  }
+}
+
 void update_running_statistics(int64_t channels, int64_t count, double momentum, const float* mean,
                                const float* var, float* running_mean, float* running_var) {
   if (count == 0) return;

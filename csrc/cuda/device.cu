@@ -9,7 +9,7 @@ namespace cxrgan::cuda {
 namespace {
 
 // Never launched: the runtime is asked whether it has an image of it for a device.
-__global__ void probe() {}
+__global__ void probe_kernel() {}
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
@@ -23,9 +23,10 @@ int attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
-std::string probe_error() {
+// Of the current device.
+std::string probe() {
   cudaFuncAttributes attributes;
-  const cudaError_t status = cudaFuncGetAttributes(&attributes, probe);
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
   if (status == cudaSuccess) return "";
   cudaGetLastError();
   return cudaGetErrorString(status);
@@ -44,7 +45,7 @@ Device describe(int index, int driver_version, int runtime_version) {
   device.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
   device.driver_version = driver_version;
   device.runtime_version = runtime_version;
-  device.probe_error = probe_error();
+  device.probe_error = probe();
   return device;
 }
 
@@ -62,6 +63,19 @@ std::vector<Device> devices() {
     found.push_back(describe(index, driver_version, runtime_version));
   check(cudaSetDevice(current), "cudaSetDevice");
   return found;
+}
+
+std::string probe_error(int device) {
+  int current = 0;
+  cudaError_t status = cudaGetDevice(&current);
+  if (status == cudaSuccess) status = cudaSetDevice(device);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    return cudaGetErrorString(status);
+  }
+  const std::string error = probe();
+  check(cudaSetDevice(current), "cudaSetDevice");
+  return error;
 }
 
 }  // namespace cxrgan::cuda

@@ -27,13 +27,14 @@ mean(φ), follows from the gradient φ'/n alone, to any order:
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from . import reference
-from .backend import NATIVE_DTYPES, choose_backend, native
+from .backend import NATIVE_DTYPES, choose_backend, native, place, workspace
 from .checks import check_floating, check_same_device
 from .registration import Op, register
 
@@ -87,7 +88,7 @@ def discriminator_loss(
         return reference.discriminator_loss(
             real_logits, fake_logits, kind=kind, label_smoothing=smoothing
         )
-    return _discriminator(real_logits, fake_logits, kind, smoothing)[0]
+    return _discriminator[backend](real_logits, fake_logits, kind, smoothing)[0]
 
 
 def generator_loss(fake_logits: Tensor, *, kind: LossKind = "non_saturating") -> Tensor:
@@ -106,9 +107,10 @@ def generator_loss(fake_logits: Tensor, *, kind: LossKind = "non_saturating") ->
     """
     check_floating("fake_logits", fake_logits)
     _check_kind(kind)
-    if choose_backend(fake_logits, "generator_loss") == "reference":
+    backend = choose_backend(fake_logits, "generator_loss")
+    if backend == "reference":
         return reference.generator_loss(fake_logits, kind=kind)
-    return _generator(fake_logits, kind)[0]
+    return _generator[backend](fake_logits, kind)[0]
 
 
 def _check_kind(kind: str) -> None:
@@ -116,7 +118,7 @@ def _check_kind(kind: str) -> None:
         raise ValueError(f"kind must be one of {', '.join(LOSS_KINDS)}, got {kind!r}")
 
 
-# --- The native backend on the CPU ------------------------------------------------------------
+# --- The native backend -------------------------------------------------------------------------
 
 
 @functools.cache
@@ -124,11 +126,14 @@ def _code(dtype: torch.dtype) -> int:
     return getattr(native(), NATIVE_DTYPES[dtype])
 
 
-def _discriminator_cpu(
+def _discriminator_native(
     real_logits: Tensor, fake_logits: Tensor, kind: str, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     real, fake, core = real_logits.contiguous(), fake_logits.contiguous(), native()
     loss, real_gradient, fake_gradient = _discriminator_fake(real, fake, kind)
+    where = place(fake)
+    count = real.numel() + fake.numel()
+    scratch = workspace(core.adversarial_loss_workspace(count, where[0]), fake)
     core.discriminator_loss(
         core.LOSS_KINDS[kind],
         label_smoothing,
@@ -141,14 +146,17 @@ def _discriminator_cpu(
         fake.data_ptr(),
         fake_gradient.data_ptr(),
         loss.data_ptr(),
-        torch.get_num_threads(),
+        scratch.memory,
+        *where,
     )
     return loss, real_gradient, fake_gradient
 
 
-def _generator_cpu(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+def _generator_native(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     fake, core = fake_logits.contiguous(), native()
     loss, gradient = _generator_fake(fake, kind)
+    where = place(fake)
+    scratch = workspace(core.adversarial_loss_workspace(fake.numel(), where[0]), fake)
     core.generator_loss(
         core.LOSS_KINDS[kind],
         _code(fake.dtype),
@@ -156,9 +164,35 @@ def _generator_cpu(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         fake.data_ptr(),
         gradient.data_ptr(),
         loss.data_ptr(),
-        torch.get_num_threads(),
+        scratch.memory,
+        *where,
     )
     return loss, gradient
+
+
+# --- The Triton backend ---------------------------------------------------------------------------
+
+
+def _discriminator_triton() -> Callable[..., Any]:
+    from cxrgan_fast.kernels import adversarial_loss as kernels
+
+    def discriminator(
+        real_logits: Tensor, fake_logits: Tensor, kind: str, label_smoothing: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return kernels.discriminator(
+            real_logits.contiguous(), fake_logits.contiguous(), kind, label_smoothing
+        )
+
+    return discriminator
+
+
+def _generator_triton() -> Callable[..., Any]:
+    from cxrgan_fast.kernels import adversarial_loss as kernels
+
+    def generator(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        return kernels.generator(fake_logits.contiguous(), kind)
+
+    return generator
 
 
 # --- What comes out, without computing it -------------------------------------------------------
@@ -271,7 +305,8 @@ _discriminator = register(
         "discriminator_loss",
         "(Tensor real_logits, Tensor fake_logits, str kind, float label_smoothing) "
         "-> (Tensor loss, Tensor real_gradient, Tensor fake_gradient)",
-        _discriminator_cpu,
+        _discriminator_native,
+        _discriminator_triton,
         _discriminator_fake,
         _save_discriminator,
         _discriminator_backward,
@@ -281,7 +316,8 @@ _generator = register(
     Op(
         "generator_loss",
         "(Tensor fake_logits, str kind) -> (Tensor loss, Tensor gradient)",
-        _generator_cpu,
+        _generator_native,
+        _generator_triton,
         _generator_fake,
         _save_generator,
         _generator_backward,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 
@@ -29,7 +31,7 @@ NATIVE_DTYPES = {
     torch.bfloat16: "BFLOAT16",
     torch.float16: "FLOAT16",
 }
-"""The image dtypes of the native kernels, and their names in the extension."""
+"""The image dtypes of the native and Triton kernels, and their names in the extension."""
 
 BACKEND_VARIABLE = "CXRGAN_BACKEND"
 """The environment variable that chooses a backend where the program does not."""
@@ -71,27 +73,121 @@ def native() -> ModuleType:
     return module
 
 
+def place(tensor: Tensor) -> tuple[int, int]:
+    """Where a native kernel runs: the CPU (-1) and how many threads, or a GPU and its stream.
+
+    The stream is read here, inside an op, as late as can be: outside, a compiler or a capture may
+    have another one in mind (pytorch#157363).
+    """
+    if tensor.is_cuda:
+        index = tensor.get_device()
+        return index, torch._C._cuda_getCurrentRawStream(index)
+    return -1, torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Memory for a kernel's intermediate results.
+
+    It must outlive the launch, not the kernel: what comes after on the stream may have it.
+    """
+
+    memory: tuple[int, int]
+    """Its address and its size in bytes."""
+    tensor: Tensor | None = None
+    """What owns it."""
+
+
+_NO_WORKSPACE = Workspace((0, 0))
+
+
+def workspace(size: int, tensor: Tensor) -> Workspace:
+    """So many bytes, where ``tensor`` is."""
+    if size == 0:
+        return _NO_WORKSPACE
+    owner = torch.empty(size, dtype=torch.uint8, device=tensor.device)
+    return Workspace((owner.data_ptr(), size), owner)
+
+
 @functools.cache
-def _status(backend: str) -> BackendStatus:
-    no_gpu = "" if torch.cuda.is_available() else "PyTorch sees no GPU here"
-    if backend == "reference":
-        if no_gpu:
-            return BackendStatus(("cpu",), {"cuda": no_gpu})
-        return BackendStatus(_DEVICES, {})
-    if backend == "triton":
-        reason = "the Triton kernels are not provided by this version"
-        return BackendStatus((), dict.fromkeys(_DEVICES, reason))
+def triton_interpreter() -> bool:
+    """Whether Triton's kernels run in its interpreter, on CPU tensors: for tests, it is slow."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def load_triton() -> str:
+    """Why the Triton kernels cannot be used here, whatever the tensor; "" if they can."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if importlib.util.find_spec("cxrgan_fast.kernels") is None:
+        return "the Triton kernels are not installed; run `pip install -e .`"
+    if not triton_interpreter() and torch.version.cuda is None and torch.version.hip is None:
+        return "this PyTorch was built without GPUs"
+    return ""
+
+
+@functools.cache
+def _native_on_gpu(index: int) -> str:
+    """Why the native kernels cannot run on a GPU; "" if they can."""
     module, reason = load_native()
     if module is None:
-        return BackendStatus((), dict.fromkeys(_DEVICES, reason))
+        return reason
+    if not module.build_info()["cuda_compiler"]:
+        return "the extension was built without CUDA: no CUDA compiler (nvcc) was found"
+    error: str = module.cuda_probe_error(index)
+    if error:
+        archs = module.build_info()["cuda_architectures"]
+        return f"{error} (built for {archs}; CXRGAN_CUDA_ARCHS=native builds for the GPUs here)"
+    return ""
+
+
+@functools.cache
+def _why_not_on(backend: str, device: str) -> str:
+    """Why a backend cannot run on any device of that type; "" if it can.
+
+    GPUs are looked at only for tensors on one: PyTorch must be left to initialise CUDA when it is
+    needed, or processes forked before that could not.
+    """
+    if device == "cpu":
+        if backend == "native":
+            return load_native()[1]
+        if backend == "triton":
+            on_cpu = "on the CPU it runs in its interpreter only (TRITON_INTERPRET=1), for tests"
+            return load_triton() or ("" if triton_interpreter() else on_cpu)
+        return ""
+    missing = {"native": load_native()[1], "triton": load_triton(), "reference": ""}[backend]
+    if missing:
+        return missing
+    if backend == "triton" and triton_interpreter():
+        return "its kernels run in the interpreter (TRITON_INTERPRET=1), on CPU tensors"
+    if not torch.cuda.is_available():
+        return "PyTorch sees no GPU here"
+    if backend == "native":
+        return min(_native_on_gpu(index) for index in range(torch.cuda.device_count()))
+    return ""
+
+
+@functools.cache
+def _status(backend: str) -> BackendStatus:
+    reasons = {device: _why_not_on(backend, device) for device in _DEVICES}
     return BackendStatus(
-        ("cpu",), {"cuda": no_gpu or "the CUDA kernels are not provided by this version"}
+        tuple(device for device, reason in reasons.items() if not reason),
+        {device: reason for device, reason in reasons.items() if reason},
     )
 
 
 def available_backends() -> dict[str, BackendStatus]:
     """Where each backend can run on this machine, and why not elsewhere."""
     return {backend: _status(backend) for backend in BACKENDS}
+
+
+def automatic_choices() -> dict[str, str]:
+    """The backend that ``auto`` takes for tensors on each type of device that is here."""
+    return {
+        device: _cached_resolve("auto", device, None, torch.float32, "")
+        for device in _status("reference").runs_on
+    }
 
 
 def check_backend(name: str, source: str) -> str:
@@ -103,7 +199,7 @@ def check_backend(name: str, source: str) -> str:
     if name not in (*BACKENDS, "auto"):
         choices = ", ".join((*BACKENDS, "auto"))
         raise UserError(f"{source}: unknown backend {name!r}; expected one of {choices}")
-    if name != "auto" and not _status(name).runs_on:
+    if name != "auto" and all(_why_not_on(name, device) for device in _DEVICES):
         reasons = "; ".join(dict.fromkeys(_status(name).why_not.values()))
         raise UserError(f"{source}: backend {name!r} cannot run here: {reasons}")
     return name
@@ -139,38 +235,44 @@ def use_backend(name: str) -> Iterator[None]:
         _selected = before
 
 
-def choose_backend(tensor: torch.Tensor, op: str) -> str:
+def choose_backend(tensor: Tensor, op: str) -> str:
     """The backend that op runs on for this tensor.
 
     Raises:
         UserError: the backend asked for by name cannot take this tensor's device or dtype.
     """
-    return _resolve(_selected, tensor.device.type, tensor.dtype, op)
+    device = tensor.device
+    return _resolve(_selected, device.type, device.index, tensor.dtype, op)
 
 
 # torch.compile takes the answer as a constant; it guards on _selected, and recompiles when it
 # changes.
 @torch.compiler.assume_constant_result
-def _resolve(selected: str, device: str, dtype: torch.dtype, op: str) -> str:
-    return _cached_resolve(selected, device, dtype, op)
+def _resolve(selected: str, device: str, index: int | None, dtype: torch.dtype, op: str) -> str:
+    return _cached_resolve(selected, device, index, dtype, op)
 
 
 @functools.cache
-def _cached_resolve(selected: str, device: str, dtype: torch.dtype, op: str) -> str:
+def _cached_resolve(
+    selected: str, device: str, index: int | None, dtype: torch.dtype, op: str
+) -> str:
     if selected == "auto":
-        return next(each for each in BACKENDS if not _why_not(each, device, dtype))
-    reason = _why_not(check_backend(selected, BACKEND_VARIABLE), device, dtype)
+        # An interpreter is for those who ask for it.
+        candidates = [each for each in BACKENDS if (each, device) != ("triton", "cpu")]
+        return next(each for each in candidates if not _why_not(each, device, index, dtype))
+    reason = _why_not(check_backend(selected, BACKEND_VARIABLE), device, index, dtype)
     if reason:
         raise UserError(f"{op}: backend {selected!r} cannot take this input: {reason}")
     return selected
 
 
-def _why_not(backend: str, device: str, dtype: torch.dtype) -> str:
+def _why_not(backend: str, device: str, index: int | None, dtype: torch.dtype) -> str:
     if backend == "reference":
         return ""  # plain PyTorch: wherever the tensor is
-    status = _status(backend)
-    if device not in status.runs_on:
-        return status.why_not.get(device, f"it does not run on {device!r} tensors")
+    if device not in _DEVICES:
+        return f"it does not run on {device!r} tensors"
     if dtype not in NATIVE_DTYPES:
         return f"it takes float32, bfloat16 and float16, not {dtype}"
-    return ""
+    if backend == "native" and device == "cuda":
+        return _native_on_gpu(index or 0)  # that one alone
+    return _why_not_on(backend, device)

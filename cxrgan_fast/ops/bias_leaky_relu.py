@@ -10,13 +10,14 @@ derivative is linear in what comes in:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import reference
-from .backend import NATIVE_DTYPES, choose_backend, native
+from .backend import NATIVE_DTYPES, choose_backend, native, place, workspace
 from .checks import check_image, check_negative_slope, check_parameter
 from .registration import Op, dense, like, register
 
@@ -47,12 +48,13 @@ def bias_leaky_relu(
     if bias is not None:
         check_parameter("bias", bias, (input.shape[1],), input)
     slope = check_negative_slope(negative_slope)
-    if choose_backend(input, _NAME) == "reference":
+    backend = choose_backend(input, _NAME)
+    if backend == "reference":
         return reference.bias_leaky_relu(input, bias, negative_slope=slope)
-    return _act(input, None if bias is None else bias.float(), slope)
+    return _act[backend](input, None if bias is None else bias.float(), slope)
 
 
-# --- The native backend on the CPU ------------------------------------------------------------
+# --- The native backend -------------------------------------------------------------------------
 
 
 def _shape(image: Tensor) -> tuple[int, ...]:
@@ -68,7 +70,7 @@ def _address(bias: Tensor | None) -> int:
     return 0 if bias is None else bias.data_ptr()
 
 
-def _act_cpu(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tensor:
+def _act_native(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tensor:
     input = dense(input)
     bias = None if bias is None else bias.contiguous()
     output = torch.empty_like(input)
@@ -78,12 +80,14 @@ def _act_cpu(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tenso
         input.data_ptr(),
         _address(bias),
         output.data_ptr(),
-        torch.get_num_threads(),
+        *place(input),
     )
     return output
 
 
-def _gate_cpu(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float) -> Tensor:
+def _gate_native(
+    grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float
+) -> Tensor:
     output = dense(output)
     grad = like(grad, output)
     bias = None if bias is None else bias.contiguous()
@@ -95,25 +99,63 @@ def _gate_cpu(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope:
         _address(bias),
         output.data_ptr(),
         result.data_ptr(),
-        torch.get_num_threads(),
+        *place(output),
     )
     return result
 
 
-def _backward_cpu(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
+def _backward_native(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
     output = dense(output)
     grad = like(grad, output)
     grad_input, grad_bias = _backward_fake(grad, output)
+    shape, where = _shape(output), place(output)
+    scratch = workspace(native().bias_leaky_relu_workspace(*shape, where[0]), output)
     native().bias_leaky_relu_backward(
-        *_shape(output),
+        *shape,
         negative_slope,
         grad.data_ptr(),
         output.data_ptr(),
         grad_input.data_ptr(),
         grad_bias.data_ptr(),
-        torch.get_num_threads(),
+        scratch.memory,
+        *where,
     )
     return grad_input, grad_bias
+
+
+# --- The Triton backend ---------------------------------------------------------------------------
+
+
+def _act_triton() -> Callable[..., Any]:
+    from cxrgan_fast.kernels import bias_leaky_relu as kernels
+
+    def act(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tensor:
+        return kernels.act(
+            dense(input), None if bias is None else bias.contiguous(), negative_slope
+        )
+
+    return act
+
+
+def _gate_triton() -> Callable[..., Any]:
+    from cxrgan_fast.kernels import bias_leaky_relu as kernels
+
+    def gate(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float) -> Tensor:
+        output = dense(output)
+        bias = None if bias is None else bias.contiguous()
+        return kernels.gate(like(grad, output), bias, output, negative_slope)
+
+    return gate
+
+
+def _backward_triton() -> Callable[..., Any]:
+    from cxrgan_fast.kernels import bias_leaky_relu as kernels
+
+    def backward(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
+        output = dense(output)
+        return kernels.backward(like(grad, output), output, negative_slope)
+
+    return backward
 
 
 # --- What comes out, without computing it -------------------------------------------------------
@@ -143,8 +185,8 @@ def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _act_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (output,) = ctx.saved_tensors
     if ctx.needs_input_grad[1]:
-        return *_backward(grad, output, ctx.negative_slope), None
-    return _gate(grad, None, output, ctx.negative_slope), None, None
+        return *_backward[ctx.backend](grad, output, ctx.negative_slope), None
+    return _gate[ctx.backend](grad, None, output, ctx.negative_slope), None, None
 
 
 def _save_gate(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -171,7 +213,8 @@ def _double_backward(
         return None, None, None
     if of_grad_input is None:
         of_grad_input = torch.zeros_like(output)
-    return _gate(of_grad_input, of_grad_bias, output, ctx.negative_slope), None, None
+    gate = _gate[ctx.backend]
+    return gate(of_grad_input, of_grad_bias, output, ctx.negative_slope), None, None
 
 
 # --- Registration --------------------------------------------------------------------------------
@@ -180,7 +223,8 @@ _act = register(
     Op(
         "bias_leaky_relu",
         "(Tensor input, Tensor? bias, float negative_slope) -> Tensor",
-        _act_cpu,
+        _act_native,
+        _act_triton,
         _act_fake,
         _save_act,
         _act_backward,
@@ -190,7 +234,8 @@ _gate = register(
     Op(
         "bias_leaky_relu_gate",
         "(Tensor grad, Tensor? bias, Tensor output, float negative_slope) -> Tensor",
-        _gate_cpu,
+        _gate_native,
+        _gate_triton,
         _gate_fake,
         _save_gate,
         _gate_backward,
@@ -200,7 +245,8 @@ _backward = register(
     Op(
         "bias_leaky_relu_backward",
         "(Tensor grad, Tensor output, float negative_slope) -> (Tensor, Tensor)",
-        _backward_cpu,
+        _backward_native,
+        _backward_triton,
         _backward_fake,
         _save_backward,
         _double_backward,

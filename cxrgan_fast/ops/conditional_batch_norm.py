@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cxrgan_fast.ops import conditional_batch_norm_kernels as kernels
 from cxrgan_fast.ops import reference
-from cxrgan_fast.ops.backend import NATIVE_DTYPES, choose_backend, native
+from cxrgan_fast.ops.backend import choose_backend
 from cxrgan_fast.ops.checks import check_negative_slope
 from cxrgan_fast.ops.conditional_batch_norm_checks import check_arguments
-from cxrgan_fast.ops.registration import Op, dense, is_direct, like, register
+from cxrgan_fast.ops.registration import Op, dense, is_direct, register
 
 _NAME = "conditional_batch_norm_act"
 
@@ -73,7 +74,8 @@ def conditional_batch_norm_act(
     """
     check_arguments(input, labels, weight, bias, running_mean, running_var, training)
     slope = check_negative_slope(negative_slope)
-    if choose_backend(input, _NAME) == "reference":
+    backend = choose_backend(input, _NAME)
+    if backend == "reference":
         # Cast here, once: x has two uses there, and their gradients are to be added in float32.
         output = reference.conditional_batch_norm_act(
             input.to(reference.accumulation_dtype(input.dtype)),
@@ -90,35 +92,28 @@ def conditional_batch_norm_act(
     if not training:
         assert running_mean is not None
         assert running_var is not None
-        output, _ = _act(
+        output, _ = _act[backend](
             input, labels, weight, bias, running_mean.float(), running_var.float(), eps, slope
         )
         return output
-    output, statistics = _act(input, labels, weight, bias, None, None, eps, slope)
+    output, statistics = _act[backend](input, labels, weight, bias, None, None, eps, slope)
     if running_mean is not None and running_var is not None:
-        _update_running_statistics(running_mean, running_var, statistics, input, momentum)
+        _update_running_statistics(backend, running_mean, running_var, statistics, input, momentum)
     return output
 
 
 def _update_running_statistics(
-    running_mean: Tensor, running_var: Tensor, statistics: Tensor, input: Tensor, momentum: float
+    backend: str,
+    running_mean: Tensor,
+    running_var: Tensor,
+    statistics: Tensor,
+    input: Tensor,
+    momentum: float,
 ) -> None:
     count = input.numel() // max(input.shape[1], 1)
-    if (
-        is_direct((running_mean, running_var, statistics))
-        and running_mean.dtype == running_var.dtype == torch.float32
-        and running_mean.is_contiguous()
-        and running_var.is_contiguous()
-    ):
-        native().update_running_statistics(
-            statistics.shape[1],
-            count,
-            momentum,
-            statistics.data_ptr(),
-            running_mean.data_ptr(),
-            running_var.data_ptr(),
-        )
-        torch.autograd.graph.increment_version((running_mean, running_var))
+    tensors = running_mean, running_var, statistics
+    if is_direct(tensors) and kernels.can_update(running_mean, running_var):
+        kernels.UPDATE_RUNNING_STATISTICS[backend](*tensors, count, momentum)
         return
     mean, var, _ = statistics.unbind()
     reference.update_running_statistics(
@@ -149,91 +144,6 @@ def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tenso
     )
 
 
-# --- The native backend on the CPU ------------------------------------------------------------
-
-
-def _problem(
-    input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, negative_slope: float
-) -> Any:
-    """The C++ side's view of a call; the tensors, all dense, must outlive it."""
-    core = native()
-    samples, channels, height, width = input.shape
-    return core.ConditionalBatchNorm(
-        getattr(core, NATIVE_DTYPES[input.dtype]),
-        core.CONTIGUOUS if input.is_contiguous() else core.CHANNELS_LAST,
-        samples,
-        channels,
-        height * width,
-        negative_slope,
-        weight.shape[0],
-        labels.data_ptr(),
-        weight.data_ptr(),
-        bias.data_ptr(),
-        torch.get_num_threads(),
-    )
-
-
-def _rows(statistics: Tensor) -> tuple[int, int, int]:
-    """Addresses of mean, variance and r."""
-    first, row = statistics.data_ptr(), 4 * statistics.shape[1]
-    return first, first + row, first + 2 * row
-
-
-def _act_cpu(
-    input: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    eps: float,
-    negative_slope: float,
-) -> tuple[Tensor, Tensor]:
-    input = dense(input)
-    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-    output, statistics = torch.empty_like(input), weight.new_empty(3, weight.shape[1])
-    problem = _problem(input, labels, weight, bias, negative_slope)
-    mean, var, rstd = _rows(statistics)
-    if running_mean is None or running_var is None:
-        problem.forward(eps, input.data_ptr(), output.data_ptr(), mean, var, rstd)
-    else:
-        rows = (running_mean, running_var, torch.rsqrt(running_var + eps))
-        torch.stack(rows, out=statistics)
-        problem.apply(input.data_ptr(), mean, rstd, output.data_ptr())
-    return output, statistics
-
-
-def _backward_cpu(
-    grad: Tensor,
-    input: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    statistics: Tensor,
-    eps: float,
-    negative_slope: float,
-    training: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    input = dense(input)
-    grad = like(grad, input)
-    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-    statistics = statistics.contiguous()
-    grad_input = torch.empty_like(input)
-    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    mean, _, rstd = _rows(statistics)
-    _problem(input, labels, weight, bias, negative_slope).backward(
-        grad.data_ptr(),
-        input.data_ptr(),
-        mean,
-        rstd,
-        training,
-        grad_input.data_ptr(),
-        grad_weight.data_ptr(),
-        grad_bias.data_ptr(),
-    )
-    return grad_input, grad_weight, grad_bias
-
-
 # --- What comes out, without computing it -------------------------------------------------------
 
 
@@ -262,7 +172,7 @@ def _save_act(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 def _act_backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 8
-    grad_input, grad_weight, grad_bias = _backward(
+    grad_input, grad_weight, grad_bias = _backward[ctx.backend](
         grad, *ctx.saved_tensors, ctx.eps, ctx.negative_slope, ctx.training
     )
     return grad_input, None, grad_weight, grad_bias, None, None, None, None
@@ -319,7 +229,8 @@ _act = register(
         "conditional_batch_norm_act",
         f"({_PARAMETERS}, Tensor? running_mean, Tensor? running_var, float eps, "
         "float negative_slope) -> (Tensor, Tensor)",
-        _act_cpu,
+        kernels.act_native,
+        kernels.act_triton,
         _act_fake,
         _save_act,
         _act_backward,
@@ -330,7 +241,8 @@ _backward = register(
         "conditional_batch_norm_backward",
         f"(Tensor grad, {_PARAMETERS}, Tensor statistics, float eps, float negative_slope, "
         "bool training) -> (Tensor, Tensor, Tensor)",
-        _backward_cpu,
+        kernels.backward_native,
+        kernels.backward_triton,
         _backward_fake,
         _save_backward,
         _double_backward,

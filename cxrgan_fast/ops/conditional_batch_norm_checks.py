@@ -58,7 +58,7 @@ def _fits(
     running_var: Tensor | None,
     training: bool,
 ) -> bool:
-    """Whether the usual call, training on the CPU, is plainly right: a call is checked each time.
+    """Whether the usual call, in training, is plainly right: a call is checked each time.
 
     Saying what is wrong with one that is not takes several times as long.
     """
@@ -69,10 +69,10 @@ def _fits(
         and input.dtype in NATIVE_DTYPES
         and labels.dtype == torch.int64
         and weight.dtype == bias.dtype == torch.float32
-        and input.is_cpu
-        and labels.is_cpu
-        and weight.is_cpu
-        and bias.is_cpu
+        and (
+            (input.is_cpu and labels.is_cpu and weight.is_cpu and bias.is_cpu)
+            or _on_one_gpu(input, labels, weight, bias)
+        )
         and len(shape) == 2
         and bias.shape == shape
     ):
@@ -87,6 +87,13 @@ def _fits(
         fits
         and running_mean.shape == running_var.shape == (channels,)
         and running_mean.dtype == running_var.dtype == torch.float32
-        and running_mean.is_cpu
-        and running_var.is_cpu
+        and (
+            (input.is_cpu and running_mean.is_cpu and running_var.is_cpu)
+            or _on_one_gpu(input, running_mean, running_var)
+        )
     )
+
+
+def _on_one_gpu(*tensors: Tensor) -> bool:
+    index = tensors[0].get_device()
+    return all(each.is_cuda and each.get_device() == index for each in tensors)

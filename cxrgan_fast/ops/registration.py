@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from cxrgan_fast.ops.backend import load_triton, triton_interpreter
+
 _library = torch.library.Library("cxrgan_fast", "FRAGMENT")
 
 
@@ -26,40 +28,87 @@ class Op:
     name: str
     signature: str
     """The schema without the name: ``(Tensor input) -> Tensor``."""
-    cpu: Callable[..., Any]
-    """What runs on CPU tensors."""
+    native: Callable[..., Any]
+    """What the extension's kernels compute, on CPU and CUDA tensors."""
+    triton: Callable[[], Callable[..., Any]]
+    """Imports what the Triton kernels compute: Triton may not be installed."""
     fake: Callable[..., Any]
     """Empty outputs of the right shape, dtype and layout."""
     save: Callable[..., None]
     """Keeps what the derivative needs: ``setup_context`` of ``torch.library.register_autograd``."""
     backward: Callable[..., Any]
+    """The derivative. ``ctx.backend`` tells which backend is to compute it, as it did the op."""
 
 
-def register(op: Op) -> Callable[..., Any]:
+def register(op: Op) -> dict[str, Callable[..., Any]]:
     """Make ``torch.ops.cxrgan_fast.NAME`` callable, differentiable and compilable.
 
+    Triton's kernels are an op of their own, ``NAME_triton``, which torch.compile looks into; there
+    is none where they cannot be used.
+
     Returns:
-        The op as the package calls it: that one, by the shortest way that the call at hand allows.
-        Arguments are positional.
+        For each backend with kernels, the op as the package calls it: that one, by the shortest way
+        that the call at hand allows. Arguments are positional.
     """
     _library.define(op.name + op.signature, tags=torch.Tag.pt2_compliant_tag)
-    _library.impl(op.name, op.cpu, "CPU")
-    qualified = f"cxrgan_fast::{op.name}"
-    torch.library.register_fake(qualified, op.fake, lib=_library)
-    torch.library.register_autograd(qualified, op.backward, setup_context=op.save, lib=_library)
-    dispatched = getattr(torch.ops.cxrgan_fast, op.name).default
-    cpu, save = op.cpu, op.save
+    _library.impl(op.name, op.native, "CPU")
+    _library.impl(op.name, _on_its_device(op.native), "CUDA")
+    torch.library.register_fake(f"cxrgan_fast::{op.name}", op.fake, lib=_library)
+    calls = {"native": _differentiable(op, op.name, "native", op.native)}
+    if load_triton():
+        return calls
+    name, kernels = f"{op.name}_triton", op.triton()
+    if triton_interpreter():  # which cannot be traced
+        _library.define(name + op.signature, tags=torch.Tag.pt2_compliant_tag)
+        _library.impl(name, kernels, "CPU")
+        torch.library.register_fake(f"cxrgan_fast::{name}", op.fake, lib=_library)
+    else:
+        torch.library.triton_op(
+            f"cxrgan_fast::{name}", kernels, mutates_args=(), schema=op.signature
+        )
+    return {**calls, "triton": _differentiable(op, name, "triton", kernels)}
+
+
+def _on_its_device(kernels: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with the GPU of the first tensor as PyTorch's current one.
+
+    Kernels make a device current for themselves, but what was current again afterwards only so that
+    a GPU that nothing had been done on yet gets a context.
+    """
+
+    def guarded(first: Tensor, *others: Any) -> Any:
+        with torch.cuda.device(first.device):
+            return kernels(first, *others)
+
+    return guarded
+
+
+def _differentiable(
+    op: Op, name: str, backend: str, kernels: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The registered op of that name, with its derivative, by the shortest way."""
+    op_save = op.save
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = backend
+        op_save(ctx, inputs, output)
+
+    torch.library.register_autograd(
+        f"cxrgan_fast::{name}", op.backward, setup_context=save, lib=_library
+    )
+    dispatched = getattr(torch.ops.cxrgan_fast, name).default
 
     class Direct(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
-            output = cpu(*inputs)
-            save(ctx, inputs, output)
+            output = kernels(*inputs)
+            ctx.backend = backend
+            op_save(ctx, inputs, output)
             return output
 
         backward = staticmethod(op.backward)
 
-    Direct.__name__ = Direct.__qualname__ = op.name  # as profilers show it
+    Direct.__name__ = Direct.__qualname__ = name  # as profilers show it
     # Without the Python half of Function.apply, 3 µs that serve functorch: is_direct rules it out.
     apply = super(torch.autograd.Function, Direct).apply
 
@@ -96,7 +145,7 @@ def register(op: Op) -> Callable[..., Any]:
             return dispatched(*inputs)
         if torch.is_grad_enabled():
             return apply(*inputs)
-        return cpu(*inputs)
+        return kernels(*inputs)
 
     return call
 
@@ -114,7 +163,15 @@ def is_direct(inputs: tuple[Any, ...]) -> bool:
         kind = type(each)
         if kind is Tensor or kind is Parameter:
             # A tensor can outlive the functorch transform that wrapped it.
-            if not each.is_cpu or torch._C._functorch.is_functorch_wrapped_tensor(each):
+            if not each.is_cpu and not (
+                each.is_cuda and each.get_device() == torch.cuda.current_device()
+            ):
+                return False
+            if (
+                each.is_neg()
+            ):  # a view of memory that holds the negatives; the dispatcher resolves it
+                return False
+            if torch._C._functorch.is_functorch_wrapped_tensor(each):
                 return False
         elif kind not in _NO_TENSORS:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from op_cases import CASES, DTYPES, LAYOUTS, Shape, relative_error
+from op_cases import CASES, DTYPES, HARDWARE, LAYOUTS, Shape, relative_error
 
 SHAPES = [
     (8, 48, 16, 16),
@@ -35,7 +35,8 @@ def test_as_exact_as_eager(
         assert relative_error(value, truth[name]) < allowed, name
 
 
-# From 16 MiB on the native kernels write past the caches.
+# From 16 MiB on the native kernels of the CPU write past the caches.
+@pytest.mark.parametrize("target", HARDWARE, ids=str, indirect=True)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(

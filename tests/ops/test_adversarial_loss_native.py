@@ -1,4 +1,4 @@
-"""What only the native backend of the adversarial losses has to show."""
+"""What only the kernels of the adversarial losses have to show, the native ones above all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from torch import Tensor
 from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS, SMOOTHED_KINDS
 from cxrgan_fast.ops.backend import native
-from op_cases import NATIVE_CPU
+from op_cases import FUSED, NATIVE_CPU, Target
 
 CASES = [(kind, 0.0) for kind in LOSS_KINDS] + [(kind, 0.1) for kind in SMOOTHED_KINDS]
 
-pytestmark = [
-    pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str),
-    pytest.mark.usefixtures("target"),
-]
+
+def on(*targets: Target) -> pytest.MarkDecorator:
+    """Run a test on these targets; it takes ``device``."""
+    return pytest.mark.parametrize("target", targets, indirect=True, ids=str)
+
+
+on_the_cpu = on(NATIVE_CPU)
+native_everywhere = on(*(each for each in FUSED if str(each) in ("native-cpu", "native-cuda")))
+# Neither Triton's interpreter nor what stands in for a GPU is quick, or takes several threads.
+at_full_speed = on(*(each for each in FUSED if each == NATIVE_CPU or each.device == "cuda"))
 
 
 def everything(real: Tensor, fake: Tensor, kind: str, smoothing: float) -> list[Tensor]:
@@ -33,10 +39,14 @@ def everything(real: Tensor, fake: Tensor, kind: str, smoothing: float) -> list[
             *torch.autograd.grad(g, fake)]  # fmt: skip
 
 
+@at_full_speed
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
-def test_same_bits_on_every_run_and_thread_count(kind, smoothing, dtype, set_threads) -> None:
-    real, fake = torch.randn(64, 1, 30, 30).to(dtype), torch.randn(3, 77777).to(dtype)
+def test_same_bits_on_every_run_and_thread_count(
+    device, kind, smoothing, dtype, set_threads
+) -> None:
+    real, fake = torch.randn(64, 1, 30, 30).to(device, dtype), torch.randn(3, 77777)
+    fake = fake.to(device, dtype)
     set_threads(1)
     expected = everything(real, fake, kind, smoothing)
     for threads in (1, 2, 3, 2):
@@ -45,8 +55,9 @@ def test_same_bits_on_every_run_and_thread_count(kind, smoothing, dtype, set_thr
             assert torch.equal(value, true)
 
 
-def test_calls_from_several_python_threads() -> None:
-    logits = [torch.randn(2, 1000 + i) for i in range(16)]
+@at_full_speed
+def test_calls_from_several_python_threads(device) -> None:
+    logits = [torch.randn(2, 1000 + i).to(device) for i in range(16)]
     expected = [everything(*each, "non_saturating", 0.0) for each in logits]
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda each: everything(*each, "non_saturating", 0.0), logits * 4))
@@ -54,9 +65,10 @@ def test_calls_from_several_python_threads() -> None:
         assert all(torch.equal(value, true) for value, true in zip(values, trues, strict=True))
 
 
+@on(*FUSED)
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
-def test_every_element_is_written(kind, smoothing) -> None:
-    real, fake = torch.randn(13, 7), torch.randn(20001)
+def test_every_element_is_written(device, kind, smoothing) -> None:
+    real, fake = torch.randn(13, 7).to(device), torch.randn(20001).to(device)
     # Fills every torch.empty with NaN.
     torch.use_deterministic_algorithms(True)
     try:
@@ -66,11 +78,12 @@ def test_every_element_is_written(kind, smoothing) -> None:
     assert all(value.isfinite().all() for value in values)
 
 
+@on(*FUSED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", LOSS_KINDS)
-def test_only_the_gradients_are_saved(kind, dtype) -> None:
-    real = torch.randn(3, 5).to(dtype).requires_grad_()
-    fake = torch.randn(7).to(dtype).requires_grad_()
+def test_only_the_gradients_are_saved(device, kind, dtype) -> None:
+    real = torch.randn(3, 5).to(device, dtype).requires_grad_()
+    fake = torch.randn(7).to(device, dtype).requires_grad_()
     saved: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -90,8 +103,9 @@ def test_only_the_gradients_are_saved(kind, dtype) -> None:
         assert torch.equal(kept.to(dtype).expand_as(gradient), gradient)
 
 
-def test_logits_may_change_after_the_loss() -> None:
-    real, fake = torch.randn(2, 9, requires_grad=True)
+@on(*FUSED)
+def test_logits_may_change_after_the_loss(device) -> None:
+    real, fake = torch.randn(2, 9).to(device).requires_grad_()
     _, _, *expected = everything(real, fake, "hinge", 0.0)
     copies = [real.clone(), fake.clone()]
     loss = discriminator_loss(*copies, kind="hinge")
@@ -101,21 +115,25 @@ def test_logits_may_change_after_the_loss() -> None:
         assert torch.equal(got, true)
 
 
+@native_everywhere
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
-def test_registered_as_torch_library_wants_it(kind, smoothing) -> None:
+def test_registered_as_torch_library_wants_it(device, kind, smoothing) -> None:
     ops = torch.ops.cxrgan_fast
     pairs = (
         (torch.randn(4, 3), torch.randn(5)),
         (torch.randn(6, 4).bfloat16().t(), torch.randn(2).expand(3, 2)),
         (torch.randn(()).half(), torch.randn(1, 2)),  # opcheck finds NaN unequal: none empty
     )
-    for real, fake in pairs:
+    for logits in pairs:
+        real, fake = (each.to(device) for each in logits)
         arguments = (real.requires_grad_(), fake.requires_grad_(), kind, smoothing)
         torch.library.opcheck(ops.discriminator_loss.default, arguments)
         for each in (real, fake):
             torch.library.opcheck(ops.generator_loss.default, (each, kind))
 
 
+@on_the_cpu
+@pytest.mark.usefixtures("target")
 def test_softplus_and_sigmoid_are_right_to_a_few_units_in_the_last_place() -> None:
     bits = torch.arange(-(2**31), 2**31, 8191).to(torch.int32)  # floats of every size and sign
     logits = bits.view(torch.float32)
@@ -136,7 +154,6 @@ import torch
 from cxrgan_fast.ops import discriminator_loss, generator_loss, use_backend
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS
 from cxrgan_fast.ops.backend import native
-from op_cases import NATIVE_CPU
 
 torch.manual_seed(0)
 print(native().simd_level())
@@ -154,6 +171,8 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 """
 
 
+@on_the_cpu
+@pytest.mark.usefixtures("target")
 @pytest.mark.parametrize("level", ["baseline", "avx2"])
 def test_lower_instruction_sets(level: str) -> None:
     if level not in native().build_info()["simd_levels"]:
@@ -169,6 +188,8 @@ def test_lower_instruction_sets(level: str) -> None:
     assert run.stdout.strip() in (level, "baseline")  # where the processor has no AVX2
 
 
+@on_the_cpu
+@pytest.mark.usefixtures("target")
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
 def test_tensors_that_outlive_a_functional_transform(mode) -> None:
     logits, kept = torch.randn(5), []
@@ -177,5 +198,7 @@ def test_tensors_that_outlive_a_functional_transform(mode) -> None:
         assert torch.equal(generator_loss(kept[0]), generator_loss(logits))
 
 
+@on_the_cpu
+@pytest.mark.usefixtures("target")
 def test_kinds_are_those_of_the_extension() -> None:
     assert tuple(native().LOSS_KINDS) == LOSS_KINDS

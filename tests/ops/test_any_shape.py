@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from op_cases import (
     batch_norm_case,
     bias_leaky_relu_case,
 )
+from properties import on_examples, on_few_examples
 
 extents = st.integers(1, 9)
 shapes = st.tuples(st.integers(0, 9), st.integers(1, 70), extents, extents)
@@ -59,22 +60,20 @@ def check(case: Case, scales: dict[str, Tensor]) -> None:
         assert error <= allowed + smallest, (name, error.item(), allowed.item())
 
 
-every_example = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+BIAS_LEAKY_RELU = {
+    "shape": shapes,
+    "dtype": st.sampled_from(DTYPES),
+    "slope": slopes,
+    "input": arrangements,
+    "grad": arrangements,
+    "expanded": st.booleans(),
+    "with_bias": st.booleans(),
+    "seed": seeds,
+}
 
 
 @pytest.mark.filterwarnings("ignore:var_mean")  # of an empty batch, by the reference
-@every_example
-@given(
-    shape=shapes,
-    dtype=st.sampled_from(DTYPES),
-    slope=slopes,
-    input=arrangements,
-    grad=arrangements,
-    expanded=st.booleans(),
-    with_bias=st.booleans(),
-    seed=seeds,
-)
-def test_bias_leaky_relu(
+def bias_leaky_relu_property(
     device: str,
     shape: Shape,
     dtype: torch.dtype,
@@ -97,20 +96,25 @@ def test_bias_leaky_relu(
     check(case, scales)
 
 
+test_bias_leaky_relu = on_examples(BIAS_LEAKY_RELU, bias_leaky_relu_property)
+test_bias_leaky_relu_on_few_examples = on_few_examples(BIAS_LEAKY_RELU, bias_leaky_relu_property)
+
+
+CONDITIONAL_BATCH_NORM = {
+    "shape": shapes,
+    "dtype": st.sampled_from(DTYPES),
+    "slope": slopes,
+    "input": arrangements,
+    "grad": arrangements,
+    "expanded": st.booleans(),
+    "classes": st.integers(0, 4),
+    "training": st.booleans(),
+    "seed": seeds,
+}
+
+
 @pytest.mark.filterwarnings("ignore:var_mean")
-@every_example
-@given(
-    shape=shapes,
-    dtype=st.sampled_from(DTYPES),
-    slope=slopes,
-    input=arrangements,
-    grad=arrangements,
-    expanded=st.booleans(),
-    classes=st.integers(0, 4),
-    training=st.booleans(),
-    seed=seeds,
-)
-def test_conditional_batch_norm_act(
+def conditional_batch_norm_act_property(
     device: str,
     shape: Shape,
     dtype: torch.dtype,
@@ -136,6 +140,14 @@ def test_conditional_batch_norm_act(
     )
     arranged(case, input, grad, expanded and slope == 1)
     check(case, batch_norm_scales(case))
+
+
+test_conditional_batch_norm_act = on_examples(
+    CONDITIONAL_BATCH_NORM, conditional_batch_norm_act_property
+)
+test_conditional_batch_norm_act_on_few_examples = on_few_examples(
+    CONDITIONAL_BATCH_NORM, conditional_batch_norm_act_property
+)
 
 
 def batch_norm_scales(case: ConditionalBatchNormCase) -> dict[str, Tensor]:

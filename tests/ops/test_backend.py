@@ -10,8 +10,14 @@ import pytest
 import torch
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.ops import available_backends, conditional_batch_norm_act, set_backend, use_backend
-from cxrgan_fast.ops.backend import BACKENDS, choose_backend, selected_backend
+from cxrgan_fast.ops import (
+    available_backends,
+    backend,
+    conditional_batch_norm_act,
+    set_backend,
+    use_backend,
+)
+from cxrgan_fast.ops.backend import BACKENDS, choose_backend, load_native, selected_backend
 
 NATIVE = available_backends()["native"]
 needs_native = pytest.mark.skipif("cpu" not in NATIVE.runs_on, reason="the extension is not built")
@@ -98,6 +104,59 @@ def test_compiled_code_follows_a_change_of_backend() -> None:
     with use_backend("reference"):
         assert compiled(torch.zeros(1)) == "reference"
     assert compiled(torch.zeros(1)) == "native"
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        # Where each of native, triton and reference runs, and what auto takes there.
+        ((["cpu", "cuda"], ["cuda"], ["cpu", "cuda"]), {"cpu": "native", "cuda": "native"}),
+        ((["cpu"], ["cuda"], ["cpu", "cuda"]), {"cpu": "native", "cuda": "triton"}),
+        ((["cpu"], [], ["cpu", "cuda"]), {"cpu": "native", "cuda": "reference"}),
+        (([], ["cpu"], ["cpu"]), {"cpu": "reference"}),  # never Triton's interpreter
+    ],
+)
+def test_auto_takes_the_first_that_can_run(
+    monkeypatch: pytest.MonkeyPatch, where: tuple[list[str], ...], expected: dict[str, str]
+) -> None:
+    statuses = {
+        name: backend.BackendStatus(tuple(runs_on), {})
+        for name, runs_on in zip(backend.BACKENDS, where, strict=True)
+    }
+
+    def why_not(name: str, device: str) -> str:
+        return "" if device in statuses[name].runs_on else "a reason"
+
+    monkeypatch.setattr(backend, "_status", statuses.__getitem__)
+    monkeypatch.setattr(backend, "_why_not_on", why_not)
+    monkeypatch.setattr(backend, "_native_on_gpu", lambda index: why_not("native", "cuda"))
+    monkeypatch.setattr(backend, "_cached_resolve", backend._cached_resolve.__wrapped__)
+    assert backend.automatic_choices() == expected
+
+
+def test_a_gpu_that_the_build_is_not_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_why_not_on", lambda name, device: "")
+    monkeypatch.setattr(backend, "_native_on_gpu", lambda index: ["", "no kernel image"][index])
+    resolve = backend._cached_resolve.__wrapped__
+    assert resolve("auto", "cuda", 0, torch.float32, "op") == "native"
+    assert resolve("auto", "cuda", 1, torch.float32, "op") == "triton"
+    with pytest.raises(UserError, match=r"op: backend 'native' .*no kernel image"):
+        resolve("native", "cuda", 1, torch.float32, "op")
+
+
+def test_a_cpu_tensor_looks_at_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch must be left to initialise CUDA when it is needed."""
+
+    def looked(*_: object) -> None:
+        raise AssertionError("looked at a GPU")
+
+    for module, name in ((backend, "_native_on_gpu"), (torch.cuda, "is_available")):
+        monkeypatch.setattr(module, name, looked)
+    monkeypatch.setattr(backend, "_why_not_on", backend._why_not_on.__wrapped__)
+    resolve = backend._cached_resolve.__wrapped__
+    assert resolve("auto", "cpu", None, torch.float32, "op") in ("native", "reference")
+    with use_backend("native" if load_native()[0] else "reference"):
+        pass
 
 
 CHOOSE = """

@@ -59,6 +59,15 @@ def test_a_bias_may_be_strided(device: str) -> None:
     assert torch.equal(bias_leaky_relu(x, bias[:, 1]), bias_leaky_relu(x, bias[:, 1].contiguous()))
 
 
+@pytest.mark.filterwarnings("ignore:var_mean")
+@pytest.mark.parametrize("shape", [(0, 3, 5, 5), (2, 3, 0, 5), (2, 3, 5, 0), (2, 0, 4, 4)], ids=str)
+def test_no_values(device: str, shape: tuple[int, int, int, int]) -> None:
+    got = bias_leaky_relu_case(shape, device=device).results()
+    assert got["output"].shape == got["grad_input"].shape == shape
+    assert got["grad_bias"].shape == shape[1:2]
+    assert not got["grad_bias"].any()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_slope_zero_is_relu(device: str, layout: str) -> None:
     """Where y is 0 its sign says nothing of z's: the gradient has to be 0 all the same."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from op_cases import CASES, DTYPES, FUSED, LAYOUTS, Tensors
+from op_cases import CASES, DTYPES, FUSED, LAYOUTS, TRITON_INTERPRETED, Target, Tensors
 
 
 def peak_bytes(function: Callable[[], object], device: str, trace: Path) -> int:
@@ -34,12 +34,15 @@ def peak_bytes(function: Callable[[], object], device: str, trace: Path) -> int:
     return peak
 
 
-@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+# The interpreter copies images.
+@pytest.mark.parametrize(
+    "target", [each for each in FUSED if each != TRITON_INTERPRETED], indirect=True, ids=str
+)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_peak_of_forward_and_backward(
-    device: str, dtype: torch.dtype, layout: str, op: str, tmp_path: Path
+    target: Target, device: str, dtype: torch.dtype, layout: str, op: str, tmp_path: Path
 ) -> None:
     case = CASES[op]((64, 64, 32, 32), dtype=dtype, layout=layout, device=device)
 
@@ -49,6 +52,8 @@ def test_peak_of_forward_and_backward(
 
     fused, eager = run(case.results), run(lambda: case.results(function=case.eager))
     image = case.variables["input"].nbytes
-    assert 2 * image <= fused < 2.1 * image  # the output and the input's gradient: the least
+    # The output and the input's gradient: the least. A GPU's warps are many, and leave sums each.
+    few = 0.1 if device == "cpu" and not target.standin else 0.2
+    assert 2 * image <= fused < (2 + few) * image
     if "bias_leaky_relu" not in op:
         assert fused <= eager / 2

@@ -6,21 +6,26 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from op_cases import CASES, DTYPES, LAYOUTS, batch_norm_case, relative_error
+from op_cases import CASES, DTYPES, LAYOUTS, Target, batch_norm_case, relative_error
+
+REFERENCE_CUDA = Target("reference", "cuda")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(8, 64, 12, 12), (64, 6, 32, 32), (40, 33, 1, 1)], ids=str)
 def test_mean_ten_thousand_times_the_deviation(
-    device: str, shape: tuple[int, int, int, int], layout: str
+    target: Target, device: str, shape: tuple[int, int, int, int], layout: str
 ) -> None:
     case = batch_norm_case(shape, layout=layout, device=device, mean=1.5e4, kink_margin=1e-2)
     truth = case.truth()
     # μ itself is a float32 with 2^-14 of a deviation between neighbours; E[x²]−E[x]² would be off
     # by whole deviations.
+    exact = ["running_mean", "running_var", "grad_bias"]
+    if target == REFERENCE_CUDA:
+        # PyTorch updates a float32 mean value by value there (Welford), and each time rounds it.
+        exact.remove("running_var")
     for name, value in case.results().items():
-        exact = name in ("running_mean", "running_var", "grad_bias")
-        assert relative_error(value, truth[name]) < (1e-6 if exact else 1e-3), name
+        assert relative_error(value, truth[name]) < (1e-6 if name in exact else 1e-3), name
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -207,11 +207,12 @@ for _ in range(50):  # a short kernel may be over before the other thread has wo
     for function in functions.values():
         function()
     sys.setprofile(None)
-    if moved >= called - {"update_running_statistics"}:
+    # C additions, or how many bytes a kernel will need: shorter than letting go of the GIL.
+    called = {name for name in called if not name.endswith(("_statistics", "_workspace"))}
+    if moved >= called:
         break
 stop = True
 thread.join()
-called -= {"update_running_statistics"}  # C additions: shorter than letting go of the GIL
 assert len(called) > 3, called
 assert moved >= called, called - moved
 """

@@ -28,9 +28,21 @@ class Target:
 
     backend: str
     device: str
+    standin: str = ""
+    """A path of the CUDA kernels (use_cuda_path) whose source is executed on the CPU."""
 
     def __str__(self) -> str:
-        return f"{self.backend}-{self.device}"
+        return f"{self.backend}-{f'standin-{self.standin}' if self.standin else self.device}"
+
+    @property
+    def emulated(self) -> bool:
+        """Whether a CPU does slowly what a GPU would."""
+        return bool(self.standin) or (self.backend == "triton" and self.device == "cpu")
+
+    @property
+    def checks_labels(self) -> bool:
+        """Whether labels are looked at before anything runs: on a GPU that would have to wait."""
+        return self.device == "cpu" and not self.emulated
 
     @property
     def why_not(self) -> str:
@@ -42,13 +54,20 @@ class Target:
 
 
 NATIVE_CPU = Target("native", "cpu")
+# tests/cuda_standin in place of a GPU. "auto" keeps images in shared memory where they fit.
+STANDINS = tuple(Target("native", "cpu", path) for path in ("two_pass", "auto"))
+TRITON_INTERPRETED = Target("triton", "cpu")
 TARGETS = (
     NATIVE_CPU,
     Target("reference", "cpu"),
+    *STANDINS,
+    TRITON_INTERPRETED,
     Target("native", "cuda"),
     Target("triton", "cuda"),
     Target("reference", "cuda"),
 )
+NATIVE = tuple(target for target in TARGETS if target.backend == "native")
+HARDWARE = tuple(target for target in TARGETS if not target.emulated)
 # Those with kernels, and registered ops, of their own.
 FUSED = tuple(target for target in TARGETS if target.backend != "reference")
 REFERENCE = tuple(target for target in TARGETS if target.backend == "reference")

@@ -20,6 +20,7 @@
 
 #include <cstdint>
 
+#include "cxrgan/cuda_launch.h"
 #include "cxrgan/tensor.h"
 
 namespace cxrgan {
@@ -50,4 +51,18 @@ void discriminator_loss(LossKind kind, double label_smoothing, const Logits& rea
 void generator_loss(LossKind kind, const Logits& fake, float* loss, int threads);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The same with device pointers: one launch, or two where one block would take long.
+
+// Bytes of workspace for so many logits in all.
+int64_t adversarial_loss_workspace(int64_t count);
+
+void discriminator_loss(LossKind kind, double label_smoothing, const Logits& real,
+                        const Logits& fake, float* loss, const Launch& launch);
+
+void generator_loss(LossKind kind, const Logits& fake, float* loss, const Launch& launch);
+
+}  // namespace cuda
 }  // namespace cxrgan

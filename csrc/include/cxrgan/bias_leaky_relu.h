@@ -11,6 +11,7 @@
 // and layout. Where a bias is null there is none.
 #pragma once
 
+#include "cxrgan/cuda_launch.h"
 #include "cxrgan/tensor.h"
 
 namespace cxrgan {
@@ -37,4 +38,22 @@ void bias_leaky_relu_backward(const BiasLeakyRelu& op, const void* dy, const voi
                               float* dbias, int threads);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The same with device pointers; the same bits from run to run.
+
+// Bytes of workspace that bias_leaky_relu_backward takes at most; the others take none.
+int64_t bias_leaky_relu_workspace(const ImageShape& shape, int device);
+
+void bias_leaky_relu(const BiasLeakyRelu& op, const void* x, const float* bias, void* y,
+                     const Launch& launch);
+
+void bias_leaky_relu_gate(const BiasLeakyRelu& op, const void* g, const float* bias, const void* y,
+                          void* out, const Launch& launch);
+
+void bias_leaky_relu_backward(const BiasLeakyRelu& op, const void* dy, const void* y, void* dx,
+                              float* dbias, const Launch& launch);
+
+}  // namespace cuda
 }  // namespace cxrgan

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "cxrgan/cuda_launch.h"
 #include "cxrgan/tensor.h"
 
 namespace cxrgan {
@@ -36,6 +37,10 @@ namespace cpu {
 // mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0.
 void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
                            float* var, float* rstd, int threads);
+
+// The same from given mean and variance, (C,) each.
+void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
+                      float* mean, float* var, float* rstd);
 
 // running += momentum·(batch − running) for the mean and the unbiased variance of a batch with `count`
 // values a channel: (C,) each, updated. A single value has only its biased variance; none, nothing.
@@ -68,4 +73,59 @@ void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void*
                                      float* dweight, float* dbias, int threads);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// The steps of namespace cpu, above, with device pointers. Results are the same bits from run to run.
+// A label outside [0, K) makes its sample's output and dx NaN; it is of no class.
+
+// How forward and backward go over the images.
+enum class NormPath : int {
+  kAuto = 0,     // what is expected to be the fastest on the device at hand
+  kTwoPass = 1,  // a launch for each step; always possible
+  kSlab = 2,     // each block keeps its channels in shared memory: one launch, each value read once
+  kCluster = 3,  // the same by clusters of 2, 4 or 8 blocks; from compute capability 9.0 on
+};
+
+// The path that kAuto stands for, or a given one if it is possible there, else kTwoPass. aligned:
+// whether all images begin at multiples of 16 bytes.
+NormPath forward_path(const ImageShape& shape, bool aligned, NormPath path, int device);
+NormPath backward_path(const ImageShape& shape, bool aligned, NormPath path, int device);
+
+// Bytes of workspace that forward takes on that path, and so the separate steps at most.
+int64_t forward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
+int64_t backward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
+
+void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
+                           float* var, float* rstd, const Launch& launch);
+
+void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
+                      float* mean, float* var, float* rstd, const Launch& launch);
+
+void update_running_statistics(int64_t channels, int64_t count, double momentum, const float* mean,
+                               const float* var, float* running_mean, float* running_var,
+                               const Launch& launch);
+
+void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
+                                  const float* rstd, void* y, const Launch& launch);
+
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
+                                    void* y, float* mean, float* var, float* rstd, NormPath path,
+                                    const Launch& launch);
+
+void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
+                                            const void* x, const float* mean, const float* rstd,
+                                            float* dweight, float* dbias, const Launch& launch);
+
+void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const void* dy,
+                                           const void* x, const float* mean, const float* rstd,
+                                           const float* dweight, const float* dbias, int64_t count,
+                                           void* dx, const Launch& launch);
+
+void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
+                                     const float* mean, const float* rstd, bool training, void* dx,
+                                     float* dweight, float* dbias, NormPath path,
+                                     const Launch& launch);
+
+}  // namespace cuda
 }  // namespace cxrgan

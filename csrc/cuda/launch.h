@@ -1,0 +1,79 @@
+// Launching kernels: the device at hand, its limits, and errors that say what was launched.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "cxrgan/cuda_launch.h"
+#include "cxrgan/tensor.h"
+
+namespace cxrgan::cuda {
+
+// What grids and paths are chosen by; read once for each device.
+struct Limits {
+  int multiprocessors;
+  int64_t shared_bytes_per_block;  // with opt-in
+  bool clusters;  // whether the code that this build has for the device knows of clusters
+};
+
+const Limits& limits_of(int device);
+
+// What a message names.
+struct Subject {
+  const char* op;
+  ImageShape shape;
+  int64_t count = -1;  // logits or channels, where there are no images
+};
+
+// "conditional_batch_norm_act of 64×128 images of 1024 pixels, bfloat16, channels_last"
+std::string describe(const Subject& subject);
+
+// One op's launches: makes the device current for as long as it lives.
+class Launcher {
+ public:
+  Launcher(const Subject& subject, const Launch& launch);
+  ~Launcher();
+  Launcher(const Launcher&) = delete;
+  Launcher& operator=(const Launcher&) = delete;
+
+  struct Grid {
+    int64_t blocks;
+    int threads;
+    int64_t shared_bytes = 0;
+    int cluster = 1;  // blocks
+  };
+
+  // The workspace, if it has so many bytes; else it throws.
+  void* workspace(int64_t bytes) const;
+
+  template <class... Parameters, class... Arguments>
+  void operator()(void (*kernel)(Parameters...), const Grid& grid, Arguments&&... arguments) const {
+    prepare(reinterpret_cast<const void*>(kernel), grid);
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = grid.cluster;
+    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(grid.blocks));
+    config.blockDim = dim3(grid.threads);
+    config.dynamicSmemBytes = grid.shared_bytes;
+    config.stream = static_cast<cudaStream_t>(where_.stream);
+    config.attrs = &cluster;
+    config.numAttrs = grid.cluster > 1 ? 1 : 0;
+    check(cudaLaunchKernelEx(&config, kernel,
+                             static_cast<Parameters>(std::forward<Arguments>(arguments))...));
+  }
+
+ private:
+  void prepare(const void* kernel, const Grid& grid) const;
+  void check(cudaError_t status) const;
+
+  const Subject subject_;
+  const Launch where_;
+  int before_;  // the current device
+};
+
+}  // namespace cxrgan::cuda

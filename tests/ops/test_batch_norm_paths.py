@@ -1,0 +1,206 @@
+"""Each path of the native CUDA kernels, forced: on a GPU, or their source on the CPU."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.ops.backend import workspace
+from cxrgan_fast.ops.conditional_batch_norm_kernels import _problem, use_cuda_path
+from op_cases import CASES, DTYPES, LAYOUTS, NATIVE, Shape, Target, batch_norm_case, relative_error
+from programs import run_program
+
+GPUS = tuple(target for target in NATIVE if target.standin == "auto" or target.device == "cuda")
+PATHS = ("two_pass", "slab", "cluster")
+SHAPES = [
+    (12, 40, 8, 8),
+    (5, 24, 13, 9),  # planes of an odd size: packets across their edges
+    (3, 7, 30, 5),  # odd numbers of channels
+    (80, 16, 2, 2),  # planes smaller than a packet
+    (9, 64, 1, 1),
+    (2, 3, 50, 50),  # planes cut into pieces
+]
+
+on_gpus = pytest.mark.parametrize("target", GPUS, indirect=True, ids=str)
+
+
+def skip_without_clusters(device: str, path: str) -> None:
+    if path == "cluster" and device == "cuda" and torch.cuda.get_device_capability()[0] < 9:
+        pytest.skip("no thread-block clusters before compute capability 9.0")
+
+
+@on_gpus
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_path_is_as_exact_as_eager(
+    device: str, shape: Shape, dtype: torch.dtype, layout: str, path: str
+) -> None:
+    skip_without_clusters(device, path)
+    case = batch_norm_case(shape, dtype=dtype, layout=layout, device=device)
+    eager, truth = case.results(function=case.eager), case.truth()
+    with use_cuda_path(path):
+        got = case.results()
+    for name, value in got.items():
+        allowed = 1e-6
+        if dtype != torch.float32:
+            allowed = max(allowed, 1.1 * relative_error(eager[name], truth[name]))
+        assert relative_error(value, truth[name]) < allowed, name
+
+
+@on_gpus
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_class_for_each_sample(device: str, layout: str, path: str) -> None:
+    skip_without_clusters(device, path)
+    case = batch_norm_case((17, 20, 6, 6), classes=0, layout=layout, device=device)
+    truth = case.truth()
+    with use_cuda_path(path):
+        for name, value in case.results().items():
+            assert relative_error(value, truth[name]) < 1e-6, name
+
+
+@on_gpus
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("label", [-1, 3, -(2**62), 2**62])
+def test_a_label_out_of_range_spoils_its_sample_alone(
+    device: str, label: int, layout: str, path: str
+) -> None:
+    skip_without_clusters(device, path)
+    case = batch_norm_case((6, 10, 5, 7), layout=layout, device=device)
+    with use_cuda_path(path):
+        before = case.results()
+        case.labels[2] = label
+        got = case.results()
+    others = [0, 1, 3, 4, 5]
+    assert got["output"][2].isnan().all()
+    assert got["grad_input"][2].isnan().all()
+    assert torch.equal(got["output"][others], before["output"][others])
+    assert got["grad_input"][others].isfinite().all()
+    assert got["grad_weight"].isfinite().all()
+    assert torch.equal(got["running_var"], before["running_var"])
+
+
+@on_gpus
+@pytest.mark.parametrize("op", CASES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("offset", [1, 3])
+def test_views_at_any_address(
+    device: str, offset: int, dtype: torch.dtype, layout: str, op: str
+) -> None:
+    """An image need not begin where 16 bytes can be accessed at once."""
+    case = CASES[op]((4, 16, 6, 8), dtype=dtype, layout=layout, device=device)
+    truth = case.results()
+    image = case.variables["input"]
+    storage = torch.full((image.numel() + 16,), float("nan"), dtype=dtype, device=device)
+    moved = storage[offset : offset + image.numel()].as_strided(
+        image.shape, image.stride(), storage.storage_offset() + offset
+    )
+    moved.copy_(image)
+    case.variables["input"] = moved
+    output = case.call(case.variables, {name: each.clone() for name, each in case.state.items()})
+    torch.testing.assert_close(output, truth["output"], rtol=1e-6, atol=1e-6)
+    outside = torch.cat([storage[:offset], storage[offset + image.numel() :]])
+    assert outside.isnan().all()
+
+
+@on_gpus
+def test_a_path_that_cannot_be_taken_is_refused(device: str) -> None:
+    case = batch_norm_case((16, 2, 160, 160), device=device)  # 1.6 MB a channel
+    with (
+        use_cuda_path("slab"),
+        pytest.raises(UserError, match=r"path 'slab' cannot take .*\(16, 2, 160, 160\).*forward"),
+    ):
+        case.results()
+
+
+@pytest.mark.parametrize("target", NATIVE[:1], indirect=True, ids=str)
+def test_an_unknown_path_is_refused(target: Target) -> None:
+    with (
+        pytest.raises(UserError, match=r"unknown path 'fast'; expected one of .*two_pass"),
+        use_cuda_path("fast"),
+    ):
+        pass
+
+
+CHECK = "import standin_check; standin_check.main()"
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards", "1", "2"])
+def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None:
+    """What depends on the order in which threads or blocks get their turns lacks a barrier."""
+    module = str(cuda_standin.__file__)
+    printed = run_program(CHECK, module, ",".join(PATHS), CXRGAN_STANDIN_ORDER=order)
+    assert printed == "right\n"
+
+
+@pytest.mark.parametrize(
+    "gpu",
+    [
+        "sms=40,cc=75,shared=65536",  # a T4
+        "sms=82,cc=86,shared=101376",
+        "sms=108,cc=80,shared=166912",
+        "sms=1,cc=90,shared=232448",
+        "sms=16,cc=90,shared=232448",
+        "sms=132,cc=90,shared=232448",
+    ],
+)
+def test_other_gpus(gpu: str, cuda_standin: ModuleType) -> None:
+    module = str(cuda_standin.__file__)
+    printed = run_program(CHECK, module, "auto,two_pass", CXRGAN_STANDIN_DEVICE=gpu)
+    assert printed == "right\n"
+
+
+PATHS_TAKEN = """
+import sys
+from pathlib import Path
+from cuda_standin import building
+
+core = building.load(Path(sys.argv[1]))
+for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
+    problem = core.ConditionalBatchNorm(
+        core.FLOAT32, layout, 64, 512, 16, 0.2, 2, 0, 0, 0, 0, 0, core.NORM_PATHS[sys.argv[2]]
+    )
+    print(*problem.paths(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected"),
+    [
+        ("sms=132,cc=90,shared=232448", "cluster cluster"),
+        # A GPU that has clusters, and a build that has only PTX from before them.
+        ("sms=132,cc=90,ptx=80,shared=232448", "two_pass two_pass"),
+        ("sms=108,cc=80,shared=166912", "two_pass two_pass"),
+    ],
+)
+def test_clusters_only_where_the_code_knows_of_them(
+    gpu: str, expected: str, cuda_standin: ModuleType
+) -> None:
+    module = str(cuda_standin.__file__)
+    printed = run_program(PATHS_TAKEN, module, "cluster", CXRGAN_STANDIN_DEVICE=gpu)
+    assert printed.splitlines() == [expected] * 2
+
+
+@on_gpus
+def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
+    case = batch_norm_case((4, 16, 6, 8), device=device)
+    tensors = [case.variables["input"], case.labels]
+    tensors += [case.variables["weight"], case.variables["bias"]]
+    problem = _problem(*tensors, 0.2)
+    x = tensors[0].data_ptr()
+    y, (mean, var, rstd) = torch.empty_like(tensors[0]), torch.empty(3, 16, device=device)
+    needed = problem.forward_workspace(x)
+    scratch = workspace(needed, tensors[0])
+    outputs = [each.data_ptr() for each in (y, mean, var, rstd)]
+    message = (
+        rf"conditional_batch_norm_act of 4×16 images of 48 .*a workspace of {needed // 8} bytes"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        problem.forward(1e-5, x, *outputs, (scratch.memory[0], needed // 8))
