@@ -2,7 +2,8 @@
 
 A case is an op at a shape, layout and dtype. What is timed is a forward and a backward pass through
 autograd. ``eager`` is the op as one writes it in PyTorch in that dtype, ``compiled`` is
-``torch.compile(eager, dynamic=False)`` and ``fused`` is the public function of ``cxrgan_fast.ops``.
+``torch.compile(eager, dynamic=False)``, on a GPU in mode ``max-autotune-no-cudagraphs``, and
+``fused`` is the public function of ``cxrgan_fast.ops``.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ SHAPES = (
     (BATCH, 32, 128, 128),
 )
 """The images of a generator for 128 pixels, from its first block to its last."""
+CUDA_SHAPES = (*SHAPES, (BATCH, 64, 128, 128), (128, 256, 16, 16), (256, 1024, 4, 4))
+"""On a GPU also wider blocks, and the larger batches that it takes to fill one."""
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MEASURED_DTYPES = ("float32", "bfloat16")
 IMAGE_OPS = ("conditional_batch_norm_act", "bias_leaky_relu")
 LOSSES = ("discriminator_loss", "generator_loss")
 OPS = (*IMAGE_OPS, *LOSSES)
 BASELINES = ("eager", "compiled")
+# On a GPU inductor's best: it tries every configuration of its kernels. Without CUDA graphs of its
+# own, so that launches are compared to launches, and replays to replays.
+COMPILE_MODES = {"cpu": None, "cuda": "max-autotune-no-cudagraphs"}
 
 CLASSES = 2
 SLOPE = 0.2
@@ -82,7 +89,7 @@ class Case:
 def all_cases(
     names: Iterable[str] = OPS,
     shapes: Iterable[tuple[int, ...]] = SHAPES,
-    dtypes: Iterable[str] = tuple(DTYPES),
+    dtypes: Iterable[str] = MEASURED_DTYPES,
     layouts: Iterable[str] = tuple(LAYOUTS),
 ) -> list[Case]:
     """Every combination; a loss has one shape, N = 64 logits, and its kinds instead."""
@@ -114,8 +121,7 @@ def steps(
     """
     functions = {"eager": eager(case), "fused": fused(case)}
     if "compiled" in baselines:
-        torch.compiler.reset()  # a case is a fresh program, not a recompilation of the last one
-        functions["compiled"] = torch.compile(functions["eager"], dynamic=False)
+        functions["compiled"] = compiled(case, device)
     arguments, grad = inputs(case, device)
     variants: dict[str, Step] = {
         name: forward_backward(functions[name], arguments, grad) for name in (*baselines, "fused")
@@ -138,11 +144,11 @@ def inputs(
     case: Case, device: torch.device | str = "cpu"
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """The arguments of a case's functions, and the gradient of their output (None for a loss)."""
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator(device).manual_seed(0)
     dtype = DTYPES[case.dtype]
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(device)
+        return torch.randn(shape, generator=random, device=device)
 
     if not case.of_images:
         count = 2 if case.op == "discriminator_loss" else 1
@@ -156,7 +162,7 @@ def inputs(
     samples, channels = case.shape[:2]
     if case.op == "bias_leaky_relu":
         return (x, normal(channels).requires_grad_()), grad
-    labels = torch.randint(CLASSES, (samples,), generator=random).to(device)  # (N,)
+    labels = torch.randint(CLASSES, (samples,), generator=random, device=device)  # (N,)
     weight = (1 + normal(CLASSES, channels) / 10).requires_grad_()  # (K, C)
     bias = (normal(CLASSES, channels) / 10).requires_grad_()  # (K, C)
     running = torch.zeros(channels, device=device), torch.ones(channels, device=device)
@@ -168,6 +174,13 @@ def fused(case: Case) -> Callable[..., Tensor]:
     function: Callable[..., Tensor] = getattr(ops, case.op)
     settings: dict[str, Any] = {"negative_slope": SLOPE} if case.of_images else {"kind": case.kind}
     return lambda *arguments: function(*arguments, **settings)
+
+
+def compiled(case: Case, device: torch.device | str) -> Callable[..., Tensor]:
+    """What torch.compile makes of a case's op in plain PyTorch; compiles when it is called."""
+    torch.compiler.reset()  # a case is a fresh program, not a recompilation of the last one
+    mode = COMPILE_MODES[torch.device(device).type]
+    return torch.compile(eager(case), dynamic=False, mode=mode)
 
 
 def eager(case: Case) -> Callable[..., Tensor]:

@@ -1,4 +1,4 @@
-"""From samples to what is reported: medians, ratios, bytes a second, the floor, and tables of them.
+"""From samples to what is reported: medians, ratios, bytes a second and the floor.
 
 An image op has to read its input and write its output (2 passes over the tensor) and then, for the
 gradients, to read two tensors and write one (3 passes). At the rate of a copy, which makes 2
@@ -8,14 +8,16 @@ passes, measured in the same rounds, that takes 5/2 of the copy's time: the floo
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from bench.cases import BASELINES, IMAGE_OPS, OPS, Case
+from bench.cases import BASELINES, OPS, Case
 
 FORWARD_PASSES = 2
 BACKWARD_PASSES = 3
 COPY_PASSES = 2
+AS_FAST = 1.03
+"""Within 3% of the fastest way, as fast as that."""
 
 Figures = dict[str, Any]
 """What the JSON holds of one case, or of several together."""
@@ -108,115 +110,43 @@ def _together(cases: Sequence[Figures]) -> Figures:
     peaks = [case["peak_fused_over_eager"] for case in cases if "peak_fused_over_eager" in case]
     if peaks:
         figures["most_peak_fused_over_eager"] = max(peaks)
-    return figures
+    return figures | _replayed_together(cases)
 
 
-# --- As text ---------------------------------------------------------------------------------
-
-
-def report(record: Figures) -> str:
-    """Everything but the samples, as text for a terminal."""
-    parts = [_image_table(op, record["cases"]) for op in IMAGE_OPS]
-    parts += [_loss_table(record["cases"]), _summary_table(record["summary"])]
-    parts += [_dispatch_table(record.get("dispatch") or [])]
-    return "\n\n".join(filter(None, parts))
-
-
-def _image_table(op: str, cases: Iterable[Figures]) -> str:
-    header = ["shape", "layout", "dtype", "eager ms", "compiled ms", "fused ms", "copy ms"]
-    header += ["eager/fused", "compiled/fused", "GB/s", "% of copy", "fused/floor", "memory"]
-    rows = [
-        [
-            "x".join(map(str, case["shape"])),
-            case["layout"],
-            case["dtype"],
-            *_times(case, *BASELINES, "fused", "copy"),
-            *_ratios(case),
-            f"{case['gb_per_s']['fused']:.1f}",
-            f"{100 * case['fraction_of_copy_bandwidth']:.0f}",
-            f"{case['fused_over_floor']:.2f}",
-            _or_dash("{:.2f}", case.get("peak_fused_over_eager")),
-        ]
-        for case in cases
-        if case["op"] == op
-    ]
-    title = f"{op}, forward + backward (memory: peak of fused over eager)"
-    return table(title, header, rows, left=3)
-
-
-def _loss_table(cases: Iterable[Figures]) -> str:
-    header = ["loss", "kind", "dtype", "eager ms", "compiled ms", "fused ms"]
-    header += ["eager/fused", "compiled/fused"]
-    rows = [
-        [
-            case["op"],
-            case["kind"],
-            case["dtype"],
-            *_times(case, *BASELINES, "fused"),
-            *_ratios(case),
-        ]
-        for case in cases
-        if case["kind"]
-    ]
-    return table("losses of 64 logits, forward + backward", header, rows, left=3)
-
-
-def _summary_table(rows: Iterable[Figures]) -> str:
-    header = ["geometric means", "layout", "dtype", "cases", "eager/fused", "least"]
-    header += ["compiled/fused", "least", "fused/floor"]
-    cells = [
-        [
-            row["op"],
-            row["layout"] or "-" if row["dtype"] else "all",
-            row["dtype"] or "all",
-            str(row["cases"]),
-            *(
-                _or_dash("{:.2f}", row.get(key))
-                for key in ("eager", "least_eager", "compiled", "least_compiled")
-            ),
-            _or_dash("{:.2f}", row.get("fused_over_floor")),
-        ]
-        for row in rows
-    ]
-    return table("summary", header, cells, left=3)
-
-
-def _dispatch_table(rows: Iterable[Figures]) -> str:
-    header = ["fused op", "input", "after MB", "fused µs", "leaky_relu µs", "overhead µs"]
-    cells = [
-        [
-            row["op"],
-            "x".join(map(str, row["shape"])),
-            str(row["after_mb"]),
-            *(f"{row[key]:.1f}" for key in ("fused_us", "leaky_relu_us", "overhead_us")),
-        ]
-        for row in rows
-    ]
-    return table("overhead over one eager op, forward + backward, float32", header, cells, left=2)
-
-
-def _times(case: Figures, *names: str) -> list[str]:
-    return [_or_dash("{:.3f}", case["median_ms"].get(name)) for name in names]
-
-
-def _ratios(case: Figures) -> list[str]:
-    return [_or_dash("{:.2f}", case["ratio_to_fused"].get(name)) for name in BASELINES]
-
-
-def _or_dash(form: str, value: float | None) -> str:
-    return "-" if value is None else form.format(value)
-
-
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Aligned columns, the first ``left`` of them to the left; nothing without rows."""
+def _replayed_together(cases: Sequence[Figures]) -> Figures:
+    """Geometric means and extremes over the replayed figures of several cases; {} without any."""
+    rows = [main_state(case) for case in cases if "replayed" in case]
+    rows = [row for row in rows if "fused_over_fastest" in row]
     if not rows:
-        return ""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (header, ["-" * width for width in widths], *rows)
+        return {}
+    figures: Figures = {}
+    for name in BASELINES:
+        ratios = [row["ratio_to_fused"][name] for row in rows if name in row["ratio_to_fused"]]
+        if ratios:
+            figures[name] = round(statistics.geometric_mean(ratios), 3)
+            figures[f"least_{name}"] = min(ratios)
+            figures[f"cases_{name}"] = len(ratios)
+    # Of images larger than L2 alone, which are not measured warm: of a smaller one some is still
+    # there, and a launch may take longer than to read it.
+    fractions = [
+        main_state(case)["fraction_of_copy_bandwidth"]["fused"]
+        for case in cases
+        if "warm" not in case.get("replayed", {"warm": {}})
+        and "fused" in main_state(case).get("fraction_of_copy_bandwidth", {})
     ]
-    return "\n".join([title, *lines])
+    if fractions:
+        figures["fraction_of_copy_bandwidth"] = round(statistics.geometric_mean(fractions), 3)
+        figures["cases_larger_than_l2"] = len(fractions)
+    figures["cases"] = len(rows)
+    figures["fused_as_fast_as_the_fastest"] = sum(
+        row["fused_over_fastest"] <= AS_FAST for row in rows
+    )
+    figures["most_fused_over_fastest"] = max(row["fused_over_fastest"] for row in rows)
+    return {"replayed": figures}
+
+
+def main_state(case: Figures) -> Figures:
+    """The replayed figures that count: with L2 cold where it was measured so."""
+    replayed: Figures = case["replayed"]
+    found: Figures = replayed["cold"] if "cold" in replayed else replayed["warm"]
+    return found

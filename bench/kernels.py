@@ -2,17 +2,22 @@
 
 Forward + backward through autograd, every variant in turns in one process with the same settings of
 the allocator. Prints tables and writes every sample as JSON; ``python -m bench.plot_kernels`` draws
-it. Ctrl-C keeps the cases that are complete.
+it. Ctrl-C keeps the cases that are complete. On a GPU also every backend and path that runs there,
+replayed as CUDA graphs too: see ``bench.gpu_case``; there the file is written after every case,
+since a GPU's errors can end a process without a word.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
+import json
 import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +26,20 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from bench import cases as bench_cases
-from bench import figures
-from bench.cases import BASELINES, DTYPES, LAYOUTS, OPS, SHAPES, Case
-from bench.record import ROOT, write_result
+from bench import figures, gpu_case
+from bench.cases import (
+    BASELINES,
+    COMPILE_MODES,
+    CUDA_SHAPES,
+    DTYPES,
+    LAYOUTS,
+    MEASURED_DTYPES,
+    OPS,
+    SHAPES,
+    Case,
+)
+from bench.record import ROOT, as_text, circumstances, replace, whole
+from bench.report import report
 from bench.timing import measure, peak_bytes
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
@@ -32,6 +48,9 @@ from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
 TINY = (2, 4, 1, 1)
 STREAMED_MB = 16  # read, and as many written
+# Where some shapes only are compiled for, so is one kind of loss.
+COMPILED_LOSS = "non_saturating"
+SECONDS = {"cpu": 6.0, "cuda": 0.6}
 
 
 def run(
@@ -39,6 +58,7 @@ def run(
     device: torch.device,
     *,
     baselines: Sequence[str] = BASELINES,
+    compiled_shapes: Sequence[tuple[int, ...]] | None = None,
     seconds: float,
     finished: Callable[[figures.Figures], object],
 ) -> None:
@@ -48,13 +68,28 @@ def run(
         cases: what to measure.
         device: where.
         baselines: what to measure beside the fused op.
+        compiled_shapes: images that what compiles is measured on, if not all: then also one kind of
+            loss. They come last, so that an interruption costs no other case.
         seconds: about how long to time each case.
         finished: is given the figures of each case when it is complete.
     """
-    with tqdm(cases, unit="case", disable=None) as bar:
+
+    def compiles(case: Case) -> bool:
+        shapes = compiled_shapes
+        return shapes is None or case.shape in shapes or case.kind == COMPILED_LOSS
+
+    ordered = sorted(cases, key=compiles)
+    if device.type == "cuda":
+        ordered.sort(key=partial(_turn, cases=cases, compiles=compiles))
+    with tqdm(ordered, unit="case", disable=None) as bar:
         for case in bar:
             bar.set_description(str(case))
-            variants = bench_cases.steps(case, baselines, device)
+            ways = (*baselines, "triton") if device.type == "cuda" else baselines
+            beside = [name for name in ways if name not in gpu_case.COMPILING or compiles(case)]
+            if device.type == "cuda":
+                finished(gpu_case.measure_case(case, beside, device, seconds))
+                continue
+            variants = bench_cases.steps(case, beside, device)
             samples = measure(variants, device, seconds)
             variants.pop("copy", None)
             peaks = (
@@ -63,6 +98,19 @@ def run(
                 else None
             )
             finished(figures.case_figures(case, samples, peaks))
+
+
+def _turn(
+    case: Case, *, cases: Sequence[Case], compiles: Callable[[Case], bool]
+) -> tuple[bool, bool, int]:
+    """When a case is measured: what compiles last, and of that first what training is done in.
+
+    The ops in turns, so that whatever time there is has some of each.
+    """
+    if not compiles(case):
+        return False, False, 0
+    of_its_kind = [each for each in cases if compiles(each) and each.op == case.op]
+    return True, case.dtype != "bfloat16", of_its_kind.index(case)
 
 
 def overheads(
@@ -138,12 +186,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, help="where the JSON goes (default: bench/results/kernels_DEVICE.json)")
     add("--ops", nargs="+", choices=OPS, default=list(OPS), metavar="OP", help=", ".join(OPS))
-    add("--shapes", nargs="+", type=_shape, default=list(SHAPES), metavar="NxCxHxW")
+    add("--shapes", nargs="+", type=_shape, metavar="NxCxHxW")
     add("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
-    add("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
+    add("--dtypes", nargs="+", choices=DTYPES, default=list(MEASURED_DTYPES))
     add("--against", nargs="*", choices=BASELINES, default=list(BASELINES), help="default: both")
+    add("--compiled-shapes", nargs="+", type=_shape, metavar="NxCxHxW", help="default: all")
     add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--seconds-per-case", type=float, default=6.0, help="at least 5 rounds are run (default 6)")
+    add("--seconds-per-case", type=float, help="at least 5 rounds are run (default 6, cuda 0.6)")
     add("--threads", type=int, help="of PyTorch on the CPU (default: PyTorch's)")
     return parser
 
@@ -155,6 +204,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--threads: got {arguments.threads}, expected 1 or more")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no GPU here")
+    if arguments.device == "cuda" and not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph"):
+        raise UserError("--device cuda: PyTorch 2.8 or newer is needed, to look into CUDA graphs")
     out = arguments.out
     if out.is_dir():
         raise UserError(f"--out: {out} is a folder, expected a file")
@@ -162,7 +213,9 @@ def _check(arguments: argparse.Namespace) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
+    # A file is replaced by another; what is none, such as a device, is written to.
+    place = out if out.exists() and not out.is_file() else out.resolve().parent
+    if not os.access(place, os.W_OK):
         raise UserError(f"--out: {out} cannot be written")
 
 
@@ -182,6 +235,10 @@ def main() -> None:
     arguments = _parser().parse_args()
     if arguments.out is None:
         arguments.out = ROOT / "bench" / "results" / f"kernels_{arguments.device}.json"
+    if arguments.shapes is None:
+        arguments.shapes = list(CUDA_SHAPES if arguments.device == "cuda" else SHAPES)
+    if arguments.seconds_per_case is None:
+        arguments.seconds_per_case = SECONDS[arguments.device]
     _check(arguments)
     keep_large_tensors_off_mmap()  # before the first tensor, and so for every variant
     if arguments.threads is not None:
@@ -194,6 +251,22 @@ def main() -> None:
     )
     done: list[figures.Figures] = []
     record: dict[str, Any] = {"device": arguments.device, "complete": False, "cases": done}
+    if device.type == "cuda":
+        record["method"] = _method(arguments, device)
+        gc.collect()
+        gc.freeze()  # every measurement begins with a collection: not of all that was imported
+    about = circumstances(_command(sys.argv[1:]))
+
+    def finished(row: figures.Figures) -> None:
+        done.append(row)
+        if device.type == "cuda":
+            done.sort(key=lambda row: cases.index(_case(row)))
+            # In one line: as it is to be read it takes a second by the end, and that a case.
+            so_far = {**record, "summary": figures.summaries(done)}
+            replace(arguments.out, json.dumps(whole(about, so_far)) + "\n")
+            if not sys.stderr.isatty():  # where there is no bar
+                print(f"{len(done)}/{len(cases)} {_line(row)}", flush=True)
+
     try:
         record["dispatch"] = overheads(
             arguments.ops, device, smallest=arguments.shapes[0], seconds=arguments.seconds_per_case
@@ -202,25 +275,57 @@ def main() -> None:
             cases,
             device,
             baselines=arguments.against,
+            compiled_shapes=arguments.compiled_shapes,
             seconds=arguments.seconds_per_case,
-            finished=done.append,
+            finished=finished,
         )
         record["complete"] = True
     finally:
+        done.sort(key=lambda row: cases.index(_case(row)))
         if done:
-            _finish(arguments.out, _command(sys.argv[1:]), record, of=len(cases))
+            _finish(arguments.out, about, record, of=len(cases))
         else:
             print("no case is complete; nothing is written")
 
 
-def _finish(path: Path, command: str, record: dict[str, Any], *, of: int) -> None:
+def _line(row: figures.Figures) -> str:
+    """A case on a GPU: replayed, or where it cannot be, launched."""
+    replayed = figures.main_state(row)["median_us"]
+    times = replayed or {name: 1e3 * each for name, each in row["median_ms"].items()}
+    words = ", ".join(f"{name} {each:.1f}" for name, each in times.items())
+    return f"{_case(row)}: {words} µs {'replayed' if replayed else 'launched'}"
+
+
+def _case(row: figures.Figures) -> Case:
+    layout = row["layout"] or "contiguous"
+    return Case(row["op"], tuple(row["shape"]), row["dtype"], layout, row["kind"] or "")
+
+
+def _method(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """What the figures of a GPU cannot be read without."""
+    shapes = arguments.compiled_shapes
+    words = "all" if shapes is None else ["x".join(map(str, shape)) for shape in shapes]
+    return {
+        "compiled": f"torch.compile(eager, dynamic=False, mode={COMPILE_MODES['cuda']!r})",
+        "shapes_of_compiled_and_triton": words,
+        "losses_of_compiled_and_triton": "all" if shapes is None else COMPILED_LOSS,
+        "seconds_per_case": arguments.seconds_per_case,
+        "l2_bytes": torch.cuda.get_device_properties(device).L2_cache_size,
+        "median_ms": "launched from Python, on the same tensors every time",
+        "replayed": "one step of a CUDA graph of several: cold on other tensors each, more than "
+        "twice L2 if 32 steps are enough; warm on the same",
+        "launches": "kernels, copies and memory sets, forward and backward",
+    }
+
+
+def _finish(path: Path, about: dict[str, Any], record: dict[str, Any], *, of: int) -> None:
     done = record["cases"]
     record = {**record, "summary": figures.summaries(done)}
-    # First what takes a screen, then in the file also what takes a thousand.
-    print(figures.report(record), end="\n\n")
-    write_result(path, command, record)
-    whole = "complete" if record["complete"] else "NOT complete"
-    print(f"{len(done)} of {of} cases, {whole}: written to {path}")
+    # First the file: what goes wrong with a table takes no figure along.
+    replace(path, as_text(whole(about, record)))
+    print(report(record), end="\n\n")
+    complete = "complete" if record["complete"] else "NOT complete"
+    print(f"{len(done)} of {of} cases, {complete}: written to {path}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result of ``bench.kernels`` into a page.
 
-The page has a line ``<!-- NAME -->`` for the file of that name and a block of code after it, which
-is replaced.
+The page has a line ``<!-- NAME -->`` for the file of that name, in bench/results its path there,
+and a block of code after it, which is replaced.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import re
 import sys
 from pathlib import Path
 
-from bench.figures import report
+from bench.record import ROOT
+from bench.report import report
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+
+RESULTS = ROOT / "bench" / "results"
 
 
 def with_tables(page: str, result: Path) -> str:
@@ -23,12 +26,13 @@ def with_tables(page: str, result: Path) -> str:
     Raises:
         UserError: the page has no such mark with a block after it.
     """
-    record = json.loads(result.read_text())
-    block = f"<!-- {result.name} -->\n```text\n{report(record)}\n```\n"
-    pattern = rf"<!-- {re.escape(result.name)} -->\n```text\n.*?```\n"
+    record, path = json.loads(result.read_text()), result.resolve()
+    name = path.relative_to(RESULTS) if path.is_relative_to(RESULTS) else path.name
+    block = f"<!-- {name} -->\n```text\n{report(record)}\n```\n"
+    pattern = rf"<!-- {re.escape(str(name))} -->\n```text\n.*?```\n"
     replaced, count = re.subn(pattern, lambda _: block, page, flags=re.DOTALL)
     if count != 1:
-        raise UserError(f"the page has {count} marks <!-- {result.name} --> with a block, wants 1")
+        raise UserError(f"the page has {count} marks <!-- {name} --> with a block, wants 1")
     return replaced
 
 

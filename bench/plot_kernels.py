@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cases import BASELINES, IMAGE_OPS, OPS
+from bench.figures import main_state
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
@@ -79,6 +80,8 @@ def title(record: Figures) -> str:
     if record["device"] == "cuda" and gpus:
         where = gpus[0]["name"]
     batch = ", ".join(str(size) for size in sorted({case["shape"][0] for case in record["cases"]}))
+    if any("replayed" in case for case in record["cases"]):
+        where += ", replayed as CUDA graphs"
     whole = "" if record["complete"] else " (incomplete)"
     return (
         f"Fused ops on {where}, PyTorch {environment['packages']['torch']}{whole}:\n"
@@ -92,7 +95,7 @@ def _panels(cases: Sequence[Figures]) -> list[tuple[str, list[Figures]]]:
     for op in OPS:
         groups: dict[tuple[str, ...], list[Figures]] = {}
         for case in cases:
-            if case["op"] == op and case["ratio_to_fused"]:
+            if case["op"] == op and _ratios(case):
                 of = (case["dtype"], case["layout"]) if op in IMAGE_OPS else (case["dtype"],)
                 groups.setdefault(of, []).append(case)
         drawn = groups.items() if op in IMAGE_OPS else list(groups.items())[:1]
@@ -102,14 +105,14 @@ def _panels(cases: Sequence[Figures]) -> list[tuple[str, list[Figures]]]:
 
 def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
     small = 6.2 if len(cases) > 6 else 7.5
-    shown = [name for name in BASELINES if any(name in case["ratio_to_fused"] for case in cases)]
+    shown = [name for name in BASELINES if any(name in _ratios(case) for case in cases)]
     axes.set_yscale("log")
     for number, name in enumerate(shown):
         places, heights = list[float](), list[float]()
         for index, case in enumerate(cases):
-            if name in case["ratio_to_fused"]:
+            if name in _ratios(case):
                 places.append(index + (number - (len(shown) - 1) / 2) * BAR)
-                heights.append(case["ratio_to_fused"][name])
+                heights.append(_ratios(case)[name])
         # From 1, on a logarithmic axis: upward is faster, downward slower, by the same length.
         axes.bar(
             places,
@@ -130,7 +133,7 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
                 fontsize=small,
             )
     axes.axhline(1, color="black", linewidth=1)
-    every = [ratio for case in cases for ratio in case["ratio_to_fused"].values()]
+    every = [ratio for case in cases for ratio in _ratios(case).values()]
     axes.set_ylim(min(0.8, min(every) / 1.5), max(every) * 1.5)
     axes.set_xticks(range(len(cases)), [_name(case) for case in cases], fontsize=small)
     means = [f"{_mean(name, cases):.1f}×" for name in shown]
@@ -141,8 +144,14 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _ratios(case: Figures) -> dict[str, float]:
+    """Of replays, where there are some: launches say how fast Python is."""
+    found: dict[str, float] = case["ratio_to_fused"]
+    return main_state(case).get("ratio_to_fused", found) if "replayed" in case else found
+
+
 def _mean(name: str, cases: Sequence[Figures]) -> float:
-    ratios = [case["ratio_to_fused"][name] for case in cases if name in case["ratio_to_fused"]]
+    ratios = [_ratios(case)[name] for case in cases if name in _ratios(case)]
     return statistics.geometric_mean(ratios)
 
 

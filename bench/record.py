@@ -1,6 +1,7 @@
 """What every result file holds beside its figures: where, with what and of what."""
 
 import json
+import os
 import re
 import subprocess
 from datetime import datetime, timezone
@@ -13,33 +14,64 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit() -> str:
-    """The commit of this checkout, with "+" where tracked files differ from it."""
+    """The commit of this checkout, with "+" where tracked files differ from it.
 
-    def git(*arguments: str) -> str:
+    A copy of the files without their history says what CXRGAN_COMMIT says, or "unknown".
+    """
+    # Without its own .git it may lie inside another checkout, whose commit git would tell.
+    head = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else ""
+    if not head:
+        return os.environ.get("CXRGAN_COMMIT") or "unknown"
+    return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing where it fails, or is not installed."""
+    try:
         done = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
-        return done.stdout.strip()
+    except OSError:
+        return ""
+    return done.stdout.strip()
 
-    return (git("rev-parse", "HEAD") or "unknown") + (
-        "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-    )
+
+def circumstances(command: str) -> dict[str, Any]:
+    """When, where and of what a measurement is made."""
+    environment = describe()
+    # A path says nothing about a measurement, and something about who made it.
+    environment["build"].pop("openmp_runtime", None)
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    return {"command": command, "date": date, "commit": commit(), "environment": environment}
 
 
 def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
     """Write figures with their circumstances as JSON."""
-    environment = describe()
-    # A path says nothing about a measurement, and something about who made it.
-    environment["build"].pop("openmp_runtime", None)
-    record = {
-        "command": command,
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": commit(),
-        **figures,
-        "environment": environment,
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_text(record))
+    replace(path, as_text(whole(circumstances(command), figures)))
+
+
+def whole(circumstances: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures between what they were measured of and where, in the order of a file."""
+    head = {key: circumstances[key] for key in ("command", "date", "commit")}
+    return {**head, **figures, "environment": circumstances["environment"]}
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file so that whoever is interrupted, or reads it meanwhile, has the old or the new.
+
+    What is not a file, such as a device, is written to.
+    """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def as_text(record: dict[str, Any]) -> str:

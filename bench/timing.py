@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -25,6 +25,7 @@ def measure(
     seconds: float,
     *,
     before: Callable[[], object] | None = None,
+    within: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
 ) -> dict[str, list[float]]:
     """Time some functions in turns, so that whatever else slows the machine slows all of them.
 
@@ -37,15 +38,23 @@ def measure(
         seconds: about how long to take; there are at least 5 rounds and at most 25.
         before: on the CPU, called before each call that is timed, and not timed itself: to leave
             the caches as other work would.
+        within: what is entered around a variant's turns, and not timed: to choose a backend.
 
     Returns:
         Every sample of each variant, in microseconds, in the order taken.
     """
+    around = within or {}
+
+    def take(name: str, repetitions: int) -> list[float]:
+        with around.get(name, nullcontext)():
+            return turn(variants[name], device, repetitions, before)
+
     estimates = {}
     for name, function in variants.items():
-        for _ in range(WARM_UP):
-            function()
-        estimates[name] = min(turn(function, device, MIN_REPETITIONS, before)) / 1e6
+        with around.get(name, nullcontext)():
+            for _ in range(WARM_UP):
+                function()
+        estimates[name] = min(take(name, MIN_REPETITIONS)) / 1e6
     slowest = max(estimates.values())
     repetitions = _clamp(TURN_SECONDS / slowest, MIN_REPETITIONS, MAX_REPETITIONS)
     one_round = sum(estimates.values()) * (1 + repetitions)
@@ -56,7 +65,7 @@ def measure(
         for number in range(rounds):
             first = number % len(names)
             for name in names[first:] + names[:first]:
-                samples[name] += turn(variants[name], device, repetitions, before)
+                samples[name] += take(name, repetitions)
     return samples
 
 

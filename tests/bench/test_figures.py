@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from bench import figures
 from bench.cases import Case
-from bench.figures import case_figures, floor, gigabytes_per_second, summaries, table
+from bench.figures import case_figures, floor, gigabytes_per_second, summaries
 from bench.record import as_text
+from bench.report import report, table
 
 IMAGES = Case("bias_leaky_relu", (10, 25, 20, 50), "float32")  # 1 MB
 
@@ -83,7 +83,7 @@ def test_columns_are_aligned() -> None:
 def test_the_report_has_a_row_for_each_case_and_dashes_for_what_was_not_measured() -> None:
     loss = Case("discriminator_loss", (64,), kind="hinge")
     cases = [_figures(eager=2.0), case_figures(loss, {"eager": [30.0], "fused": [10.0]})]
-    text = figures.report({"cases": cases, "summary": summaries(cases)})
+    text = report({"cases": cases, "summary": summaries(cases)})
     (of_images,) = [line for line in text.splitlines() if line.startswith("10x25x20x50")]
     assert of_images.split()[3:] == (
         ["2.000", "4.000", "1.000", "0.300", "2.00", "4.00", "5.0", "75", "1.33", "-"]

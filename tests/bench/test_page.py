@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.figures import report
+from bench import page as page_module
 from bench.page import with_tables
 from bench.record import ROOT
+from bench.report import report
 from cxrgan_fast.errors import UserError
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -29,6 +30,15 @@ def test_a_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     page = "above\n<!-- some.json -->\n```text\nold\n```\nbelow\n<!-- other.json -->\n"
     expected = f"above\n<!-- some.json -->\n```text\n{report(source)}\n```\nbelow\n"
     assert with_tables(page, result) == expected + "<!-- other.json -->\n"
+
+
+def test_a_file_in_a_folder_of_the_results_is_named_with_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(page_module, "RESULTS", tmp_path)
+    (tmp_path / "some_gpu").mkdir()
+    result = tmp_path / "some_gpu" / "kernels.json"
+    result.write_text('{"cases": [], "summary": []}')
+    page = "<!-- some_gpu/kernels.json -->\n```text\nold\n```\n"
+    assert "old" not in with_tables(page, result)
 
 
 def test_a_page_without_the_mark_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Builds, tests and measures everything on this machine's GPU: under 9 minutes, without a network.
+#
+#   bench/gpu.sh [STEP...]    of: build env gpu-tests native-tests triton-tests memcheck racecheck
+#                                 large kernels
+#
+#   PYTHON   an interpreter that has PyTorch (default: python3)
+#   OUT      where results go (default: bench/results/NAME-OF-THE-GPU)
+#   WHEELS   a folder of wheels that PYTHON lacks; they are installed for this run only
+#
+# A step that fails or meets its limit of time does not stop the next. The exit status is how many
+# did. The benchmark comes last and takes what time is left. OUT gets env.json, kernels.json, the
+# tests' *.xml, log.txt and, last, summary.txt.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYTHON=${PYTHON:-python3}
+# Compiling takes most of the benchmark's time: torch.compile and Triton are measured on these.
+COMPILED="64x64x32x32 64x32x128x128"
+TOTAL=530 # seconds that everything may take
+LEAST=60  # of them for the benchmark, however long the steps before it took
+GRACE=8 # seconds between asking a step to stop, so that it keeps what it has, and ending it
+MOST_WORKERS=8 # each has a context of its own on the GPU
+
+build() {
+  command -v nvcc >/dev/null || export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+  if ! "$PYTHON" -m pip install --no-build-isolation --no-deps -e .; then
+    echo "pip cannot install into this Python: built in place instead"
+    "$PYTHON" setup.py build_ext --inplace || return
+    # What an installation maps to that name.
+    if [ -d kernels ] && [ ! -e cxrgan_fast/kernels ]; then ln -sv ../kernels cxrgan_fast/; fi
+  fi
+  "$PYTHON" -c "from cxrgan_fast import _C; print(_C.__file__, _C.build_info())"
+}
+
+environment() { # once: to start PyTorch and the GPU takes seconds
+  "$PYTHON" -m cxrgan_fast.env --json | tee "$OUT/env.json"
+}
+
+tests() { # NAME PYTEST-ARGUMENTS...
+  # What a tile of Triton's computes does not depend on its size: tests are not to look for the
+  # fastest, at each of their hundreds of shapes.
+  export CXRGAN_TRITON_TUNE=0
+  exec_python -m pytest -q --junitxml="$OUT/$1.xml" "${@:2}"
+}
+
+tests_in_parallel() { # where pytest-xdist is installed
+  local workers
+  workers=$(nproc)
+  if "$PYTHON" -c "import xdist" 2>/dev/null; then
+    tests "$@" -n $((workers < MOST_WORKERS ? workers : MOST_WORKERS))
+  fi
+  tests "$@"
+}
+
+triton_tests() { # but for hundreds of shapes a test: each class of them is compiled for
+  tests_in_parallel triton-tests tests/ops tests/kernels/test_kernels.py \
+    -k "(triton-cuda and not any_shape) or test_kernels"
+}
+
+sanitize() { # TOOL OPTIONS...
+  local sanitizer cuda=${CUDA_HOME:-/usr/local/cuda}
+  sanitizer=$(PATH=$PATH:$cuda/bin:$cuda/compute-sanitizer command -v compute-sanitizer) || {
+    echo "there is no compute-sanitizer here"
+    return "$SKIPPED"
+  }
+  # A tensor beside another in one cached block hides what is written past its end.
+  export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+  exec "$sanitizer" --tool "$1" --error-exitcode 9 "${@:2}" "$PYTHON" -m bench.sanitize
+}
+
+kernels() {
+  # shellcheck disable=SC2086 # a list
+  exec_python -m bench.kernels --device cuda --out "$OUT/kernels.json" --seconds-per-case 0.3 \
+    --compiled-shapes $COMPILED
+}
+
+exec_python() { exec "$PYTHON" "$@"; } # so that what ends a step reaches it, not a shell
+
+time_left() {
+  local left=$((TOTAL - GRACE - SECONDS))
+  echo $((left > LEAST ? left : LEAST))
+}
+
+limit_and_command() { # STEP
+  case $1 in
+  build) echo 75 build ;;
+  env) echo 25 environment ;;
+  gpu-tests) echo 40 tests_in_parallel gpu-tests tests/gpu ;;
+  native-tests) echo 60 tests_in_parallel native-tests tests/ops -k native-cuda ;;
+  triton-tests) echo 50 triton_tests ;;
+  # PyTorch asks the driver things that it refuses, and copes: no errors of the kernels'.
+  memcheck) echo 40 sanitize memcheck --report-api-errors no ;;
+  racecheck) echo 40 sanitize racecheck ;;
+  large) echo 40 tests large tests/ops/test_large_tensors.py -m slow -k cuda ;;
+  kernels) echo "$(time_left)" kernels ;;
+  *) return 1 ;;
+  esac
+}
+
+# --- Running steps -----------------------------------------------------------------------------
+
+SKIPPED=77
+
+if [ "${1:-}" = --step ]; then # how the script calls itself, in a process that can be stopped
+  shift
+  "$@"
+  exit
+fi
+
+steps=("$@")
+[ $# -gt 0 ] ||
+  steps=(build env gpu-tests native-tests triton-tests memcheck racecheck large kernels)
+for step in "${steps[@]}"; do
+  limit_and_command "$step" >/dev/null || {
+    echo "error: no step $step; see the head of $0" >&2
+    exit 2
+  }
+done
+
+name=$("$PYTHON" -c "import torch; print(torch.cuda.get_device_name())") || {
+  echo "error: $PYTHON has no PyTorch that sees a GPU" >&2
+  exit 2
+}
+slug=$(echo "$name" | tr 'A-Z ' 'a-z_' | tr -cd 'a-z0-9_-')
+OUT=${OUT:-bench/results/$slug}
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
+export PYTHON OUT SKIPPED PYTHONUNBUFFERED=1
+
+scratch=$(mktemp -d)
+child=
+trap 'rm -rf "$scratch"' EXIT
+trap '[ -z "$child" ] || kill -INT -- "-$child" 2>/dev/null; exit 130' INT TERM
+if [ -n "${WHEELS:-}" ]; then
+  "$PYTHON" -m pip install --quiet --no-index --no-deps --target "$scratch/site" "$WHEELS"/*.whl ||
+    exit 2
+  export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH}
+fi
+
+: >"$OUT/log.txt"
+failed=0
+rows=()
+for step in "${steps[@]}"; do
+  read -r limit command <<<"$(limit_and_command "$step")"
+  echo "== $step, at most $limit s" | tee -a "$OUT/log.txt"
+  start=$SECONDS
+  # A process group of its own: what it has started ends with it, and SIGINT is not ignored.
+  set -m
+  # shellcheck disable=SC2086 # words
+  timeout --signal=INT --kill-after=$GRACE "$limit" \
+    bash "$PWD/bench/gpu.sh" --step $command </dev/null >"$scratch/log" 2>&1 &
+  child=$!
+  set +m
+  wait "$child"
+  status=$?
+  kill -KILL -- "-$child" 2>/dev/null
+  child=
+  cat "$scratch/log" >>"$OUT/log.txt"
+  # A sanitizer that cannot look into this GPU, or is not let, has found nothing either way.
+  case $step in
+  memcheck | racecheck) grep -q "Device not supported" "$scratch/log" && status=$SKIPPED ;;
+  esac
+  shown=3
+  case $status in
+  0) result=passed ;;
+  "$SKIPPED") result=skipped ;;
+  124 | 137) result="stopped at its limit" ;;
+  *) result="failed ($status)" ;;
+  esac
+  if [ "$result" != passed ] && [ "$result" != skipped ]; then
+    failed=$((failed + 1))
+    shown=40
+  fi
+  tail -n $shown "$scratch/log"
+  rows+=("$(printf '%-12s %5d s  %s' "$step" $((SECONDS - start)) "$result")")
+done
+{
+  echo "$name: $failed of ${#steps[@]} steps failed, $SECONDS s"
+  printf '%s\n' "${rows[@]}"
+} | tee "$OUT/summary.txt"
+exit "$failed"
