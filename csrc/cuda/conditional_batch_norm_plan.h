@@ -7,8 +7,9 @@
 
 namespace cxrgan::cuda {
 
-// The launches of the two-pass kernels. Those that leave something for each block have as many blocks
-// as run at once, at two to a multiprocessor; the others have many, so that none ends much later.
+// The launches of the two-pass kernels. Those that leave something for each block have as many
+// blocks as run at once, at two to a multiprocessor; the others have many, so that none ends much
+// later.
 struct PassPlan {
   Tiling summing, streaming;
 };
@@ -42,7 +43,7 @@ inline SlabPlan slab_plan_of(const Shape& shape, int tensors, int cluster, int p
   SlabPlan plan{};
   plan.tiling = tiling_of(shape, packets, lanes_of(shape, 64));
   plan.tiling.chunks = cluster;
-  const int64_t values = shape.images.values_per_channel();  // of a channel, or of each of a packet's
+  const int64_t values = shape.images.values_per_channel();
   const int64_t packets_a_block =
       divide_up(shape.rows ? values * plan.tiling.across : divide_up(values, shape.width), cluster);
   plan.threads =
@@ -59,8 +60,8 @@ inline SlabPlan slab_plan_of(const Shape& shape, int tensors, int cluster, int p
   return plan;
 }
 
-// The longest units with which a cluster has room, and each of its blocks work. In rows each unit leaves a sum for every channel,
-// so that long ones cost less; in planes short ones suit more warps.
+// The longest units with which a cluster has room, and each of its blocks work. In rows each unit
+// leaves a sum for every channel, so that long ones cost less; in planes short ones suit more warps.
 inline SlabPlan slab_plan_of(const Shape& shape, int tensors, int cluster, const Limits& limits) {
   int packets = shape.rows ? 32 : 4;
   SlabPlan plan = slab_plan_of(shape, tensors, cluster, packets, limits);

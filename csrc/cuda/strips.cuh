@@ -77,7 +77,7 @@ __device__ __forceinline__ Strip strip_of(const Tiling& t, int64_t tile, int uni
   const int64_t length = smaller(t.piece, t.pixels - from);
   const int lane = lane_of_thread() & (t.group - 1);
   s.sample = sample;
-  int64_t packets, stride;  // of the unit, in the lane's direction, and from one of its own to the next
+  int64_t packets, stride;  // of the unit from this lane on; from one of the lane's to the next
   if constexpr (V::kRows) {
     if (s.channel >= t.channels) return s;
     const int row = lane / t.across;
