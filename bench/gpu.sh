@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds, tests and measures everything on this machine's GPU: under 9 minutes, without a network.
+# Builds, tests and measures on this machine's GPU, without a network. The limits of the steps add up
+# to under 9 minutes.
 #
 #   bench/gpu.sh [STEP...]    of: build env gpu-tests native-tests triton-tests memcheck racecheck
 #                                 large kernels

@@ -73,7 +73,7 @@ keeps the first tile from then on, and has to compile in the middle of the captu
 def wrap_triton(kernel: Any) -> Any:
     """``torch.library.wrap_triton`` where a tracer listens, else the kernel itself.
 
-    Wrapping costs several times what the launch does. Interpreted kernels cannot be traced, and
+    Wrapping is work for every call. Interpreted kernels cannot be traced, and
     older versions of PyTorch refuse to wrap them.
     """
     if _interpret or not torch._C._len_torch_dispatch_stack():

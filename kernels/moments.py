@@ -16,10 +16,10 @@ from torch import Tensor
 from .launch import REDUCTION_TILE, WARPS, wrap_triton
 from .tiles import Images, channel_sums, tile_at
 
-# As many parts are merged by every program that needs the statistics: cheaper than a launch.
+# As many parts are merged by every program that needs the statistics, which saves a launch.
 _FEW_PARTS = {False: 64, True: 32}  # by Images.channels_last
 _MOST_PARTS = 1024
-_SMALL = 4096  # tiles; a launch is nothing to what more take
+_SMALL = 4096  # tiles; with more a launch does not matter
 _FILLED = 512  # programs keep a GPU busy
 _A_LAUNCH = 2  # tiles of a program, of which the second takes less time than a launch would
 _MERGED = 1024  # parts × channels in one step of the merging kernel

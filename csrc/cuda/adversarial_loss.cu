@@ -9,7 +9,7 @@ namespace cxrgan::cuda {
 namespace {
 
 constexpr int kThreads = 1024;
-constexpr int64_t kOfOneBlock = 16384;  // logits that one block goes over in a few microseconds
+constexpr int64_t kOfOneBlock = 16384;  // logits; more are for several blocks
 constexpr int64_t kOfEachBlock = 8192;  // logits, where there are several
 constexpr int kMostBlocks = 256;
 

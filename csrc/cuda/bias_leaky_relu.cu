@@ -177,7 +177,7 @@ void act(const char* name, const BiasLeakyRelu& op, const void* x, const float* 
 
 int64_t bias_leaky_relu_workspace(const ImageShape& shape, int device) {
   if (shape.elements() == 0) return 0;
-  return larger_size(sums_bytes(backward_plan(Shape(shape, true), device)),
+  return larger(sums_bytes(backward_plan(Shape(shape, true), device)),
                      sums_bytes(backward_plan(Shape(shape, false), device)));
 }
 

@@ -81,7 +81,7 @@ int64_t backward_workspace(const ImageShape& images, bool aligned, NormPath path
   const Limits& limits = limits_of(device);
   const int64_t passes = Workspace::bytes(pass_plan(shape, limits).streaming);
   const SlabPlan slab = slab_plan(shape, 2, path, limits);
-  return slab.cluster == 0 ? passes : larger_size(passes, Workspace::bytes(slab.tiling));
+  return slab.cluster == 0 ? passes : larger(passes, Workspace::bytes(slab.tiling));
 }
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,

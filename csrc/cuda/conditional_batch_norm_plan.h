@@ -39,8 +39,8 @@ struct SlabPlan {
 inline SlabPlan slab_plan_of(const Shape& shape, int tensors, int cluster, int packets,
                              const Limits& limits) {
   const int64_t packet_bytes = shape.width * size_of(shape.images.dtype);
-  // Of channels_last images a block keeps 64 bytes of each pixel: two sectors of memory.
   SlabPlan plan{};
+  // Of channels_last images a block keeps 64 bytes of each pixel: two sectors of memory.
   plan.tiling = tiling_of(shape, packets, lanes_of(shape, 64));
   plan.tiling.chunks = cluster;
   const int64_t values = shape.images.values_per_channel();
@@ -76,9 +76,9 @@ constexpr int kMostOfACluster = 8;  // blocks, on every device that has clusters
 // where that keeps four tenths of the multiprocessors busy, with the smallest cluster that does.
 // This rule is a prediction: bench/gpu.sh measures every path at every listed shape.
 inline SlabPlan slab_plan(const Shape& shape, int tensors, NormPath path, const Limits& limits) {
-  const bool clusters = limits.clusters;
   for (int cluster = 1; cluster <= kMostOfACluster; cluster *= 2) {
-    if (path == NormPath::kTwoPass || (cluster > 1 && (!clusters || path == NormPath::kSlab))) break;
+    if (path == NormPath::kTwoPass || (cluster > 1 && (!limits.clusters || path == NormPath::kSlab)))
+      break;
     if (cluster == 1 && path == NormPath::kCluster) continue;
     const SlabPlan plan = slab_plan_of(shape, tensors, cluster, limits);
     const bool busy = plan.tiling.tiles * cluster * 5 >= limits.multiprocessors * 2;

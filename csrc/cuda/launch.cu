@@ -18,24 +18,6 @@ constexpr int64_t kSharedWithoutOptIn = 48 << 10;
 // Never launched: the runtime is asked what it has of it for a device.
 __global__ void architecture_kernel() {}
 
-// Makes a device current, and what was current again.
-class Current {
- public:
-  explicit Current(int device) {
-    cudaError_t status = cudaGetDevice(&before_);
-    if (status == cudaSuccess && before_ != device) status = cudaSetDevice(device);
-    if (status != cudaSuccess) fail(status, "cudaSetDevice");
-    changed_ = before_ != device;
-  }
-  ~Current() {
-    if (changed_) cudaSetDevice(before_);
-  }
-
- private:
-  int before_ = 0;
-  bool changed_ = false;
-};
-
 Limits read_limits(int device) {
   const Current current(device);
   const auto attribute = [&](cudaDeviceAttr which) {
@@ -75,15 +57,18 @@ std::string describe(const Subject& subject) {
          (shape.layout == Layout::kChannelsLast ? ", channels_last" : ", contiguous");
 }
 
-Launcher::Launcher(const Subject& subject, const Launch& launch)
-    : subject_(subject), where_(launch), before_(launch.device) {
-  check(cudaGetDevice(&before_));
-  if (before_ != where_.device) check(cudaSetDevice(where_.device));
+Current::Current(int device) : device_(device), before_(device) {
+  cudaError_t status = cudaGetDevice(&before_);
+  if (status == cudaSuccess && before_ != device_) status = cudaSetDevice(device_);
+  if (status != cudaSuccess) fail(status, "device " + std::to_string(device_));
 }
 
-Launcher::~Launcher() {
-  if (before_ != where_.device) cudaSetDevice(before_);
+Current::~Current() {
+  if (before_ != device_) cudaSetDevice(before_);
 }
+
+Launcher::Launcher(const Subject& subject, const Launch& launch)
+    : subject_(subject), where_(launch), current_(launch.device) {}
 
 void* Launcher::workspace(int64_t bytes) const {
   if (bytes > where_.workspace_bytes)

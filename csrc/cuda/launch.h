@@ -31,13 +31,22 @@ struct Subject {
 // "conditional_batch_norm_act of 64×128 images of 1024 pixels, bfloat16, channels_last"
 std::string describe(const Subject& subject);
 
-// One op's launches: makes the device current for as long as it lives.
+// Makes a device current for as long as it lives, and what was current again.
+class Current {
+ public:
+  explicit Current(int device);
+  ~Current();
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+ private:
+  int device_, before_;
+};
+
+// One op's launches, with their device current for as long as it lives.
 class Launcher {
  public:
   Launcher(const Subject& subject, const Launch& launch);
-  ~Launcher();
-  Launcher(const Launcher&) = delete;
-  Launcher& operator=(const Launcher&) = delete;
 
   struct Grid {
     int64_t blocks;
@@ -73,7 +82,7 @@ class Launcher {
 
   const Subject subject_;
   const Launch where_;
-  int before_;  // the current device
+  const Current current_;
 };
 
 }  // namespace cxrgan::cuda

@@ -15,8 +15,6 @@ inline int64_t clamp(int64_t value, int64_t low, int64_t high) {
   return value < low ? low : value > high ? high : value;
 }
 
-inline int64_t larger_size(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // The least power of two that is at least `value`, and at most `most`.
 inline int power_of_two(int64_t value, int most) {
   int power = 1;

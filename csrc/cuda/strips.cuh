@@ -57,8 +57,8 @@ __device__ __forceinline__ int lane_of_thread() { return threadIdx.x % kWarp; }
 __device__ __forceinline__ int warp_of_thread() { return threadIdx.x / kWarp; }
 __device__ __forceinline__ int warps_of_block() { return blockDim.x / kWarp; }
 
-__device__ __forceinline__ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-__device__ __forceinline__ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+__host__ __device__ __forceinline__ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+__host__ __device__ __forceinline__ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // The first channel of this lane's packets in a tile; rows: may be past the last.
 template <class V>

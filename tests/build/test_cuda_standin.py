@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from cuda_standin import building
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "cuda_standin"
 CACHE = ROOT / "build" / "cuda_standin"  # `make clean` removes it
 
 
-@functools.cache
-def build_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cuda_standin_build", FOLDER / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def available(make: Callable[[], Path]) -> Path:
     """What make builds; skips with the reason where nothing can be built."""
     try:
         return make()
-    except build_module().UnavailableError as error:
+    except building.UnavailableError as error:
         pytest.skip(str(error))
 
 
 def test_only_what_changed_is_compiled(tmp_path: Path) -> None:
-    build = build_module()
     header, one, two = (tmp_path / name for name in ("common.cuh", "one.cu", "two.cu"))
     header.write_text("inline int number() { return 1; }\n")
     one.write_text('#include "common.cuh"\nint one() { return number(); }\n')
     two.write_text("int two() { return 2; }\n")
 
     def objects() -> set[str]:
-        sources = [build.kernel(one), build.kernel(two)]
-        available(lambda: build.link(sources, tmp_path / "cache", "library.so"))
+        sources = [building.kernel(one), building.kernel(two)]
+        available(lambda: building.link(sources, tmp_path / "cache", "library.so"))
         return {each.name for each in (tmp_path / "cache").glob("*.o")}
 
     first = objects()
@@ -60,30 +48,27 @@ def test_only_what_changed_is_compiled(tmp_path: Path) -> None:
 
 
 def test_what_does_not_compile_is_said(tmp_path: Path) -> None:
-    build = build_module()
     source = tmp_path / "broken.cu"
     source.write_text("#include <cuda_runtime.h>\n__global__ void broken() { __nanosleep(1); }\n")
-    available(lambda: Path(build.compiler()[0]))
-    with pytest.raises(build.CompileError, match="__nanosleep"):
-        build.link([build.kernel(source)], tmp_path / "cache", "library.so")
+    available(lambda: Path(building.compiler()[0]))
+    with pytest.raises(building.CompileError, match="__nanosleep"):
+        building.link([building.kernel(source)], tmp_path / "cache", "library.so")
 
 
 def test_no_compiler_is_a_reason_to_skip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = build_module()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(build.UnavailableError, match=r"looked for c\+\+, g\+\+, clang\+\+"):
-        build.build(ROOT / "csrc", tmp_path)
+    with pytest.raises(building.UnavailableError, match=r"looked for c\+\+, g\+\+, clang\+\+"):
+        building.build(ROOT / "csrc", tmp_path)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(build.UnavailableError, match="no-such-compiler"):
-        build.build(ROOT / "csrc", tmp_path)
+    with pytest.raises(building.UnavailableError, match="no-such-compiler"):
+        building.build(ROOT / "csrc", tmp_path)
 
 
 def test_the_whole_extension_is_built_and_loaded_beside_the_real_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    build = build_module()
-    core = build.load(available(lambda: build.build(ROOT / "csrc", CACHE)))
+    core = building.load(available(lambda: building.build(ROOT / "csrc", CACHE)))
     monkeypatch.setenv("CXRGAN_STANDIN_DEVICE", "sms=7,cc=80")
     (device,) = core.cuda_devices()
     assert device["compute_capability"] == (8, 0)
@@ -102,7 +87,7 @@ def test_compiles_for_aarch64(source: str, flag: str, tmp_path: Path) -> None:
         compiler = [sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu"]
     else:
         pytest.skip("no compiler for aarch64 here: `pip install ziglang`")
-    command = [*compiler, *build_module().FLAGS, *filter(None, [flag]), f"-I{FOLDER}", "-c"]
+    command = [*compiler, *building.FLAGS, *filter(None, [flag]), f"-I{FOLDER}", "-c"]
     run = subprocess.run(
         [*command, str(FOLDER / source), "-o", str(tmp_path / "object.o")],
         capture_output=True,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+
+from cuda_standin import building
 
 FOLDER = Path(__file__).resolve().parent
 CACHE = FOLDER.parents[1] / "build" / "cuda_standin"  # `make clean` removes it
@@ -23,23 +22,11 @@ InEachOrder = Callable[[Callable[[], bool]], list[bool]]
 
 
 @functools.cache
-def build_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cuda_standin_build", FOLDER / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-@functools.cache
 def build_selftest(*flags: str) -> Path:
-    build = build_module()
-    sources = [build.kernel(FOLDER / "selftest.cu"), *build.standin(*flags)]
+    sources = [building.kernel(FOLDER / "selftest.cu"), *building.standin(*flags)]
     try:
-        path: Path = build.link(sources, CACHE, "selftest.so")
-    except build.UnavailableError as error:
+        path: Path = building.link(sources, CACHE, "selftest.so")
+    except building.UnavailableError as error:
         pytest.skip(str(error))
     return path
 
