@@ -36,10 +36,9 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
         ValueError: wrong shape or device.
     """
     _check_arguments(input, weight, bias)
-    kernel = _sum_of_shifts(weight)  # (O, I, 4, 4)
+    kernel, bias = _kernel(input, weight, bias, divisor=1)  # (O, I, 4, 4)
     # conv_transpose2d scatters, so the kernel that gathers is turned round, inputs first.
     kernel = kernel.flip(2, 3).transpose(0, 1)  # (I, O, 4, 4)
-    kernel, bias = _fitted_to(input, kernel, bias)
     return F.conv_transpose2d(input, kernel, bias, stride=2, padding=1)
 
 
@@ -66,26 +65,27 @@ def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     height, width = input.shape[2:]
     if height % 2 or width % 2:
         raise ValueError(f"input must have even height and width, got {height}x{width}")
-    kernel = _sum_of_shifts(weight) / 4
-    kernel, bias = _fitted_to(input, kernel, bias)
+    kernel, bias = _kernel(input, weight, bias, divisor=4)
     return F.conv2d(input, kernel, bias, stride=2, padding=1)
 
 
-def _sum_of_shifts(weight: Tensor) -> Tensor:
-    """(O, I, 3, 3) -> (O, I, 4, 4), the sum of its four one-pixel shifts, at least in float32."""
+def _kernel(
+    input: Tensor, weight: Tensor, bias: Tensor | None, divisor: int
+) -> tuple[Tensor, Tensor | None]:
+    """The sum of the four one-pixel shifts of ``weight`` (O, I, 3, 3), divided: (O, I, 4, 4).
+
+    It is computed at least in float32 and rounded once, to the dtype that the convolution has.
+    """
     if weight.dtype != torch.float64:
         weight = weight.float()
-    rows = F.pad(weight, (0, 0, 0, 1)) + F.pad(weight, (0, 0, 1, 0))
-    return F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
-
-
-def _fitted_to(input: Tensor, kernel: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    # Sums of 2×2 neighbours, which is what pooling computes: in one pass, and its derivative too.
+    kernel = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
     if not input.is_contiguous(memory_format=torch.channels_last):
         kernel = kernel.contiguous()  # a channels_last kernel would turn the output channels_last
-    # Under autocast the convolution itself casts its three arguments to the autocast dtype.
-    if torch.is_autocast_enabled(input.device.type):
-        return kernel, bias
-    return kernel.to(input.dtype), None if bias is None else bias.to(input.dtype)
+    dtype, device = input.dtype, input.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return kernel.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _check_arguments(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
