@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -40,24 +40,33 @@ class EMA:
         self.ramp = ramp
 
     @torch.no_grad()
-    def update(self, generator: nn.Module, images_seen: float, batch_size: int) -> None:
-        """Take in the generator after one more step.
+    def update(self, generator: nn.Module, images_seen: float | Tensor, batch_size: int) -> None:
+        """Take in the generator after one more step. Nothing is read back from the device.
 
         Args:
             generator: the module that is followed; buffers (running statistics) are copied.
-            images_seen: real images that training has shown before this step's.
+            images_seen: real images that training has shown before this step's; a number, or a
+                0-dimensional tensor on the generator's device, as a captured step needs it.
             batch_size: images of this step.
         """
-        half_life = self.half_life_images
-        if self.ramp is not None:
-            half_life = min(half_life, images_seen * self.ramp)
-        decay = 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
-        torch._foreach_lerp_(
-            list(self.module.parameters()), list(generator.parameters()), 1 - decay
-        )
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(generator.parameters())
+        if not isinstance(images_seen, Tensor):
+            images_seen = torch.full((), images_seen, device=averages[0].device)
+        # a ← (a − w)·decay + w: in place, without a temporary of the weights' size.
+        torch._foreach_sub_(averages, weights)
+        torch._foreach_mul_(averages, self._decay(images_seen, batch_size))
+        torch._foreach_add_(averages, weights)
         buffers = list(self.module.buffers())
         if buffers:
             torch._foreach_copy_(buffers, list(generator.buffers()))
+
+    def _decay(self, images_seen: Tensor, batch_size: int) -> Tensor:
+        """What an old weight counts after a step, on the device."""
+        half_life = torch.full_like(images_seen, self.half_life_images, dtype=torch.float64)
+        if self.ramp is not None:
+            half_life = torch.minimum(half_life, images_seen.double() * self.ramp)
+        return torch.exp2(-batch_size / half_life).float()  # 0 for a half-life of 0
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights and buffers, under the generator's own names."""

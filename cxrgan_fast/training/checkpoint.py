@@ -11,7 +11,7 @@ import torch
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.training.run_folder import write_atomic
 
-FORMAT = "cxrgan_fast.checkpoint/1"
+FORMAT = "cxrgan_fast.checkpoint/2"
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 

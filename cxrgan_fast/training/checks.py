@@ -14,8 +14,10 @@ from cxrgan_fast.training.config import OutputConfig, TrainConfig, flatten
 MAY_CHANGE_ON_RESUME = {
     "steps",
     "max_minutes",
+    "executor",
     "device",
     "data",
+    "resident_share",
     *(f.name for f in dataclasses.fields(OutputConfig)),
 } - {"out"}
 
@@ -42,6 +44,8 @@ def check(config: TrainConfig) -> None:
     for name in ("label_smoothing", "beta1", "beta2", "momentum"):
         if not 0 <= flat[name] < 1:
             raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
+    if not 0 <= flat["resident_share"] <= 1:
+        raise UserError(f"--resident-share should be from 0 to 1, got {flat['resident_share']}")
     if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
         raise UserError(
             f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "
@@ -66,6 +70,7 @@ def _refuse_idle(flat: Mapping[str, Any]) -> None:
         ("ema_ramp", flat["ema_half_life"] > 0, "--ema-half-life"),
         ("phantom_images", flat["data"] == "phantom", "--data phantom"),
         ("skip_bad", flat["data"] != "phantom", "--data PATH"),
+        ("class_balance", not flat["per_class"], "several classes in one GAN (no --per-class)"),
     )
     usual = flatten(TrainConfig())
     for name, met, need in needs:

@@ -80,8 +80,14 @@ class DataConfig:
     """Size of the phantom set."""
     augment: tuple[Policy, ...] = ("translation", "cutout")
     """DiffAugment policies on what the discriminator sees (Zhao et al. 2020); give none to stop."""
+    mirror: bool = False
+    """Flip each real image left-right with probability 1/2, which puts hearts on either side."""
+    class_balance: bool = False
+    """Show all classes equally often; without it, as often as they are in the data."""
     per_class: bool = False
     """Train one GAN for each class instead of one conditional GAN."""
+    resident_share: float = 0.5
+    """Share of the device's memory that the images may take; a larger set is streamed to it."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,10 @@ class TrainConfig:
     """Size: small (32 base channels), base (64); auto is small on a CPU, base on a GPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp32."""
+    executor: Literal["auto", "eager", "compile", "graph"] = "auto"
+    """How a step runs: op by op, by torch.compile, as one CUDA graph; auto is graph on a GPU."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits every time; on a GPU they may be slower."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     max_minutes: float = 0.0

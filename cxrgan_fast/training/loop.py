@@ -10,14 +10,17 @@ import torch
 from cxrgan_fast.data import ImageDataset, load_dataset, to_uint8
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.training import checkpoint as ckpt
+from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.checks import changed_on_resume, check
 from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
+from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.grid import grid_path, write_gif, write_grid
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.run_folder import create_run_folder, make_folder, write_atomic
+from cxrgan_fast.training.schedules import noise_std
 from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.snapshot import save_generator
-from cxrgan_fast.training.step import TrainingStep, noise_std, stream_seeds
+from cxrgan_fast.training.step import TrainingStep, stream_seeds
 
 GRID_COLUMNS = 10
 
@@ -43,7 +46,8 @@ def train(
     """
     check(config)
     try:
-        return _train(config, device, resume)
+        with algorithms(config.deterministic):
+            return _train(config, device, resume)
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         text = str(error)
         lacks_memory = "out of memory" in text or "can't allocate memory" in text
@@ -136,6 +140,7 @@ class _Run:
         self.class_names = dataset.class_names
         self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
         self.step = TrainingStep(config, dataset, device)
+        self.execute = make_executor(config.executor, self.step)
         self.seconds = 0.0
         make_folder(folder / "checkpoints")
         make_folder(folder / "grids")
@@ -192,7 +197,8 @@ class _Run:
         self.animate()
 
     def check_finite(self) -> None:
-        bad = self.step.first_non_finite()
+        meters = self.step.meters
+        bad = meters.describe(meters.flags(), self.step.step)
         if bad is None:
             return
         where, name = bad
@@ -226,7 +232,7 @@ class _Run:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),
             "noise_std": noise_std(config, step.step),
-            **step.read_metrics(),
+            **step.meters.read(),
         }
 
 
@@ -256,7 +262,7 @@ def _train_one(
             if step.step == 0:
                 run.draw(log)
             while step.step < config.steps and run.seconds - before < limit and not stop:
-                step()
+                run.execute()
                 log.advance()
                 unsaved = True
                 now = time.perf_counter()

@@ -1,18 +1,20 @@
 """One training step: what it updates, what it draws, and what it notices."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.data import ImageDataset, to_uint8
 from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.step import (
-    TrainingStep,
+from cxrgan_fast.training.meters import METRICS
+from cxrgan_fast.training.schedules import (
     generator_loss_kind,
     noise_std,
-    stream_seeds,
+    noise_std_on_device,
 )
+from cxrgan_fast.training.step import TrainingStep, stream_seeds
 
 SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
          "precision": "fp32"}  # fmt: skip
@@ -38,6 +40,10 @@ def weights(step: TrainingStep) -> dict[str, list[torch.Tensor]]:
     }
 
 
+def non_finite(step: TrainingStep) -> tuple[int, str] | None:
+    return step.meters.describe(step.meters.flags(), step.step)
+
+
 def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
@@ -52,7 +58,7 @@ def test_each_loss_trains_both_networks(dataset, loss):
     after = weights(step)
     assert not same(before["generator"], after["generator"])
     assert not same(before["discriminator"], after["discriminator"])
-    assert all(math.isfinite(value) for value in step.read_metrics().values())
+    assert all(math.isfinite(value) for value in step.meters.read().values())
 
 
 def test_the_losses_differ(dataset):
@@ -74,7 +80,7 @@ def test_each_optimizer_moves_weights_and_l2_shrinks_them(dataset, optimizer):
         step = step_with(dataset, optimizer=optimizer, l2=l2, g_lr=1e-3, d_lr=1e-3)
         for _ in range(3):
             step()
-        assert step.first_non_finite() is None
+        assert non_finite(step) is None
         return sum(float(p.detach().square().sum()) for p in step.discriminator.parameters())
 
     assert norm_after(10.0) < norm_after(0.0)
@@ -92,55 +98,131 @@ def test_separate_learning_rates(dataset):
 def test_discriminator_steps_come_before_a_generator_step(dataset):
     step = step_with(dataset, discriminator_steps=3)
     step()
-    assert step.sampler.epoch * 12 + step.sampler.position == 3 * 4
     assert step.images_seen == 12
-    assert int(step.counts[0]) == 3  # d_loss
-    assert int(step.counts[1]) == 1  # g_loss
+    discriminator, generator = (
+        optimizer.state_dict()["state"][0]["step"]
+        for optimizer in (step.d_optimizer, step.g_optimizer)
+    )
+    assert (int(discriminator), int(generator)) == (3, 1)
 
 
 def test_r1_comes_at_its_interval_and_acts(dataset):
     step = step_with(dataset, r1_interval=2, r1_gamma=5.0)
     for _ in range(3):
         step()
-    assert int(step.counts[4]) == 2  # steps 0 and 2
-    assert step.read_metrics()["r1"] > 0
+    assert int(step.meters.counts[METRICS.index("r1")]) == 2  # steps 0 and 2
+    assert step.meters.read()["r1"] > 0
     without, strong = step_with(dataset, r1_gamma=0.0), step_with(dataset, r1_gamma=50.0)
     without()
     strong()
-    assert "r1" not in without.read_metrics()
+    assert "r1" not in without.meters.read()
     assert not same(weights(without)["discriminator"], weights(strong)["discriminator"])
+
+
+def penalty(step: TrainingStep) -> float:
+    kind = replace(step.kind(), r1=True, noise=False)
+    real, labels = torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64)
+    return float(step._r1_penalty(real, labels, step.draw_for_discriminator(kind), None))
 
 
 def test_r1_is_the_squared_norm_of_the_gradient(dataset):
     """Of a discriminator whose gradient is known: D(x) = Σ 3x has ‖∇D‖² = 9·32·32."""
     step = step_with(dataset, augment=())
     step.discriminator.forward = lambda images, labels: (3 * images).sum((1, 2, 3))
-    penalty = step._r1_penalty(torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64))
-    assert float(penalty) == pytest.approx(9 * 32 * 32, rel=1e-6)
+    assert penalty(step) == pytest.approx(9 * 32 * 32, rel=1e-6)
 
 
-def test_augmentation_and_noise_change_what_the_discriminator_sees(dataset):
+@pytest.mark.parametrize("policy", ["brightness", "contrast", "translation", "cutout"])
+def test_augmentation_changes_what_the_discriminator_sees(dataset, policy):
     images = torch.rand(4, 1, 32, 32)
-    plain = step_with(dataset, augment=())
-    assert torch.equal(plain._prepare(images), images)
-    for policy in ("brightness", "contrast", "translation", "cutout"):
-        assert not torch.equal(step_with(dataset, augment=(policy,))._prepare(images), images)
-    noisy = step_with(dataset, augment=(), noise_std=0.25)
-    difference = noisy._prepare(torch.zeros(64, 1, 32, 32))
-    assert float(difference.std()) == pytest.approx(0.25, rel=0.02)
+    plain, changed = step_with(dataset, augment=()), step_with(dataset, augment=(policy,))
+    assert torch.equal(plain._augmented(images, torch.rand(4, 0, 2), None, None), images)
+    assert not torch.equal(changed._augmented(images, torch.rand(4, 1, 2), None, None), images)
+
+
+def seen_by_the_discriminator(step: TrainingStep) -> list[torch.Tensor]:
+    """The images of the discriminator's passes of one step, plain and then of the generator."""
+    seen = []
+
+    def discriminator(images, labels):
+        seen.append(images.detach().clone())
+        return step.discriminator(images, labels)
+
+    step.run_discriminator = discriminator
+    step()
+    return seen
 
 
 @pytest.mark.parametrize("output", ["tanh", "sigmoid"])
-def test_noise_and_r1_mean_the_same_in_either_range(dataset, output):
-    step = step_with(dataset, augment=(), noise_std=0.25, output=output)
+def test_noise_is_on_every_image_and_means_the_same_in_either_range(dataset, output):
+    settings = {"augment": (), "r1_gamma": 0.0, "output": output}
+    clean = seen_by_the_discriminator(step_with(dataset, **settings))
+    step = step_with(dataset, **settings, noise_std=0.25)
+    noisy = seen_by_the_discriminator(step)
     low, high = step.value_range
-    noise = step._prepare(torch.zeros(64, 1, 32, 32))
-    assert float(noise.std()) / (high - low) == pytest.approx(0.125, rel=0.02)
+    real = (noisy[0] - clean[0])[:4]  # the same rows; latents differ, being drawn after noise
+    assert float(real.std()) / (high - low) == pytest.approx(0.125, rel=0.05)
+    for images in noisy:  # a generator that has learnt nothing draws smooth images
+        steepness = (images[-4:, ..., 1:] - images[-4:, ..., :-1]).std()
+        assert float(steepness) / (high - low) > 0.125
+
+
+def test_the_noise_of_the_device_falls_as_the_one_that_is_logged(dataset):
+    config = override(TrainConfig(), {"noise_std": 0.4, "noise_decay_steps": 100})
+    for step in (0, 25, 99, 100, 500):
+        on_device = noise_std_on_device(config, torch.tensor(step))
+        assert float(on_device) == pytest.approx(noise_std(config, step))
+    constant = override(TrainConfig(), {"noise_std": 0.4})
+    assert float(noise_std_on_device(constant, torch.tensor(10**6))) == pytest.approx(0.4)
+
+
+def test_noise_that_has_fallen_to_nothing_is_not_drawn(dataset):
+    step = step_with(dataset, noise_std=0.4, noise_decay_steps=1)
+    assert step.kind().noise
+    step()
+    assert not step.kind().noise
+    step()
+    assert non_finite(step) is None
+
+
+@pytest.mark.parametrize("output", ["tanh", "sigmoid"])
+def test_r1_means_the_same_in_either_range(dataset, output):
     # The same function of the same picture, whatever numbers stand for black and white.
-    step.config = override(step.config, {"noise_std": 0.0})
+    step = step_with(dataset, augment=(), output=output)
+    low, high = step.value_range
     step.discriminator.forward = lambda images, labels: images.sum((1, 2, 3)) / (high - low)
-    penalty = step._r1_penalty(torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64))
-    assert float(penalty) == pytest.approx(32 * 32 / 4, rel=1e-6)
+    assert penalty(step) == pytest.approx(32 * 32 / 4, rel=1e-6)
+
+
+def test_mirrored_images_are_flipped_left_right_and_only_some_of_them(dataset):
+    settings = {"augment": (), "r1_gamma": 0.0, "batch_size": 12}
+    plain = seen_by_the_discriminator(step_with(dataset, **settings))[0][:12]
+    mirrored = seen_by_the_discriminator(step_with(dataset, **settings, mirror=True))[0][:12]
+    same_images = [torch.equal(a, b) for a, b in zip(plain, mirrored, strict=True)]
+    flipped = [torch.equal(a.flip(2), b) for a, b in zip(plain, mirrored, strict=True)]
+    assert all(a != b for a, b in zip(same_images, flipped, strict=True))
+    assert 0 < sum(flipped) < 12
+
+
+def test_every_image_is_seen_once_an_epoch(dataset):
+    settings = {"augment": (), "r1_gamma": 0.0, "discriminator_steps": 2, "batch_size": 4}
+    step = step_with(dataset, **settings)
+    seen = [images[:4] for _ in range(3) for images in seen_by_the_discriminator(step)[:2]]
+    shown = to_uint8(torch.cat(seen), step.value_range)  # 24 images: two epochs
+    for epoch in shown.split(12):
+        assert torch.equal(epoch.unique(dim=0), dataset.images.unique(dim=0))
+
+
+def test_balanced_classes_are_shown_and_generated_equally_often():
+    labels = torch.tensor([0] * 9 + [1])
+    names = [str(i) for i in range(10)]
+    images = torch.zeros(10, 1, 32, 32, dtype=torch.uint8)
+    made = ImageDataset(images, labels, ("a", "b"), names, names, "made")
+    step = step_with(made, batch_size=64, class_balance=True)
+    step.begin()
+    draws = step.draw_for_discriminator(step.kind())
+    assert float(step.batches.labels[draws.rows].float().mean()) == 0.5
+    assert float(draws.labels.float().mean()) == pytest.approx(0.5, abs=0.2)
 
 
 def test_weights_latents_and_grid_have_streams_of_their_own(dataset):
@@ -203,12 +285,12 @@ def test_the_seed_decides_everything(dataset):
 def test_a_non_finite_loss_is_remembered_with_its_step_until_asked_for(dataset):
     step = step_with(dataset)
     step()
-    assert step.first_non_finite() is None
+    assert non_finite(step) is None
     with torch.no_grad():
         next(step.discriminator.parameters()).fill_(float("nan"))
     step()
     step()
-    assert step.first_non_finite() == (2, "d_loss")
+    assert non_finite(step) == (2, "d_loss")
 
 
 def test_weights_that_overflowed_in_the_last_update_are_noticed(dataset):
@@ -216,7 +298,7 @@ def test_weights_that_overflowed_in_the_last_update_are_noticed(dataset):
     step()
     with torch.no_grad():
         next(step.generator.parameters())[0] = float("inf")
-    assert step.first_non_finite() == (1, "weights of the generator")
+    assert non_finite(step) == (1, "weights of the generator")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -225,7 +307,7 @@ def test_low_precision_trains_and_keeps_float32_weights(dataset, precision):
     before = weights(step)
     for _ in range(3):
         step()
-    assert step.first_non_finite() is None
+    assert non_finite(step) is None
     assert all(p.dtype == torch.float32 for p in step.generator.parameters())
     assert not same(before["generator"], weights(step)["generator"])
     assert step.d_scaler.is_enabled() == (precision == "fp16")
@@ -235,8 +317,8 @@ def test_sigmoid_output_trains_on_images_from_0_to_1(dataset):
     step = step_with(dataset, output="sigmoid")
     assert step.value_range == (0.0, 1.0)
     step()
-    images, _ = step._generate()
-    assert 0 <= float(images.detach().min()) <= float(images.detach().max()) <= 1
+    images = step.generator(torch.randn(4, 8), torch.zeros(4, dtype=torch.int64)).detach()
+    assert 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
 def test_labels_are_drawn_with_the_frequencies_of_the_data():
@@ -244,7 +326,7 @@ def test_labels_are_drawn_with_the_frequencies_of_the_data():
     images = torch.zeros(10, 1, 32, 32, dtype=torch.uint8)
     names = [str(i) for i in range(10)]
     step = step_with(ImageDataset(images, labels, ("a", "b"), names, names, "made"), batch_size=64)
-    drawn = torch.cat([step._generate()[1] for _ in range(20)])
+    drawn = torch.cat([step.draw_for_generator(step.kind()).labels for _ in range(20)])
     assert float(drawn.float().mean()) == pytest.approx(0.1, abs=0.03)
 
 
@@ -255,10 +337,10 @@ def test_state_of_another_device_goes_on_with_a_stream_of_its_own(dataset):
     # A GPU's generator has another kind of state, which one of the CPU cannot take.
     state |= {"device": "cuda", "random": torch.zeros(16, dtype=torch.uint8)}
     second.load_state_dict(state)
-    assert (second.step, second.sampler.position) == (1, 4)
+    assert (second.step, int(second.clock)) == (1, 1)
     assert not torch.equal(second.random.get_state(), first.random.get_state())
     second()
-    assert second.first_non_finite() is None
+    assert non_finite(second) is None
 
 
 def test_state_continues_to_the_bit(dataset):
@@ -276,4 +358,4 @@ def test_state_continues_to_the_bit(dataset):
         assert same(parts, weights(second)[name])
     averages = (step.ema.state_dict().values() for step in (straight, second))
     assert all(torch.equal(a, b) for a, b in zip(*averages, strict=True))
-    assert straight.read_metrics() == second.read_metrics()
+    assert straight.meters.read() == second.meters.read()

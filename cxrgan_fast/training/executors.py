@@ -1,0 +1,191 @@
+"""How a training step is run: op by op, compiled by torch.compile, or replayed as one CUDA graph.
+
+All three run the very same :meth:`TrainingStep.body`. What changes from step to step is in tensors
+that it reads and writes in place, and which kernels run is told by its `StepKind`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from cxrgan_fast.training.schedules import StepKind
+from cxrgan_fast.training.step import TrainingStep
+
+ExecutorName = Literal["auto", "eager", "compile", "graph"]
+
+_WARM_UP = 3  # runs before a capture: libraries choose their algorithms, Triton compiles and tunes
+
+
+class Executor:
+    """Runs steps op by op.
+
+    Args:
+        step: the step to run; its weights, data and randomness.
+
+    Attributes:
+        name: which executor it is.
+    """
+
+    name = "eager"
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step = step
+
+    def __call__(self) -> None:
+        """Do one step. The first may take longer: it compiles or captures."""
+        self.step.begin()
+        self.run(self.step.kind())
+        self.step.end()
+
+    def run(self, kind: StepKind) -> None:
+        """Queue a step's work on the device."""
+        self.step.body(kind)
+
+
+class CompileExecutor(Executor):
+    """Runs the networks as torch.compile makes them; the penalty's second derivatives as they are.
+
+    Gains where small ops are many and there is no GPU to capture them on; takes up to a minute to
+    compile. The results differ from those of `Executor` in rounding.
+    """
+
+    name = "compile"
+
+    def __init__(self, step: TrainingStep) -> None:
+        super().__init__(step)
+        step.run_generator = torch.compile(step.generator)
+        step.run_discriminator = torch.compile(step.discriminator)
+
+
+class GraphExecutor(Executor):
+    """Captures a step as one CUDA graph, optimizers and moving average included, and replays it.
+
+    There is a graph for each kind of step (with and without the R1 penalty, say), captured when
+    it first comes. The runs before a capture change nothing: weights, optimizers, moving average,
+    running statistics, counters and random numbers are put back as they were. With deterministic
+    algorithms a replay gives the bits that `Executor` gives.
+
+    What cannot be captured is run op by op, and stderr says so once.
+    """
+
+    name = "graph"
+
+    def __init__(self, step: TrainingStep) -> None:
+        super().__init__(step)
+        self.graphs: dict[StepKind, torch.cuda.CUDAGraph] = {}
+        self._stream = torch.cuda.Stream(step.device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def run(self, kind: StepKind) -> None:
+        """See :meth:`Executor.run`."""
+        if self.name == "eager":  # it could not be captured
+            self.step.body(kind)
+            return
+        if kind not in self.graphs:
+            try:
+                self.graphs[kind] = self._captured(kind)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[0]
+                _say(f"this step cannot be captured as a CUDA graph ({reason}); it runs op by op")
+                self.graphs.clear()
+                self.name = "eager"
+                self.step.body(kind)
+                return
+        self.graphs[kind].replay()
+
+    def _captured(self, kind: StepKind) -> torch.cuda.CUDAGraph:
+        step = self.step
+        current = torch.cuda.current_stream(step.device)
+        with unchanged(step) as restore:
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UP):
+                    step.body(kind)
+                    restore()
+            current.wait_stream(self._stream)
+            _drop_gradients(step)  # the graph's own are made, and stay, in its memory
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(step.random)
+            gc.collect()  # what ends during a capture, an event say, would break it
+            try:
+                # The graphs share one pool: none needs what another has left in it.
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                    step.body(kind)
+            finally:
+                # Where the body fails, ending the capture fails too, before the stream is restored.
+                torch.cuda.set_stream(current)
+        _drop_gradients(step)
+        return graph
+
+
+@contextmanager
+def unchanged(step: TrainingStep) -> Iterator[Callable[[], None]]:
+    """Within, steps may be run; afterwards everything that they have changed is as it was.
+
+    Costs a copy of all of the state for as long. What is yielded restores it at once: two bodies
+    after one `TrainingStep.begin` would otherwise go on to images that are not there.
+    """
+    tensors = step.tensors()
+    with torch.no_grad():
+        before = [tensor.clone() for tensor in tensors]
+    random = step.random.get_state()
+
+    def restore() -> None:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        step.random.set_state(random)
+
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+def make_executor(name: ExecutorName, step: TrainingStep) -> Executor:
+    """The executor of that name for a step.
+
+    Args:
+        name: "auto" is "graph" on a GPU and "eager" on a CPU, where compiling gains less than it
+            costs (docs/benchmarks.md).
+        step: what it runs.
+
+    Returns:
+        That executor, or the eager one where the other cannot work here; stderr then says why.
+    """
+    on_cuda = step.device.type == "cuda"
+    if name == "auto":
+        name = "graph" if on_cuda else "eager"
+    if name == "graph":
+        reason = _why_no_graph(step)
+        if reason:
+            _say(f"{reason}; the step runs op by op")
+            name = "eager"
+    kinds = {"eager": Executor, "compile": CompileExecutor, "graph": GraphExecutor}
+    return kinds[name](step)
+
+
+def _why_no_graph(step: TrainingStep) -> str:
+    """Why a step cannot be captured, or ""."""
+    if step.device.type != "cuda":
+        return f"a CUDA graph needs an NVIDIA GPU, and this is a {step.device.type}"
+    if step.config.precision == "fp16" and step.config.optimization.optimizer == "rmsprop":
+        return "rmsprop has no kernel that skips an overflowed fp16 step without asking the host"
+    return ""
+
+
+def _drop_gradients(step: TrainingStep) -> None:
+    step.g_optimizer.zero_grad(set_to_none=True)
+    step.d_optimizer.zero_grad(set_to_none=True)
+
+
+def _say(line: str) -> None:
+    print(f"executor: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,219 @@
+"""The executors: one step, however it is run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.executors import (
+    CompileExecutor,
+    Executor,
+    GraphExecutor,
+    make_executor,
+    unchanged,
+)
+from cxrgan_fast.training.schedules import StepKind
+from cxrgan_fast.training.step import TrainingStep
+from recorded_graph import refuse_to_wait, stand_in_for_cuda_graphs
+
+TINY = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
+        "precision": "fp32"}  # fmt: skip
+CPU = torch.device("cpu")
+# Each asks something else of a captured step: schedules, several kinds, state that is not weights.
+CASES = {
+    "default": {"r1_interval": 4},
+    "noise": {"noise_std": 0.5, "noise_decay_steps": 20, "discriminator_steps": 2, "mirror": True},
+    "saturating": {"loss": "minimax", "early_steps": 5, "r1_gamma": 0.0, "label_smoothing": 0.1},
+    "bf16": {"precision": "bf16", "spectral_norm": True, "loss": "hinge"},
+    "fp16": {"precision": "fp16", "family": "dcgan", "class_balance": True},
+    "sgd": {"optimizer": "sgd", "conditioning": "concat", "loss": "least_squares", "l2": 1e-4},
+    "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
+    "adamw": {"optimizer": "adamw", "ema_ramp": 0.0, "l2": 0.1, "output": "sigmoid"},
+    "streamed": {"resident_share": 0.0, "augment": ()},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    images = torch.randint(0, 256, (23, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    names = [str(i) for i in range(23)]
+    labels = (torch.arange(23) % 3 == 0).long()
+    return ImageDataset(images.to(torch.uint8), labels, ("a", "b"), names, names, "made")
+
+
+def step_with(dataset: ImageDataset, **settings: object) -> TrainingStep:
+    return TrainingStep(override(TrainConfig(), {**TINY, **settings}), dataset, CPU)
+
+
+def state(step: TrainingStep) -> list[torch.Tensor]:
+    # Not where the next rows lie among those that were sent ahead, which a resumed run sends anew.
+    cursors = {tensor.data_ptr() for tensor in step.batches.state()}
+    tensors = [tensor for tensor in step.tensors() if tensor.data_ptr() not in cursors]
+    return [step.random.get_state(), *(tensor.clone() for tensor in tensors)]
+
+
+class Ops(TorchDispatchMode):
+    """What a step asks of the device, with shapes; and no question that the host waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, str]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        refuse_to_wait(function)
+        shapes = [tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]
+        self.seen.append((str(function), str(shapes)))
+        return function(*args, **(kwargs or {}))
+
+
+class OpByOp(Executor):
+    """Runs a step below the same hooks as the stand-in for a graph.
+
+    They change which ops a layer becomes, and with it the last bit; on a GPU there are none.
+    """
+
+    def run(self, kind: StepKind) -> None:
+        """See `Executor.run`."""
+        with Ops():
+            super().run(kind)
+
+
+def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
+    assert len(one) == len(other)
+    for i, (a, b) in enumerate(zip(one, other, strict=True)):
+        assert torch.equal(a, b), f"tensor {i} of shape {tuple(a.shape)}"
+
+
+@pytest.fixture
+def cuda_graphs_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_cuda_graphs(monkeypatch)
+
+
+@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+@pytest.mark.parametrize("case", CASES)
+def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
+    eager, graph = step_with(dataset, **CASES[case]), step_with(dataset, **CASES[case])
+    run, replay = OpByOp(eager), GraphExecutor(graph)
+    steps = 10 if case == "fp16" else 50  # whose convolutions take a CPU ten times as long
+    for _ in range(steps):
+        run()
+        replay()
+    assert replay.name == "graph"
+    assert 1 <= len(replay.graphs) <= 4
+    assert_same_bits(state(eager), state(graph))
+    assert eager.meters.read() == graph.meters.read()
+    assert (graph.step, int(graph.clock)) == (steps, steps)
+
+
+@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+def test_a_captured_run_goes_on_from_a_checkpoint(dataset):
+    settings = CASES["noise"]
+    straight = GraphExecutor(step_with(dataset, **settings))
+    for _ in range(6):
+        straight()
+    saved = straight.step.state_dict()
+    resumed = GraphExecutor(step_with(dataset, **settings))
+    resumed()  # captured before: what is loaded has to get to where the graph reads
+    resumed.step.load_state_dict(saved)
+    for _ in range(4):
+        straight()
+        resumed()
+    assert_same_bits(state(straight.step), state(resumed.step))
+
+
+@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+def test_the_stand_in_tells_a_step_that_bakes_a_number_in(dataset, monkeypatch):
+    """A moving average whose weight the host computes is what a graph must not hold."""
+    eager, graph = step_with(dataset), step_with(dataset)
+    for step in (eager, graph):
+        average = type(step.ema).update
+
+        def by_the_host(generator, images_seen, batch_size, step=step, average=average):
+            average(step.ema, generator, float(step.images_seen), batch_size)
+
+        monkeypatch.setattr(step.ema, "update", by_the_host)
+    run, replay = Executor(eager), GraphExecutor(graph)
+    for _ in range(5):
+        run()
+        replay()
+    averages = zip(eager.ema.module.parameters(), graph.ema.module.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in averages)
+
+
+@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys):
+    eager, graph = step_with(dataset), step_with(dataset)
+    generator = graph.generator
+
+    def asks_the_host(latents, labels):
+        assert latents.isfinite().all()  # waits for the device
+        return generator(latents, labels)
+
+    graph.run_generator = asks_the_host
+    run, replay = Executor(eager), GraphExecutor(graph)
+    for _ in range(4):
+        run()
+        replay()
+    assert replay.name == "eager"
+    assert_same_bits(state(eager), state(graph))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("executor: this step cannot be captured as a CUDA graph (aten")
+    assert lines[0].endswith("; it runs op by op")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_warming_up_changes_nothing(dataset, case):
+    step = step_with(dataset, **CASES[case])
+    step()
+    step.begin()
+    before, meters = state(step), step.meters.state()[0].clone()
+    with unchanged(step) as restore:
+        for _ in range(3):
+            restore()
+            step.body(step.kind())
+        assert not torch.equal(step.meters.state()[0], meters)
+    assert_same_bits(state(step), before)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_never_waits_and_is_always_the_same_work_in_the_same_memory(dataset, case):
+    step = step_with(dataset, **CASES[case])
+    addresses = [tensor.data_ptr() for tensor in step.tensors()]
+    work = {}
+    for _ in range(8):
+        step.begin()
+        with Ops() as ops:
+            step.body(step.kind())
+        assert work.setdefault(step.kind(), ops.seen) == ops.seen
+        step.end()
+    assert [tensor.data_ptr() for tensor in step.tensors()] == addresses
+
+
+def test_compiled_networks_train_as_the_plain_ones(dataset):
+    settings = {"r1_interval": 2, "g_lr": 1e-4, "d_lr": 1e-4, "family": "dcgan"}
+    eager, compiled = step_with(dataset, **settings), step_with(dataset, **settings)
+    run, faster = Executor(eager), make_executor("compile", compiled)
+    assert isinstance(faster, CompileExecutor)
+    for _ in range(3):
+        run()
+        faster()
+    assert compiled.run_generator is not compiled.generator
+    ours, theirs = eager.meters.read(), compiled.meters.read()
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    for a, b in zip(eager.ema.module.parameters(), compiled.ema.module.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_a_graph_without_a_gpu_is_refused_in_one_line(dataset, capsys):
+    executor = make_executor("graph", step_with(dataset))
+    assert executor.name == "eager"
+    line = "executor: a CUDA graph needs an NVIDIA GPU, and this is a cpu; the step runs op by op"
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_auto_on_a_cpu_is_op_by_op(dataset):
+    assert make_executor("auto", step_with(dataset)).name == "eager"
