@@ -1,0 +1,122 @@
+"""A training step on a GPU: as one CUDA graph it gives the bits that it gives op by op."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.training.algorithms import algorithms
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.executors import Executor, GraphExecutor
+from cxrgan_fast.training.step import TrainingStep
+
+SMALL = {"resolution": 32, "base_channels": 16, "latent_size": 16, "batch_size": 8,
+         "precision": "fp32", "r1_interval": 8}  # fmt: skip
+CASES = {
+    "fp32": {},
+    "bf16": {"precision": "bf16", "noise_std": 0.5, "noise_decay_steps": 30, "mirror": True},
+    "fp16": {"precision": "fp16", "discriminator_steps": 2, "class_balance": True},
+    "spectral-norm": {"spectral_norm": True, "loss": "hinge", "resolution": 64},
+    "dcgan-concat": {"family": "dcgan", "conditioning": "concat", "upsampling": "transposed"},
+    "sgd": {"optimizer": "sgd", "loss": "least_squares"},
+    "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
+    "adamw": {"optimizer": "adamw", "l2": 0.1, "loss": "minimax", "early_steps": 20},
+    "streamed": {"resident_share": 0.0},
+}
+STEPS = 50
+
+pytestmark = pytest.mark.usefixtures("gpu", "repeatable")
+
+
+@pytest.fixture
+def repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with algorithms(deterministic=True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    random = torch.Generator().manual_seed(0)
+    names = [str(i) for i in range(50)]
+    images = {
+        size: torch.randint(0, 256, (50, 1, size, size), generator=random).to(torch.uint8)
+        for size in (32, 64)
+    }
+    labels = (torch.arange(50) % 3 == 0).long()
+    return {
+        size: ImageDataset(each, labels, ("a", "b"), names, names, "made")
+        for size, each in images.items()
+    }
+
+
+def step_with(dataset: dict[int, ImageDataset], settings: dict[str, object]) -> TrainingStep:
+    config = override(TrainConfig(), {**SMALL, **settings})
+    return TrainingStep(config, dataset[config.network.resolution], torch.device("cuda"))
+
+
+def state(step: TrainingStep) -> list[torch.Tensor]:
+    return [step.random.get_state(), *step.tensors()]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_graph_is_the_step_to_the_bit(dataset, case, capsys):
+    eager, graph = (step_with(dataset, CASES[case]) for _ in range(2))
+    run, replay = Executor(eager), GraphExecutor(graph)
+    for _ in range(STEPS):
+        run()
+        replay()
+    assert (replay.name, capsys.readouterr().err) == ("graph", "")
+    for i, (one, other) in enumerate(zip(state(eager), state(graph), strict=True)):
+        assert torch.equal(one, other), f"tensor {i} of shape {tuple(one.shape)}"
+    assert eager.meters.read() == graph.meters.read()
+
+
+def test_capturing_changes_nothing(dataset):
+    step = step_with(dataset, CASES["bf16"])
+    step()
+    executor = GraphExecutor(step)
+    step.begin()
+    before = [tensor.clone() for tensor in state(step)]
+    executor.graphs[step.kind()] = executor._captured(step.kind())
+    for one, other in zip(before, state(step), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_replay_asks_nothing_of_the_host(dataset):
+    replay = GraphExecutor(step_with(dataset, CASES["bf16"]))
+    for _ in range(9):  # both kinds
+        replay()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(8):
+            replay()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_an_eager_step_never_waits_for_the_device(dataset):
+    run = Executor(step_with(dataset, CASES["fp16"]))
+    for _ in range(9):
+        run()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(8):
+            run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_replays_take_no_more_memory(dataset):
+    replay = GraphExecutor(step_with(dataset, CASES["fp32"]))
+    for _ in range(9):
+        replay()
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        replay()
+    assert torch.cuda.memory_allocated() == before
