@@ -1,6 +1,7 @@
-// cxrgan_fast._C: the one file that knows Python. Tensors come as addresses; the Python side has
-// checked shapes, dtypes, layouts and lifetimes. The signatures that Python sees are in _C.pyi.
-#include <pybind11/pybind11.h>
+// cxrgan_fast._C, with what bindings.h names. Tensors come as addresses; the Python side has checked
+// shapes, dtypes, layouts and lifetimes. The signatures that Python sees are in _C.pyi.
+#include "bindings.h"
+
 #include <pybind11/stl.h>
 
 #include "cpu/dispatch.h"
@@ -10,35 +11,8 @@
 #include "cxrgan/conditional_batch_norm.h"
 #include "cxrgan/device.h"
 
-namespace py = pybind11;
-
 namespace cxrgan {
 namespace {
-
-using Address = uintptr_t;
-
-template <class T = void>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-// A workspace: its address and bytes.
-using Memory = std::pair<Address, int64_t>;
-
-// Where a launcher runs: on the CPU with so many threads, or on a GPU and one of its streams.
-struct Place {
-  int device;      // CUDA ordinal; kCpu
-  int64_t number;  // threads, or the cudaStream_t
-
-  static constexpr int kCpu = -1;
-
-  bool on_cpu() const { return device == kCpu; }
-  int threads() const { return static_cast<int>(number); }
-  cuda::Launch launch(Memory workspace = {}) const {
-    return {device, pointer(static_cast<Address>(number)), pointer(workspace.first),
-            workspace.second};
-  }
-};
 
 // What a launcher needs beside the tensors, made by Python once a call.
 struct Problem {
@@ -385,6 +359,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("adversarial_loss_workspace", &adversarial_loss_workspace);
   m.def("discriminator_loss", &discriminator_loss, Released());
   m.def("generator_loss", &generator_loss, Released());
+  define_discriminator_input(m);
 }
 
 }  // namespace cxrgan

@@ -224,3 +224,65 @@ def generator_loss(
     number: int,
     /,
 ) -> None: ...
+
+class AugmentedBatch:
+    """Extents, shifts, holes and place of one call; csrc/include/cxrgan/discriminator_input.h.
+
+    An address of 0 is none. Uniform numbers come with the stride from a sample's pair to the
+    next's, images with dtype and layout.
+    """
+
+    def __init__(
+        self,
+        stored_samples: int,
+        fake_samples: int,
+        channels: int,
+        height: int,
+        width: int,
+        translation: int,
+        translation_stride: int,
+        cutout: int,
+        cutout_stride: int,
+        device: int,
+        number: int,
+        /,
+    ) -> None: ...
+    def discriminator_input(
+        self,
+        pixels: int,
+        count: int,
+        rows: int,
+        mirror: int,
+        low: float,
+        high: float,
+        fake_dtype: int,
+        fake_layout: int,
+        fake: int,
+        noise_layout: int,
+        noise: int,
+        noise_std: int,
+        dtype: int,
+        layout: int,
+        out: int,
+        /,
+    ) -> None: ...
+    def discriminator_input_linear(
+        self,
+        tangent_dtype: int,
+        tangent_layout: int,
+        tangent: int,
+        dtype: int,
+        layout: int,
+        out: int,
+        /,
+    ) -> None: ...
+    def discriminator_input_backward(
+        self,
+        gradient_dtype: int,
+        gradient_layout: int,
+        gradient: int,
+        dtype: int,
+        layout: int,
+        out: int,
+        /,
+    ) -> None: ...

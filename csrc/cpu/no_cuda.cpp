@@ -5,6 +5,7 @@
 #include "cxrgan/bias_leaky_relu.h"
 #include "cxrgan/conditional_batch_norm.h"
 #include "cxrgan/device.h"
+#include "cxrgan/discriminator_input.h"
 
 namespace cxrgan::cuda {
 namespace {
@@ -93,5 +94,20 @@ void discriminator_loss(LossKind, double, const Logits&, const Logits&, float*, 
 }
 
 void generator_loss(LossKind, const Logits&, float*, const Launch&) { refuse(); }
+
+void discriminator_input(const AugmentedBatch&, const StoredImages&, const ImagesIn&, const Noise&,
+                         const ImagesOut&, const Launch&) {
+  refuse();
+}
+
+void discriminator_input_linear(const AugmentedBatch&, const ImagesIn&, const ImagesOut&,
+                                const Launch&) {
+  refuse();
+}
+
+void discriminator_input_backward(const AugmentedBatch&, const ImagesIn&, const ImagesOut&,
+                                  const Launch&) {
+  refuse();
+}
 
 }  // namespace cxrgan::cuda

@@ -9,6 +9,7 @@ from cxrgan_fast.ops.backend import (
 )
 from cxrgan_fast.ops.bias_leaky_relu import bias_leaky_relu
 from cxrgan_fast.ops.conditional_batch_norm import conditional_batch_norm_act
+from cxrgan_fast.ops.discriminator_input import discriminator_input
 from cxrgan_fast.ops.resample_conv import conv2d_downsample, upsample_conv2d
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "bias_leaky_relu",
     "conditional_batch_norm_act",
     "conv2d_downsample",
+    "discriminator_input",
     "discriminator_loss",
     "generator_loss",
     "set_backend",

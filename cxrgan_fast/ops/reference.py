@@ -204,6 +204,82 @@ def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     return F.avg_pool2d(F.conv2d(input, weight, bias, padding=1), 2)
 
 
+def discriminator_input(
+    fake: Tensor,
+    stored: Tensor | None,
+    rows: Tensor | None,
+    mirror: Tensor | None,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    noise: Tensor | None,
+    noise_std: Tensor | None,
+    value_range: tuple[float, float],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Images as a discriminator sees them; see the public op of the same name.
+
+    A row that is out of range makes its sample NaN.
+    """
+    low, high = value_range
+    images = fake.to(accumulation_dtype(fake.dtype))  # (F, C, H, W)
+    missing = None
+    if stored is not None and rows is not None:
+        missing = (rows < 0) | (rows >= len(stored))  # (N,)
+        if len(stored):
+            pixels = stored[rows.clamp(0, len(stored) - 1)].to(images.dtype)
+        else:
+            pixels = images.new_zeros((len(rows), *stored.shape[1:]))
+        real = pixels * ((high - low) / 255) + low
+        if mirror is not None:
+            real = torch.where(mirror[:, None, None, None], real.flip(3), real)
+        images = torch.cat((real, images))
+    centre = (low + high) / 2
+    height, width = images.shape[2:]
+    if translation is not None:
+        most = _share(height, 8), _share(width, 8)
+        shift = _integers(translation, (-most[0], -most[1]), (2 * most[0] + 1, 2 * most[1] + 1))
+        y, x = _coordinates(images, shift)
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+        sample = torch.arange(len(images), device=images.device)[:, None, None]
+        y, x = y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]
+        moved = images[sample, :, y, x].permute(0, 3, 1, 2)  # (N + F, C, H, W)
+        images = torch.where(inside[:, None], moved, centre)
+    if cutout is not None:
+        size = _share(height, 2), _share(width, 2)
+        first = _integers(cutout, (-(size[0] // 2), -(size[1] // 2)), (height, width))
+        y, x = _coordinates(images, -first)
+        hole = ((y >= 0) & (y < size[0]))[:, :, None] & ((x >= 0) & (x < size[1]))[:, None, :]
+        images = torch.where(hole[:, None], centre, images)
+    if missing is not None:
+        missing = F.pad(missing, (0, len(fake)))
+        images = images.masked_fill(missing[:, None, None, None], torch.nan)
+    if noise is not None and noise_std is not None:
+        noise, noise_std = noise.detach().to(images.dtype), noise_std.detach().to(images.dtype)
+        images = images + noise_std * noise
+    return images.to(dtype).to(memory_format=torch.channels_last)
+
+
+def _share(size: int, parts: int) -> int:
+    """A second or an eighth of a size, to the nearest integer, ties to the even one."""
+    return (size + parts // 2 - 1 + size // parts % 2) // parts
+
+
+def _integers(uniform: Tensor, least: tuple[int, int], count: tuple[int, int]) -> Tensor:
+    """(N, 2) integers from `least` on, so many of each, from numbers (N, 2) uniform in [0, 1)."""
+    columns = [
+        # 0.99999994·count may round up.
+        (uniform[:, i] * count[i]).long().clamp(0, count[i] - 1) + least[i]
+        for i in range(2)
+    ]
+    return torch.stack(columns, 1)
+
+
+def _coordinates(images: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N, H) and columns (N, W) of the pixels, moved by each sample's shift (N, 2)."""
+    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[2:])
+    return rows + shift[:, :1], columns + shift[:, 1:]
+
+
 def _softplus(x: Tensor) -> Tensor:
     # F.softplus turns linear above 20, which is 2e-9 off: visible in float64. This is exact.
     return -F.logsigmoid(-x)

@@ -146,7 +146,8 @@ def _host_sources(csrc: Path) -> list[Source]:
         '-DCXRGAN_CUDA_ARCHITECTURES=""',
     )  # fmt: skip
     cpu = sorted((csrc / "cpu").glob("*.cpp"))
-    paths = [csrc / "bindings.cpp", *(path for path in cpu if path.name != "no_cuda.cpp")]
+    bindings = sorted(csrc.glob("bindings*.cpp"))
+    paths = [*bindings, *(path for path in cpu if path.name != "no_cuda.cpp")]
     return [Source(path, flags) for path in paths]
 
 

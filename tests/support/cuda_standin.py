@@ -14,7 +14,12 @@ from unittest import mock
 from cxrgan_fast.ops import backend
 
 # Where native calls are made. Some of these names are also those of functions.
-CALLERS = ("adversarial_loss", "bias_leaky_relu", "conditional_batch_norm_kernels")
+CALLERS = (
+    "adversarial_loss",
+    "bias_leaky_relu",
+    "conditional_batch_norm_kernels",
+    "discriminator_input",
+)
 
 
 def _load_building() -> ModuleType:
