@@ -76,7 +76,7 @@ class Lines {
     const Placement& p = placements_[sample];
     const int64_t from_y = y + p.shift_y;
     const bool stored = sample < move_.stored_samples;
-    const bool empty = from_y < 0 || from_y >= move_.height || (stored && move_.pixels == nullptr);
+    const bool empty = from_y < 0 || from_y >= move_.height || (stored && move_.rows == nullptr);
     const int64_t begin = empty ? move_.width : larger(0, -p.shift_x);
     const int64_t end = smaller(move_.width, move_.width - p.shift_x);
     fill(values, 0, begin);

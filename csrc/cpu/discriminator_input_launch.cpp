@@ -12,7 +12,7 @@ namespace cxrgan::cpu {
 namespace {
 
 void check_rows(const Move& move) {
-  if (move.pixels == nullptr && move.rows == nullptr) return;
+  if (move.rows == nullptr) return;
   for (int64_t i = 0; i < move.stored_samples; ++i) {
     const int64_t row = move.rows[i];
     if (row < 0 || row >= move.stored_count)

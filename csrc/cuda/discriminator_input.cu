@@ -66,7 +66,7 @@ template <class Body>
 __device__ __forceinline__ void with_source(const Move& move, int64_t sample, const Body& body) {
   if (sample < move.stored_samples) {
     Source<uint8_t> source{};
-    if (move.pixels == nullptr) return body(source, move.fill);
+    if (move.rows == nullptr) return body(source, move.fill);
     const int64_t row = move.rows[sample];
     if (row < 0 || row >= move.stored_count) return body(source, nanf(""));
     return body(Source<uint8_t>{move.pixels, strides_of(move, Layout::kContiguous), row,

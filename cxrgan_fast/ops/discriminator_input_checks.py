@@ -36,9 +36,9 @@ def check_arguments(
     if fake is not None:
         check_image("fake", fake)
         if stored is not None:
-            expected = tuple(stored.shape[1:])
-            if tuple(fake.shape[1:]) != expected:
-                raise ValueError(f"fake must have shape (F, *{expected}), got {shape_of(fake)}")
+            if fake.shape[1:] != stored.shape[1:]:
+                expected = ", ".join(str(each) for each in stored.shape[1:])
+                raise ValueError(f"fake must have shape (F, {expected}), got {shape_of(fake)}")
             check_same_device("fake", fake, stored, "stored")
         images, name = fake, "fake"
     elif stored is None:

@@ -23,7 +23,7 @@ struct Move {
   Uniforms translation, cutout;              // of those samples
   bool inverse;                              // to bring pixels back where they came from
   float fill;
-  // The first of the samples are stored images, or empty ones if there are no pixels.
+  // The first of the samples are stored images, or empty ones if there are no rows.
   int64_t stored_samples;
   const uint8_t* pixels;
   int64_t stored_count;
