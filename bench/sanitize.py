@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import sys
 
 import torch
+from torch import Tensor
 
 from bench import cases
 from bench.cases import DTYPES, LAYOUTS, Case
@@ -22,6 +24,7 @@ from cxrgan_fast.ops import (
     available_backends,
     bias_leaky_relu,
     conditional_batch_norm_act,
+    discriminator_input,
     use_backend,
 )
 
@@ -58,6 +61,9 @@ def run_all(device: torch.device) -> tuple[int, int]:
     with use_backend("native"):
         for case in images:
             _rarer_calls(case, device)
+        for shape, dtype, layout in itertools.product(SHAPES, DTYPES.values(), LAYOUTS.values()):
+            _discriminator_input(shape, dtype, layout, device)
+            done += 1
     _wait(device)
     return done, refused
 
@@ -83,6 +89,35 @@ def _rarer_calls(case: Case, device: torch.device) -> None:
         y = conditional_batch_norm_act(x, labels, weight, bias)
         assert y[-1].isnan().all()
         torch.autograd.grad(y, (x, weight, bias), grad)
+
+
+def _discriminator_input(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, device: torch.device
+) -> None:
+    """With everything, up to its second derivative; on a GPU also with rows out of range."""
+    fakes, *image = shape
+    samples = fakes + 3
+    stored = torch.randint(256, (4, *image), dtype=torch.uint8, device=device)
+    rows = torch.tensor([3, 0, 2], device=device)
+    fake = torch.randn(shape, device=device).to(dtype).to(memory_format=layout).requires_grad_()
+    pairs = torch.rand(samples, 2, 2, device=device)
+    pairs[0], pairs[-1] = 0, 1 - 2**-24  # the largest shifts and the outermost holes
+    noise = torch.randn(samples, *image, device=device).to(memory_format=layout)
+
+    def call() -> Tensor:
+        return discriminator_input(
+            stored, rows, fake, value_range=(-1, 1), mirror=rows > 1, translation=pairs[:, 0],
+            cutout=pairs[:, 1], noise=noise, noise_std=noise.new_tensor(0.1),
+        )  # fmt: skip
+
+    output = call()
+    (gradient,) = torch.autograd.grad(output.square().sum(), fake, create_graph=True)
+    torch.autograd.grad(gradient.float().square().sum(), fake)
+    if device.type == "cpu":
+        return
+    for row in (-1, 4, 2**62):
+        rows[1] = row
+        assert call()[1].isnan().all()
 
 
 def _wait(device: torch.device) -> None:

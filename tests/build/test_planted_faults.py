@@ -120,6 +120,42 @@ FAULTS = [
         "op.labels[n] != k",
         "op.labels[0] != k",
     ),
+    Fault(
+        "a hole is a column too wide",
+        "discriminator_input.cu",
+        "x < hole_right",
+        "x <= hole_right",
+    ),
+    Fault(
+        "every sample is moved like the first",
+        "discriminator_input.cu",
+        "placement_of(move, sample)",
+        "placement_of(move, 0)",
+    ),
+    Fault(
+        "the last packet of a row of pixels is left out",
+        "discriminator_input.cu",
+        "at < lines.length;",
+        "at < lines.length - kWidth;",
+    ),
+    Fault(
+        "a mirrored image is read a column off",
+        "discriminator_input.cu",
+        "width - 1 - from_x",
+        "width - from_x",
+    ),
+    Fault(
+        "the row after the last is read",
+        "discriminator_input.cu",
+        "row >= move.stored_count",
+        "row > move.stored_count",
+    ),
+    Fault(
+        "a packet of noise is read from any address",
+        "discriminator_input.cu",
+        "(!lines.noise_is_line || all_aligned(move.noise.values))",
+        "true",
+    ),
 ]
 
 

@@ -22,6 +22,7 @@ KERNELS = {
     "running_statistics_kernel",
     "_gate_kernel",
     "_backward_kernel",
+    "_move_kernel",
     "_discriminator_kernel",
     "_generator_kernel",
 }
@@ -165,6 +166,9 @@ TRACED = {
     "relu": [("_gate_kernel", ["output"])],
     "relu gate": [("_gate_kernel", ["output"])],
     "relu backward": [("_backward_kernel", ["grad_input", "sums"])],
+    "discriminator input": [("_move_kernel", ["output"])],
+    "discriminator input, linear": [("_move_kernel", ["output"])],
+    "discriminator input, backward": [("_move_kernel", ["output"])],
     "discriminator": [("_discriminator_kernel", ["fake_gradient", "loss", "real_gradient"])],
     "generator": [("_generator_kernel", ["gradient", "loss"])],
 }

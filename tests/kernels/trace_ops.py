@@ -10,7 +10,12 @@ import sys
 from typing import Any
 
 import torch
-from cxrgan_fast.kernels import adversarial_loss, bias_leaky_relu, conditional_batch_norm
+from cxrgan_fast.kernels import (
+    adversarial_loss,
+    bias_leaky_relu,
+    conditional_batch_norm,
+    discriminator_input,
+)
 from stub_driver import pretend
 from torch import Tensor
 from torch._functorch.aot_autograd import aot_function
@@ -27,6 +32,28 @@ def update_running(running_mean: Tensor, running_var: Tensor, statistics: Tensor
     return running_mean + running_var
 
 
+def see(
+    fake: Tensor, stored: Tensor, rows: Tensor, pairs: Tensor, noise: Tensor, std: Tensor
+) -> Tensor:
+    """Into an output of its own, as the op does."""
+    output = torch.empty_like(noise, dtype=fake.dtype)
+    return discriminator_input.forward(
+        fake, stored, rows, rows > 0, pairs, pairs, noise, std, (-1.0, 1.0), output
+    )
+
+
+def see_linear(tangent: Tensor, pairs: Tensor, noise: Tensor) -> Tensor:
+    """The same of a change."""
+    stored = noise.shape[0] - tangent.shape[0]
+    return discriminator_input.linear(tangent, pairs, pairs, stored, torch.empty_like(noise))
+
+
+def see_backward(grad: Tensor, pairs: Tensor, fake: Tensor) -> Tensor:
+    """The transpose."""
+    stored = grad.shape[0] - fake.shape[0]
+    return discriminator_input.backward(grad, pairs, pairs, stored, torch.empty_like(fake))
+
+
 OPS = {
     "norm": conditional_batch_norm.act,
     "update_running": update_running,
@@ -34,6 +61,9 @@ OPS = {
     "relu": bias_leaky_relu.act,
     "relu_gate": bias_leaky_relu.gate,
     "relu_backward": bias_leaky_relu.backward,
+    "see": see,
+    "see_linear": see_linear,
+    "see_backward": see_backward,
     "discriminator": adversarial_loss.discriminator,
     "generator": adversarial_loss.generator,
 }
@@ -81,6 +111,8 @@ def main() -> None:
         logits, many = torch.empty(64, device="cuda"), torch.empty(9000, device="cuda")
         norm = x, labels, weight, bias
         of_two = torch.empty(3, 2, device="cuda")
+        bytes_ = torch.empty(9, 64, 32, 32, device="cuda", dtype=torch.uint8)
+        noise, pairs = torch.empty(32, 64, 32, 32, device="cuda"), torch.empty(32, 2, device="cuda")
         found = {
             "norm": kernels_in(ops.norm, *norm, None, None, 1e-5, 0.2),
             "norm of many parts": kernels_in(
@@ -95,6 +127,11 @@ def main() -> None:
             "relu": kernels_in(ops.relu, x, running, 0.2),
             "relu gate": kernels_in(ops.relu_gate, x, None, x, 0.2),
             "relu backward": kernels_in(ops.relu_backward, x, x, 0.2),
+            "discriminator input": kernels_in(
+                ops.see, x, bytes_, labels, pairs, noise, torch.empty((), device="cuda")
+            ),
+            "discriminator input, linear": kernels_in(ops.see_linear, x, pairs, noise),
+            "discriminator input, backward": kernels_in(ops.see_backward, noise, pairs, x),
             "discriminator": kernels_in(ops.discriminator, logits, many, "minimax", 0.1),
             "generator": kernels_in(ops.generator, logits, "hinge"),
         }

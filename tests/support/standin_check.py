@@ -19,6 +19,7 @@ from cuda_standin import building, standing_in
 from cxrgan_fast.ops import discriminator_loss, use_backend
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS
 from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
+from discriminator_input_cases import InputCase, input_case
 from op_cases import CASES, LAYOUTS, batch_norm_case, relative_error
 
 SHAPES = [(12, 40, 8, 8), (5, 8, 13, 9), (2, 3, 50, 50)]
@@ -66,6 +67,29 @@ def check_losses() -> None:
             assert error < 1e-6, (kind, count, error)
 
 
+def check_discriminator_input() -> None:
+    """Values and gradients to the bit: in whole packets, in single values, and beside them."""
+    for channels, width, offset in ((1, 16, 0), (3, 20, 0), (1, 13, 0), (1, 8, 1)):
+        torch.manual_seed(0)
+        drawn = input_case((channels, 11, width), stored=3, fakes=5)
+        assert drawn.noise is not None
+        assert drawn.stored is not None
+        # The noise begins `offset` values behind an aligned address; the set lies among others.
+        memory = torch.zeros(drawn.noise.numel() + offset)
+        noise = memory[offset:].view(drawn.noise.shape).copy_(drawn.noise)
+        others = torch.cat((drawn.stored, drawn.stored))
+        case = InputCase(**{**vars(drawn), "noise": noise, "stored": others[:5]})
+        assert case.fake is not None
+        fake = case.fake.requires_grad_()
+        got, truth = case.call(), case.composed()
+        assert torch.equal(got, truth), (channels, width)
+        (gradient,), (expected,) = (torch.autograd.grad(y, fake, truth) for y in (got, truth))
+        assert torch.equal(gradient, expected), (channels, width)
+        assert case.rows is not None
+        case.rows[2] = 5
+        assert case.call()[2].isnan().all()
+
+
 def main() -> None:
     """Check everything."""
     module = building.load(Path(sys.argv[1]))
@@ -74,4 +98,5 @@ def main() -> None:
             check_images(path)
         check_units()
         check_losses()
+        check_discriminator_input()
     print("right")
