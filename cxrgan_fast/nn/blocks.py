@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cxrgan_fast.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from cxrgan_fast.nn.config import NetworkConfig
-from cxrgan_fast.nn.layers import ClassEmbedding, Linear
+from cxrgan_fast.nn.layers import ClassEmbedding, Linear, Weights
 from cxrgan_fast.ops import bias_leaky_relu
 
 _LABEL_FEATURES = 32  # length of the embedding that joins the latent with conditioning="concat"
@@ -104,10 +104,10 @@ class LabelPlane(nn.Module):
             )
             self.channels += 1
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor, weights: Weights) -> Tensor:
         """(N, C, R, R) and labels -> (N, C or C + 1, R, R), channels_last."""
         if self.embedding is not None:
-            plane = self.embedding(labels).view(-1, 1, *images.shape[2:])
+            plane = self.embedding(labels, weights).view(-1, 1, *images.shape[2:])
             images = torch.cat([images, plane.to(images.dtype)], dim=1)
         # Not contiguous(): with one channel it finds nothing to do, and leaves the strides by which
         # the first convolution would choose the other layout for all that follows.
@@ -136,12 +136,12 @@ class LogitHead(nn.Module):
                 n_classes, size, gain=size**-0.5, spectral_norm=config.spectral_norm
             )
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, features: Tensor, labels: Tensor, weights: Weights) -> Tensor:
         """(N, C, 4, 4) and labels -> (N,) float32."""
         with torch.autocast(features.device.type, enabled=False):
             # (h, w, c): the order in which channels_last features already lie.
             features = features.permute(0, 2, 3, 1).flatten(1).to(self.linear.weight.dtype)
-            logits = self.linear(features).squeeze(1)
+            logits = self.linear(features, weights).squeeze(1)
             if self.embedding is not None:
-                logits = logits + (self.embedding(labels) * features).sum(1)
+                logits = logits + (self.embedding(labels, weights) * features).sum(1)
         return logits

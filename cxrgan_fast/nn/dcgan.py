@@ -18,7 +18,7 @@ from cxrgan_fast.nn.blocks import (
     to_image,
 )
 from cxrgan_fast.nn.config import NetworkConfig
-from cxrgan_fast.nn.layers import Conv2d, StridedConv2d, TransposedConv2d
+from cxrgan_fast.nn.layers import Conv2d, NormalisedWeights, StridedConv2d, TransposedConv2d
 
 
 class DCGANGenerator(nn.Module):
@@ -100,6 +100,7 @@ class DCGANDiscriminator(nn.Module):
             channels = out_channels
             gain = config.gain
         self.head = LogitHead(config, n_classes)
+        self.normalised_weights = NormalisedWeights(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Judge images.
@@ -111,7 +112,11 @@ class DCGANDiscriminator(nn.Module):
         Returns:
             Logits (N,) float32: large for real images of that class.
         """
-        return self.head(self.layers(self.input(images, labels)), labels)
+        weights = self.normalised_weights.by_layer()
+        x = self.input(images, labels, weights)
+        for layer in self.layers:
+            x = layer(x) if isinstance(layer, BiasAct) else layer(x, weights)
+        return self.head(x, labels, weights)
 
 
 def _enlarge(config: NetworkConfig, channels: int, out_channels: int, last: bool) -> nn.Module:

@@ -2,20 +2,27 @@
 
 They differ from torch.nn's in three ways: initialisation (He et al. 2015), an optional spectral
 norm, and convolutions that resample (``ops.upsample_conv2d``, ``ops.conv2d_downsample``).
+
+A layer normalises its own weight. In a network :class:`NormalisedWeights` does so for all of them
+at once, and each layer is called with its part of that.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cxrgan_fast.nn.labels import class_rows
-from cxrgan_fast.nn.spectral_norm import SpectralNorm
+from cxrgan_fast.nn.spectral_norm import SpectralNorm, normalise, owners
 from cxrgan_fast.ops import conv2d_downsample, upsample_conv2d
+
+Weights: TypeAlias = Mapping[nn.Module, Tensor]
+"""The normalised weights of a network by layer; empty without a spectral norm."""
 
 
 class _Weighted(nn.Module):
@@ -32,11 +39,44 @@ class _Weighted(nn.Module):
         self.bias = nn.Parameter(torch.zeros(bias)) if bias else None
         self.spectral_norm = SpectralNorm(weight) if spectral_norm else None
 
-    def normalised_weight(self) -> Tensor:
+    def effective_weight(self, weights: Weights | None) -> Tensor:
+        """This layer's part of ``weights``, or its own weight, normalised here if it is to be."""
+        if weights:
+            return weights[self]
         return self.weight if self.spectral_norm is None else self.spectral_norm(self.weight)
 
     def extra_repr(self) -> str:
         return f"weight={tuple(self.weight.shape)}, bias={self.bias is not None}"
+
+
+class NormalisedWeights(nn.Module):
+    """The spectrally normalised weights of all layers of a network, computed together.
+
+    Args:
+        network: a module whose layers are this file's; they stay its own, and are not kept as
+            submodules here.
+    """
+
+    owners: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # In lists, which nn.Module does not look into: a state dict names each weight once.
+        self.layers: list[_Weighted] = []
+        self.norms: list[SpectralNorm] = []
+        for module in network.modules():
+            if isinstance(module, _Weighted) and module.spectral_norm is not None:
+                self.layers.append(module)
+                self.norms.append(module.spectral_norm)
+        self.register_buffer("owners", owners(self.norms) if self.norms else None, persistent=False)
+
+    def by_layer(self) -> Weights:
+        """Each layer's weight; in training after one step of the power iteration."""
+        if not self.layers:
+            return {}
+        weights = [layer.weight for layer in self.layers]
+        normalised = normalise(self.norms, weights, self.owners, training=self.training)
+        return dict(zip(self.layers, normalised, strict=True))
 
 
 class Conv2d(_Weighted):
@@ -73,9 +113,9 @@ class Conv2d(_Weighted):
         )
         self.resample = resample
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, weights: Weights | None = None) -> Tensor:
         """(N, I, H, W) -> (N, O, H', W'), in the autocast dtype under autocast."""
-        weight = self.normalised_weight()
+        weight = self.effective_weight(weights)
         if self.resample == "up":
             return upsample_conv2d(input, weight, self.bias)
         if self.resample == "down":
@@ -104,9 +144,9 @@ class StridedConv2d(_Weighted):
             spectral_norm=spectral_norm,
         )
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, weights: Weights | None = None) -> Tensor:
         """Convolve, in the autocast dtype under autocast."""
-        return F.conv2d(input, self.normalised_weight(), stride=2, padding=1)
+        return F.conv2d(input, self.effective_weight(weights), stride=2, padding=1)
 
 
 class TransposedConv2d(_Weighted):
@@ -155,9 +195,9 @@ class Linear(_Weighted):
             spectral_norm=spectral_norm,
         )
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, weights: Weights | None = None) -> Tensor:
         """Multiply and add, in the autocast dtype under autocast."""
-        return F.linear(input, self.normalised_weight(), self.bias)
+        return F.linear(input, self.effective_weight(weights), self.bias)
 
 
 class ClassEmbedding(_Weighted):
@@ -175,6 +215,6 @@ class ClassEmbedding(_Weighted):
     ) -> None:
         super().__init__((num_classes, size), 1, gain=gain, bias=0, spectral_norm=spectral_norm)
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Tensor, weights: Weights | None = None) -> Tensor:
         """Labels (N,) int64 or class weights (N, K) -> (N, C) float32."""
-        return class_rows(self.normalised_weight(), labels)
+        return class_rows(self.effective_weight(weights), labels)

@@ -21,7 +21,7 @@ from cxrgan_fast.nn.blocks import (
     to_image,
 )
 from cxrgan_fast.nn.config import NetworkConfig
-from cxrgan_fast.nn.layers import Conv2d
+from cxrgan_fast.nn.layers import Conv2d, NormalisedWeights, Weights
 from cxrgan_fast.ops import bias_leaky_relu
 
 
@@ -154,17 +154,18 @@ class DiscriminatorBlock(nn.Module):
             spectral_norm=spectral_norm,
         )
         self.skip = (
-            nn.Identity()
+            None
             if in_channels == out_channels
             else Conv2d(in_channels, out_channels, 1, bias=False, spectral_norm=spectral_norm)
         )
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, weights: Weights) -> Tensor:
         """(N, I, H, W) -> (N, O, H/2, W/2), or (N, O, H, W) without resampling."""
         hidden = input if self.first else bias_leaky_relu(input, negative_slope=self.slope)
-        hidden = self.conv2(self.act(self.conv1(hidden)))
+        hidden = self.conv2(self.act(self.conv1(hidden, weights)), weights)
         # Average pooling and 1×1 convolution commute: the small side is cheap.
-        return hidden + self.skip(F.avg_pool2d(input, 2) if self.resample == "down" else input)
+        skip = F.avg_pool2d(input, 2) if self.resample == "down" else input
+        return hidden + (skip if self.skip is None else self.skip(skip, weights))
 
 
 class ResNetDiscriminator(nn.Module):
@@ -203,6 +204,7 @@ class ResNetDiscriminator(nn.Module):
             size //= 2
         self.act = BiasAct(channels, config.slope)
         self.head = LogitHead(config, n_classes)
+        self.normalised_weights = NormalisedWeights(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Judge images.
@@ -214,7 +216,8 @@ class ResNetDiscriminator(nn.Module):
         Returns:
             Logits (N,) float32: large for real images of that class.
         """
-        x = self.input(images, labels)
+        weights = self.normalised_weights.by_layer()
+        x = self.input(images, labels, weights)
         for block in self.blocks:
-            x = block(x)
-        return self.head(self.act(x), labels)
+            x = block(x, weights)
+        return self.head(self.act(x), labels, weights)
