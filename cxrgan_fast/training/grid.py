@@ -139,6 +139,17 @@ def write_gif(path: Path, grids: Sequence[Path], *, seconds: float = 8.0) -> Non
     write_atomic(path, gif.getvalue())
 
 
+def animate(run: Path) -> None:
+    """Write a run's `progress.gif` of the grids that it has, if it has any.
+
+    Raises:
+        UserError: as `write_gif`.
+    """
+    grids = list((run / "grids").glob("grid-*.png"))
+    if grids:
+        write_gif(run / "progress.gif", grids)
+
+
 def _text_size(text: str) -> tuple[int, int]:
     canvas = ImageDraw.Draw(Image.new("L", (1, 1)))
     font = ImageFont.load_default(_FONT_SIZE)

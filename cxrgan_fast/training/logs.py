@@ -19,6 +19,9 @@ from cxrgan_fast.training.run_folder import write_atomic, write_error
 class RunLog:
     """Writes the measurements of one run.
 
+    :meth:`grid` may run on another thread than the rest: TensorBoard queues events under a lock of
+    its own, and of the files only the event file is written by both.
+
     Args:
         run: The run's folder.
         step: Steps done already; later lines of an interrupted run are dropped, since they will

@@ -10,7 +10,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig, build_generator
@@ -38,7 +38,7 @@ class GeneratorSnapshot:
 
 def save_generator(
     path: Path,
-    generator: nn.Module,
+    weights: Mapping[str, Tensor],
     network: NetworkConfig,
     class_names: Sequence[str],
     *,
@@ -50,7 +50,8 @@ def save_generator(
 
     Args:
         path: file to write.
-        generator: what `build_generator(network, len(class_names))` built; on any device.
+        weights: `state_dict` of what `build_generator(network, len(class_names))` built; on any
+            device.
         network: its configuration.
         class_names: name of each label.
         step: generator updates so far.
@@ -71,7 +72,7 @@ def save_generator(
     tensors = {
         # safetensors knows one layout only; loading copies into the layout of the new module.
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in generator.state_dict().items()
+        for name, tensor in weights.items()
     }
     metadata = {_HEADER: json.dumps(header, sort_keys=True)}
     write_atomic(path, safetensors.torch.save(tensors, metadata))

@@ -32,7 +32,9 @@ def generator():
 def saved(tmp_path, generator):
     path = tmp_path / "generator.safetensors"
     extra = {"data": "phantom"}
-    save_generator(path, generator, NETWORK, CLASSES, step=7, images_seen=56, extra=extra)
+    save_generator(
+        path, generator.state_dict(), NETWORK, CLASSES, step=7, images_seen=56, extra=extra
+    )
     return path
 
 
@@ -67,15 +69,16 @@ def test_every_setting_of_the_network_is_kept(tmp_path):
         if setting.name != "resolution":
             assert getattr(network, setting.name) != getattr(defaults, setting.name)
     path = tmp_path / "generator.safetensors"
-    save_generator(path, build_generator(network, 3), network, "abc", step=0, images_seen=0)
+    weights = build_generator(network, 3).state_dict()
+    save_generator(path, weights, network, "abc", step=0, images_seen=0)
     assert load_generator(path).network == network
 
 
 def test_the_same_generator_gives_the_same_bytes(saved, generator):
     before = saved.read_bytes()
     save_generator(
-        saved, generator.to(memory_format=torch.channels_last), NETWORK, list(CLASSES),
-        step=7, images_seen=56, extra={"data": "phantom"},
+        saved, generator.to(memory_format=torch.channels_last).state_dict(), NETWORK,
+        list(CLASSES), step=7, images_seen=56, extra={"data": "phantom"},
     )  # fmt: skip
     assert saved.read_bytes() == before
 

@@ -1,0 +1,183 @@
+"""One GAN's training: its step, its folder, and what is written there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxrgan_fast.data import ImageDataset, to_uint8
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.training import checkpoint as ckpt
+from cxrgan_fast.training.checks import changed_on_resume
+from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
+from cxrgan_fast.training.executors import make_executor
+from cxrgan_fast.training.grid import animate, grid_path, write_grid
+from cxrgan_fast.training.host_copy import copy_to_host
+from cxrgan_fast.training.logs import RunLog
+from cxrgan_fast.training.run_folder import make_folder, write_atomic
+from cxrgan_fast.training.schedules import noise_std
+from cxrgan_fast.training.snapshot import save_generator
+from cxrgan_fast.training.step import TrainingStep, stream_seeds
+from cxrgan_fast.training.writer import BackgroundWriter
+
+GRID_COLUMNS = 10
+
+
+class NonFiniteError(UserError):
+    """The training diverged."""
+
+
+class Run:
+    """A training with its folder.
+
+    What :meth:`draw` and :meth:`save` write is copied when they are called and written later, by
+    the writer's thread; nothing there reads what the steps change.
+
+    Args:
+        config: Settings, resolved.
+        dataset: What to train on.
+        device: Where.
+        folder: The run's folder; it exists.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+
+    def __init__(
+        self, config: TrainConfig, dataset: ImageDataset, device: torch.device, folder: Path
+    ) -> None:
+        self.config, self.folder = config, folder
+        self.class_names = dataset.class_names
+        self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
+        self.step = TrainingStep(config, dataset, device)
+        self.execute = make_executor(config.executor, self.step)
+        self.seconds = 0.0
+        make_folder(folder / "checkpoints")
+        make_folder(folder / "grids")
+        # The same latents for every class and every grid, so that a column can be followed.
+        *_, grid_seed = stream_seeds(config.seed)
+        fixed = torch.Generator().manual_seed(grid_seed)
+        columns = torch.randn(GRID_COLUMNS, config.network.latent_size, generator=fixed)
+        n_classes = len(self.class_names)
+        self.grid_latents = columns.repeat(n_classes, 1).to(device)
+        classes = torch.arange(n_classes, device=device)
+        self.grid_labels = classes.repeat_interleave(GRID_COLUMNS)
+
+    def restore(self, device: torch.device) -> None:
+        """Go on from the newest whole checkpoint; refuse one of other settings.
+
+        Raises:
+            UserError: There is no checkpoint, or the settings differ.
+        """
+        path, state, damaged = ckpt.load_newest_checkpoint(self.folder, device)
+        for other in damaged:
+            print(f"passed over {other}: it is damaged")
+        stored = override(TrainConfig(), read_config(state["config"], path))
+        changed_on_resume(stored, self.config, path)
+        training = state["training"]
+        if training["device"] != device.type:
+            print(
+                f"{path} is from a {training['device']} and goes on with other random numbers on "
+                f"a {device.type}"
+            )
+        self.step.load_state_dict(training)
+        self.seconds = state["seconds"]
+
+    def measure(self, images: int, seconds: float) -> dict[str, Any]:
+        """The next line of the log, for the last ``images`` in ``seconds``."""
+        config, step = self.config, self.step
+        return {
+            "step": step.step,
+            "images": step.images_seen,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(images / max(seconds, 1e-9), 2),
+            "noise_std": noise_std(config, step.step),
+            **step.meters.read(),
+        }
+
+    def check_finite(self, writer: BackgroundWriter) -> None:
+        """Refuse to go on with what is broken. Waits for the device.
+
+        Raises:
+            NonFiniteError: A loss or a weight is not finite.
+        """
+        meters, step = self.step.meters, self.step.step
+        flags = meters.flags().cpu()
+        if meters.describe(flags, step):
+            writer.drain()  # so that the last good checkpoint is among the files
+        self._refuse_non_finite(flags, step)
+
+    def draw(self, writer: BackgroundWriter, log: RunLog) -> None:
+        """Have a grid of samples written."""
+        step = self.step.step
+        path = grid_path(self.folder / "grids", step)
+        with torch.no_grad(), self.step.autocast():
+            images = self.step.ema.module(self.grid_latents, self.grid_labels)
+
+        def write(content: dict[str, Any]) -> None:
+            write_grid(path, content["images"], self.class_names)
+            log.grid(path, step)
+
+        self._hand_over(writer, {"images": to_uint8(images, self.step.value_range)}, write)
+
+    def save(self, writer: BackgroundWriter) -> None:
+        """Have the checkpoint, the generator and the animation written."""
+        step, images_seen = self.step.step, self.step.images_seen
+        state = {
+            "training": self.step.state_dict(),
+            "seconds": self.seconds,
+            "config": write_config(self.config),
+        }
+
+        def write(state: dict[str, Any]) -> None:
+            generator = ckpt.generator_path(self.folder, step)
+            save_generator(
+                generator,
+                state["training"]["ema"],
+                self.config.network,
+                self.class_names,
+                step=step,
+                images_seen=images_seen,
+                extra=self.data,
+            )
+            write_atomic(self.folder / "generator.safetensors", generator.read_bytes())
+            # Last: who is killed before this does all of it again, whatever was written.
+            ckpt.save_checkpoint(self.folder, step, state)
+            output = self.config.output
+            ckpt.prune_checkpoints(self.folder, output.keep_checkpoints, output.mark_every)
+            animate(self.folder)
+
+        self._hand_over(writer, state, write)
+
+    def _hand_over(
+        self,
+        writer: BackgroundWriter,
+        content: dict[str, Any],
+        write: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Have ``write`` called with ``content`` as it is now, if no weight is broken."""
+        # The flags go with it: whether they are raised is not known before the device is there.
+        step = self.step.step
+        copy = copy_to_host((self.step.meters.flags(), content))
+
+        def task() -> None:
+            flags, content = copy.wait()
+            self._refuse_non_finite(flags, step)
+            write(content)
+
+        writer.submit(task)
+
+    def _refuse_non_finite(self, flags: torch.Tensor, step: int) -> None:
+        bad = self.step.meters.describe(flags, step)
+        if bad is None:
+            return
+        where, name = bad
+        saved = ckpt.saved_steps(self.folder)
+        good = "there is no checkpoint yet"
+        if saved:
+            good = f"the last good checkpoint is {ckpt.checkpoint_path(self.folder, saved[-1])}"
+        raise NonFiniteError(
+            f"step {where}: {name} is not finite; {good}; "
+            "try lower learning rates, a larger --r1-gamma or --precision fp32"
+        )
