@@ -139,7 +139,7 @@ def _train_one(
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
         return grid_path(folder / "grids", step.step)
     limit = 60 * config.max_minutes or float("inf")
-    unsaved = False
+    drawn = saved = step.step
     log = RunLog(folder, step.step, config.steps, title)
     # Left from the last to the first: Ctrl-C is held back until all is written.
     with closing(log), stop_signals() as stop, BackgroundWriter() as writer:
@@ -151,7 +151,6 @@ def _train_one(
             run.execute()
             writer.check()
             log.advance()
-            unsaved = True
             now = time.perf_counter()
             run.seconds = before + now - start
             if step.step % output.log_every == 0:
@@ -161,10 +160,11 @@ def _train_one(
                 logged, logged_images = now, step.images_seen
             if step.step % output.grid_every == 0:
                 run.draw(writer, log)
+                drawn = step.step
             if step.step % output.checkpoint_every == 0:
                 run.save(writer)
-                unsaved = False
-        if unsaved:
+                saved = step.step
+        if step.step > min(drawn, saved):  # the save takes the last grid into the animation
             run.draw(writer, log)
             run.save(writer)
     if stop:

@@ -5,8 +5,11 @@ import threading
 import time
 
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.training.grid import grid_path, write_grid
 from cxrgan_fast.training.logs import RunLog
 
 ROW = {"images": 4, "seconds": 1.0, "images_per_second": 4.0}
@@ -42,6 +45,28 @@ def test_a_thread_that_cannot_write_events_is_one_error_and_no_traceback(
     log.close()
     assert seen == []
     assert threading.excepthook == before
+
+
+def test_grids_may_come_from_another_thread_than_the_rest(tmp_path):
+    """Every record of the event file is there and whole, whichever thread wrote it."""
+    grid = grid_path(tmp_path, 0)
+    write_grid(grid, torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8), ["a", "b"])
+    log = RunLog(tmp_path, step=0, steps=100, title="train")
+    drawing = threading.Thread(target=lambda: [log.grid(grid, step) for step in range(40)])
+    drawing.start()
+    lines = 0
+    while drawing.is_alive() or lines < 40:
+        lines += 1
+        log.metrics({"step": lines, **ROW})
+    drawing.join()
+    log.close()
+
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    records = EventFileLoader(str(events)).Load()
+    values = [value for record in records for value in record.summary.value]
+    assert sum(value.tag == "samples" for value in values) == 40
+    assert sum(value.tag == "images_per_second" for value in values) == lines
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == lines
 
 
 def test_another_failure_of_a_thread_is_shown(tmp_path, seen):

@@ -77,6 +77,21 @@ def test_a_run_folder_holds_all_that_is_promised(train, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir())[1] == "00001-phantom-32-resnet"
 
 
+@pytest.mark.parametrize("every", [(3, 1000), (1000, 3), (1000, 1000), (2, 1), (3, 3)])
+def test_a_run_ends_with_a_grid_and_a_checkpoint_of_its_last_step(train, tmp_path, every):
+    checkpoint_every, grid_every = every
+    options = ["--checkpoint-every", checkpoint_every, "--grid-every", grid_every]
+    code, out, err = train(*PHANTOM, *options, "--steps", 3, "--out", tmp_path)
+    assert code == 0, err
+    run = only_run(tmp_path)
+    grid = run / "grids" / "grid-000003.png"
+    assert out.splitlines()[-1] == f"samples: {grid}"
+    assert saved_steps(run)[-1] == 3
+    with Image.open(run / "progress.gif") as gif:
+        assert gif.n_frames == len(list(grid.parent.iterdir()))
+    assert grid.exists()
+
+
 @pytest.mark.parametrize(
     ("family", "precision"), [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16")]
 )
