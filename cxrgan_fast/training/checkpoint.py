@@ -1,5 +1,6 @@
 """Checkpoints: all that a run needs to go on, written so that no crash leaves half of one."""
 
+import io
 import pickle
 import re
 from collections.abc import Iterator
@@ -34,12 +35,16 @@ def saved_steps(run: Path) -> list[int]:
 def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> None:
     """Write the checkpoint of ``step`` whole or not at all.
 
+    Takes as much memory again as ``state``, for the file's content.
+
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
-    write_atomic(
-        checkpoint_path(run, step), lambda file: torch.save({"format": FORMAT, **state}, file)
-    )
+    # To memory first: a thread that the end of the program meets within torch.save, which is C++,
+    # aborts it. That a slow disk is left behind at a second Ctrl-C is no reason for that.
+    content = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, content)
+    write_atomic(checkpoint_path(run, step), lambda file: file.write(content.getbuffer()))
 
 
 def prune_checkpoints(run: Path, keep: int, mark_every: int) -> None:

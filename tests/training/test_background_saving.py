@@ -159,14 +159,16 @@ def test_a_checkpoint_is_of_its_step_however_late_it_is_written(train, tmp_path,
 
 
 def test_a_disk_that_fills_up_while_steps_go_on_stops_them(fails, tmp_path, monkeypatch):
-    save = torch.save
+    write = checkpoint.write_atomic
 
-    def full(state: dict, file: object) -> None:
-        if state["training"]["step"] > 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(state, file)
+    def no_space(file: object) -> None:
+        file.write(bytes(1000))
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    def full(path: Path, content: Callable) -> None:
+        write(path, no_space if "00000006" in path.name else content)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", full)
     line = fails(*PHANTOM, "--checkpoint-every", 3, "--steps", 10**6, "--out", tmp_path)
     folder = only_run(tmp_path)
     assert f"cannot write {checkpoint_path(folder, 6)}: the disk is full" in line
@@ -241,38 +243,53 @@ def test_the_last_good_checkpoint_may_still_be_on_its_way(fails, tmp_path, at_st
 
 # ---------------------------------------------------------------------------------- interruptions
 
-# The program with a disk that stops in the middle of the checkpoint of step 20: it tells so by a
-# file, and goes on when another one is there or, asked to, kills the program five steps later.
+# The program with a disk that stops in the middle of the checkpoint of step 20. It tells so by a
+# file. Then it waits for another one ("wait"), or kills the program five steps later ("die"), or
+# writes slowly ("crawl").
 STALLED = """
 import os, signal, sys, time
 from pathlib import Path
-import torch
 from cxrgan_fast import train
 from cxrgan_fast.command import run_command
+from cxrgan_fast.training import checkpoint
 from cxrgan_fast.training.logs import RunLog
 
-signs, die = Path(sys.argv.pop(1)), sys.argv.pop(1) == "die"
-steps, save, advance = [], torch.save, RunLog.advance
+signs, mode = Path(sys.argv.pop(1)), sys.argv.pop(1)
+steps, write, advance = [], checkpoint.write_atomic, RunLog.advance
+
+class Crawling:
+    def write(self, data):
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        return len(data)
+
+    def flush(self):
+        pass
 
 def counting(log):
     advance(log)
     steps.append(1)
 
-def stalling(state, file):
-    if "00000020" in str(file.name):
+def stalling(path, content):
+    def slowly(file):
         file.write(bytes(1000))
         file.flush()
         (signs / "stalled").touch()
         since = len(steps)
         while not (signs / "go").exists():
+            if mode == "crawl":
+                content(Crawling())
             time.sleep(0.01)
-            if die and len(steps) > since + 5:
+            if mode == "die" and len(steps) > since + 5:
                 os.kill(os.getpid(), signal.SIGKILL)
         file.seek(0)
         file.truncate()
-    save(state, file)
+        content(file)
 
-RunLog.advance, torch.save = counting, stalling
+    write(path, slowly if path.name == "step-00000020.pt" else content)
+
+RunLog.advance, checkpoint.write_atomic = counting, stalling
 sys.exit(run_command(train.main))
 """
 
@@ -282,10 +299,10 @@ def stalled(tmp_path):
     """Start that program and wait until its disk stalls: (process, run folder)."""
     processes = []
 
-    def start(*arguments: object, die: bool = False) -> tuple[subprocess.Popen, Path]:
+    def start(*arguments: object, mode: str = "wait") -> tuple[subprocess.Popen, Path]:
         signs, out = tmp_path / "signs", tmp_path / "stalled"
         signs.mkdir()
-        options = [signs, "die" if die else "wait", *PHANTOM, *arguments, "--out", out]
+        options = [signs, mode, *PHANTOM, *arguments, "--out", out]
         process = subprocess.Popen(
             [sys.executable, "-c", STALLED, *map(str, options)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -305,7 +322,7 @@ LONG = ["--checkpoint-every", 10, "--steps", 10**6]
 
 def test_kill_9_during_a_write_goes_on_to_the_same_bits(train, tmp_path, stalled):
     options = ["--checkpoint-every", 10, "--log-every", 5, "--steps", 40]
-    process, folder = stalled(*options, die=True)
+    process, folder = stalled(*options, mode="die")
     process.communicate(timeout=SECONDS)
     assert process.returncode == -signal.SIGKILL
     assert saved_steps(folder) == [10]
@@ -339,8 +356,9 @@ def test_ctrl_c_during_a_write_ends_when_all_is_written(tmp_path, stalled, numbe
     assert not list((folder / "checkpoints").glob(".*"))
 
 
-def test_a_second_ctrl_c_does_not_wait_for_a_disk_that_hangs(train, stalled):
-    process, folder = stalled(*LONG)
+@pytest.mark.parametrize("mode", ["wait", "crawl"])
+def test_a_second_ctrl_c_does_not_wait_for_a_disk(train, stalled, mode):
+    process, folder = stalled(*LONG, mode=mode)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
