@@ -81,6 +81,7 @@ class _Sender:
                 for clone, target in clones:
                     target.copy_(clone, non_blocking=True)
                     clone.record_stream(stream)  # it is dropped here, before it is sent
-            arrivals.append(stream.record_event())
+            # Blocking: who waits for it sleeps, instead of spinning on a core that a step needs.
+            arrivals.append(stream.record_event(torch.cuda.Event(blocking=True)))
         self.clones.clear()
         return arrivals

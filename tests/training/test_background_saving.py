@@ -185,6 +185,17 @@ def test_a_folder_that_vanishes_stops_the_run(fails, tmp_path, at_step, call, fo
     assert "choose another folder" in line
 
 
+def test_a_failure_is_noticed_at_the_next_step(fails, tmp_path, at_step, monkeypatch):
+    """Not only when there is something to write again, here after six seconds."""
+    steps = []
+    monkeypatch.setattr(RunLog, "advance", steps.append)
+    at_step("draw", 0, lambda run: shutil.rmtree(run.folder / "grids"))
+    seldom = [f"--{name}-every={10**7}" for name in ("log", "grid", "checkpoint")]
+    line = fails(*PHANTOM, *seldom, "--max-minutes", 0.1, "--steps", 10**6, "--out", tmp_path)
+    assert "grid-000000.png" in line
+    assert len(steps) < 100
+
+
 def test_a_failure_of_the_last_write_is_no_success(fails, tmp_path, at_step):
     at_step("save", 2, lambda run: shutil.rmtree(run.folder / "checkpoints"))
     assert "cannot write" in fails(*PHANTOM, "--steps", 2, "--out", tmp_path)
