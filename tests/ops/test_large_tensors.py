@@ -12,8 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops import bias_leaky_relu, conditional_batch_norm_act
-from op_cases import FUSED, LAYOUTS, Shape
+from cxrgan_fast.ops import (
+    bias_leaky_relu,
+    conditional_batch_norm_act,
+    discriminator_input,
+    use_backend,
+)
+from op_cases import FUSED, LAYOUTS, Shape, Target
 
 # The reference would need ten times the memory.
 pytestmark = [
@@ -143,3 +148,27 @@ def test_conditional_batch_norm_act(device: str, shape: Shape, layout: str) -> N
 
     with torch.no_grad():
         assert_close(looked_at(op(training=False)), seen)
+
+
+def test_discriminator_input(target: Target, device: str) -> None:
+    if target.emulated:
+        pytest.skip("a launch takes an hour")
+    count = 2**17 + 1
+    fake = large_image((count, 1, 128, 128), "contiguous", device).requires_grad_()
+    pairs = torch.rand(count, 2).to(device)
+
+    def see(part: slice) -> tuple[Tensor, Tensor]:
+        seen, of = pairs[part], fake if part == slice(count) else fake.detach()[part]
+        of.requires_grad_()
+        output = discriminator_input(
+            None, None, of, value_range=(-1, 1), translation=seen, cutout=seen
+        )
+        return output.detach(), torch.autograd.grad(output, of, output.detach())[0]
+
+    results = see(slice(count))
+    for first in (0, count // 2, count - 3):
+        part = slice(first, first + 3)
+        with use_backend("reference"):
+            expected = see(part)
+        for value, same in zip(results, expected, strict=True):
+            assert torch.equal(value[part], same)
