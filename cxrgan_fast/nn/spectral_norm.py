@@ -90,6 +90,10 @@ def normalise(
     with torch.autocast(owners.device.type, enabled=False):
         with torch.no_grad():
             u, v, sigma, u_owners = _singular(norms, weights, owners, training)
+        needs_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
+        if torch.compiler.is_compiling() and not needs_gradient:
+            # Dynamo would call the function's forward with a context that it does not take.
+            return tuple(torch._foreach_div(list(weights), sigma.unbind()))
         _, *normalised = _Divide.apply(u, v, sigma, u_owners, *weights)
     return tuple(normalised)
 

@@ -135,6 +135,15 @@ def test_compiles_whole(options: dict[str, Any], backend: str) -> None:
         torch.testing.assert_close(value, expected)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_compiles_where_weights_need_no_gradient(frozen: bool) -> None:
+    """As a generator's update calls a discriminator, or an evaluation."""
+    discriminator, (images, labels) = build(family="dcgan").requires_grad_(not frozen), batch()
+    compiled = torch.compile(copy.deepcopy(discriminator), fullgraph=True, backend="aot_eager")
+    with torch.set_grad_enabled(frozen):
+        torch.testing.assert_close(compiled(images, labels), discriminator(images, labels))
+
+
 class Operations(TorchDispatchMode):
     """Counts the operations that compute something: views move no data."""
 
