@@ -1,0 +1,105 @@
+"""``python -m bench.reference_gan``: its own steps, its flags, and what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import reference_gan
+from bench.reference_gan import ReferenceTraining, Settings
+from cxrgan_fast.data import ImageDataset, load_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    return load_dataset("phantom", resolution=32, phantom_images=12)
+
+
+def test_a_step_as_it_comes_trains_both_networks(dataset):
+    settings = Settings(resolution=32, base_channels=8, batch_size=4, mirror=True, noise_std=0.1)
+    training = ReferenceTraining(settings, dataset, CPU, num_workers=0)
+    networks = (training.generator, training.discriminator, training.ema)
+    before = [[p.clone() for p in network.parameters()] for network in networks]
+    for _ in range(4):  # beyond the 3 batches of an epoch
+        losses = training()
+    assert training.step == 4
+    assert set(losses) == {"d_loss", "g_loss"}
+    for network, old in zip(networks, before, strict=True):
+        assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), old, strict=True))
+
+
+def test_more_than_there_is_in_a_batch_is_refused(dataset):
+    with pytest.raises(ValueError, match="a batch of 13 images is more than the 12 there are"):
+        ReferenceTraining(Settings(resolution=32, batch_size=13), dataset, CPU)
+
+
+@pytest.fixture
+def program(monkeypatch, capsys, dataset):
+    """Run the program in this process, on few images: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        # The set for a source that there is; the reader's own errors for others.
+        monkeypatch.setattr(
+            "cxrgan_fast.data.load_dataset",
+            lambda source, **given: (
+                dataset if source == "phantom" else load_dataset(source, **given)
+            ),
+        )
+        small = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4"]
+        monkeypatch.setattr(sys, "argv", ["reference_gan", *small, *arguments])
+        code: Any = 0
+        try:
+            reference_gan.main()
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--amp", "--channels-last"), ("--family", "dcgan", "--channels-last")]
+)
+def test_the_program_trains_and_prints(program, flags):
+    code, out, _ = program("--steps", "2", "--workers", "0", "--seed", "1", *flags)
+    assert code == 0
+    assert re.search(
+        r"d_loss \d+\.\d+, g_loss -?\d+\.\d+\nfirst step: .* s\nthen: .* images/s", out
+    )
+
+
+def test_the_program_runs_on_its_own_with_workers():
+    words = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.reference_gan", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "images/s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--steps", "0"), "--steps: got 0, expected 1 or more"),
+        (("--resolution", "48"), "argument --resolution: invalid choice: 48"),
+        (("--data", "/nowhere"), "/nowhere: no such folder"),
+        (("--device", "toaster"), "toaster"),
+        (("--batch-size", "13"), "a batch of 13 images is more than the 12 there are"),
+    ],
+)
+def test_what_cannot_be_is_one_line(program, flags, line):
+    code, _, err = program(*flags)
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert line in last
+    assert "Traceback" not in err
