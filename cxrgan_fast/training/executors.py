@@ -117,7 +117,13 @@ class GraphExecutor(Executor):
             gc.collect()  # what ends during a capture, an event say, would break it
             try:
                 # The graphs share one pool: none needs what another has left in it.
-                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                with torch.cuda.graph(
+                    graph,
+                    pool=self._pool,
+                    stream=self._stream,
+                    # Other threads, which write and fetch images, go on with what they do.
+                    capture_error_mode="thread_local",
+                ):
                     step.body(kind)
             finally:
                 # Where the body fails, ending the capture fails too, before the stream is restored.

@@ -41,7 +41,7 @@ def noise_std_on_device(config: TrainConfig, clock: Tensor) -> Tensor:
     start, steps = config.objective.noise_std, config.objective.noise_decay_steps
     if not steps:
         return torch.full_like(clock, start, dtype=torch.float32)
-    return (start * (1.0 - clock.double() / steps).clamp(min=0.0)).float()
+    return (start * (1.0 - clock.double() / steps).clamp(min=0.0)).to(torch.float32)
 
 
 def generator_loss_kind(config: TrainConfig, step: int) -> LossKind:

@@ -21,13 +21,12 @@ from cxrgan_fast.data import (
     ImageDataset,
     Order,
     step_images,
-    to_float,
 )
-from cxrgan_fast.data.diffaugment import augment_as_drawn
 from cxrgan_fast.nn import EMA, build_discriminator, build_generator
 from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.training.config import TrainConfig
 from cxrgan_fast.training.draws import DiscriminatorDraws, GeneratorDraws
+from cxrgan_fast.training.inputs import DiscriminatorInputs
 from cxrgan_fast.training.meters import Meters
 from cxrgan_fast.training.optimizers import (
     Scaler,
@@ -106,7 +105,12 @@ class TrainingStep:
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (self.value_range[1] - self.value_range[0]) / 2
-        self.compute_dtype = AUTOCAST_DTYPE.get(config.precision, torch.float32)
+        self.inputs = DiscriminatorInputs(
+            self.batches,
+            config.dataset.augment,
+            self.value_range,
+            AUTOCAST_DTYPE.get(config.precision, torch.float32),
+        )
         self.meters = Meters(
             {"generator": self.generator, "discriminator": self.discriminator}, device
         )
@@ -167,11 +171,13 @@ class TrainingStep:
         """Its loss, its accuracy on real and on generated images, and R1 if computed: (3 or 4,)."""
         objective, batch = self.config.objective, self.config.batch_size
         draws = self.draw_for_discriminator(kind)
-        real, real_labels = self._real(draws), self.batches.labels.index_select(0, draws.rows)
+        real_labels = self.batches.labels.index_select(0, draws.rows)
         with torch.no_grad(), self.autocast():
             fake = self.run_generator(draws.latents, draws.labels)
         # One pass over both: the discriminator has no statistics over the batch.
-        images = self._augmented(torch.cat((real, fake)), draws.augment, draws.noise, noise_std)
+        images = self.inputs.both(
+            draws.rows, draws.mirror, fake, draws.augment, draws.noise, noise_std
+        )
         with self.autocast():
             logits = self.run_discriminator(images, torch.cat((real_labels, draws.labels)))
         real_logits, fake_logits = logits.split(batch)
@@ -185,7 +191,7 @@ class TrainingStep:
             right = torch.stack((real_logits, -fake_logits)) > 0
             values = [loss.detach().view(1), right.mean(1, dtype=torch.float32)]
         if kind.r1:
-            penalty = self._r1_penalty(real, real_labels, draws, noise_std)
+            penalty = self._r1_penalty(draws, real_labels, noise_std)
             values.append(penalty.detach().view(1))
             loss = loss + penalty * (0.5 * objective.r1_gamma * objective.r1_interval)
         self._descend(self.d_optimizer, self.d_scaler, loss)
@@ -198,7 +204,7 @@ class TrainingStep:
         self.discriminator.requires_grad_(False)
         with self.autocast():
             fake = self.run_generator(draws.latents, draws.labels)
-        images = self._augmented(fake, draws.augment, draws.noise, noise_std)
+        images = self.inputs.generated(fake, draws.augment, draws.noise, noise_std)
         with self.autocast():
             logits = self.run_discriminator(images, draws.labels)
         loss = generator_loss(logits, kind=kind.generator_loss)
@@ -206,30 +212,13 @@ class TrainingStep:
         self.discriminator.requires_grad_(True)
         return loss.detach().view(1)
 
-    def _real(self, draws: DiscriminatorDraws) -> Tensor:
-        """The batch of real images, (N, C, R, R) float32."""
-        real = to_float(self.batches.images.index_select(0, draws.rows), self.value_range)
-        if draws.mirror is not None:
-            real = torch.where(draws.mirror.view(-1, 1, 1, 1), real.flip(3), real)
-        return real
-
-    def _augmented(
-        self, images: Tensor, uniform: Tensor, noise: Tensor | None, noise_std: Tensor | None
-    ) -> Tensor:
-        """What the discriminator sees of ``images``: augmented, with noise."""
-        policy = self.config.dataset.augment
-        images = augment_as_drawn(images, policy, uniform, self.value_range)
-        if noise is not None and noise_std is not None:
-            images = images + noise_std * noise
-        return images
-
     def _r1_penalty(
-        self, real: Tensor, labels: Tensor, draws: DiscriminatorDraws, noise_std: Tensor | None
+        self, draws: DiscriminatorDraws, labels: Tensor, noise_std: Tensor | None
     ) -> Tensor:
         """E‖∇D(x)‖² over the real images (Mescheder et al. 2018, equation 9), in a range of 2."""
         assert draws.r1_augment is not None
-        real = real.detach().requires_grad_()
-        images = self._augmented(real, draws.r1_augment, draws.r1_noise, noise_std)
+        real = self.inputs.real(draws.rows, draws.mirror).requires_grad_()
+        images = self.inputs.generated(real, draws.r1_augment, draws.r1_noise, noise_std)
         with self.autocast():
             # Never a compiled one: AOTAutograd has no second derivatives.
             logits = self.discriminator(images, labels)

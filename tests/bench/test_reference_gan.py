@@ -160,6 +160,7 @@ def compute_in_float64(
                 for key in state.keys() - {"step"}:
                     state[key] = state[key].double()
     step.ema.module.double()
+    step.inputs.dtype = torch.float64
     reference.ema.double()
 
 

@@ -75,7 +75,7 @@ def _tensors(outputs: Any) -> list[torch.Tensor]:
 
 
 @contextmanager
-def _capture(graph: RecordedGraph, pool: object, stream: object) -> Iterator[None]:
+def _capture(graph: RecordedGraph, **_: object) -> Iterator[None]:
     with _Recording(graph):
         yield
 
