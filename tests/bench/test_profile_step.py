@@ -36,6 +36,7 @@ ADD = "at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<
         (["aten::lerp_", "aten::_foreach_lerp_", "moving average"], "moving average"),
         (["aten::empty", "bias_leaky_relu"], "fused ops"),
         (["conditional_batch_norm_act (backward)"], "fused ops"),
+        (["aten::empty", "discriminator_input"], "fused ops"),
         (["aten::constant_pad_nd"], "padding, pooling, resampling"),
         (["aten::avg_pool2d_backward"], "padding, pooling, resampling"),
         (["aten::normal_", "aten::randn"], "random numbers"),
