@@ -1,0 +1,186 @@
+"""``python -m bench.plot_throughput FILE PNG``: draw what ``bench.throughput`` has written.
+
+Of one point a bar for each variant, its images a second, and a line at the convolution floor; of a
+sweep a panel over batch size and one over resolution with a line for each variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.throughput_figures import FLOOR, Figures
+from bench.throughput_report import name_of
+from cxrgan_fast.command import run_command
+from cxrgan_fast.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Told apart by every kind of eye (Okabe & Ito): greys and warm for the reference, cold for ours.
+LOOKS = {
+    "reference": ("reference, float32", "#7f7f7f"),
+    "reference_amp": ("reference, AMP", "#e69f00"),
+    "reference_compiled": ("reference, compiled", "#b0b0b0"),
+    "reference_amp_compiled": ("reference, AMP, compiled", "#d55e00"),
+    "eager": ("cxrgan_fast, eager", "#56b4e9"),
+    "compile": ("cxrgan_fast, compile", "#009e73"),
+    "graph": ("cxrgan_fast, graph", "#0072b2"),
+    FLOOR: ("convolution floor", "black"),
+}
+AXES = {"batch_size": ("resolution", "batch size"), "resolution": ("batch_size", "resolution")}
+
+
+def draw(record: Figures, path: Path) -> None:
+    """Draw a result of ``bench.throughput``.
+
+    Args:
+        record: what the JSON holds.
+        path: where the PNG goes.
+
+    Raises:
+        UserError: matplotlib is not installed, or there is nothing to draw.
+    """
+    points = [point for point in record["points"] if point["variants"]]
+    if not points:
+        raise UserError("the file has no point with a variant to draw")
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise UserError("drawing needs matplotlib: pip install -e '.[bench]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sweeps = {along: series for along in AXES if len(series := _series(points, along)) > 1}
+    count = len(sweeps) or 1
+    figure, grid = pyplot.subplots(
+        1, count, figsize=(4.5 * count + 2, 4.2), squeeze=False, layout="constrained"
+    )
+    if sweeps:
+        for axes, (along, series) in zip(grid[0], sweeps.items(), strict=True):
+            _lines(axes, along, series)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    else:
+        _bars(grid[0][0], points[0])
+    figure.suptitle(title(record), x=0.01, ha="left", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=180, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def title(record: Figures) -> str:
+    """What was measured and where, and whether it was cut short."""
+    environment, settings = record["environment"], record["settings"]
+    gpus = environment["gpus"]["torch"]
+    threads = environment["threads"]
+    where = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    if record["device"] == "cuda" and gpus:
+        where = gpus[0]["name"]
+    whole = "" if record["complete"] else " (incomplete)"
+    point = f", {name_of(record['points'][0])}" if len(record["points"]) == 1 else ""
+    return (
+        f"Training steps on {where}, PyTorch {environment['packages']['torch']}{whole}:\n"
+        f"{settings['family']}, preset {settings['preset']}, "
+        f"{settings['precision']} (the reference: float32 or AMP){point}"
+    )
+
+
+def _series(points: list[Figures], along: str) -> list[Figures]:
+    """The points that differ in ``along`` alone: the longest such series, in its order."""
+    fixed = AXES[along][0]
+    groups: dict[int, list[Figures]] = {}
+    for point in points:
+        groups.setdefault(point[fixed], []).append(point)
+    longest = max(groups.values(), key=lambda group: len(group))
+    return sorted(longest, key=lambda point: int(point[along]))
+
+
+def _bars(axes: Axes, point: Figures) -> None:
+    bars = [name for name in point["variants"] if name != FLOOR]
+    rates = [point["variants"][name]["images_per_second"] for name in bars]
+    places = range(len(bars))
+    axes.barh(places, rates, color=[LOOKS[name][1] for name in bars], height=0.7)
+    for place, name, rate in zip(places, bars, rates, strict=True):
+        times = point["variants"][name].get("times_reference")
+        words = f" {rate:.4g}" + (f" ({times:.2f}×)" if times else "")
+        axes.annotate(words, (rate, place), va="center", fontsize=8)
+    if FLOOR in point["variants"]:
+        most = point["variants"][FLOOR]["images_per_second"]
+        axes.axvline(most, color=LOOKS[FLOOR][1], linestyle="--", linewidth=1)
+        # In the free place over the bars, whatever its rate.
+        axes.annotate(
+            f"{LOOKS[FLOOR][0]}: {most:.4g} ",
+            (most, -0.75),
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_ylim(len(bars) - 0.5, -1.1)  # the first at the top
+    axes.margins(x=0.2)
+    axes.set_xlim(left=0)
+    axes.set_yticks(places, [LOOKS[name][0] for name in bars], fontsize=8)
+    axes.set_xlabel("images a second", fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
+    from matplotlib.ticker import LogFormatter
+
+    fixed, heading = AXES[along]
+    for name, (label, colour) in LOOKS.items():
+        measured = [point for point in series if name in point["variants"]]
+        if not measured:
+            continue
+        axes.plot(
+            [point[along] for point in measured],
+            [1e3 / point["variants"][name]["images_per_second"] for point in measured],
+            marker="o",
+            markersize=4,
+            linestyle="--" if name == FLOOR else "-",
+            color=colour,
+            label=label,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())  # 60, not 6 × 10¹
+    axes.yaxis.set_minor_formatter(LogFormatter())
+    axes.tick_params(axis="y", which="both", labelsize=8)
+    ticks = [point[along] for point in series]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(heading, fontsize=9)
+    axes.set_ylabel("milliseconds an image", fontsize=9)
+    axes.set_title(f"{fixed.replace('_', ' ')} {series[0][fixed]}", fontsize=9)
+    axes.grid(linewidth=0.4, alpha=0.6, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _read(path: Path) -> Figures:
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is not JSON") from None
+    if not isinstance(record, dict) or not {"points", "settings", "environment"} <= record.keys():
+        raise UserError(f"{path} was not written by python -m bench.throughput")
+    return record
+
+
+def main() -> None:
+    """Read, draw and say where."""
+    parser = argparse.ArgumentParser(prog="python -m bench.plot_throughput", description=__doc__)
+    parser.add_argument("file", type=Path, help="the JSON of python -m bench.throughput")
+    parser.add_argument("png", type=Path, help="where the picture goes")
+    arguments = parser.parse_args()
+    draw(_read(arguments.file), arguments.png)
+    print(arguments.png)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,372 @@
+"""``python -m bench.throughput``: whole training steps, the reference's against the package's.
+
+All variants train on the same images with the same settings in one process, in turns, so that
+whatever else slows the machine slows all of them. A turn is as many steps as lie between two with
+R1, or several times that, so that every turn has its share of them. Prints tables and writes every
+sample as JSON; ``python -m bench.plot_throughput`` draws it. ``--sweep`` does it over batch sizes,
+then over resolutions, and writes the file after each point; Ctrl-C keeps the complete points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from bench.record import ROOT, as_text, circumstances, replace, whole
+from bench.throughput_figures import (
+    VARIANTS,
+    Figures,
+    growth,
+    targets,
+    variant_figures,
+    with_ratios,
+)
+from bench.throughput_report import name_of, report
+from bench.throughput_variants import Running, forget
+from cxrgan_fast.command import run_command
+from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
+from cxrgan_fast.training.config import (
+    PRESETS,
+    TrainConfig,
+    flatten,
+    override,
+    resolve_device,
+    resolve_precision,
+)
+
+BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
+RESOLUTIONS = (32, 64, 128, 256)
+SWEPT = ("reference", "reference_amp", "eager", "graph", "floor")
+"""What a sweep measures unless told: what compiles would take minutes at every point."""
+MIN_ROUNDS, MAX_ROUNDS = 5, 25
+TURN_SECONDS, MOST_CYCLES = 0.5, 16
+PHANTOM_IMAGES = 1000
+PHANTOM_BATCHES = 16  # at least, in an epoch: a DataLoader begins each one anew
+SHOWN = ("preset", "family", "precision", "base_channels", "augment", "optimizer", "r1_gamma")
+"""Settings that the JSON names; the others are the package's defaults."""
+
+
+def measure_point(
+    config: TrainConfig,
+    dataset: ImageDataset,
+    device: torch.device,
+    names: Sequence[str],
+    *,
+    rounds: int | None = None,
+    seconds: float,
+    limit: float,
+    progress: Callable[[str], object] = lambda words: None,
+) -> Figures:
+    """Measure some variants at one resolution and batch size.
+
+    What cannot be built or run here, runs out of memory or would take too long is left out, and
+    the figures say why.
+
+    Args:
+        config: settings, resolved.
+        dataset: what is trained on.
+        device: where.
+        names: of VARIANTS.
+        rounds: turns of each variant; None for as many as fit in ``seconds``, 5 to 25.
+        seconds: about how long to time all variants together.
+        limit: seconds that the turns of one variant may take.
+        progress: is told what is being done.
+
+    Returns:
+        The figures of the point, without its targets.
+    """
+    running, left_out = dict[str, Running](), dict[str, str]()
+    try:
+        for name in names:
+            progress(f"{name}: first steps")
+            try:
+                variant = Running.start(name, config, dataset, device)
+                least = (rounds or MIN_ROUNDS) * (variant.cycle + 1) * variant.step_s
+                if least > limit:
+                    variant.stop()
+                    raise UserError(
+                        f"a step takes {variant.step_s:.3g} s, so that its turns would take "
+                        f"{least:.0f} s, more than the limit of {limit:g} s"
+                    )
+                running[name] = variant
+            except Exception as error:
+                left_out[name] = _reason(error)
+        turns = _take_turns(running, left_out, rounds, seconds, progress)
+        variants = {}
+        for name, variant in running.items():
+            figures = variant_figures(
+                turns[name][1],
+                turns[name][0],
+                config.batch_size * config.objective.discriminator_steps,
+                on_gpu=device.type == "cuda",
+            )
+            progress(f"{name}: memory and launches")
+            try:
+                figures = {**variant.costs(), **figures}
+            except Exception as error:
+                left_out[f"{name}, memory and launches"] = _reason(error)
+            if figures.get("how", "").startswith("queued"):
+                left_out[f"{name}, replayed"] = figures["how"]
+            variants[name] = figures
+    finally:
+        for variant in running.values():
+            variant.stop()
+        forget()
+    return {
+        "resolution": config.network.resolution,
+        "batch_size": config.batch_size,
+        "variants": with_ratios(variants),
+        "left_out": left_out,
+    }
+
+
+def _take_turns(
+    running: dict[str, Running],
+    left_out: dict[str, str],
+    rounds: int | None,
+    seconds: float,
+    progress: Callable[[str], object],
+) -> dict[str, tuple[int, list[tuple[float, float]]]]:
+    """The steps in a turn of each variant, and its turns; the order moves on from round to round.
+
+    A variant that fails in a turn goes from ``running`` to ``left_out``.
+    """
+    names = list(running)
+    steps = {
+        name: each.cycle * _clamp(TURN_SECONDS / (each.cycle * each.step_s), 1, MOST_CYCLES)
+        for name, each in running.items()
+    }
+    if rounds is None:
+        one_round = sum((steps[name] + 1) * each.step_s for name, each in running.items())
+        rounds = _clamp(seconds / max(one_round, 1e-9), MIN_ROUNDS, MAX_ROUNDS)
+    turns: dict[str, tuple[int, list[tuple[float, float]]]] = {
+        name: (steps[name], []) for name in names
+    }
+    for number in range(rounds):
+        progress(f"round {number + 1} of {rounds}")
+        first = number % max(len(names), 1)
+        for name in names[first:] + names[:first]:
+            if name not in running:
+                continue
+            try:
+                turns[name][1].append(running[name].turn(steps[name]))
+            except Exception as error:
+                left_out[name] = _reason(error)
+                running.pop(name).stop()
+    return turns
+
+
+def _clamp(value: float, least: int, most: int) -> int:
+    return max(least, min(most, int(value)))
+
+
+def _reason(error: Exception) -> str:
+    words = " ".join(str(error).split()) or "no reason given"
+    return words[:300] if isinstance(error, UserError) else f"{type(error).__name__}: {words[:300]}"
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def points_of(arguments: argparse.Namespace) -> list[tuple[int, int]]:
+    """Resolution and batch size of each point, the least work first."""
+    resolution, batch_size = arguments.resolution, arguments.batch_size
+    points = {(resolution, batch_size)}
+    if arguments.sweep:
+        points |= {(resolution, each) for each in arguments.batch_sizes}
+        points |= {(each, batch_size) for each in arguments.resolutions}
+    return sorted(points, key=lambda point: (point[0] ** 2 * point[1], point))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
+    add = parser.add_argument
+    add("--resolution", type=int, default=64, help="height and width of the images (default 64)")
+    add("--batch-size", type=int, help="default: the preset's")
+    add("--preset", choices=tuple(PRESETS), help="default: small on a CPU, base on a GPU")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default auto)")
+    add("--data", default="phantom", help='a folder of images, or "phantom" (the default)')
+    add("--out", type=Path, help="the JSON (default: bench/results/throughput[_sweep]_DEVICE.json)")
+    add("--variants", nargs="+", choices=VARIANTS, metavar="V", help=", ".join(VARIANTS))
+    add("--rounds", type=int, help="turns of each variant (default: what fits in --seconds)")
+    add("--seconds", type=float, default=60.0, help="to time a point; 5 rounds at least")
+    add("--limit", type=float, default=600.0, help="seconds that a variant's turns may take")
+    add("--threads", type=int, help="of PyTorch on the CPU (default: PyTorch's)")
+    add("--sweep", action="store_true", help="measure over batch sizes and over resolutions too")
+    add("--batch-sizes", nargs="+", type=int, default=list(BATCH_SIZES), help="of the sweep")
+    add("--resolutions", nargs="+", type=int, default=list(RESOLUTIONS), help="of the sweep")
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("rounds", "threads", "batch_size"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
+    for value in arguments.batch_sizes:
+        if value < 1:
+            raise UserError(f"--batch-sizes: got {value}, expected 1 or more")
+    for name in ("seconds", "limit"):
+        if not getattr(arguments, name) > 0:
+            raise UserError(f"--{name}: got {getattr(arguments, name)}, expected over 0")
+    out = arguments.out
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder, expected a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
+    if not os.access(out if out.exists() else out.resolve().parent, os.W_OK):
+        raise UserError(f"--out: {out} cannot be written")
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line as given, but for where files lie, which is of no interest elsewhere."""
+    words, given = ["python -m bench.throughput"], iter(arguments)
+    for word in given:
+        flag, _, value = word.partition("=")
+        if flag in ("--out", "--data"):
+            value = value or next(given)
+            if flag == "--data":
+                words += [flag, Path(value).name]
+        else:
+            words.append(word)
+    return " ".join(words)
+
+
+def _config(arguments: argparse.Namespace, device: torch.device) -> TrainConfig:
+    """The settings of the first point."""
+    precision = resolve_precision(arguments.precision, device)
+    given = {"precision": precision, "preset": arguments.preset, "device": str(device)}
+    return override(TrainConfig(), {**PRESETS[arguments.preset], **given})
+
+
+def _load(arguments: argparse.Namespace, config: TrainConfig) -> ImageDataset:
+    return load_dataset(
+        arguments.data,
+        resolution=config.network.resolution,
+        image_channels=config.network.image_channels,
+        phantom_images=max(PHANTOM_IMAGES, PHANTOM_BATCHES * config.batch_size),
+    )
+
+
+def main() -> None:
+    """Measure, print and write."""
+    arguments = _parser().parse_args()
+    device = resolve_device(arguments.device)
+    if arguments.preset is None:
+        arguments.preset = "small" if device.type == "cpu" else "base"
+    if arguments.out is None:
+        name = "throughput_sweep" if arguments.sweep else "throughput"
+        arguments.out = ROOT / "bench" / "results" / f"{name}_{device.type}.json"
+    if arguments.batch_size is None:
+        arguments.batch_size = PRESETS[arguments.preset]["batch_size"]
+    if arguments.variants is None:
+        arguments.variants = list(SWEPT if arguments.sweep else VARIANTS)
+    _check(arguments)
+    keep_large_tensors_off_mmap()  # before the first tensor, and so for every variant
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    config = _config(arguments, device)
+    wanted = points_of(arguments)
+    configs = [  # all of them first: a bad one is refused before hours of measuring
+        override(config, {"resolution": resolution, "batch_size": batch_size})
+        for resolution, batch_size in wanted
+    ]
+    done: list[Figures] = []
+    record = {
+        "device": device.type,
+        "complete": False,
+        "settings": {name: flatten(config)[name] for name in SHOWN},
+        "method": METHOD,
+        "points": done,
+    }
+    about = circumstances(_command(sys.argv[1:]))
+    try:
+        with tqdm(configs, unit="point", disable=None) as bar:
+            for each in bar:
+                point = _measure(arguments, each, device, bar.set_description)
+                done.append(point)
+                if len(configs) > 1:
+                    replace(arguments.out, json.dumps(whole(about, record)) + "\n")
+                    bar.write(f"{name_of(point)}: {_line(point)}", file=sys.stderr)
+        record["complete"] = True
+    finally:
+        if done:
+            _finish(arguments.out, about, record, of=len(configs))
+        else:
+            print("no point is complete; nothing is written")
+
+
+def _measure(
+    arguments: argparse.Namespace,
+    config: TrainConfig,
+    device: torch.device,
+    progress: Callable[[str], object],
+) -> Figures:
+    """A point with its targets. What fails as a whole is a point without variants."""
+    where = {"resolution": config.network.resolution, "batch_size": config.batch_size}
+    try:
+        dataset = _load(arguments, config)
+        point = measure_point(
+            config,
+            dataset,
+            device,
+            arguments.variants,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            limit=arguments.limit,
+            progress=lambda words: progress(f"{name_of(where)}, {words}"),
+        )
+        point["data"] = f"{dataset.name}, {len(dataset)} images"
+    except (RuntimeError, MemoryError) as error:
+        point = {**where, "variants": {}, "left_out": {"all": _reason(error)}}
+    threads = torch.get_num_threads()
+    point["targets"] = targets(point, device=device.type, preset=arguments.preset, threads=threads)
+    return point
+
+
+def _line(point: Figures) -> str:
+    rates = [f"{name} {each['images_per_second']}" for name, each in point["variants"].items()]
+    return ", ".join(rates + [f"{name} left out" for name in point["left_out"]]) + " images/s"
+
+
+def _finish(path: Path, about: dict[str, Any], record: dict[str, Any], *, of: int) -> None:
+    done = record["points"]
+    record = {**record, "growth": growth(done)}
+    # First the file: what goes wrong with a table takes no figure along.
+    replace(path, as_text(whole(about, record)))
+    print(report(record), end="\n\n")
+    complete = "complete" if record["complete"] else "NOT complete"
+    print(f"{len(done)} of {of} points, {complete}: written to {path}")
+
+
+METHOD = {
+    "images_per_second": "real images shown to the discriminator, of the median turn",
+    "turn": "steps from one with R1 to the next, or several times that, after one untimed",
+    "times_reference": "median of the reference over the variant's",
+    "times_floor": "median of the variant over the floor's",
+    "first_step_s": "construction and first step, without imports; compilers' caches are empty",
+    "peak_mb": "tensors at the most in a step with R1, or on a GPU in all steps from one to the "
+    "next, the variant's own only; without a DataLoader's processes",
+    "launches": "kernels, copies and memory sets of a step without R1; host_launches: the calls",
+    "dispatched_ops": "on a CPU, of a step without R1; compiled code dispatches none",
+    "host_busy": "processor time until all is queued, over the time until all is done",
+    "left_out": "where memory ran out, it held the variants before too",
+    "floor": "the convolutions and matrix products of the eager variant's steps, nothing else",
+}
+"""What the figures cannot be read without."""
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,72 @@
+"""The small cases of ``python -m bench.throughput`` as ``pytest --benchmark-only`` runs them.
+
+Without that option each variant that does not compile does a few steps, not timed, so that the rest
+of the suite stays quick and these stay right.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from bench.throughput import measure_point
+from bench.throughput_figures import VARIANTS
+from bench.throughput_variants import COMPILING, Running, forget
+from cxrgan_fast.data import load_dataset
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
+from cxrgan_fast.training.config import TrainConfig, override
+
+CONFIG = override(
+    TrainConfig(),
+    {"resolution": 32, "base_channels": 8, "batch_size": 4, "precision": "bf16", "r1_interval": 4},
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "variant" in metafunc.fixturenames:
+        timed = metafunc.config.getoption("benchmark_only")
+        quick = [name for name in VARIANTS if name not in COMPILING]
+        metafunc.parametrize("variant", VARIANTS if timed else quick)
+
+
+@pytest.fixture
+def threads_to_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if request.config.getoption("benchmark_only"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_step(
+    benchmark: Any, request: pytest.FixtureRequest, threads_to_time: None, variant: str
+) -> None:
+    benchmark.disabled = not request.config.getoption("benchmark_only")
+    benchmark.group = "32 pixels, batch 4, 8 base channels"
+    if not benchmark.disabled:
+        keep_large_tensors_off_mmap()
+    dataset = load_dataset("phantom", resolution=32, phantom_images=64, progress=False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        running = Running.start(variant, CONFIG, dataset, device)
+    except UserError as reason:
+        pytest.skip(str(reason))
+    before = running.done
+    benchmark(lambda: running.turn(running.cycle))
+    assert running.done >= before + running.cycle + 1
+    running.stop()
+    forget()
+
+
+def test_the_floor_is_below_what_it_is_the_floor_of() -> None:
+    dataset = load_dataset("phantom", resolution=32, phantom_images=16, progress=False)
+    device = torch.device("cpu")
+    point = measure_point(
+        CONFIG, dataset, device, ("eager", "floor"), rounds=5, seconds=1.0, limit=600.0
+    )
+    samples = {name: figures["samples_ms"] for name, figures in point["variants"].items()}
+    # The least: other work on the machine only adds.
+    assert min(samples["floor"]) < min(samples["eager"])

@@ -1,0 +1,251 @@
+"""``python -m bench.throughput`` and ``python -m bench.plot_throughput``, from flags to files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import plot_throughput, throughput, throughput_variants
+from cxrgan_fast.command import run_command
+from cxrgan_fast.training import config as training_config
+
+PNG = b"\x89PNG\r\n\x1a\n"
+QUICK = ["--variants", "reference", "eager", "floor", "--rounds", 2]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch):
+    """Run ``bench.throughput`` here on tiny networks, with the allocator left alone."""
+    tiny = {"base_channels": 8, "batch_size": 2, "r1_interval": 2, "latent_size": 8}
+    monkeypatch.setitem(training_config.PRESETS, "small", tiny)
+    monkeypatch.setattr(throughput, "keep_large_tensors_off_mmap", lambda: False)
+    monkeypatch.setattr(throughput, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(throughput, "PHANTOM_IMAGES", 8)
+    monkeypatch.setattr(throughput, "PHANTOM_BATCHES", 2)
+
+    def run(*arguments: object) -> int:
+        words = ["--resolution", "32", "--device", "cpu", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", ["throughput", *words])
+        return run_command(throughput.main)
+
+    return run
+
+
+def test_from_the_command_to_the_plot(command, tmp_path: Path, monkeypatch, capsys) -> None:
+    file, png = tmp_path / "new" / "result.json", tmp_path / "new" / "result.png"
+    assert command("--out", file, *QUICK, "--precision", "fp32") == 0
+    printed = capsys.readouterr().out
+    assert "32 pixels, batch 2" in printed
+    assert f"1 of 1 points, complete: written to {file}" in printed
+    record = json.loads(file.read_text())
+    flags = "--resolution 32 --device cpu --variants reference eager floor --rounds 2"
+    assert record["command"] == f"python -m bench.throughput {flags} --precision fp32"
+    assert record["complete"] is True
+    assert record["settings"]["base_channels"] == 8
+    assert record["settings"]["precision"] == "fp32"
+    (point,) = record["points"]
+    assert point["data"] == "phantom, 8 images"
+    assert point["left_out"] == {}
+    assert list(point["variants"]) == ["reference", "eager", "floor"]
+    for name, figures in point["variants"].items():
+        assert figures["steps_per_turn"] == 2  # r1_interval
+        assert len(figures["samples_ms"]) == 2
+        assert min(figures["samples_ms"]) > 0
+        assert figures["dispatched_ops"] > 0
+        reference = point["variants"]["reference"]["ms_per_step"]
+        assert figures["times_reference"] == pytest.approx(
+            reference / figures["ms_per_step"], abs=1e-3
+        )
+        if name != "floor":
+            assert figures["peak_mb"] > figures["resident_mb"] > 0
+            assert figures["first_step_s"] > 0
+    assert point["variants"]["floor"]["how"] == "called"
+    assert point["variants"]["floor"]["times_floor"] == 1
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sys, "argv", ["plot_throughput", str(file), str(png)])
+    assert run_command(plot_throughput.main) == 0
+    picture = png.read_bytes()
+    assert picture.startswith(PNG)
+    assert len(picture) > 15_000
+
+
+def test_what_cannot_run_here_is_left_out_with_its_reason(
+    command, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    real = throughput_variants.ReferenceTraining
+
+    def refuses(*arguments: Any, amp: bool = False, **options: Any) -> Any:
+        if amp:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(throughput_variants, "ReferenceTraining", refuses)
+    flags = ["--variants", "reference", "reference_amp", "graph", "--rounds", 1]
+    assert command("--out", tmp_path / "result.json", *flags) == 0
+    (point,) = json.loads((tmp_path / "result.json").read_text())["points"]
+    assert list(point["variants"]) == ["reference"]
+    assert point["left_out"]["reference_amp"] == (
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate"
+    )
+    assert "needs an NVIDIA GPU" in point["left_out"]["graph"]
+    assert "needs an NVIDIA GPU" in capsys.readouterr().out
+
+
+def test_what_would_take_too_long_is_left_out(command, tmp_path: Path) -> None:
+    assert command("--out", tmp_path / "result.json", *QUICK, "--limit", "1e-9") == 0
+    (point,) = json.loads((tmp_path / "result.json").read_text())["points"]
+    assert point["variants"] == {}
+    assert list(point["left_out"]) == ["reference", "eager", "floor"]
+    for why in point["left_out"].values():
+        assert "more than the limit of 1e-09 s" in why
+
+
+def test_what_fails_in_a_turn_leaves_the_others(command, tmp_path: Path, monkeypatch) -> None:
+    turn = throughput_variants.Running.turn
+
+    def fails(running: Any, steps: int) -> Any:
+        if running.name == "eager":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return turn(running, steps)
+
+    monkeypatch.setattr(throughput_variants.Running, "turn", fails)
+    flags = ["--variants", "eager", "floor", "--rounds", 2]
+    assert command("--out", tmp_path / "result.json", *flags) == 0
+    (point,) = json.loads((tmp_path / "result.json").read_text())["points"]
+    assert point["left_out"] == {"eager": "OutOfMemoryError: CUDA out of memory."}
+    assert len(point["variants"]["floor"]["samples_ms"]) == 2
+
+
+def test_a_sweep_goes_over_batch_sizes_and_resolutions(
+    command, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    file, measured = tmp_path / "result.json", throughput.measure_point
+
+    def one_runs_out(config: Any, *arguments: Any, **options: Any) -> Any:
+        if file.exists():  # written after every point
+            assert json.loads(file.read_text())["complete"] is False
+        if config.batch_size == 4:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return measured(config, *arguments, **options)
+
+    monkeypatch.setattr(throughput, "measure_point", one_runs_out)
+    sizes = ["--batch-sizes", 1, 2, 4, "--resolutions", 32, 64]
+    only_ours = ["--variants", "eager", "--rounds", 1]
+    assert command("--out", file, "--sweep", *sizes, *only_ours) == 0
+    record = json.loads(file.read_text())
+    where = [(point["resolution"], point["batch_size"]) for point in record["points"]]
+    assert where == [(32, 1), (32, 2), (32, 4), (64, 2)]  # the least work first
+    assert "can't allocate memory" in record["points"][2]["left_out"]["all"]
+    assert record["points"][2]["variants"] == {}
+    assert record["complete"] is True
+    assert [(row["along"], row["from"], row["to"]) for row in record["growth"]] == [
+        ("batch_size", 1, 2),
+        ("resolution", 32, 64),
+    ]
+    assert "grows" in capsys.readouterr().out
+
+    pytest.importorskip("matplotlib")
+    plot_throughput.draw(record, tmp_path / "sweep.png")
+    width = int.from_bytes((tmp_path / "sweep.png").read_bytes()[16:20], "big")
+    assert width == 180 * 11  # two panels
+
+
+def test_ctrl_c_keeps_the_points_that_are_complete(
+    command, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    file, measured = tmp_path / "result.json", throughput.measure_point
+
+    def interrupted(config: Any, *arguments: Any, **options: Any) -> Any:
+        if config.batch_size == 2:
+            raise KeyboardInterrupt
+        return measured(config, *arguments, **options)
+
+    monkeypatch.setattr(throughput, "measure_point", interrupted)
+    sizes = ["--batch-sizes", 1, "--resolutions", 32, "--variants", "floor", "--rounds", 1]
+    assert command("--out", file, "--sweep", *sizes) == 130
+    assert f"1 of 2 points, NOT complete: written to {file}" in capsys.readouterr().out
+    record = json.loads(file.read_text())
+    assert record["complete"] is False
+    assert len(record["points"]) == 1
+    assert "(incomplete)" in plot_throughput.title(record)
+
+
+def test_ctrl_c_before_the_first_point_leaves_an_older_file(
+    command, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "result.json").write_text("older")
+    monkeypatch.setattr(throughput, "measure_point", interrupted)
+    assert command("--out", tmp_path / "result.json") == 130
+    assert (tmp_path / "result.json").read_text() == "older"
+    assert "nothing is written" in capsys.readouterr().out
+
+
+def test_the_record_does_not_say_where_files_lie(monkeypatch) -> None:
+    words = ["--data", "/home/me/chest_xray", "--out=/home/me/r.json", "--rounds", "3"]
+    told = "python -m bench.throughput --data chest_xray --rounds 3"
+    assert throughput._command(words) == told
+    assert throughput._command(["--data=/home/me/chest_xray", "--rounds", "3"]) == told
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rounds", 0], "--rounds: got 0, expected 1 or more"),
+        (["--threads", 0], "--threads: got 0, expected 1 or more"),
+        (["--batch-size", 0], "--batch-size: got 0, expected 1 or more"),
+        (["--batch-sizes", 8, 0], "--batch-sizes: got 0, expected 1 or more"),
+        (["--seconds", "nan"], "--seconds: got nan, expected over 0"),
+        (["--limit", -1], "--limit: got -1.0, expected over 0"),
+        (["--resolution", 48], "resolution must be one of 32, 64, 128, 256, got 48"),
+        (["--data", "no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_line(command, tmp_path, capsys, flags, message) -> None:
+    assert command("--out", tmp_path / "result.json", *flags) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_measuring(
+    command, tmp_path: Path, capsys
+) -> None:
+    assert command("--out", tmp_path) == 2
+    assert capsys.readouterr().err == f"error: --out: {tmp_path} is a folder, expected a file\n"
+    (tmp_path / "file").write_text("")
+    assert command("--out", tmp_path / "file" / "result.json") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("{", "is not JSON"),
+        ('{"cases": []}', "was not written by python -m bench.throughput"),
+        (
+            '{"points": [], "settings": {}, "environment": {}}',
+            "the file has no point with a variant to draw",
+        ),
+    ],
+)
+def test_files_that_cannot_be_drawn_are_refused(
+    tmp_path: Path, monkeypatch, capsys, text, message
+) -> None:
+    file = tmp_path / "result.json"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["plot_throughput", str(file), str(tmp_path / "result.png")])
+    assert run_command(plot_throughput.main) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "result.png").exists()
