@@ -68,9 +68,9 @@ def with_ratios(variants: Mapping[str, Figures]) -> dict[str, Figures]:
             if other in variants:
                 own, its = figures["ms_per_step"], variants[other]["ms_per_step"]
                 ratios[key] = round(its / own if other == "reference" else own / its, 3)
-        samples = {"samples_ms": figures["samples_ms"]}
-        found[name] = {**figures, **ratios, **samples}
-        found[name]["samples_ms"] = found[name].pop("samples_ms")  # last, as it is long
+        samples = {"samples_ms": figures["samples_ms"]}  # last, as they are many
+        others = {key: each for key, each in figures.items() if key not in samples}
+        found[name] = {**others, **ratios, **samples}
     return found
 
 
@@ -118,8 +118,9 @@ def _gpu_targets(variants: Mapping[str, Figures], ours: str) -> list[Figures]:
     if FLOOR in variants:
         got = mine["ms_per_step"] / variants[FLOOR]["ms_per_step"]
         rows.append(_row(f"{ours}: step over the floor", TIME_OVER_FLOOR, got))
-    if "reference_amp" in variants:
-        got = mine["peak_mb"] / variants["reference_amp"]["peak_mb"]
+    theirs = variants.get("reference_amp", {})
+    if "peak_mb" in mine and "peak_mb" in theirs:
+        got = mine["peak_mb"] / theirs["peak_mb"]
         rows.append(_row(f"{ours}: peak memory over reference_amp", PEAK_OVER_AMP, got))
     if "graph" in variants:
         busy = variants["graph"]["host_busy"]

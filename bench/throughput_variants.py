@@ -108,7 +108,8 @@ class Running:
             for _ in range(WARM_UP):
                 step()
         if name in FAST and step.name != name:
-            raise UserError(said.getvalue().strip().removeprefix("executor: ") or step.name)
+            why = re.findall(r"^executor: (.*?)(?:; [^;]*)?$", said.getvalue(), re.MULTILINE)
+            raise UserError(why[-1] if why else f"it runs as {step.name}")
         sys.stderr.write(said.getvalue())
         wait(device)
         start = time.perf_counter()
