@@ -3,8 +3,9 @@
 All variants train on the same images with the same settings in one process, in turns, so that
 whatever else slows the machine slows all of them. A turn is as many steps as lie between two with
 R1, or several times that, so that every turn has its share of them. Prints tables and writes every
-sample as JSON; ``python -m bench.plot_throughput`` draws it. ``--sweep`` does it over batch sizes,
-then over resolutions, and writes the file after each point; Ctrl-C keeps the complete points.
+sample as JSON; ``python -m bench.plot_throughput`` draws it.
+``--sweep`` measures over batch sizes and over resolutions, the least work first, and writes the
+file after each point; Ctrl-C keeps the complete points.
 """
 
 from __future__ import annotations
