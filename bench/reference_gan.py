@@ -247,8 +247,9 @@ class ReferenceTraining:
         with torch.autocast(**self.amp):
             logits = self.run_discriminator(images, torch.cat([real_labels, labels]))
         real_logits, fake_logits = logits.chunk(2)
-        adversarial = discriminator_loss(real_logits, fake_logits, s.loss, s.label_smoothing)
-        loss = adversarial
+        loss = discriminator_loss(real_logits, fake_logits, s.loss, s.label_smoothing)
+        self.d_optimizer.zero_grad()
+        self.d_scaler.scale(loss).backward()
         if self.with_r1:
             assert r1_augment is not None
             inputs = real.detach().requires_grad_()
@@ -256,12 +257,12 @@ class ReferenceTraining:
                 logits = self.discriminator(self._change(inputs, r1_augment, r1_noise), real_labels)
             (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
             penalty = (gradient * self.half_range).square().sum(dim=(1, 2, 3)).mean()
-            loss = loss + s.r1_gamma / 2 * s.r1_interval * penalty
-        self.d_optimizer.zero_grad()
-        self.d_scaler.scale(loss).backward()
+            # A backward pass of its own, after the other: a forward pass with spectral norm changes
+            # buffers that the compiled one has kept for its backward pass.
+            self.d_scaler.scale(s.r1_gamma / 2 * s.r1_interval * penalty).backward()
         self.d_scaler.step(self.d_optimizer)
         self.d_scaler.update()
-        return adversarial.item()
+        return loss.item()
 
     def update_generator(
         self, latents: Tensor, labels: Tensor, augment: Tensor, noise: Tensor | None = None

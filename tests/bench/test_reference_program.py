@@ -35,6 +35,22 @@ def test_a_step_as_it_comes_trains_both_networks(dataset):
         assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), old, strict=True))
 
 
+@pytest.mark.slow
+def test_compiled_it_trains_the_same(dataset):
+    """With R1, which is not compiled, and a spectral norm that both change."""
+    settings = Settings(
+        resolution=32, base_channels=8, batch_size=4, spectral_norm=True, r1_interval=2,
+        g_lr=1e-6, d_lr=1e-6,
+    )  # fmt: skip
+
+    def losses(compile: bool) -> list[float]:
+        torch.manual_seed(0)
+        training = ReferenceTraining(settings, dataset, CPU, compile=compile, num_workers=0)
+        return [loss for _ in range(3) for loss in training().values()]
+
+    assert losses(True) == pytest.approx(losses(False), rel=1e-5)
+
+
 def test_more_than_there_is_in_a_batch_is_refused(dataset):
     with pytest.raises(ValueError, match="a batch of 13 images is more than the 12 there are"):
         ReferenceTraining(Settings(resolution=32, batch_size=13), dataset, CPU)
