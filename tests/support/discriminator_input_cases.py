@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,14 +67,18 @@ class InputCase:
         if given:
             uniform = torch.stack(list(given.values()), 1)
             images = augment_as_drawn(images, list(given), uniform, self.value_range)
-        if self.noise is not None:
+        if self.noise is not None and self.noise_std is not None:
             images = images + self.noise_std * self.noise
         return images.to(self.dtype or dtype)
 
     def on(self, device: str) -> InputCase:
         """The same on another device."""
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: each.to(device) for name, each in tensors.items()})
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 def input_case(
