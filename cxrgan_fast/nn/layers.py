@@ -112,6 +112,10 @@ class Conv2d(_Weighted):
             spectral_norm=spectral_norm,
         )
         self.resample = resample
+        if resample == "up":  # it lies in memory as upsample_conv2d wants it: (I, 3, 3, O)
+            turned = self.weight.detach().transpose(0, 1)
+            turned = turned.contiguous(memory_format=torch.channels_last)
+            self.weight = nn.Parameter(turned.transpose(0, 1))
 
     def forward(self, input: Tensor, weights: Weights | None = None) -> Tensor:
         """(N, I, H, W) -> (N, O, H', W'), in the autocast dtype under autocast."""

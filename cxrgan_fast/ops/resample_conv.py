@@ -36,9 +36,10 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
         ValueError: wrong shape or device.
     """
     _check_arguments(input, weight, bias)
-    kernel, bias = _kernel(input, weight, bias, divisor=1)  # (O, I, 4, 4)
-    # conv_transpose2d scatters, so the kernel that gathers is turned round, inputs first.
-    kernel = kernel.flip(2, 3).transpose(0, 1)  # (I, O, 4, 4)
+    # conv_transpose2d scatters, so the kernel that gathers is turned round, inputs first. A weight
+    # that lies (I, 3, 3, O) in memory is then channels_last all the way, and nothing copies it.
+    kernel, bias = _kernel(input, weight.transpose(0, 1), bias, divisor=1)  # (I, O, 4, 4)
+    kernel = kernel.flip(2, 3)
     return F.conv_transpose2d(input, kernel, bias, stride=2, padding=1)
 
 
@@ -72,7 +73,7 @@ def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None)
 def _kernel(
     input: Tensor, weight: Tensor, bias: Tensor | None, divisor: int
 ) -> tuple[Tensor, Tensor | None]:
-    """The sum of the four one-pixel shifts of ``weight`` (O, I, 3, 3), divided: (O, I, 4, 4).
+    """The sum of the four one-pixel shifts of ``weight`` (·, ·, 3, 3), divided: (·, ·, 4, 4).
 
     It is computed at least in float32 and rounded once, to the dtype that the convolution has.
     """

@@ -77,8 +77,8 @@ class TrainingStep:
             torch.manual_seed(weights_seed)
             generator = build_generator(config.network, self.n_classes)
             discriminator = build_discriminator(config.network, self.n_classes)
-        to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
-        self.generator, self.discriminator = generator.to(**to), discriminator.to(**to)
+        # Their weights lie as their layers want them.
+        self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         self.run_generator: Network = self.generator
         self.run_discriminator: Network = self.discriminator
         optim = config.optimization
