@@ -1,17 +1,24 @@
 #!/usr/bin/env bash
-# Builds, tests and measures on this machine's GPU, without a network. The limits of the steps add up
-# to under 9 minutes.
+# Builds, tests and measures on this machine's GPU, without a network. Each of these takes under
+# 9 minutes, the limits of its steps added up:
+#
+#   bench/gpu.sh                                               is it right? how fast are the ops?
+#   bench/gpu.sh build throughput-64 throughput-128 training   how fast are training steps? a run
+#   bench/gpu.sh build compiled-64 compiled-128                the steps again, with what compiles
 #
 #   bench/gpu.sh [STEP...]    of: build env gpu-tests native-tests triton-tests memcheck racecheck
-#                                 large kernels
+#                                 large kernels throughput-64 throughput-128 compiled-64
+#                                 compiled-128 training
 #
 #   PYTHON   an interpreter that has PyTorch (default: python3)
 #   OUT      where results go (default: bench/results/NAME-OF-THE-GPU)
 #   WHEELS   a folder of wheels that PYTHON lacks; they are installed for this run only
+#   DATA     what is trained on: a folder of images (default: phantom, the embedded set)
 #
 # A step that fails or meets its limit of time does not stop the next. The exit status is how many
-# did. The benchmark comes last and takes what time is left. OUT gets env.json, kernels.json, the
-# tests' *.xml, log.txt and, last, summary.txt.
+# did. The benchmark of the ops, and the training, take what time is left. OUT gets env.json,
+# kernels.json, throughput_*.json, the tests' *.xml, training.json with its last grid and
+# progress.gif, log.txt and, last, summary.txt.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -76,6 +83,23 @@ kernels() {
     --compiled-shapes $COMPILED
 }
 
+throughput() { # RESOLUTION NAME-OF-THE-FILE ARGUMENTS...
+  exec_python -m bench.throughput --device cuda --preset base --resolution "$1" --batch-size 64 \
+    --out "$OUT/$2_$1.json" "${@:3}"
+}
+
+training() { # SECONDS: a run that ends within them, and what it measured
+  local runs seconds=$(($1 - 60)) # to load the images, to write, and to end
+  runs=$(mktemp -d)
+  "$PYTHON" -m cxrgan_fast.train --device cuda --data "${DATA:-phantom}" --resolution 64 \
+    --steps 1000000 --out "$runs" --max-minutes "$(awk "BEGIN { print $seconds / 60 }")" || return
+  local run=("$runs"/*)
+  "$PYTHON" -m bench.training_run "${run[0]}" "$OUT/training.json" || return
+  cp "$(printf '%s\n' "${run[0]}"/grids/*.png | tail -n 1)" "$OUT/training.png"
+  cp "${run[0]}/progress.gif" "$OUT/training.gif"
+  rm -rf "$runs"
+}
+
 exec_python() { exec "$PYTHON" "$@"; } # so that what ends a step reaches it, not a shell
 
 time_left() {
@@ -87,7 +111,7 @@ limit_and_command() { # STEP
   case $1 in
   build) echo 75 build ;;
   env) echo 25 environment ;;
-  gpu-tests) echo 40 tests_in_parallel gpu-tests tests/gpu ;;
+  gpu-tests) echo 60 tests_in_parallel gpu-tests tests/gpu ;;
   native-tests) echo 60 tests_in_parallel native-tests tests/ops -k native-cuda ;;
   triton-tests) echo 50 triton_tests ;;
   # PyTorch asks the driver things that it refuses, and copes: no errors of the kernels'.
@@ -95,6 +119,13 @@ limit_and_command() { # STEP
   racecheck) echo 40 sanitize racecheck ;;
   large) echo 40 tests large tests/ops/test_large_tensors.py -m slow -k cuda ;;
   kernels) echo "$(time_left)" kernels ;;
+  # What compiles would take more than everything else: a step of its own.
+  throughput-64 | throughput-128)
+    echo 75 throughput "${1#*-}" throughput --seconds 15 \
+      --variants reference reference_amp eager graph floor
+    ;;
+  compiled-64 | compiled-128) echo 205 throughput "${1#*-}" throughput_compiled --seconds 20 ;;
+  training) echo "$(time_left)" training "$(time_left)" ;;
   *) return 1 ;;
   esac
 }
