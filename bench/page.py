@@ -1,8 +1,8 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result into a page.
 
-The result is one of ``bench.kernels`` or of ``bench.throughput``. The page has a line
-``<!-- NAME -->`` for the file of that name, in bench/results its path there, and a block of code
-after it, which is replaced.
+The result is of ``bench.kernels``, ``bench.throughput`` or ``bench.profile_step``. The page has a
+line ``<!-- NAME -->`` for the file of that name, in bench/results its path there, and a block of
+code after it, which is replaced.
 """
 
 from __future__ import annotations
@@ -13,25 +13,33 @@ import re
 import sys
 from pathlib import Path
 
+from bench import profile_step, throughput_report
 from bench import report as kernels_report
-from bench import throughput_report
 from bench.record import ROOT
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
 RESULTS = ROOT / "bench" / "results"
+REPORTS = {
+    "cases": kernels_report.report,
+    "points": throughput_report.report,
+    "groups": profile_step.report,
+}
+"""The tables of a result, by what only that kind of result holds."""
 
 
 def with_tables(page: str, result: Path) -> str:
     """The page with the block after the result's mark replaced by the result's tables.
 
     Raises:
-        UserError: the page has no such mark with a block after it.
+        UserError: the page has no such mark with a block after it; the result is of another kind.
     """
     record, path = json.loads(result.read_text()), result.resolve()
     name = path.relative_to(RESULTS) if path.is_relative_to(RESULTS) else path.name
-    tables = throughput_report if "points" in record else kernels_report
-    block = f"<!-- {name} -->\n```text\n{tables.report(record)}\n```\n"
+    report = next((tables for key, tables in REPORTS.items() if key in record), None)
+    if report is None:
+        raise UserError(f"{result} is of no command whose tables are known")
+    block = f"<!-- {name} -->\n```text\n{report(record)}\n```\n"
     pattern = rf"<!-- {re.escape(str(name))} -->\n```text\n.*?```\n"
     replaced, count = re.subn(pattern, lambda _: block, page, flags=re.DOTALL)
     if count != 1:
@@ -42,7 +50,7 @@ def with_tables(page: str, result: Path) -> str:
 def main() -> None:
     """Rewrite the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.page", description=__doc__)
-    parser.add_argument("file", type=Path, help="the JSON of bench.kernels or bench.throughput")
+    parser.add_argument("file", type=Path, help="the JSON of one of those commands")
     parser.add_argument("page", type=Path, help="the page, such as docs/benchmarks.md")
     arguments = parser.parse_args()
     for each in (arguments.file, arguments.page):

@@ -41,6 +41,13 @@ def test_a_file_in_a_folder_of_the_results_is_named_with_it(tmp_path: Path, monk
     assert "old" not in with_tables(page, result)
 
 
+def test_a_result_without_tables_is_refused(tmp_path: Path) -> None:
+    result = tmp_path / "some.json"
+    result.write_text('{"command": "python -m bench.data"}')
+    with pytest.raises(UserError, match="is of no command whose tables are known"):
+        with_tables("", result)
+
+
 def test_a_page_without_the_mark_is_refused(tmp_path: Path) -> None:
     result = tmp_path / "some.json"
     result.write_text('{"cases": [], "summary": []}')
