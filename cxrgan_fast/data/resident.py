@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cxrgan_fast.data.dataset import ImageDataset
 from cxrgan_fast.data.sampler import Order
+from cxrgan_fast.threads import use_one_core
 
 _ROWS_AHEAD = 1 << 16  # row numbers that are sent to the device at a time, at most
 
@@ -139,7 +140,7 @@ class StreamedImages(StepImages):
         self._taken = torch.cuda.Event() if on_cuda else None  # when the step has what arrived
         self._cursor = torch.zeros((), dtype=torch.int64, device=device)
         self._within = torch.arange(batch_size, device=device)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cxrgan-images")
+        self._thread = ThreadPoolExecutor(1, "cxrgan-images", use_one_core)
         self._coming: tuple[int, Future[None]] | None = None
 
     def prepare(self, position: int) -> None:

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
+from cxrgan_fast.threads import use_one_core
+
 _MOST_WAITING = 2  # each holds a copy of the weights
 _GRACE_SECONDS = 2.0  # for a write that is under way when the program is interrupted
 
@@ -101,6 +103,7 @@ class BackgroundWriter:
                 self.close()
 
     def _work(self) -> None:
+        use_one_core()
         while True:
             with self._changed:
                 self._busy = False

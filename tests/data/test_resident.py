@@ -72,6 +72,20 @@ def test_rows_are_sent_again_when_those_that_were_are_used_up(
         assert torch.equal(images, dataset.images[order.rows(step * PER_STEP, BATCH)])
 
 
+def test_streaming_leaves_the_cores_to_the_training(dataset: ImageDataset, set_threads) -> None:
+    threads = []
+
+    class Watched(EpochOrder):
+        def rows(self, start: int, count: int) -> torch.Tensor:
+            threads.append(torch.get_num_threads())
+            return super().rows(start, count)
+
+    set_threads(3)
+    step_images(dataset, Watched(N, 0), BATCH, BATCHES, CPU, 0.0).prepare(0)
+    assert threads[0] == 1
+    assert torch.get_num_threads() == 3
+
+
 def test_a_streamed_step_takes_a_step_of_memory(dataset: ImageDataset) -> None:
     assert len(made(dataset, 0.0).images) == PER_STEP
 

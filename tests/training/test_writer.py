@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.training import writer as module
@@ -48,6 +49,15 @@ def in_thread(call: Callable) -> threading.Thread:
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     return thread
+
+
+def test_tasks_leave_the_cores_to_the_training(set_threads):
+    set_threads(3)
+    threads = []
+    with BackgroundWriter() as writer:
+        writer.submit(lambda: threads.append(torch.get_num_threads()))
+    assert threads == [1]
+    assert torch.get_num_threads() == 3
 
 
 def test_tasks_run_in_order_on_a_thread_that_ends():
