@@ -202,14 +202,16 @@ class TrainingStep:
         draws = self.draw_for_generator(kind)
         # The discriminator's weights need no gradient here; its input does.
         self.discriminator.requires_grad_(False)
-        with self.autocast():
-            fake = self.run_generator(draws.latents, draws.labels)
-        images = self.inputs.generated(fake, draws.augment, draws.noise, noise_std)
-        with self.autocast():
-            logits = self.run_discriminator(images, draws.labels)
-        loss = generator_loss(logits, kind=kind.generator_loss)
-        self._descend(self.g_optimizer, self.g_scaler, loss)
-        self.discriminator.requires_grad_(True)
+        try:
+            with self.autocast():
+                fake = self.run_generator(draws.latents, draws.labels)
+            images = self.inputs.generated(fake, draws.augment, draws.noise, noise_std)
+            with self.autocast():
+                logits = self.run_discriminator(images, draws.labels)
+            loss = generator_loss(logits, kind=kind.generator_loss)
+            self._descend(self.g_optimizer, self.g_scaler, loss)
+        finally:  # a capture that fails in here is followed by the same step, op by op
+            self.discriminator.requires_grad_(True)
         return loss.detach().view(1)
 
     def _r1_penalty(
