@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import torch
@@ -90,16 +90,35 @@ class GraphExecutor(Executor):
         if kind not in self.graphs:
             try:
                 self.graphs[kind] = self._captured(kind)
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[0]
+                # Ending a capture that has failed fails as well, and says less.
+                cause = _first_of(error)
+                if isinstance(cause, torch.OutOfMemoryError):
+                    raise cause from None
+                reason = str(cause).strip().splitlines()[0]
                 _say(f"this step cannot be captured as a CUDA graph ({reason}); it runs op by op")
-                self.graphs.clear()
-                self.name = "eager"
+                self._forget_captures()
                 self.step.body(kind)
                 return
         self.graphs[kind].replay()
+
+    def _forget_captures(self) -> None:
+        """Run op by op from now on, as if nothing had been captured.
+
+        PyTorch leaves a capture that failed half open. Before 2.13 its generators refuse to work
+        outside of one. The allocator takes it to be under way: memory that another stream has used,
+        such as that of every `copy_to_host`, would never be free again.
+        """
+        self.name = "eager"
+        self.graphs.clear()
+        step = self.step
+        state = step.random.get_state()
+        step.random = torch.Generator(step.device)
+        step.random.set_state(state)
+        with suppress(AttributeError, RuntimeError):  # an older PyTorch's; it had ended
+            index = self._stream.device_index
+            torch._C._cuda_endAllocateToPool(index, self._pool)
+            torch._C._cuda_releasePool(index, self._pool)
 
     def _captured(self, kind: StepKind) -> torch.cuda.CUDAGraph:
         step = self.step
@@ -191,6 +210,13 @@ def _why_no_graph(step: TrainingStep) -> str:
 def _drop_gradients(step: TrainingStep) -> None:
     step.g_optimizer.zero_grad(set_to_none=True)
     step.d_optimizer.zero_grad(set_to_none=True)
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What went wrong first, where one error came of another."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _say(line: str) -> None:

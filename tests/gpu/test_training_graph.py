@@ -75,6 +75,49 @@ def test_a_graph_is_the_step_to_the_bit(dataset, case, capsys):
     assert eager.meters.read() == graph.meters.read()
 
 
+def test_after_a_capture_that_failed_the_step_goes_on(dataset, capsys):
+    eager, graph = (step_with(dataset, CASES["fp32"]) for _ in range(2))
+
+    def asks_the_host(latents, labels):
+        if torch.is_grad_enabled():
+            latents.isfinite().all().item()
+        return graph.generator(latents, labels)
+
+    graph.run_generator = asks_the_host
+    run, replay = Executor(eager), GraphExecutor(graph)
+    for _ in range(3):
+        run()
+        replay()
+    assert replay.name == "eager"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; it runs op by op")
+    assert "previous error" not in line  # but what came before that
+    for i, (one, other) in enumerate(zip(state(eager), state(graph), strict=True)):
+        assert torch.equal(one, other), f"tensor {i} of shape {tuple(one.shape)}"
+    # The allocator takes no capture to be under way: what another stream has used becomes free.
+    before = active_bytes()
+    clone = torch.zeros(1 << 20, device="cuda")
+    clone.record_stream(torch.cuda.Stream())
+    del clone
+    assert active_bytes() == before
+
+
+def active_bytes() -> int:
+    """Bytes of PyTorch's memory that are in use, or wait for a stream to be done with them."""
+    torch.cuda.synchronize()
+    torch.zeros(1, device="cuda")  # an allocation looks for which streams are done
+    return torch.cuda.memory_stats()["active_bytes.all.current"]
+
+
+def test_the_fastest_algorithms_can_be_captured(dataset, capsys):
+    with algorithms(deterministic=False):
+        replay = GraphExecutor(step_with(dataset, CASES["bf16"]))
+        for _ in range(9):  # both kinds
+            replay()
+    assert (replay.name, capsys.readouterr().err) == ("graph", "")
+    assert all(tensor.isfinite().all() for tensor in replay.step.tensors())
+
+
 def test_capturing_changes_nothing(dataset):
     step = step_with(dataset, CASES["bf16"])
     step()

@@ -76,11 +76,17 @@ def _tensors(outputs: Any) -> list[torch.Tensor]:
 
 @contextmanager
 def _capture(graph: RecordedGraph, **_: object) -> Iterator[None]:
-    with _Recording(graph):
-        yield
+    try:
+        with _Recording(graph):
+            yield
+    except BaseException:  # ending a capture that has failed fails as well
+        failed = "CUDA error: operation failed due to a previous error during capture"
+        raise RuntimeError(failed)  # noqa: B904 - as there: `from` would say what came before
 
 
 class _Stream:
+    device_index = 0
+
     def __init__(self, device: object = None) -> None:
         pass
 
