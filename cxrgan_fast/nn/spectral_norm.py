@@ -108,13 +108,13 @@ def _singular(
     v_owners, u_owners = owners.split([sum(v_sizes), sum(u_sizes)])
     if training:
         vs = [torch.mv(matrix.T, u) for matrix, u in zip(matrices, us, strict=True)]
-        v = torch.cat(vs) / _lengths(vs)[v_owners]
+        v = torch.cat(vs) / _lengths(vs).index_select(0, v_owners)
     else:
         v = torch.cat(vs)
     products = [torch.mv(matrix, v) for matrix, v in zip(matrices, v.split(v_sizes), strict=True)]
     product = torch.cat(products)
     if training:
-        u = product / _lengths(products)[u_owners]
+        u = product / _lengths(products).index_select(0, u_owners)
         torch._foreach_copy_(
             [norm.v for norm in norms] + us, [*v.split(v_sizes), *u.split(u_sizes)]
         )
@@ -159,7 +159,7 @@ class _Divide(torch.autograd.Function):
             for dy, y in zip(d_outputs, outputs, strict=True)
         ]
         along = torch.stack(inner) - d_sigma * sigma  # (L,): what is along u vᵀ
-        us, vs = _parts(u * along[u_owners], v, outputs)
+        us, vs = _parts(u * along.index_select(0, u_owners), v, outputs)
         d_weights = [
             torch.addcmul(dy, u, v, value=-1) / s
             for dy, u, v, s in zip(d_outputs, us, vs, sigma.unbind(), strict=True)
