@@ -137,6 +137,8 @@ class StreamedImages(StepImages):
         self._gathered = [empty(each, host, on_cuda) for each in self._all]
         self._arrived = [empty(each, device) for each in self._all] if on_cuda else self._gathered
         self._stream = torch.cuda.Stream(device) if on_cuda else None
+        if self._stream is not None:  # the first images may not come before the zeros
+            self._stream.wait_stream(torch.cuda.current_stream(device))
         self._taken = torch.cuda.Event() if on_cuda else None  # when the step has what arrived
         self._cursor = torch.zeros((), dtype=torch.int64, device=device)
         self._within = torch.arange(batch_size, device=device)
