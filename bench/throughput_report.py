@@ -74,6 +74,6 @@ def _growth_table(growth: Sequence[Figures]) -> str:
         ]
         for row in growth
     ]
-    header = ["variant", "at", "with", "from", "overall", "most in a step", "no faster"]
+    header = ["variant", "at", "with", "from", "overall", "most", "no faster"]
     title = "time of a pixel after over before, as batch size (with images) or resolution grows"
     return table(title, header, rows, left=4)

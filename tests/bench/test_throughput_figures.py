@@ -122,6 +122,14 @@ def test_growth_is_of_the_time_of_an_image_and_of_a_pixel() -> None:
     assert growth(points[:1]) == []
 
 
+def test_growth_that_is_small_from_each_point_to_the_next_adds_up() -> None:
+    times = {8: 8.0, 16: 14.0, 32: 28.6, 64: 58.4, 128: 119.0}  # 2 % an image, three times
+    (row,) = growth([point(64, size, graph=ms) for size, ms in times.items()])
+    assert row["overall"] < 1
+    assert row["most"] == pytest.approx(119 / 128 / (14 / 16), abs=1e-3)
+    assert row["grows_no_faster"] is False
+
+
 def test_the_report_says_all_of_it() -> None:
     measured = point(reference=60.0, graph=10.0, floor=8.0)
     measured["left_out"] = {"compile": "no compiler"}
