@@ -89,7 +89,8 @@ throughput() { # RESOLUTION NAME-OF-THE-FILE ARGUMENTS...
 }
 
 training() { # SECONDS: a run that ends within them, and what it measured
-  local runs seconds=$(($1 - 60)) # to load the images, to write, and to end
+  # The rest is to load the images, to write, and to end. 0 minutes would be no limit.
+  local runs seconds=$(($1 > 90 ? $1 - 60 : $1 / 3))
   runs=$(mktemp -d)
   "$PYTHON" -m cxrgan_fast.train --device cuda --data "${DATA:-phantom}" --resolution 64 \
     --steps 1000000 --out "$runs" --max-minutes "$(awk "BEGIN { print $seconds / 60 }")" || return

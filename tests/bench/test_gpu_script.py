@@ -185,6 +185,16 @@ def test_steps_of_training_are_measured_and_a_run_is_kept(script, tmp_path: Path
     assert (out / "training.gif").exists()
 
 
+@pytest.mark.parametrize("left", [3, 60, 91, 200])
+def test_a_training_ends_before_its_limit(script, left: int) -> None:
+    """However little time is left: without minutes it would go on until it is killed."""
+    status, output, calls = script("training", limit=str(left), RUNS_HERE="1")
+    assert status == 0, output
+    (train,) = (each for each in calls if "cxrgan_fast.train" in each)
+    minutes = float(train.split("--max-minutes ")[1].split()[0])
+    assert 0 < 60 * minutes < left
+
+
 def test_what_compiles_is_measured_into_files_of_its_own(script, tmp_path: Path) -> None:
     status, output, calls = script(*CALLS[2])
     assert status == 0, output
