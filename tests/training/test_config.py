@@ -117,6 +117,10 @@ def test_a_missing_file_is_named(tmp_path):
         ({"ema_ramp": 0.5, "ema_half_life": 0.0}, "--ema-ramp does nothing without"),
         ({"phantom_images": 5, "data": "x"}, "--phantom-images does nothing without"),
         ({"skip_bad": True}, "--skip-bad does nothing without --data PATH"),
+        ({"class_balance": True, "per_class": True}, "--class-balance does nothing without"),
+        ({"resident_share": -0.1}, "--resident-share should be from 0 to 1, got -0.1"),
+        ({"resident_share": 50.0}, "--resident-share should be from 0 to 1, got 50.0"),
+        ({"resident_share": float("nan")}, "--resident-share should be from 0 to 1, got nan"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(settings, message):
@@ -127,9 +131,13 @@ def test_settings_that_cannot_work_are_refused_by_name(settings, message):
 def test_only_what_cannot_change_the_result_may_change_on_resume():
     stored, source = TrainConfig(), Path("run/config.yaml")
     harmless = {"steps": 10**6, "log_every": 7, "device": "cpu", "data": "moved"}
+    harmless |= {"executor": "eager", "resident_share": 0.0}
     changed_on_resume(stored, override(stored, harmless), source)
     with pytest.raises(UserError, match=r"--batch-size 7 \(config.yaml has 32\), --d-lr 0\.5"):
         changed_on_resume(stored, override(stored, {"batch_size": 7, "d_lr": 0.5}), source)
+    for name in ("mirror", "class_balance", "deterministic"):
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} True"):
+            changed_on_resume(stored, override(stored, {name: True}), source)
     with pytest.raises(UserError, match="--out elsewhere"):
         changed_on_resume(stored, override(stored, {"out": Path("elsewhere")}), source)
 

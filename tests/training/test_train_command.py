@@ -92,6 +92,20 @@ def test_a_run_ends_with_a_grid_and_a_checkpoint_of_its_last_step(train, tmp_pat
     assert grid.exists()
 
 
+def test_the_executor_that_is_asked_for_runs_and_may_be_another_when_resuming(train, tmp_path):
+    code, _, err = train(*PHANTOM, "--executor", "graph", "--steps", 2, "--out", tmp_path)
+    assert code == 0
+    said = [line for line in err.splitlines() if line.startswith("executor: ")]
+    assert said == [
+        "executor: a CUDA graph needs an NVIDIA GPU, and this is a cpu; the step runs op by op"
+    ]
+    run = only_run(tmp_path)
+    code, _, err = train("--resume", run, "--executor", "eager", "--steps", 4)
+    assert code == 0
+    assert "executor: " not in err
+    assert saved_steps(run)[-1] == 4
+
+
 @pytest.mark.parametrize(
     ("family", "precision"), [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16")]
 )
