@@ -217,7 +217,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "resnet concat": {"conditioning": "concat", "spectral_norm": True, "optimizer": "rmsprop"},
     "resnet projection": {"spectral_norm": True, "loss": "least_squares", "output": "sigmoid"},
     "resnet none": {"conditioning": "concat", "generator_norm": "none", "loss": "hinge"},
-    "dcgan": {"family": "dcgan", "loss": "wasserstein", "image_channels": 3, "ema_ramp": 0.0},
+    "dcgan": {
+        "family": "dcgan", "loss": "wasserstein", "image_channels": 3, "ema_ramp": 0.0,
+        "d_lr": 2e-4, "beta1": 0.5,
+    },
     "dcgan concat": {"family": "dcgan", "conditioning": "concat", "spectral_norm": True},
     "dcgan transposed": {
         "family": "dcgan", "upsampling": "transposed", "extra_layers": 1, "activation": "relu",
