@@ -326,6 +326,11 @@ def main() -> None:
             for name, value in settings.items()
             if value is not False
         ]
+        if arguments.data == "phantom":
+            flags.append(f"--phantom-images {arguments.phantom_images}")
+        else:  # where it lies is of no interest
+            flags.append(f"--data {Path(arguments.data).name}")
+        flags.append(f"--steps {found['steps']}")
         command = " ".join(["python -m bench.profile_step", *flags])
         write_result(arguments.out, command, {**about, **found})
 

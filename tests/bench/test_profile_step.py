@@ -173,7 +173,8 @@ def test_the_command(monkeypatch, capsys, tmp_path) -> None:
     assert "rest" in capsys.readouterr().out
     record = json.loads(file.read_text())
     assert record["command"].endswith(
-        "--resolution 32 --base-channels 8 --batch-size 2 --spectral-norm --precision fp32"
+        "--resolution 32 --base-channels 8 --batch-size 2 --spectral-norm --precision fp32 "
+        "--phantom-images 4 --steps 1"
     )
     assert record["device"] == "cpu"
     assert {row["group"] for row in record["groups"]} == set(GROUPS)
