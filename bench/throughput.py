@@ -191,7 +191,11 @@ def points_of(arguments: argparse.Namespace) -> list[tuple[int, int]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.throughput",
+        description=__doc__,
+        allow_abbrev=False,  # `_command` knows flags by their names
+    )
     add = parser.add_argument
     add("--resolution", type=int, default=64, help="height and width of the images (default 64)")
     add("--batch-size", type=int, help="default: the preset's")

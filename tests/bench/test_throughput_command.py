@@ -194,6 +194,8 @@ def test_the_record_does_not_say_where_files_lie(monkeypatch) -> None:
     told = "python -m bench.throughput --data chest_xray --rounds 3"
     assert throughput._command(words) == told
     assert throughput._command(["--data=/home/me/chest_xray", "--rounds", "3"]) == told
+    with pytest.raises(SystemExit):
+        throughput._parser().parse_args(["--dat", "/home/me/chest_xray"])
 
 
 @pytest.mark.parametrize(
