@@ -4,7 +4,8 @@
 #
 #   bench/gpu.sh                                               is it right? how fast are the ops?
 #   bench/gpu.sh build throughput-64 throughput-128 training   how fast are training steps? a run
-#   bench/gpu.sh build compiled-64 compiled-128                the steps again, with what compiles
+#   bench/gpu.sh build compiled-64                             the steps again, with what compiles
+#   bench/gpu.sh build compiled-128
 #
 #   bench/gpu.sh [STEP...]    of: build env gpu-tests native-tests triton-tests memcheck racecheck
 #                                 large kernels throughput-64 throughput-128 compiled-64
@@ -125,7 +126,7 @@ limit_and_command() { # STEP
     echo 75 throughput "${1#*-}" throughput --seconds 15 \
       --variants reference reference_amp eager graph floor
     ;;
-  compiled-64 | compiled-128) echo 205 throughput "${1#*-}" throughput_compiled --seconds 20 ;;
+  compiled-64 | compiled-128) echo 440 throughput "${1#*-}" throughput_compiled --seconds 20 ;;
   training) echo "$(time_left)" training "$(time_left)" ;;
   *) return 1 ;;
   esac
