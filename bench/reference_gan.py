@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from bench.reference_images import Images
 from bench.reference_networks import Discriminator, Generator, NetworkSettings
 from bench.reference_objective import diff_augment, discriminator_loss, generator_loss
 from bench.reference_weights import State, discriminator_weights, generator_weights
@@ -61,25 +62,6 @@ class Settings(NetworkSettings):
         """Those of ``settings`` that a training has, by the package's flat names."""
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in settings.items() if name in names})
-
-
-class Images(Dataset[tuple[Tensor, Tensor]]):
-    """Images as a DataLoader wants them: one at a time, each made floating-point by itself."""
-
-    def __init__(
-        self, dataset: ImageDataset, image_range: tuple[float, float], mirror: bool
-    ) -> None:
-        self.images, self.labels, self.mirror = dataset.images, dataset.labels, mirror
-        self.low, self.high = image_range
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self.images[index].float() / 255 * (self.high - self.low) + self.low
-        if self.mirror and torch.rand(()) < 0.5:
-            image = image.flip(-1)
-        return image, self.labels[index]
 
 
 def make_optimizer(settings: Settings, network: nn.Module, lr: float) -> torch.optim.Optimizer:

@@ -7,7 +7,6 @@ program of ``bench.reference_gan``; the package's are one ``TrainingStep`` run b
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import io
 import re
@@ -58,9 +57,7 @@ def build(name: str, config: TrainConfig, dataset: ImageDataset, device: torch.d
         device: where.
     """
     if name in REFERENCES:
-        settings = flatten(config)
-        own = {field.name: settings[field.name] for field in dataclasses.fields(Settings)}
-        return ReferenceTraining(Settings(**own), dataset, device, **OPTIONS[name])
+        return ReferenceTraining(Settings.of(flatten(config)), dataset, device, **OPTIONS[name])
     step = TrainingStep(config, dataset, device)
     if name == FLOOR:
         return ConvolutionFloor(record_cycle(step), device)
