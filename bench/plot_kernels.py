@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cases import BASELINES, IMAGE_OPS, OPS
 from bench.figures import main_state
+from bench.record import read_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
@@ -162,25 +162,14 @@ def _name(case: Figures) -> str:
     return f"{channels}×\n{height}×{width}"
 
 
-def _read(path: Path) -> Figures:
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{path} is not JSON") from None
-    if not isinstance(record, dict) or not {"cases", "device", "environment"} <= record.keys():
-        raise UserError(f"{path} was not written by python -m bench.kernels")
-    return record
-
-
 def main() -> None:
     """Read, draw and say where."""
     parser = argparse.ArgumentParser(prog="python -m bench.plot_kernels", description=__doc__)
     parser.add_argument("file", type=Path, help="the JSON of python -m bench.kernels")
     parser.add_argument("png", type=Path, help="where the picture goes")
     arguments = parser.parse_args()
-    draw(_read(arguments.file), arguments.png)
+    keys = {"cases", "device", "environment"}
+    draw(read_result(arguments.file, "bench.kernels", keys), arguments.png)
     print(arguments.png)
 
 

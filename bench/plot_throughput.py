@@ -7,11 +7,11 @@ sweep a panel over batch size and one over resolution with a line for each varia
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.record import read_result
 from bench.throughput_figures import FLOOR, Figures
 from bench.throughput_report import name_of
 from cxrgan_fast.command import run_command
@@ -160,25 +160,14 @@ def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _read(path: Path) -> Figures:
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{path} is not JSON") from None
-    if not isinstance(record, dict) or not {"points", "settings", "environment"} <= record.keys():
-        raise UserError(f"{path} was not written by python -m bench.throughput")
-    return record
-
-
 def main() -> None:
     """Read, draw and say where."""
     parser = argparse.ArgumentParser(prog="python -m bench.plot_throughput", description=__doc__)
     parser.add_argument("file", type=Path, help="the JSON of python -m bench.throughput")
     parser.add_argument("png", type=Path, help="where the picture goes")
     arguments = parser.parse_args()
-    draw(_read(arguments.file), arguments.png)
+    keys = {"points", "settings", "environment"}
+    draw(read_result(arguments.file, "bench.throughput", keys), arguments.png)
     print(arguments.png)
 
 

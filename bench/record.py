@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrgan_fast.env import describe
+from cxrgan_fast.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +50,23 @@ def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
     """Write figures with their circumstances as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, as_text(whole(circumstances(command), figures)))
+
+
+def read_result(path: Path, command: str, keys: set[str]) -> dict[str, Any]:
+    """The record that a command has written.
+
+    Raises:
+        UserError: the file cannot be read, or lacks one of the keys that the command writes.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path} is not JSON") from None
+    if not isinstance(record, dict) or not keys <= record.keys():
+        raise UserError(f"{path} was not written by python -m {command}")
+    return record
 
 
 def whole(circumstances: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
