@@ -19,6 +19,7 @@ from cxrgan_fast.training.checkpoint import checkpoint_path, saved_steps
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.snapshot import load_generator
+from cxrgan_fast.training.writer import BackgroundWriter
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
            "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip
@@ -41,21 +42,21 @@ def wait_until(condition: Callable[[], object]) -> None:
 def at_step(monkeypatch):
     """Do something to a run when it is about to ``call`` at a step."""
 
-    def patch(call: str, step: int, action: Callable[[Run], object]) -> None:
+    def patch(call: str, step: int, action: Callable[[Run, BackgroundWriter], object]) -> None:
         original = getattr(Run, call)
 
         @functools.wraps(original)
-        def acting(self: Run, *arguments: object) -> object:
+        def acting(self: Run, writer: BackgroundWriter, *arguments: object) -> object:
             if self.step.step == step:
-                action(self)
-            return original(self, *arguments)
+                action(self, writer)
+            return original(self, writer, *arguments)
 
         monkeypatch.setattr(Run, call, acting)
 
     return patch
 
 
-def poison(run: Run) -> None:
+def poison(run: Run, _: BackgroundWriter) -> None:
     with torch.no_grad():
         next(run.step.generator.parameters())[0] = float("nan")
 
@@ -178,7 +179,11 @@ def test_a_disk_that_fills_up_while_steps_go_on_stops_them(fails, tmp_path, monk
 
 @pytest.mark.parametrize(("call", "folder"), [("save", "checkpoints"), ("draw", "grids")])
 def test_a_folder_that_vanishes_stops_the_run(fails, tmp_path, at_step, call, folder):
-    at_step(call, 6, lambda run: shutil.rmtree(run.folder / folder))
+    def vanish(run: Run, writer: BackgroundWriter) -> None:
+        writer.drain()  # rmtree fails where a file comes or goes meanwhile
+        shutil.rmtree(run.folder / folder)
+
+    at_step(call, 6, vanish)
     options = ["--checkpoint-every", 3, "--grid-every", 3, "--steps", 10**6]
     line = fails(*PHANTOM, *options, "--out", tmp_path)
     assert f"cannot write {only_run(tmp_path) / folder}/" in line
@@ -189,7 +194,7 @@ def test_a_failure_is_noticed_at_the_next_step(fails, tmp_path, at_step, monkeyp
     """Not only when there is something to write again, here after six seconds."""
     steps = []
     monkeypatch.setattr(RunLog, "advance", steps.append)
-    at_step("draw", 0, lambda run: shutil.rmtree(run.folder / "grids"))
+    at_step("draw", 0, lambda run, _: shutil.rmtree(run.folder / "grids"))
     seldom = [f"--{name}-every={10**7}" for name in ("log", "grid", "checkpoint")]
     line = fails(*PHANTOM, *seldom, "--max-minutes", 0.1, "--steps", 10**6, "--out", tmp_path)
     assert "grid-000000.png" in line
@@ -197,7 +202,7 @@ def test_a_failure_is_noticed_at_the_next_step(fails, tmp_path, at_step, monkeyp
 
 
 def test_a_failure_of_the_last_write_is_no_success(fails, tmp_path, at_step):
-    at_step("save", 2, lambda run: shutil.rmtree(run.folder / "checkpoints"))
+    at_step("save", 2, lambda run, _: shutil.rmtree(run.folder / "checkpoints"))
     assert "cannot write" in fails(*PHANTOM, "--steps", 2, "--out", tmp_path)
 
 
@@ -238,8 +243,8 @@ def test_the_last_good_checkpoint_may_still_be_on_its_way(fails, tmp_path, at_st
         time.sleep(0.2)  # so that what does not wait comes too early
         save(*arguments)
 
-    def break_it(run: Run) -> None:
-        poison(run)
+    def break_it(run: Run, writer: BackgroundWriter) -> None:
+        poison(run, writer)
         noticed.set()
 
     monkeypatch.setattr(torch, "save", slow)
