@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="the published set: train and test folders")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="safetensors file to write")
     parser.add_argument("--record", type=Path, help="JSON file of the scores")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
