@@ -90,7 +90,10 @@ native = os.environ.get("CXRGAN_NATIVE", "1") != "0"
 setup(
     packages=packages,
     package_dir=package_dir,
-    package_data={"cxrgan_fast": ["py.typed", "*.pyi"]},
+    package_data={
+        "cxrgan_fast": ["py.typed", "*.pyi"],
+        "cxrgan_fast.metrics": ["weights/*.safetensors"],
+    },
     ext_modules=[Extension("cxrgan_fast._C", sources=[])] if native else [],
     cmdclass={"build_ext": CMakeBuild},
 )

@@ -77,7 +77,7 @@ class CxrNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the classes (N, 3), of the damages (N, 5), and their strengths (N, 5)."""
         features = self.features(images)
-        # Diseases are few and patients differ: without this the training images are learnt by heart.
+        # Without this the disease of the training images is learnt by heart.
         dropped = F.dropout(features, 0.3, self.training)
         return self.disease(dropped), self.damage(features), self.strength(features)
 

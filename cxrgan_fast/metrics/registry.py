@@ -1,16 +1,23 @@
 """Feature extractors by the name that ``--features`` takes."""
 
-from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.metrics.custom import load_custom
+from cxrgan_fast.metrics.cxr import Cxr
 from cxrgan_fast.metrics.extractor import FeatureExtractor
+from cxrgan_fast.metrics.inception import Inception
 from cxrgan_fast.metrics.pixels import Pixels
 
-_EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {"pixels": Pixels}
+_EXTRACTORS: dict[str, type[FeatureExtractor]] = {
+    "cxr": Cxr,
+    "inception": Inception,
+    "pixels": Pixels,
+}
 
-DEFAULT = "pixels"
+DEFAULT = "cxr"
 
 
 def extractor_names() -> tuple[str, ...]:
@@ -18,17 +25,37 @@ def extractor_names() -> tuple[str, ...]:
     return tuple(_EXTRACTORS)
 
 
-def load_extractor(name: str, device: torch.device) -> FeatureExtractor:
-    """An extractor, ready on a device.
-
-    Args:
-        name: one of `extractor_names`.
-        device: where it is to work.
+def check_extractor_name(name: str) -> None:
+    """Refuse what cannot be an extractor, before anything is loaded.
 
     Raises:
         UserError: there is none of that name.
     """
-    if name not in _EXTRACTORS:
-        known = ", ".join(_EXTRACTORS)
-        raise UserError(f"--features {name}: expected {known}{did_you_mean(name, _EXTRACTORS)}")
-    return _EXTRACTORS[name]().to(device)
+    if name not in _EXTRACTORS and ".py:" not in name:
+        raise UserError(
+            f"--features {name}: expected {', '.join(_EXTRACTORS)} or FILE.py:NAME"
+            f"{did_you_mean(name, _EXTRACTORS)}"
+        )
+
+
+def load_extractor(
+    name: str, device: torch.device, *, inception_weights: Path | None = None
+) -> FeatureExtractor:
+    """An extractor, ready on a device.
+
+    Args:
+        name: one of `extractor_names`, or ``FILE.py:NAME`` for a user's own.
+        device: where it is to work.
+        inception_weights: file of the Inception network's weights; None downloads them.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be loaded; weights for another one.
+    """
+    check_extractor_name(name)
+    if inception_weights is not None and name != "inception":
+        raise UserError(f"--inception-weights is for --features inception, got {name}")
+    if name == "inception":
+        return Inception(inception_weights).to(device)
+    if name in _EXTRACTORS:
+        return _EXTRACTORS[name]().to(device)
+    return load_custom(name).to(device)

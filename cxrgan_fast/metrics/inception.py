@@ -1,0 +1,97 @@
+"""The features of the published FID: Inception v3 as its authors' TensorFlow graph computes it.
+
+From torch-fidelity (extra ``inception``), which has the weights of Heusel et al. 2017. Images are
+resized as for every extractor here, bicubic and antialiased (Parmar et al. 2022, "On Aliased
+Resizing", call that clean): figures differ from those of programs that resize in the old way.
+"""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+
+_PUBLISHED = "6726825d"  # the first digits of the SHA-256 of the published weights
+
+
+class Inception(FeatureExtractor):
+    """2,048 features of an image at 299 pixels, and probabilities of ImageNet's classes.
+
+    Args:
+        weights: a file that torch-fidelity's network loads; None downloads the published one
+            (once: to torch.hub's folder).
+
+    Raises:
+        UserError: torch-fidelity is not there or does not import, or the weights cannot be had.
+    """
+
+    name = "inception"
+    input_size = 299
+    input_channels = 3
+    dimension = 2048
+
+    def __init__(self, weights: Path | None = None) -> None:
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"--features inception needs torch-fidelity ({error}): "
+                "pip install 'cxrgan_fast[inception]'"
+            ) from None
+        except Exception as error:  # a torchvision of another build of torch raises RuntimeError
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"--features inception: torch-fidelity does not import here ({reason}): install "
+                "a torchvision of the same build as torch, or use --features cxr"
+            ) from None
+        self.version = _PUBLISHED if weights is None else _digest_of_safe(weights)
+        self.class_names = tuple(f"imagenet-{k}" for k in range(1008))
+        path = None if weights is None else str(weights)
+        try:
+            self._network = FeatureExtractorInceptionV3(
+                self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=path
+            )
+        except OSError as error:
+            raise UserError(
+                f"the weights of the Inception network cannot be downloaded ({error}): give "
+                "them with --inception-weights FILE"
+            ) from None
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{weights}: not the weights of torch-fidelity's Inception network ({reason})"
+            ) from None
+
+    def to(self, device: torch.device) -> "Inception":
+        """Move to a device; gives itself."""
+        self._network.to(device)
+        return self
+
+    def extract(self, images: Tensor) -> Features:
+        """Features of (N, 3, 299, 299)."""
+        # The network takes bytes, and at its own size leaves them as they are.
+        pixels = images.mul(255).round().to(torch.uint8)
+        flags = torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+        with torch.inference_mode(), flags:
+            vectors, logits = self._network(pixels)
+            return Features(vectors, logits.softmax(1))
+
+
+def _digest_of_safe(path: Path) -> str:
+    """The hash of a file of weights, which is refused if it could run code when it is loaded."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        # torch-fidelity loads pickles of any kind; one that passes here holds tensors alone.
+        torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"--inception-weights {path}: {error.strerror or error}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+        raise UserError(
+            f"--inception-weights {path}: damaged, or not a file of tensors as torch.save writes "
+            "them; download it again"
+        ) from None
+    return digest
