@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.run_folder import write_atomic
+from cxrgan_fast.files import write_atomic
 
 FORMAT = "cxrgan_fast.checkpoint/2"
 _NAME = re.compile(r"step-(\d+)\.pt")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cxrgan_fast.data import to_uint8
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.run_folder import write_atomic, write_error
+from cxrgan_fast.files import write_atomic, write_error
 from cxrgan_fast.training.sources import ClassSource
 
 # Images pass through the network in groups of this size and of no other. The last bit of a

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.run_folder import write_atomic
+from cxrgan_fast.files import write_atomic
 
 _CELL = 128  # smallest side at which the ribs of a 64-pixel X-ray can be made out on a screen
 _GAP = 4

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from cxrgan_fast.training.run_folder import write_atomic, write_error
+from cxrgan_fast.files import write_atomic, write_error
 
 
 class RunLog:

@@ -9,6 +9,7 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.checks import check
@@ -16,7 +17,7 @@ from cxrgan_fast.training.config import TrainConfig, override, write_config
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.run import Run
-from cxrgan_fast.training.run_folder import create_run_folder, make_folder, write_atomic
+from cxrgan_fast.training.run_folder import create_run_folder
 from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.writer import BackgroundWriter
 

@@ -8,6 +8,7 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
@@ -15,7 +16,6 @@ from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.grid import animate, grid_path, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host
 from cxrgan_fast.training.logs import RunLog
-from cxrgan_fast.training.run_folder import make_folder, write_atomic
 from cxrgan_fast.training.schedules import noise_std
 from cxrgan_fast.training.snapshot import save_generator
 from cxrgan_fast.training.step import TrainingStep, stream_seeds

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_atomic
 from cxrgan_fast.nn import NetworkConfig, build_generator
-from cxrgan_fast.training.run_folder import write_atomic
 
 # The one entry of the safetensors header that is ours. One entry and not one for each field: the
 # header's order is only fixed within an entry, and the same weights should give the same bytes.

@@ -1,0 +1,158 @@
+"""Files are whole or absent."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_write_atomic_writes_bytes_and_what_a_function_writes(tmp_path):
+    path = tmp_path / "file.bin"
+    write_atomic(path, b"first")
+    assert path.read_bytes() == b"first"
+    write_atomic(path, lambda file: torch.save({"step": 3}, file))
+    assert torch.load(path, weights_only=True) == {"step": 3}
+    assert names(tmp_path) == ["file.bin"]
+
+
+def test_the_content_is_synced_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
+    events = []
+    fsync, rename = os.fsync, Path.rename
+
+    def spy_fsync(descriptor: int) -> None:
+        events.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def spy_rename(self: Path, target: Path) -> Path:
+        events.append(("rename", str(self)))
+        assert self.read_bytes() == b"content"  # flushed: nothing waits in a Python buffer
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(Path, "rename", spy_rename)
+    write_atomic(tmp_path / "a", b"content")
+    aside = str(tmp_path / ".a.tmp")
+    assert events == [("fsync", aside), ("rename", aside), ("fsync", str(tmp_path))]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a defect"), KeyboardInterrupt()])
+def test_a_failure_midway_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def write_half(file):
+        file.write(b"new" * 100_000)
+        raise failure
+
+    with pytest.raises(type(failure)):
+        write_atomic(path, write_half)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, code):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:  # delayed allocation: the failure shows at the sync
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=rf"^cannot write {path}: the disk .*free some space$"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file.bin"]
+
+
+def test_torch_save_on_a_full_disk_is_the_same_line(tmp_path):
+    path = tmp_path / "file.bin"
+
+    def save(file):
+        with open("/dev/full", "wb", buffering=0) as full:
+            torch.save({"weights": torch.zeros(1000)}, full)
+
+    with pytest.raises(UserError, match="the disk is full"):
+        write_atomic(path, save)
+    assert names(tmp_path) == []
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode != 0:
+        pytest.skip("mounting a small file system needs privileges that this user has not")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_really_full_disk(tiny_disk):
+    path = tiny_disk / "checkpoint.pt"
+    write_atomic(path, b"old")
+    state = {"weights": torch.zeros(100_000)}
+    for content in (bytes(100_000), lambda file: torch.save(state, file)):
+        with pytest.raises(UserError, match="the disk is full"):
+            write_atomic(path, content)
+        assert path.read_bytes() == b"old"
+        assert names(tiny_disk) == ["checkpoint.pt"]
+
+
+def test_a_missing_folder_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*gone/a: No such file or directory"):
+        write_atomic(tmp_path / "gone" / "a", b"content")
+
+
+def test_kill_9_while_writing_leaves_the_old_file_and_the_next_write_cleans_up(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from cxrgan_fast.files import write_atomic\n"
+        "def half(file):\n"
+        "    file.write(bytes(100_000)); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomic(Path(sys.argv[1]), half)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert killed.returncode == -9
+    assert path.read_bytes() == b"old"
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["file.bin"]
+
+
+def test_files_get_the_permissions_of_an_ordinary_file(tmp_path):
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    write_atomic(tmp_path / "atomic", b"")
+    assert (tmp_path / "atomic").stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    write_atomic(tmp_path / "a", b"content")
+    assert (tmp_path / "a").read_bytes() == b"content"
