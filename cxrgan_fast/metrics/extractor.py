@@ -10,6 +10,10 @@ from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
 
+PREPARATION = 1
+"""Version of `prepare`: raise it whenever what `prepare` gives changes, so that features that were
+kept are not taken for today's."""
+
 
 @dataclass(frozen=True)
 class Features:

@@ -1,0 +1,146 @@
+"""Which images are compared: as many of each kind, with the classes as often as in the data.
+
+FID and its kin depend on how many images they are given and on how often each class is among
+them. So generated images are taken in the frequencies of the real ones, and real images in the
+same numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.errors import UserError, did_you_mean
+
+
+def class_shares(frequencies: Sequence[int], total: int) -> list[int]:
+    """Divide a number of images among classes by their frequencies (largest remainder).
+
+    Args:
+        frequencies: images of each class in the data.
+        total: images to divide.
+
+    Returns:
+        One count a class; they sum to `total` and differ from the exact share by less than 1.
+
+    Raises:
+        ValueError: `total` is negative, or there are no images in the data.
+    """
+    n = sum(frequencies)
+    if total < 0 or n <= 0 or min(frequencies) < 0:
+        raise ValueError(f"expected images to divide by frequencies, got {total}, {frequencies}")
+    counts = [total * frequency // n for frequency in frequencies]
+    # In whole numbers; ties go to the first class.
+    by_remainder = sorted(range(len(counts)), key=lambda k: -(total * frequencies[k] % n))
+    for k in by_remainder[: total - sum(counts)]:
+        counts[k] += 1
+    return counts
+
+
+def largest_match(available: Sequence[int], frequencies: Sequence[int], most: int) -> list[int]:
+    """The largest counts, `most` in all, that are there and have the frequencies of the data.
+
+    Args:
+        available: images of each class that can be taken.
+        frequencies: images of each class in the data.
+        most: images wanted.
+
+    Returns:
+        One count a class, as `class_shares` divides their sum.
+    """
+    pairs = list(zip(available, frequencies, strict=True))
+    n = sum(frequencies)
+    # A share rounded up may be one more than is there, so the exact bound is only where to begin.
+    bound = min(
+        (n * (count + 1) // frequency for count, frequency in pairs if frequency), default=0
+    )
+    for total in range(min(most, bound), 0, -1):
+        counts = class_shares(frequencies, total)
+        if all(count <= there for count, there in zip(counts, available, strict=True)):
+            return counts
+    return [0] * len(pairs)
+
+
+def choose_rows(
+    labels: Tensor, counts: Sequence[int], seed: int, among: Tensor | None = None
+) -> Tensor:
+    """Choose images by class, at random by the seed.
+
+    Args:
+        labels: (N,) int64.
+        counts: how many of each class.
+        seed: the same seed gives the same images on every device.
+        among: (N,) bool, the images that may be taken; None for all.
+
+    Returns:
+        (sum of counts,) int64 rows, ascending, on the device of `labels`.
+
+    Raises:
+        ValueError: a class has fewer.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    on_cpu = labels.cpu()
+    chosen = []
+    for k, count in enumerate(counts):
+        of_class = on_cpu == k if among is None else (on_cpu == k) & among.cpu()
+        rows = of_class.nonzero().flatten()
+        if len(rows) < count:
+            raise ValueError(f"class {k}: {count} images wanted, there are {len(rows)}")
+        chosen.append(rows[torch.randperm(len(rows), generator=rng)[:count]])
+    return torch.cat(chosen).sort().values.to(labels.device)
+
+
+def check_classes(fake: Mapping[str, int], real: Mapping[str, int], where: object) -> None:
+    """Hold that generated images have the classes of the data, all of them and no others.
+
+    Args:
+        fake: generated images of each class.
+        real: real images of each class.
+        where: the generated images, for messages.
+
+    Raises:
+        UserError: a class is missing, or unknown to the data.
+    """
+    for name in fake:
+        if name not in real:
+            raise UserError(
+                f"{where}: class {name!r} is not among the data's classes {', '.join(real)}"
+                f"{did_you_mean(name, real)}"
+            )
+    missing = [name for name in real if not fake.get(name)]
+    if missing:
+        raise UserError(
+            f"{where}: there are no images of {', '.join(missing)}, which the data have: generate "
+            "them too, or name the classes to compare: --class"
+        )
+
+
+def patient_halves(dataset: ImageDataset, seed: int) -> tuple[Tensor, Tensor]:
+    """Two halves of a data set that share no patient.
+
+    Args:
+        dataset: the images.
+        seed: of the division.
+
+    Returns:
+        Two masks (N,) bool that exclude each other and leave no image out.
+    """
+    patients = sorted(set(dataset.patients))
+    order = torch.randperm(len(patients), generator=torch.Generator().manual_seed(seed)).tolist()
+    first = {patients[place] for place in order[: len(patients) // 2]}
+    mask = torch.tensor([patient in first for patient in dataset.patients], dtype=torch.bool)
+    return mask, ~mask
+
+
+def subset(dataset: ImageDataset, rows: Tensor) -> ImageDataset:
+    """Some of the images of a data set, with its classes."""
+    rows = rows.cpu()
+    return ImageDataset(
+        images=dataset.images[rows],
+        labels=dataset.labels[rows],
+        class_names=dataset.class_names,
+        patients=[dataset.patients[row] for row in rows.tolist()],
+        files=[dataset.files[row] for row in rows.tolist()],
+        name=dataset.name,
+    )
