@@ -90,7 +90,14 @@ class Resamples:
         return cls(*as_counts)
 
 
-def standard_error(values: Tensor) -> float:
-    """The standard deviation of a metric over its resamples, (B,); those that are NaN left out."""
+def standard_error(values: Tensor) -> float | None:
+    """The standard deviation of a metric over its resamples.
+
+    Args:
+        values: (B,); resamples of which the metric is not defined are NaN, and are left out.
+
+    Returns:
+        None where fewer than two are left: then nothing is known of it.
+    """
     values = values[~values.isnan()]
-    return float(values.std()) if len(values) > 1 else float("nan")
+    return float(values.std()) if len(values) > 1 else None
