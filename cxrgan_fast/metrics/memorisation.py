@@ -16,9 +16,11 @@ statistic, there also cell by cell; here once for all). Given are
   local dimension d, so that half the distance leaves 0.01·2⁻ᵈ: of 1,000 images fewer than one
   for d ≥ 4. Images at distance 0 are always among them.
 
-Images that are far from everything real, such as noise, pass this test. It says that nothing is
-copied, not that anything is good. The distances are Euclidean, between any features; an extractor
-that sees little calls different images near.
+Two things to bear in mind. Images that are far from everything real, such as noise, pass: that
+nothing is copied does not make anything good. And images that are blurred or of low contrast are
+nearer to everything than sharp ones, by pixels above all: they have small p-values and a share of
+a few percent without being copies of anything. What convicts is near copies. The distances are
+Euclidean, between any features; an extractor that sees little calls different images near.
 """
 
 import hashlib
