@@ -1,0 +1,381 @@
+"""All that is to be said of generated images: metrics, floors beside them, memorisation.
+
+A number alone says little. Beside each metric of generated images stands the same metric of real
+images that are new to each other, the floor: no generator can be expected below it. Two floors are
+given, in the same classes and, where there are enough images, in the same number:
+
+- "other patients": two parts of the training images that share no patient;
+- "test split": training images against those of the data's own test split.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.comparison import FEATURE_METRICS, Comparison, check_metrics, compare
+from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
+from cxrgan_fast.metrics.estimate import Resamples
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, extract_features
+from cxrgan_fast.metrics.matching import (
+    check_classes,
+    choose_rows,
+    largest_match,
+    patient_halves,
+    subset,
+)
+from cxrgan_fast.metrics.memorisation import (
+    Memorisation,
+    exact_copies,
+    exact_duplicates,
+    memorisation,
+)
+
+IMAGE_METRICS = ("creativity", "inheritance", "diversity")
+METRICS = (*FEATURE_METRICS, *IMAGE_METRICS, "memorisation")
+"""All metrics by their names, in the order in which they are shown."""
+
+ALL_CLASSES = "all classes"
+GENERATED = "generated"
+OTHER_PATIENTS = "other patients"
+TEST_SPLIT = "test split"
+
+
+@dataclass(frozen=True)
+class Described:
+    """Images with their features."""
+
+    dataset: ImageDataset
+    features: Features
+
+    def take(self, rows: Tensor) -> "Described":
+        """Some of the images."""
+        there = rows.to(self.features.vectors.device)
+        return Described(subset(self.dataset, rows), self.features[there])
+
+    def of_label(self, label: int) -> "Described":
+        """The images of one class."""
+        return self.take((self.dataset.labels == label).nonzero().flatten())
+
+
+@dataclass
+class Part:
+    """What is said of all classes together, or of one.
+
+    Attributes:
+        comparison: generated against training images.
+        floors: training images against other real ones, by the floor's name.
+        memorisation: None where it was not asked for or cannot be computed.
+    """
+
+    comparison: Comparison
+    floors: dict[str, Comparison] = field(default_factory=dict)
+    memorisation: Memorisation | None = None
+
+
+@dataclass
+class Evaluation:
+    """What `Reference.evaluate` found.
+
+    Attributes:
+        extractor: name, version and input size of the features, and their dimension.
+        fake: the generated images that were taken.
+        train_files: of the training images, in their order.
+        pooled: of all classes together.
+        classes: of each class, by name; empty where there is only one.
+        duplicates: groups of rows of `fake` that are equal in every byte.
+        copies: (row of `fake`, row of the training images) that are equal in every byte.
+        notes: what was done otherwise than asked, in words.
+        seconds: how long each part of the work took.
+    """
+
+    extractor: dict[str, Any]
+    fake: ImageDataset
+    train_files: list[str]
+    pooled: Part
+    classes: dict[str, Part]
+    duplicates: list[list[int]]
+    copies: list[tuple[int, int]]
+    notes: list[str]
+    seconds: dict[str, float]
+
+
+class Reference:
+    """The real images that generated ones are held against, with their features.
+
+    Args:
+        train: all that was trained on.
+        test: the same classes of the data's test split; None where it has none.
+        extractor: on `device`.
+        device: where features and metrics are computed.
+        seed: of every choice made at random.
+        resamples: bootstrap resamples, from which intervals come; 0 for none.
+        cache: keep the features of real images in files.
+        progress: show bars on standard error, if that is a terminal.
+
+    Raises:
+        UserError: features cannot be taken.
+    """
+
+    def __init__(
+        self,
+        train: ImageDataset,
+        test: ImageDataset | None,
+        extractor: FeatureExtractor,
+        device: torch.device,
+        *,
+        seed: int = 0,
+        resamples: int = 100,
+        cache: bool = True,
+        progress: bool = True,
+    ) -> None:
+        self.extractor, self.device = extractor, device
+        self.seed, self.resamples, self.progress = seed, resamples, progress
+        self.seconds: dict[str, float] = {}
+        bar = "features of real images" if progress else None
+
+        def describe(dataset: ImageDataset) -> Described:
+            features = features_of(dataset, extractor, device, cache=cache, progress=bar)
+            return Described(dataset, features)
+
+        with _timed(self.seconds, "features of real images"):
+            self.train = describe(train)
+            self.test = None if test is None else describe(test)
+
+    def label(self) -> dict[str, Any]:
+        """What numbers of these features must be labelled with."""
+        return {
+            "name": self.extractor.name,
+            "version": self.extractor.version,
+            "input_size": self.extractor.input_size,
+            "dimension": self.train.features.vectors.shape[1],
+        }
+
+    def match(self, available: Mapping[str, int], samples: int, where: object) -> list[int]:
+        """How many images of each class to compare, of both kinds.
+
+        Args:
+            available: generated images of each class that there are.
+            samples: images wanted in all.
+            where: the generated images, for messages.
+
+        Returns:
+            One count for each of the data's classes, in the frequencies of the training images:
+            `samples` in all, or as many as there are of both kinds.
+
+        Raises:
+            UserError: classes are missing or unknown, or nothing is left to compare.
+        """
+        real = self.train.dataset.class_counts()
+        check_classes(available, real, where)
+        most = min(samples, len(self.train.dataset))
+        counts = largest_match([available[name] for name in real], list(real.values()), most)
+        if sum(counts) < 2:
+            raise UserError(
+                f"{where}: {sum(available.values())} generated and {len(self.train.dataset)} real "
+                "images leave fewer than 2 to compare; give more"
+            )
+        return counts
+
+    def describe(self, fake: ImageDataset, counts: Sequence[int]) -> Described:
+        """So many of the generated images of each class, with features."""
+        chosen = subset(fake, choose_rows(fake.labels, counts, self.seed))
+        bar = "features of generated images" if self.progress else None
+        features = extract_features(self.extractor, chosen.images, self.device, progress=bar)
+        return Described(chosen, features)
+
+    def real_like(self, counts: Sequence[int]) -> Described:
+        """So many training images of each class, at random."""
+        return self.train.take(choose_rows(self.train.dataset.labels, counts, self.seed))
+
+    def floor_pairs(self, counts: Sequence[int]) -> dict[str, tuple[Described, Described]]:
+        """Real images new to each other, at most so many of each class, by the floor's name."""
+        labels, total = self.train.dataset.labels, sum(counts)
+        frequencies = list(self.train.dataset.class_counts().values())
+        pairs = {}
+        halves = patient_halves(self.train.dataset, self.seed)
+        there = torch.stack([labels[half].bincount(minlength=len(counts)) for half in halves])
+        matched = largest_match(there.amin(0).tolist(), frequencies, total)
+        if sum(matched) > 1:
+            first, second = (
+                self.train.take(choose_rows(labels, matched, self.seed, among=half))
+                for half in halves
+            )
+            pairs[OTHER_PATIENTS] = first, second
+        if self.test is not None:
+            in_test = list(self.test.dataset.class_counts().values())
+            matched = largest_match(in_test, frequencies, total)
+            if sum(matched) > 1:
+                rows = choose_rows(self.test.dataset.labels, matched, self.seed)
+                pairs[TEST_SPLIT] = self.real_like(matched), self.test.take(rows)
+        return pairs
+
+    def compare(self, real: Described, fake: Described, metrics: Sequence[str]) -> Comparison:
+        """Metrics of two sets, those of features and those of the images themselves."""
+        if not len(real.dataset) or not len(fake.dataset):
+            return Comparison(omitted=dict.fromkeys(metrics, "there are no images of this class"))
+        resamples = None
+        if self.resamples:
+            resamples = _resamples(real, fake, self.resamples, self.seed, self.device)
+        wanted = [name for name in metrics if name in FEATURE_METRICS]
+        found = compare(
+            real.features, fake.features, metrics=wanted, resamples=resamples, seed=self.seed
+        )
+        wanted = [name for name in metrics if name in IMAGE_METRICS]
+        if wanted:
+            images = (each.dataset.images.to(self.device) for each in (real, fake))
+            try:
+                cid = creativity_inheritance_diversity(*images, resamples=resamples)
+            except UserError as error:
+                found.omitted.update(dict.fromkeys(wanted, str(error)))
+            else:
+                found.estimates.update({name: getattr(cid, name) for name in wanted})
+        return found
+
+    def evaluate(
+        self,
+        fake: ImageDataset,
+        *,
+        metrics: Sequence[str] = METRICS,
+        samples: int = 1000,
+        where: object = "the generated images",
+    ) -> Evaluation:
+        """Everything about generated images, pooled and for each class.
+
+        Args:
+            fake: generated images, of the training images' size and classes.
+            metrics: names out of `METRICS`.
+            samples: images of each kind to compare.
+            where: the generated images, for messages.
+
+        Raises:
+            UserError: an unknown metric, sets that cannot be matched, or features that cannot be
+                taken.
+        """
+        check_metrics(metrics, METRICS)
+        if fake.class_names != self.train.dataset.class_names:
+            raise ValueError(
+                f"fake: expected the classes {self.train.dataset.class_names}, got "
+                f"{fake.class_names}"
+            )
+        counts = self.match(fake.class_counts(), samples, where)
+        seconds = dict(self.seconds)
+        with _timed(seconds, "features of generated images"):
+            generated = self.describe(fake, counts)
+        pairs = {GENERATED: (self.real_like(counts), generated), **self.floor_pairs(counts)}
+        classes = fake.class_names if len(fake.class_names) > 1 else ()
+        parts = {name: Part(Comparison()) for name in (None, *classes)}
+        work = [(title, name) for name in parts for title in pairs]
+        hidden = None if self.progress else True  # None: shown on a terminal only
+        for title, name in tqdm(work, desc="metrics", leave=False, disable=hidden):
+            with _timed(seconds, f"{title}, {name or ALL_CLASSES}"):
+                found = self._compare_class(pairs[title], name, metrics)
+            if title == GENERATED:
+                parts[name].comparison = found
+            else:
+                parts[name].floors[title] = found
+        if "memorisation" in metrics:
+            with _timed(seconds, "memorisation"):
+                for name, part in parts.items():
+                    self._add_memorisation(part, generated, name)
+        with _timed(seconds, "duplicates"):
+            duplicates = exact_duplicates(generated.dataset.images)
+            copies = exact_copies(generated.dataset.images, self.train.dataset.images)
+        return Evaluation(
+            extractor=self.label(),
+            fake=generated.dataset,
+            train_files=self.train.dataset.files,
+            pooled=parts[None],
+            classes={name: part for name, part in parts.items() if name is not None},
+            duplicates=duplicates,
+            copies=copies,
+            notes=self._notes(sum(counts), samples, pairs),
+            seconds={name: round(value, 3) for name, value in seconds.items()},
+        )
+
+    def _compare_class(
+        self, pair: tuple[Described, Described], name: str | None, metrics: Sequence[str]
+    ) -> Comparison:
+        if name is None:
+            return self.compare(*pair, metrics)
+        label = self.train.dataset.class_names.index(name)
+        real, fake = (side.of_label(label) for side in pair)
+        of_features = [metric for metric in metrics if metric not in IMAGE_METRICS]
+        found = self.compare(real, fake, of_features)
+        reason = "computed of all classes together only, since it takes long"
+        found.omitted.update({name: reason for name in IMAGE_METRICS if name in metrics})
+        return found
+
+    def _add_memorisation(self, part: Part, generated: Described, name: str | None) -> None:
+        train, test = self.train, self.test
+        if name is not None:
+            label = train.dataset.class_names.index(name)
+            train, generated = train.of_label(label), generated.of_label(label)
+            test = None if test is None else test.of_label(label)
+        numbers = {patient: n for n, patient in enumerate(dict.fromkeys(train.dataset.patients))}
+        patients = torch.tensor([numbers[patient] for patient in train.dataset.patients])
+        resamples = None
+        if self.resamples and len(generated.dataset):
+            resamples = _resamples(train, generated, self.resamples, self.seed, self.device)
+        try:
+            part.memorisation = memorisation(
+                train.features.vectors,
+                generated.features.vectors,
+                None if test is None else test.features.vectors,
+                patients=patients.to(self.device),
+                resamples=resamples,
+            )
+        except UserError as error:
+            part.comparison.omitted["memorisation"] = str(error)
+
+    def _notes(
+        self, n: int, samples: int, pairs: Mapping[str, tuple[Described, Described]]
+    ) -> list[str]:
+        notes = []
+        if n < samples:
+            notes.append(
+                f"{n} images of each kind are compared, not {samples}: there are no more in the "
+                f"frequencies of the classes ({len(self.train.dataset)} training images)"
+            )
+        for floor in (OTHER_PATIENTS, TEST_SPLIT):
+            if floor not in pairs:
+                notes.append(f"there is no floor by {floor}: the data have no images for it")
+            elif len(pairs[floor][0].dataset) < n:
+                notes.append(
+                    f"the floor by {floor} is of {len(pairs[floor][0].dataset)} images of each "
+                    f"kind, not {n}: fewer images make FID larger"
+                )
+        if self.test is not None:
+            both = set(self.train.dataset.patients) & set(self.test.dataset.patients)
+            if both:
+                notes.append(
+                    f"{len(both)} patients, such as {min(both)}, are named in the training images "
+                    "and in the test split: the latter are not new"
+                )
+        return notes
+
+
+def _resamples(
+    real: Described, fake: Described, count: int, seed: int, device: torch.device
+) -> Resamples:
+    """Resamples by patient on both sides: those of a floor are real on both."""
+    drawn = [
+        Resamples.draw(n, 1, patients=side.dataset.patients, count=count, seed=s, device=device)
+        for side, n, s in ((real, len(real.dataset), seed), (fake, len(fake.dataset), seed + 1))
+    ]
+    return Resamples(drawn[0].real, drawn[1].real)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began

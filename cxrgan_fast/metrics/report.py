@@ -1,0 +1,180 @@
+"""An evaluation as a record for JSON and as a table for the terminal."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cxrgan_fast.metrics.comparison import Comparison
+from cxrgan_fast.metrics.estimate import Estimate
+from cxrgan_fast.metrics.evaluation import ALL_CLASSES, METRICS, Evaluation, Part
+from cxrgan_fast.metrics.memorisation import Memorisation
+
+# What a metric is called, which way is better, and whether it is of features.
+_TITLES = {
+    "fid": ("FID", "low", True),
+    "fid_infinity": ("FID infinity", "low", True),
+    "kid": ("KID", "low", True),
+    "inception_score": ("Inception Score", "high", True),
+    "precision": ("precision", "high", True),
+    "recall": ("recall", "high", True),
+    "nearest_neighbour": ("1-NN accuracy", "0.5", True),
+    "likeness": ("likeness score", "high", True),
+    "creativity": ("creativity", "high", False),
+    "inheritance": ("inheritance", "high", False),
+    "diversity": ("diversity", "high", False),
+}
+
+
+def to_record(evaluation: Evaluation) -> dict[str, Any]:
+    """All of an evaluation, ready for JSON.
+
+    Every estimate has `value`, `interval` (95 %, None where there is none), `standard_error`,
+    `n_real`, `n_fake` and `details`.
+    """
+    files = evaluation.fake.files
+    return {
+        "features": evaluation.extractor,
+        "images": evaluation.fake.class_counts(),
+        "notes": evaluation.notes,
+        ALL_CLASSES: _part(evaluation.pooled),
+        "classes": {name: _part(part) for name, part in evaluation.classes.items()},
+        "duplicates": {
+            "among_generated": [[files[row] for row in group] for group in evaluation.duplicates],
+            "of_training_images": [
+                [files[fake], evaluation.train_files[train]] for fake, train in evaluation.copies
+            ],
+        },
+        "near_copies": _near_copies(evaluation),
+        "seconds": evaluation.seconds,
+    }
+
+
+def to_table(evaluation: Evaluation) -> str:
+    """The lines that a user reads: a row a metric, the floors beside it, a block a class."""
+    extractor = evaluation.extractor
+    label = f"{extractor['name']}, {extractor['dimension']}-d"
+    lines = [f"features: {label}, version {extractor['version']}", *evaluation.notes]
+    for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():
+        lines += ["", *_block(name, part, label)]
+    if evaluation.pooled.memorisation is not None:
+        lines += ["", *_memorised(evaluation)]
+    lines += ["", "± half a 95 % interval; in brackets how many real and generated images"]
+    return "\n".join(lines)
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "generated": comparison_record(part.comparison),
+        "floors": {name: comparison_record(floor) for name, floor in part.floors.items()},
+        "memorisation": _memorisation(part.memorisation),
+    }
+
+
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """Estimates and reasons for those left out, ready for JSON."""
+    estimates = {name: _estimate(estimate) for name, estimate in comparison.estimates.items()}
+    return {"metrics": estimates, "omitted": comparison.omitted}
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "value": estimate.value,
+        "interval": estimate.interval,
+        "standard_error": estimate.standard_error,
+        "n_real": estimate.n_real,
+        "n_fake": estimate.n_fake,
+        "details": estimate.details,
+    }
+
+
+def _memorisation(found: Memorisation | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "share": _estimate(found.share),
+        "reference": found.reference,
+        "n_reference": len(found.reference_distances),
+        "reference_share": found.reference_share,
+        "quantile_distance": found.quantile_distance,
+        "median_distance": found.fake_median,
+        "reference_median_distance": found.reference_median,
+        "median_ratio": found.median_ratio,
+        "p_value": found.p_value,
+        "near_copy_distance": found.near_copy_distance,
+        "near_copies": found.n_near_copies,
+    }
+
+
+def _near_copies(evaluation: Evaluation) -> list[dict[str, Any]]:
+    found = evaluation.pooled.memorisation
+    return [
+        {
+            "generated": evaluation.fake.files[copy.fake],
+            "training": evaluation.train_files[copy.train],
+            "distance": copy.distance,
+        }
+        for copy in (found.near_copies if found else [])
+    ]
+
+
+def _block(name: str, part: Part, label: str) -> list[str]:
+    """The table of all classes or of one."""
+    columns = {"generated": part.comparison, **part.floors}
+    header = [name, "best", "generated images"]
+    header += [f"floor: {floor}" for floor in part.floors]
+    rows = [header]
+    for metric, (title, best, of_features) in _TITLES.items():
+        if not any(metric in column.estimates for column in columns.values()):
+            continue
+        shown = f"{title} ({label})" if of_features else title
+        cells = (column.estimates.get(metric) for column in columns.values())
+        rows.append([shown, best, *(_cell(estimate) for estimate in cells)])
+    lines = aligned(rows)
+    reasons: dict[str, list[str]] = {}
+    for metric in METRICS:
+        if metric in part.comparison.omitted:
+            reasons.setdefault(part.comparison.omitted[metric], []).append(metric)
+    lines += [f"not computed: {', '.join(names)}: {why}" for why, names in reasons.items()]
+    return lines
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    counts = f"({estimate.n_real}/{estimate.n_fake})"
+    if estimate.interval is None:
+        return f"{number(estimate.value)} {counts}"
+    half = estimate.interval[1] - estimate.value
+    return f"{number(estimate.value)} ± {half:.2g} {counts}"
+
+
+def number(value: float) -> str:
+    """A number in four digits."""
+    return f"{value:.4g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table with their columns below each other, the first of them underlined."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _memorised(evaluation: Evaluation) -> Iterable[str]:
+    found = evaluation.pooled.memorisation
+    assert found is not None
+    share, files = found.share, evaluation.fake.files
+    yield (
+        f"memorisation: {share.value:.1%} of {share.n_fake} generated images are as near to one of "
+        f"{share.n_real} training images as the nearest 1 % of {len(found.reference_distances)} "
+        f"{found.reference} (p = {found.p_value:.2g}); {found.n_near_copies} near copies"
+    )
+    for copy in found.near_copies[:5]:
+        yield f"  {files[copy.fake]} is near {evaluation.train_files[copy.train]}"
+    extra = sum(len(group) - 1 for group in evaluation.duplicates)
+    if extra:
+        yield f"{extra} generated images repeat another one byte for byte"
+    if evaluation.copies:
+        yield f"{len(evaluation.copies)} generated images are training images byte for byte"

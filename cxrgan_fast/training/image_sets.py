@@ -1,0 +1,293 @@
+"""From what a user names to the two sets that are compared: real images and generated ones."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data.layout import choose_classes, list_folder
+from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.matching import check_classes
+from cxrgan_fast.training.config import DataConfig, TrainConfig, override, read_config_file
+from cxrgan_fast.training.generation import GROUP, draw_images, latents_for
+from cxrgan_fast.training.sources import ClassSource
+
+_BATCH = 4 * GROUP  # images between two steps of the bar, in whole groups
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The data of a run.
+
+    Attributes:
+        train: the images that it was trained on, of the classes compared.
+        test: the same classes of the data's test split; None where there is none.
+    """
+
+    train: ImageDataset
+    test: ImageDataset | None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is meant as a run (or as one of its files) and not as a folder of images.
+
+    What is not there at all counts as a run: the complaint is then about the run.
+    """
+    if not path.is_dir():
+        return True
+    marks = ("config.yaml", "generator.safetensors", "*/generator.safetensors")
+    return any(next(path.glob(mark), None) is not None for mark in marks)
+
+
+def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
+    """The real images to compare with: those named, or those that the run was trained on.
+
+    Args:
+        data: folder or "phantom", as `load_dataset` takes it; None for the run's own.
+        subject: run folder, one of its generator files, or a folder of images.
+        skip_bad: go on without unreadable images.
+
+    Raises:
+        UserError: nothing is named and nothing known, or it is not there any more.
+    """
+    stored = _stored_settings(subject) if is_run(subject) else None
+    own = DataConfig() if stored is None else stored.dataset
+    if data is not None:
+        # Of the run's own data only what describes them too: the phantom set's size.
+        return replace(own, data=data, skip_bad=skip_bad)
+    if stored is None:
+        raise UserError(
+            f"--data is missing, and {subject} does not tell what it was trained on: name the "
+            "folder of the real images, or phantom"
+        )
+    if own.data != "phantom" and not Path(own.data).is_dir():
+        raise UserError(
+            f"--data is missing, and {own.data}, on which {subject} was trained, is not there any "
+            "more: name the folder of the real images"
+        )
+    return replace(own, skip_bad=skip_bad or own.skip_bad)
+
+
+def load_real(
+    data: DataConfig, classes: Sequence[str], resolution: int, image_channels: int, progress: bool
+) -> RealImages:
+    """Load the training images and, if the data have them, those of the test split.
+
+    Args:
+        data: where they are.
+        classes: in the order of their labels.
+        resolution: R.
+        image_channels: C.
+        progress: show bars on standard error, if that is a terminal.
+
+    Raises:
+        UserError: as `load_dataset`.
+    """
+
+    def load(split: str) -> ImageDataset:
+        return load_dataset(
+            data.data,
+            resolution=resolution,
+            image_channels=image_channels,
+            classes=classes,
+            split=split,  # type: ignore[arg-type]  # "train" or "test"
+            skip_bad=data.skip_bad,
+            phantom_images=data.phantom_images,
+            seed=0,
+            progress=progress,
+        )
+
+    return RealImages(load("train"), load("test") if _has_test_split(data.data, classes) else None)
+
+
+def draw_set(
+    sources: Sequence[ClassSource],
+    counts: Sequence[int],
+    class_names: Sequence[str],
+    seed: int,
+    progress: bool,
+) -> ImageDataset:
+    """Draw images of each class, those that ``generate --seed`` writes.
+
+    Args:
+        sources: what draws each class.
+        counts: images of each.
+        class_names: what the data call the classes; latents go by the sources' own names.
+        seed: of the latents.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Returns:
+        The images, class by class, under the names that their files would have.
+
+    Raises:
+        UserError: a generator draws something that is not a number.
+    """
+    parts: list[Tensor] = []
+    files: list[str] = []
+    hidden = None if progress else True  # None: shown on a terminal only
+    with tqdm(total=sum(counts), desc="drawing", unit="img", disable=hidden, leave=False) as bar:
+        for source, count in zip(sources, counts, strict=True):
+            name, size = source.class_name, source.snapshot.network.latent_size
+            files += [f"{name}/{name}_seed{seed}_{index:05d}.png" for index in range(count)]
+            for start in range(0, count, _BATCH):
+                indices = range(start, min(start + _BATCH, count))
+                latents = latents_for(seed, name, indices, size)
+                labels = torch.full((len(indices),), source.label)
+                parts.append(draw_images(source, latents, labels))
+                bar.update(len(indices))
+    return ImageDataset(
+        images=torch.cat(parts),
+        labels=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
+        class_names=tuple(class_names),
+        patients=list(files),
+        files=files,
+        name="generated",
+    )
+
+
+def image_size(sources: Sequence[ClassSource], resolution: int | None) -> tuple[int, int]:
+    """The resolution and channels that all generators draw.
+
+    Raises:
+        UserError: they differ, or the resolution is not the one asked for.
+    """
+    networks = {source.class_name: source.snapshot.network for source in sources}
+    sizes = {name: (n.resolution, n.image_channels) for name, n in networks.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{name} {r} pixels, {c} channels" for name, (r, c) in sizes.items())
+        raise UserError(f"the generators draw images of several kinds ({shown}): evaluate each")
+    drawn, channels = next(iter(sizes.values()))
+    if resolution not in (None, drawn):
+        raise UserError(
+            f"--resolution {resolution}: the generator draws {drawn} pixels, and is compared at "
+            "that; leave --resolution out"
+        )
+    return drawn, channels
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of generated images, looked at and not read yet.
+
+    Attributes:
+        path: it.
+        classes: its name of each class that is compared, by the data's name, in label order.
+        resolution: at which all are read.
+    """
+
+    path: Path
+    classes: dict[str, str]
+    resolution: int
+
+    @classmethod
+    def look(
+        cls, path: Path, data: DataConfig, wanted: Sequence[str], resolution: int | None
+    ) -> "ImageFolder":
+        """Find the classes and the size of the images.
+
+        Args:
+            path: folder of class folders.
+            data: what they will be compared with.
+            wanted: the classes to compare; none for all.
+            resolution: to which they are made smaller; None if all are of one size.
+
+        Raises:
+            UserError: classes that are missing or unknown to the data, or an empty one; images of
+                several sizes, or smaller than `resolution`.
+        """
+        listing = list_folder(path, "train")
+        usual = listing.default_classes
+        own = wanted or [name for name, files in listing.classes.items() if files or name in usual]
+        own = choose_classes(listing, own)
+        folded = {name.casefold(): name for name in own}
+        there, expected = _classes_of(data.data)
+        known = {name.casefold(): name for name in there}
+        compared = [known.get(fold, name) for fold, name in folded.items()]
+        if not wanted:
+            # A class that the data have and nobody drew is missed, unless it was left out by hand.
+            compared += [name for name in expected if name not in compared]
+        order = [name for name in there if name in compared]
+        counts = {known.get(name.casefold(), name): len(listing.classes[name]) for name in own}
+        check_classes(counts, dict.fromkeys(order, 1), path)
+        paths = [file.path for name in own for file in listing.classes[name]]
+        size = _common_size(path, paths, resolution)
+        return cls(path, {name: folded[name.casefold()] for name in order}, size)
+
+    def read(self, skip_bad: bool, progress: bool) -> ImageDataset:
+        """The images, with the data's names of the classes.
+
+        Raises:
+            UserError: as `load_dataset`.
+        """
+        dataset = load_dataset(
+            self.path,
+            resolution=self.resolution,
+            classes=tuple(self.classes.values()),
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+        return replace(dataset, class_names=tuple(self.classes))
+
+
+def _stored_settings(subject: Path) -> TrainConfig | None:
+    """The settings of the run that a path is, or lies in."""
+    for folder in (subject, *subject.absolute().parents[:2]):
+        if (folder / "config.yaml").is_file():
+            return override(TrainConfig(), read_config_file(folder / "config.yaml"))
+    return None
+
+
+def _has_test_split(data: str, classes: Sequence[str]) -> bool:
+    if data == "phantom":
+        return True
+    try:
+        choose_classes(list_folder(Path(data), "test"), classes)
+    except UserError:  # no such folder, or not these classes: there is nothing to report
+        return False
+    return True
+
+
+def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
+    """All classes of the data that have images, and those that are used unless others are named."""
+    if data == "phantom":
+        return PHANTOM_CLASSES, PHANTOM_CLASSES
+    listing = list_folder(Path(data), "train")
+    return [name for name, files in listing.classes.items() if files], listing.default_classes
+
+
+def _common_size(folder: Path, paths: Sequence[Path], resolution: int | None) -> int:
+    sizes = Counter(size for size in map(_size_of, paths) if size is not None)
+    if not sizes:
+        raise UserError(f"{folder}: none of its {len(paths)} images can be read")
+    shown = ", ".join(f"{n} of {w} x {h}" for (w, h), n in sizes.most_common(5))
+    if resolution is None:
+        (width, height), _ = sizes.most_common(1)[0]
+        if len(sizes) > 1 or width != height:
+            raise UserError(
+                f"{folder}: expected square images of one size, got {shown}; give the size at "
+                "which all, real and generated, are compared: --resolution"
+            )
+        return width
+    least = min(min(size) for size in sizes)
+    if least < resolution:
+        # Enlarged images have no detail, which features would hold against the generator.
+        raise UserError(
+            f"--resolution {resolution}: {folder} has smaller images ({shown}); images are made "
+            f"smaller, never larger: at most {least}"
+        )
+    return resolution
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:  # whatever a decoder raises: reading will say it, or pass over the file
+        return None
