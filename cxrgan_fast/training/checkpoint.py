@@ -26,6 +26,11 @@ def generator_path(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"generator-{step:08d}.safetensors"
 
 
+def best_generator_path(run: Path) -> Path:
+    """Where the averaged generator with the lowest FID of a run's evaluations lies."""
+    return run / "best_generator.safetensors"
+
+
 def saved_steps(run: Path) -> list[int]:
     """Steps that have a checkpoint, oldest first."""
     found = (_NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("step-*.pt"))
@@ -47,10 +52,10 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any]) -> None:
     write_atomic(checkpoint_path(run, step), lambda file: file.write(content.getbuffer()))
 
 
-def prune_checkpoints(run: Path, keep: int, mark_every: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints and those at multiples of ``mark_every``."""
+def prune_checkpoints(run: Path, keep: int, mark_every: int, best: int | None) -> None:
+    """Delete all checkpoints but the newest ``keep``, multiples of ``mark_every`` and ``best``."""
     for step in saved_steps(run)[:-keep]:
-        if not (mark_every and step % mark_every == 0):
+        if step != best and not (mark_every and step % mark_every == 0):
             checkpoint_path(run, step).unlink(missing_ok=True)
             generator_path(run, step).unlink(missing_ok=True)
 

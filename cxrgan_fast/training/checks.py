@@ -7,10 +7,10 @@ from typing import Any
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
-from cxrgan_fast.training.config import OutputConfig, TrainConfig, flatten
+from cxrgan_fast.training.config import EvaluationConfig, OutputConfig, TrainConfig, flatten
 
-# A resumed run may go on longer, elsewhere, and report differently; nothing else may change. Its
-# data may have moved: that they are the same is seen from their content.
+# A resumed run may go on longer, elsewhere, and report and evaluate differently; nothing else may
+# change. Its data may have moved: that they are the same is seen from their content.
 MAY_CHANGE_ON_RESUME = {
     "steps",
     "max_minutes",
@@ -19,11 +19,17 @@ MAY_CHANGE_ON_RESUME = {
     "data",
     "resident_share",
     *(f.name for f in dataclasses.fields(OutputConfig)),
+    *(f.name for f in dataclasses.fields(EvaluationConfig)),
 } - {"out"}
 
 
-def check(config: TrainConfig) -> None:
+def check(config: TrainConfig, *, resumed: bool = False) -> None:
     """Refuse settings that cannot work, by name.
+
+    Args:
+        config: The settings.
+        resumed: Whether they are those of a run that goes on. What it keeps of evaluations is then
+            no mistake where it goes on without them.
 
     Raises:
         UserError: With the setting, what came and what was expected.
@@ -33,8 +39,12 @@ def check(config: TrainConfig) -> None:
                 "log_every", "grid_every", "checkpoint_every", "keep_checkpoints")  # fmt: skip
     not_negative = ("seed", "max_minutes", "early_steps", "noise_std", "noise_decay_steps",
                     "r1_gamma", "g_lr", "d_lr", "l2", "ema_half_life", "ema_ramp",
-                    "mark_every")  # fmt: skip
-    smallest = {**dict.fromkeys(positive, 1), **dict.fromkeys(not_negative, 0)}
+                    "mark_every", "eval_every")  # fmt: skip
+    smallest = {
+        **dict.fromkeys(positive, 1),
+        **dict.fromkeys(not_negative, 0),
+        "eval_samples": 2,  # a covariance needs two
+    }
     for name, least in smallest.items():
         if not flat[name] >= least:
             raise UserError(f"{_flag(name)} should be at least {least}, got {flat[name]}")
@@ -53,12 +63,13 @@ def check(config: TrainConfig) -> None:
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
-    _refuse_idle(flat)
+    _refuse_idle(flat, resumed)
 
 
-def _refuse_idle(flat: Mapping[str, Any]) -> None:
+def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:
     """Refuse settings that were changed but would do nothing beside the others."""
     optimizer = flat["optimizer"]
+    evaluates = flat["eval_every"] > 0 or resumed
     needs = (
         ("early_steps", flat["loss"] == "minimax", "--loss minimax"),
         ("momentum", optimizer == "sgd", "--optimizer sgd"),
@@ -71,6 +82,8 @@ def _refuse_idle(flat: Mapping[str, Any]) -> None:
         ("phantom_images", flat["data"] == "phantom", "--data phantom"),
         ("skip_bad", flat["data"] != "phantom", "--data PATH"),
         ("class_balance", not flat["per_class"], "several classes in one GAN (no --per-class)"),
+        ("eval_samples", evaluates, "--eval-every"),
+        ("features", evaluates, "--eval-every"),
     )
     usual = flatten(TrainConfig())
     for name, met, need in needs:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cxrgan_fast.data.diffaugment import Policy
 from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.ops.adversarial_loss import LossKind
 
@@ -109,6 +110,18 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """How good the images are, computed while it trains; the training itself is not changed."""
+
+    eval_every: int = 0
+    """Steps between two evaluations (FID, KID, precision, recall), also at the end; 0 is never."""
+    eval_samples: int = 1000
+    """Generated images in an evaluation; the real ones are all that it trains on."""
+    features: str = DEFAULT
+    """Feature extractor of the evaluations."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Settings of a training run."""
 
@@ -129,7 +142,7 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     max_minutes: float = 0.0
-    """Stop this call after so many minutes of training, saving as at the end; 0 is no limit."""
+    """Stop this call after so many minutes, evaluations included, as at the end; 0 is no limit."""
     dataset: DataConfig = field(default_factory=DataConfig)
     """What is trained on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -140,6 +153,8 @@ class TrainConfig:
     """How the weights move."""
     output: OutputConfig = field(default_factory=OutputConfig)
     """What is written, and when."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """How good the images are, computed while it trains."""
 
 
 # What a size means. Settings that are not named keep their defaults.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cxrgan_fast.data import to_uint8
@@ -60,11 +60,42 @@ def draw_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
     Raises:
         UserError: the generator draws something that is not a number.
     """
-    generator, network = source.snapshot.generator, source.snapshot.network
-    device = next(generator.parameters()).device
+    snapshot = source.snapshot
+    device = next(snapshot.generator.parameters()).device
+    latents, labels = latents.to(device), labels.to(device)
+    image_range = snapshot.network.image_range
+    pixels = draw(snapshot.generator, latents, labels, image_range, source.checkpoint)
+    return pixels.cpu()
+
+
+def draw(
+    generator: nn.Module,
+    latents: Tensor,
+    labels: Tensor,
+    image_range: tuple[float, float],
+    name: str,
+) -> Tensor:
+    """Draw images with a network as it is, as :func:`draw_images` does with one from a file.
+
+    Within `torch.autocast` it is drawn in that precision. The network should be in evaluation
+    mode; it is not changed.
+
+    Args:
+        generator: (latents, labels) -> images.
+        latents: (N, latent_size) float32 on its device; N at least 1.
+        labels: (N,) int64, or class weights (N, K) float32, on its device.
+        image_range: what becomes 0 and 255.
+        name: what an error calls the generator.
+
+    Returns:
+        (N, C, R, R) uint8 on its device.
+
+    Raises:
+        UserError: the generator draws something that is not a number.
+    """
     missing = -len(latents) % GROUP
-    latents = torch.cat([latents, latents[:1].expand(missing, -1)]).to(device)
-    labels = torch.cat([labels, labels[:1].expand(missing, *labels.shape[1:])]).to(device)
+    latents = torch.cat([latents, latents[:1].expand(missing, -1)])
+    labels = torch.cat([labels, labels[:1].expand(missing, *labels.shape[1:])])
     groups = zip(latents.split(GROUP), labels.split(GROUP), strict=True)
     with (
         torch.inference_mode(),
@@ -72,9 +103,9 @@ def draw_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
     ):
         images = torch.cat([generator(*group) for group in groups])
         finite = images.isfinite().all()
-        pixels = to_uint8(images, network.image_range).cpu()
+        pixels = to_uint8(images, image_range)
     if not finite:
-        raise UserError(f"{source.checkpoint} draws values that are not numbers; use an older one")
+        raise UserError(f"{name} draws values that are not numbers; use an older one")
     return pixels[: len(pixels) - missing]
 
 

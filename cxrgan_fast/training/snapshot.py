@@ -88,6 +88,32 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> GeneratorS
     Raises:
         UserError: when there is no such file, or it is damaged, foreign, or of a newer version.
     """
+    header, tensors = _read(path)
+    generator = build_generator(header["network"], len(header["class_names"]))
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not hold the weights of the network that its header describes; "
+            "choose another checkpoint"
+        ) from error
+    generator.requires_grad_(False).eval().to(device)
+    return GeneratorSnapshot(generator=generator, **header)
+
+
+def copy_generator(source: Path, target: Path, extra: Mapping[str, str]) -> None:
+    """Write a generator file again, atomically, with more in its header's ``extra``.
+
+    Raises:
+        UserError: as :func:`load_generator` and :func:`save_generator`.
+    """
+    header, tensors = _read(source)
+    header["extra"] |= extra
+    save_generator(target, tensors, **header)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The checked header of a generator file, and its tensors."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -102,19 +128,7 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> GeneratorS
         ) from error
     if _HEADER not in metadata:
         raise UserError(f"{path} is not a generator of cxrgan_fast: its header lacks {_HEADER!r}")
-    header = _parse_header(path, metadata[_HEADER])
-    network, class_names = header["network"], header["class_names"]
-
-    generator = build_generator(network, len(class_names))
-    try:
-        generator.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} does not hold the weights of the network that its header describes; "
-            "choose another checkpoint"
-        ) from error
-    generator.requires_grad_(False).eval().to(device)
-    return GeneratorSnapshot(generator=generator, **header)
+    return _parse_header(path, metadata[_HEADER]), tensors
 
 
 def _parse_header(path: Path, text: str) -> dict[str, Any]:

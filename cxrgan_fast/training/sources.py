@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cxrgan_fast.errors import UserError, did_you_mean
-from cxrgan_fast.training.checkpoint import generator_path, saved_steps
+from cxrgan_fast.training.checkpoint import best_generator_path, generator_path, saved_steps
 from cxrgan_fast.training.snapshot import GeneratorSnapshot, load_generator
 
 
@@ -29,7 +29,8 @@ def find_generators(run: Path, checkpoint: str | None = None) -> list[Path]:
 
     Args:
         run: run folder, or a generator file itself.
-        checkpoint: a step that the run has kept, or a generator file; None for the newest.
+        checkpoint: a step that the run has kept, "best" for the lowest FID of its evaluations
+            (--eval-every), or a generator file; None for the newest.
 
     Raises:
         UserError: there is no such run, generator or step.
@@ -40,9 +41,11 @@ def find_generators(run: Path, checkpoint: str | None = None) -> list[Path]:
         if checkpoint is not None:
             raise UserError(f"--checkpoint {checkpoint}: {run} is a file; name its run folder")
         return [run]
-    if checkpoint is not None and not checkpoint.isdecimal():
+    if checkpoint is not None and checkpoint != "best" and not checkpoint.isdecimal():
         if not Path(checkpoint).is_file():
-            raise UserError(f"--checkpoint {checkpoint}: expected a step or a .safetensors file")
+            raise UserError(
+                f"--checkpoint {checkpoint}: expected a step, best, or a .safetensors file"
+            )
         return [Path(checkpoint)]
     folders = [run]
     if not _newest(run).is_file():
@@ -55,6 +58,8 @@ def find_generators(run: Path, checkpoint: str | None = None) -> list[Path]:
     _require_every_class(run, folders)
     if checkpoint is None:
         return [_newest(folder) for folder in folders]
+    if checkpoint == "best":
+        return [_best(folder) for folder in folders]
     return [_generator_at(folder, int(checkpoint)) for folder in folders]
 
 
@@ -108,6 +113,16 @@ def _require_every_class(run: Path, folders: list[Path]) -> None:
 
 def _newest(folder: Path) -> Path:
     return folder / "generator.safetensors"
+
+
+def _best(folder: Path) -> Path:
+    path = best_generator_path(folder)
+    if not path.is_file():
+        raise UserError(
+            f"--checkpoint best: {folder} has not been evaluated; train it with --eval-every, or "
+            "name a step"
+        )
+    return path
 
 
 def _generator_at(folder: Path, step: int) -> Path:

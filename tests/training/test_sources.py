@@ -97,9 +97,9 @@ def test_the_folder_of_all_runs_is_not_taken_for_a_per_class_run(make_run, tmp_p
     ("checkpoint", "message"),
     [
         ("15", "has kept the generators of steps 10, 20"),
-        ("newest", "expected a step or a .safetensors file"),
-        ("-1", "expected a step or a .safetensors file"),
-        ("", "expected a step or a .safetensors file"),
+        ("newest", "expected a step, best, or a .safetensors file"),
+        ("-1", "expected a step, best, or a .safetensors file"),
+        ("", "expected a step, best, or a .safetensors file"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_named(make_run, checkpoint, message):
