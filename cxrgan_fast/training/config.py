@@ -142,7 +142,7 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     max_minutes: float = 0.0
-    """Stop this call after so many minutes, evaluations included, as at the end; 0 is no limit."""
+    """Stop this call after so many minutes, evaluations among them, and save; 0 is no limit."""
     dataset: DataConfig = field(default_factory=DataConfig)
     """What is trained on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)

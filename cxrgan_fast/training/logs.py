@@ -1,4 +1,4 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard events and a progress bar."""
+"""What a run says while it goes: its lines of JSON, TensorBoard events and a progress bar."""
 
 import contextlib
 import json
@@ -19,8 +19,8 @@ from cxrgan_fast.files import write_atomic, write_error
 class RunLog:
     """Writes the measurements of one run.
 
-    :meth:`grid` may run on another thread than the rest: TensorBoard queues events under a lock of
-    its own, and of the files only the event file is written by both.
+    :meth:`grid` and :meth:`evaluation` may run on another thread than the rest: TensorBoard queues
+    events under a lock of its own, and of the files only the event file is written by both.
 
     Args:
         run: The run's folder.
@@ -32,7 +32,9 @@ class RunLog:
 
     def __init__(self, run: Path, step: int, steps: int, title: str) -> None:
         self.path = run / "metrics.jsonl"
-        self._drop_lines_after(step)
+        self.evaluations = evaluations_path(run)
+        for path in (self.path, self.evaluations):
+            _drop_lines_after(path, step)
         self._thread_hook = threading.excepthook
         threading.excepthook = self._leave_to_the_next_write
         try:
@@ -46,27 +48,14 @@ class RunLog:
             total=steps, initial=step, desc=title, unit="step", disable=not self.watched
         )
 
-    def _drop_lines_after(self, step: int) -> None:
-        if not self.path.exists():
-            return
-        lines = self.path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
-        write_atomic(self.path, "".join(kept).encode())
-
     def advance(self) -> None:
         """One step is done."""
         self.bar.update()
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Write one row of measurements, which holds its ``step``."""
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            for name, value in row.items():
-                if name != "step":
-                    self.events.add_scalar(name, value, row["step"])
-        except OSError as error:
-            raise write_error(self.path, error) from None
+        scalars = {name: value for name, value in row.items() if name != "step"}
+        self._write(self.path, row, scalars)
         shown = {
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
@@ -79,6 +68,16 @@ class RunLog:
             line = "  ".join(f"{name} {value}" for name, value in shown.items())
             print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
 
+    def evaluation(self, row: dict[str, Any]) -> None:
+        """Write one evaluation, as :class:`PeriodicEvaluation` gives it."""
+        metrics, features = row["metrics"].items(), row["features"]
+        scalars = {f"{name}/{features}": metric["value"] for name, metric in metrics}
+        self._write(self.evaluations, row, scalars)
+
+    def say(self, line: str) -> None:
+        """Show a line on stderr, above the bar."""
+        tqdm.write(line, file=sys.stderr)
+
     def grid(self, path: Path, step: int) -> None:
         """Show the sample grid at ``path`` among the events."""
         try:
@@ -87,6 +86,15 @@ class RunLog:
             self.events.add_image("samples", pixels, step, dataformats="HWC")
         except OSError as error:
             raise write_error(self.path.parent, error) from None
+
+    def _write(self, path: Path, row: dict[str, Any], scalars: dict[str, float]) -> None:
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in scalars.items():
+                self.events.add_scalar(name, value, row["step"])
+        except OSError as error:
+            raise write_error(path, error) from None
 
     def close(self) -> None:
         """End the bar and the event file.
@@ -103,6 +111,27 @@ class RunLog:
         """TensorBoard's thread raises what stopped it again at the next write: once is enough."""
         if not isinstance(failure.exc_value, OSError):
             self._thread_hook(failure)
+
+
+def evaluations_path(run: Path) -> Path:
+    """Where the evaluations of a run lie, a line each."""
+    return run / "evaluations.jsonl"
+
+
+def read_evaluations(run: Path, step: int) -> list[dict[str, Any]]:
+    """The evaluations of a run up to a step."""
+    path = evaluations_path(run)
+    return [json.loads(line) for line in _lines_until(path, step)] if path.exists() else []
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    if path.exists():
+        write_atomic(path, "".join(_lines_until(path, step)).encode())
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    lines = path.read_text().splitlines(keepends=True)
+    return [line for line in lines if (at := _step_of(line)) is not None and at <= step]
 
 
 def _step_of(line: str) -> int | None:

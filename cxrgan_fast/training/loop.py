@@ -10,12 +10,14 @@ import torch
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import make_folder, write_atomic
+from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.checks import check
 from cxrgan_fast.training.config import TrainConfig, override, write_config
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
+from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.run_folder import create_run_folder
 from cxrgan_fast.training.signals import stop_signals
@@ -37,7 +39,7 @@ def train(
         NonFiniteError: A loss or a weight is infinite or not a number.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; everything is saved.
     """
-    check(config)
+    check(config, resumed=resume is not None)
     try:
         with algorithms(config.deterministic):
             return _train(config, device, resume)
@@ -58,6 +60,9 @@ def _train(
     config: TrainConfig, device: torch.device, resume: Path | None
 ) -> tuple[Path, list[Path]]:
     source = config.dataset
+    extractor = None
+    if config.evaluation.eval_every:
+        extractor = load_extractor(config.evaluation.features, device)
     dataset = load_dataset(
         source.data,
         resolution=config.network.resolution,
@@ -68,6 +73,8 @@ def _train(
         seed=0,
     )
     config.network.validate(1 if source.per_class else len(dataset.class_names))
+    if extractor:
+        check_counts(config, dataset)
     _say_dataset(dataset)
     if resume is None:
         family, resolution = config.network.family, config.network.resolution
@@ -78,7 +85,7 @@ def _train(
     # Also when resuming, so that the file says what was done last (the number of steps, say).
     write_atomic(run / "config.yaml", write_config(config).encode())
     if not source.per_class:
-        return run, [_train_one(config, dataset, device, run, resume is not None)]
+        return run, [_train_one(config, dataset, extractor, device, run, resume is not None)]
     minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
     config = override(config, {"max_minutes": minutes})
     grids = []
@@ -86,7 +93,8 @@ def _train(
         part = run / name
         resumed = resume is not None and bool(ckpt.saved_steps(part))
         make_folder(part)
-        grids.append(_train_one(config, dataset.of_class(name), device, part, resumed, title=name))
+        of_class = dataset.of_class(name)
+        grids.append(_train_one(config, of_class, extractor, device, part, resumed, title=name))
     return run, grids
 
 
@@ -126,6 +134,7 @@ def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> Non
 def _train_one(
     config: TrainConfig,
     dataset: ImageDataset,
+    extractor: FeatureExtractor | None,
     device: torch.device,
     folder: Path,
     resume: bool,
@@ -136,9 +145,10 @@ def _train_one(
     if resume:
         run.restore(device)
     step, output = run.step, config.output
-    if step.step >= config.steps:
+    if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
         return grid_path(folder / "grids", step.step)
+    evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
     drawn = saved = step.step
     log = RunLog(folder, step.step, config.steps, title)
@@ -146,8 +156,16 @@ def _train_one(
     with closing(log), stop_signals() as stop, BackgroundWriter() as writer:
         before, start = run.seconds, time.perf_counter()
         logged, logged_images = start, step.images_seen
+
+        def evaluate() -> float:
+            if evaluation is None or step.step == run.evaluated or stop:
+                return 0.0
+            return run.evaluate(evaluation, writer, log, stop)
+
         if step.step == 0:
             run.draw(writer, log)
+        elif is_due(config, step.step):  # cut short by what ended the run
+            logged += evaluate()
         while step.step < config.steps and run.seconds - before < limit and not stop:
             run.execute()
             writer.check()
@@ -162,14 +180,22 @@ def _train_one(
             if step.step % output.grid_every == 0:
                 run.draw(writer, log)
                 drawn = step.step
-            if step.step % output.checkpoint_every == 0:
+            due = is_due(config, step.step)
+            if due or step.step % output.checkpoint_every == 0:
                 run.save(writer)
                 saved = step.step
+            if due:
+                seconds = evaluate()
+                run.seconds += seconds
+                logged += seconds
         if step.step > min(drawn, saved):  # the save takes the last grid into the animation
             run.draw(writer, log)
             run.save(writer)
+        evaluate()
     if stop:
         if step.step:
             print(f"saved {ckpt.checkpoint_path(folder, step.step)}")
         raise KeyboardInterrupt
+    if run.best:
+        print(f"best: {ckpt.best_generator_path(folder)} (step {run.best['step']})")
     return grid_path(folder / "grids", step.step)

@@ -1,6 +1,7 @@
 """One GAN's training: its step, its folder, and what is written there."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from cxrgan_fast.data import ImageDataset, to_uint8
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.training import checkpoint as ckpt
+from cxrgan_fast.training.best import Row, is_better, keep_best, restore_best
 from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.grid import animate, grid_path, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host
-from cxrgan_fast.training.logs import RunLog
+from cxrgan_fast.training.logs import RunLog, read_evaluations
+from cxrgan_fast.training.periodic import PeriodicEvaluation, describe
 from cxrgan_fast.training.schedules import noise_std
 from cxrgan_fast.training.snapshot import save_generator
 from cxrgan_fast.training.step import TrainingStep, stream_seeds
@@ -53,6 +56,8 @@ class Run:
         self.step = TrainingStep(config, dataset, device)
         self.execute = make_executor(config.executor, self.step)
         self.seconds = 0.0
+        self.evaluated = 0  # the newest step that has been
+        self.best: Row | None = None
         make_folder(folder / "checkpoints")
         make_folder(folder / "grids")
         # The same latents for every class and every grid, so that a column can be followed.
@@ -83,6 +88,10 @@ class Run:
             )
         self.step.load_state_dict(training)
         self.seconds = state["seconds"]
+        rows = read_evaluations(self.folder, self.step.step)
+        if rows:
+            self.evaluated = rows[-1]["step"]
+            self.best = restore_best(self.folder, rows)
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
         """The next line of the log, for the last ``images`` in ``seconds``."""
@@ -129,6 +138,8 @@ class Run:
             "seconds": self.seconds,
             "config": write_config(self.config),
         }
+        # As it is now: one that comes later is not written yet when this is.
+        best = self.best
 
         def write(state: dict[str, Any]) -> None:
             generator = ckpt.generator_path(self.folder, step)
@@ -144,11 +155,49 @@ class Run:
             write_atomic(self.folder / "generator.safetensors", generator.read_bytes())
             # Last: who is killed before this does all of it again, whatever was written.
             ckpt.save_checkpoint(self.folder, step, state)
-            output = self.config.output
-            ckpt.prune_checkpoints(self.folder, output.keep_checkpoints, output.mark_every)
+            self._prune(best)
             animate(self.folder)
 
         self._hand_over(writer, state, write)
+
+    def evaluate(
+        self,
+        evaluation: PeriodicEvaluation,
+        writer: BackgroundWriter,
+        log: RunLog,
+        stop: Sequence[int],
+    ) -> float:
+        """Evaluate the step, which has been handed to :meth:`save`; given up if ``stop`` fills.
+
+        Returns:
+            The seconds that it took, the device's work of the steps before not counted.
+
+        Raises:
+            NonFiniteError: A loss or a weight is not finite.
+            UserError: As :class:`PeriodicEvaluation`.
+        """
+        self.check_finite(writer)
+        start = time.perf_counter()
+        row = evaluation(self.step, stop)
+        if row is not None:
+            row["best"] = is_better(row, self.best)
+            if row["best"]:
+                self.best = row
+            self.evaluated = row["step"]
+            log.say(describe(row))
+
+            def write() -> None:
+                log.evaluation(row)
+                if row["best"]:
+                    keep_best(self.folder, row)
+                    self._prune(row)  # what was the best before
+
+            writer.submit(write)
+        return time.perf_counter() - start
+
+    def _prune(self, best: Row | None) -> None:
+        output, spared = self.config.output, best["step"] if best else None
+        ckpt.prune_checkpoints(self.folder, output.keep_checkpoints, output.mark_every, spared)
 
     def _hand_over(
         self,
