@@ -155,17 +155,19 @@ def is_due(config: TrainConfig, step: int) -> bool:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """An evaluation in a line for the terminal."""
-    metrics = row["metrics"]
-    shown = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
-    values = [f"{title} {metrics[name]['value']:.4g}" for name, title in shown.items()
-              if name in metrics]  # fmt: skip
-    fid = metrics["fid"]
-    return (
-        f"step {row['step']}: {', '.join(values)} ({row['features']}; {fid['n_real']} real and "
-        f"{fid['n_fake']} generated images; {row['seconds']:.1f} s)"
-        + ("; the best so far" if row["best"] else "")
-    )
+    """An evaluation in a line for the terminal, every number with the images that it is of."""
+    titles = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
+    by_images: dict[tuple[int, int], list[str]] = {}
+    for name, metric in row["metrics"].items():
+        shown = f"{titles[name]} {metric['value']:.4g}"
+        by_images.setdefault((metric["n_real"], metric["n_fake"]), []).append(shown)
+    parts = [
+        f"{', '.join(values)} of {n_real} real and {n_fake} generated images"
+        for (n_real, n_fake), values in by_images.items()
+    ]
+    best = "; the best so far" if row["best"] else ""
+    labelled = f"({row['features']}, {row['seconds']:.1f} s)"
+    return f"step {row['step']}: {'; '.join(parts)} {labelled}{best}"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The train command in this process, and run folders that nobody had to train."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,14 @@ from cxrgan_fast.training.snapshot import save_generator
 NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8)
 
 MakeRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Features are kept where nobody else's are, also by the programs that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXRGAN_CACHE", str(tmp_path_factory.mktemp("features")))
+        yield
 
 
 @pytest.fixture
