@@ -132,6 +132,7 @@ def test_only_what_cannot_change_the_result_may_change_on_resume():
     stored, source = TrainConfig(), Path("run/config.yaml")
     harmless = {"steps": 10**6, "log_every": 7, "device": "cpu", "data": "moved"}
     harmless |= {"executor": "eager", "resident_share": 0.0}
+    harmless |= {"eval_every": 50, "eval_samples": 9, "features": "pixels"}
     changed_on_resume(stored, override(stored, harmless), source)
     with pytest.raises(UserError, match=r"--batch-size 7 \(config.yaml has 32\), --d-lr 0\.5"):
         changed_on_resume(stored, override(stored, {"batch_size": 7, "d_lr": 0.5}), source)
@@ -140,6 +141,14 @@ def test_only_what_cannot_change_the_result_may_change_on_resume():
             changed_on_resume(stored, override(stored, {name: True}), source)
     with pytest.raises(UserError, match="--out elsewhere"):
         changed_on_resume(stored, override(stored, {"out": Path("elsewhere")}), source)
+
+
+def test_a_resumed_run_may_keep_settings_of_evaluations_that_it_does_without():
+    kept = override(TrainConfig(), {"eval_samples": 500})
+    check(kept, resumed=True)
+    check(override(kept, {"eval_every": 10}))
+    with pytest.raises(UserError, match=r"^--eval-samples does nothing without --eval-every"):
+        check(kept)
 
 
 def test_a_device_that_is_not_here_is_refused():

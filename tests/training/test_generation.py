@@ -16,7 +16,7 @@ from cxrgan_fast.data import to_uint8
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.training import generation
-from cxrgan_fast.training.generation import draw_images, generate_to_folder, latents_for
+from cxrgan_fast.training.generation import draw, draw_images, generate_to_folder, latents_for
 from cxrgan_fast.training.sources import load_sources
 
 
@@ -128,6 +128,22 @@ def test_the_network_sees_groups_of_one_size_whatever_is_asked(make_run, monkeyp
         assert draw_images(source, latents, torch.zeros(n, dtype=torch.int64)).shape[0] == n
         assert draw_images(source, latents, torch.full((n, 2), 0.5)).shape[0] == n
     assert set(seen) == {(16, 16)}
+
+
+def test_a_network_as_it_is_in_training_draws_the_same(make_run):
+    (source, _) = load_sources(make_run())
+    snapshot = source.snapshot
+    latents, labels = torch.randn(21, 8), torch.arange(21) % 2
+    pixels = draw(snapshot.generator, latents, labels, snapshot.network.image_range, "it")
+    assert torch.equal(pixels, draw_images(source, latents, labels))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = draw(snapshot.generator, latents, labels, snapshot.network.image_range, "it")
+    difference = (rounded.int() - pixels.int()).abs()
+    assert 0 < difference.float().mean() < 4  # levels of 255: it was bfloat16, and not much else
+    with torch.no_grad():
+        next(snapshot.generator.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match=r"^it draws values that are not numbers"):
+        draw(snapshot.generator, latents, labels, (-1, 1), "it")
 
 
 def test_latents_depend_on_seed_class_and_index_alone():

@@ -247,13 +247,14 @@ def test_evaluations_do_not_count_in_images_per_second(train, tmp_path, monkeypa
     rows = [json.loads(line) for line in text.splitlines()]
     assert [row["step"] for row in rows] == [3, 6]
     training = sum(12 / row["images_per_second"] for row in rows)
-    # Two evaluations came before the last line.
-    assert rows[-1]["seconds"] - training == pytest.approx(1.0, abs=0.3)
+    before_last = [row["seconds"] for row in evaluations(only_run(tmp_path))[:2]]
+    assert rows[-1]["seconds"] - training == pytest.approx(sum(before_last), abs=0.2)
+    assert sum(before_last) > 1
 
 
 def test_evaluations_count_in_max_minutes(train, tmp_path, monkeypatch):
-    slow(monkeypatch, 3.0)
-    options = [*PIXELS, "--eval-every", 1, "--max-minutes", 3 / 60, "--out", tmp_path]
+    slow(monkeypatch, 1.0)
+    options = [*PIXELS, "--eval-every", 1, "--max-minutes", 1 / 60, "--out", tmp_path]
     assert train(*PHANTOM, *options)[0] == 0
     assert [row["step"] for row in evaluations(only_run(tmp_path))] == [1]
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig, build_generator
-from cxrgan_fast.training.snapshot import load_generator, save_generator
+from cxrgan_fast.training.snapshot import copy_generator, load_generator, save_generator
 
 NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8, output="sigmoid")
 CLASSES = ("normal", "bacterial")
@@ -43,6 +43,22 @@ def rewrite(path: Path, **changes: object) -> None:
     with safetensors.safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()[HEADER])
     save_file(load_file(path), path, {HEADER: json.dumps({**header, **changes})})
+
+
+def test_a_copy_has_more_in_its_header_and_the_same_weights(saved, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    before = torch.get_rng_state()
+    copy_generator(saved, copy, {"fid": "1.5"})
+    assert torch.equal(torch.get_rng_state(), before)  # no network was made
+    a, b = load_generator(saved), load_generator(copy)
+    assert (b.step, b.images_seen, b.network, b.class_names) == (7, 56, NETWORK, CLASSES)
+    assert b.extra == {"data": "phantom", "fid": "1.5"}
+    weights = a.generator.state_dict(), b.generator.state_dict()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    saved.write_bytes(saved.read_bytes()[:-10])
+    with pytest.raises(UserError, match=rf"^{saved} is damaged"):
+        copy_generator(saved, copy, {})
+    assert load_generator(copy).step == 7
 
 
 def test_all_that_was_saved_comes_back(saved, generator):

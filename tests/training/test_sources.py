@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.checkpoint import generator_path
+from cxrgan_fast.training.checkpoint import best_generator_path, generator_path
 from cxrgan_fast.training.sources import find_generators, load_sources
 
 
@@ -91,6 +91,26 @@ def test_the_folder_of_all_runs_is_not_taken_for_a_per_class_run(make_run, tmp_p
     make_run("runs/00001-b")
     with pytest.raises(UserError, match=r"holds several runs that draw normal: .*runs/00001-b"):
         load_sources(tmp_path / "runs")
+
+
+def test_the_best_is_the_one_of_the_evaluations(make_run):
+    run = make_run()
+    message = rf"^--checkpoint best: {run} has not been evaluated; train it with --eval-every"
+    with pytest.raises(UserError, match=message):
+        find_generators(run, "best")
+    best_generator_path(run).write_bytes(generator_path(run, 10).read_bytes())
+    normal, _ = load_sources(run, "best")
+    assert normal.snapshot.step == 10
+    assert normal.checkpoint == "00000-phantom-32-resnet/best_generator.safetensors@10"
+
+
+def test_a_per_class_run_has_a_best_for_each_class_or_none(make_run):
+    run = make_run("run/normal", ["normal"]).parent
+    make_run("run/bacterial", ["bacterial"])
+    best_generator_path(run / "normal").write_bytes(generator_path(run / "normal", 10).read_bytes())
+    with pytest.raises(UserError, match=rf"^--checkpoint best: {run / 'bacterial'} has not been"):
+        find_generators(run, "best")
+    assert find_generators(run / "normal", "best") == [best_generator_path(run / "normal")]
 
 
 @pytest.mark.parametrize(

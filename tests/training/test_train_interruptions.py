@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cxrgan_fast.training import logs
-from cxrgan_fast.training.checkpoint import checkpoint_path, saved_steps
+from cxrgan_fast.training.checkpoint import best_generator_path, checkpoint_path, saved_steps
 from cxrgan_fast.training.config import read_config_file
 from cxrgan_fast.training.snapshot import load_generator
 
@@ -111,6 +111,30 @@ def test_kill_9_leaves_a_run_that_goes_on(train, tmp_path):
         assert code == 0, err
         assert "passed over" not in out
         assert saved_steps(run)[-1] == step + 1
+
+
+def test_kill_9_amid_evaluations_leaves_none_out(train, tmp_path):
+    """Killed while it evaluates every step: a resumed run has each once, and the best of them."""
+    options = ["--eval-every", 1, "--eval-samples", 20, "--features", "pixels"]
+    options += ["--keep-checkpoints", 1, "--steps", 10**6, "--out", tmp_path]
+    process = start(*PHANTOM, *options)
+    run = wait_for_checkpoint(tmp_path, process)
+    time.sleep(0.5)
+    process.kill()
+    process.communicate()
+    unreadable = [path for path in run.rglob("*") if path.is_file() and not reads(path)]
+    assert unreadable == []
+    step = saved_steps(run)[-1]
+    code, out, err = train("--resume", run, "--steps", step + 1)
+    assert code == 0, err
+    assert "passed over" not in out
+    rows = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, step + 2))
+    lowest = min(rows, key=lambda row: row["metrics"]["fid"]["value"])
+    best = load_generator(best_generator_path(run))
+    assert best.step == lowest["step"]
+    assert float(best.extra["fid"]) == lowest["metrics"]["fid"]["value"]
+    assert saved_steps(run) == sorted({best.step, step + 1})
 
 
 def test_a_disk_that_is_full_for_the_event_file_is_one_line(fails, tmp_path, monkeypatch):
