@@ -29,7 +29,7 @@ class Arguments:
     classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()
     """Classes to draw; none means all."""
     checkpoint: str | None = None
-    """A kept step, best (the lowest FID of --eval-every), or a .safetensors file; else the newest."""
+    """A kept step, best (lowest FID of --eval-every), or a .safetensors file; else the newest."""
     interpolate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Draw sheets of what lies between latents, and between classes, as well."""
     batch_size: int = 64
