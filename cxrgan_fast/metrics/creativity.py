@@ -84,10 +84,12 @@ def creativity_inheritance_diversity(
     diversity = _diversity(kept[:, new], groups)
     errors: list[float | None] = [None] * 3
     if resamples is not None:
-        weights = resamples.fake * kept  # (B, M)
-        real_contrast = resamples.real @ contrasts[0] / resamples.real.sum(1)  # (B,)
+        # Images may be elsewhere than the features that the resamples are beside.
+        real, fake = resamples.real.to(kept.device), resamples.fake.to(kept.device)
+        weights = fake * kept  # (B, M)
+        real_contrast = real @ contrasts[0] / real.sum(1)  # (B,)
         errors = [
-            standard_error(weights.sum(1) / resamples.fake.sum(1)),
+            standard_error(weights.sum(1) / fake.sum(1)),
             standard_error(_inheritance(real_contrast, contrasts[1], weights)),
             standard_error(_diversity(weights[:, new], groups)),
         ]
