@@ -31,11 +31,12 @@ COLUMNS = {
 }
 """The metrics in the order of the tables: heading and format."""
 
-RISES, FALLS, SAME, NEITHER = "rises", "falls", "stays", "neither"
+RISES, FALLS, SAME, NEITHER, UNKNOWN = "rises", "falls", "stays", "neither", "unknown"
 
 # What a metric that does its work has to do. FID and KID are listed for every disturbance, since
-# it is of them that most is expected; of the others those that are made for it.
-_WORSE = {"fid": RISES, "kid": RISES}
+# it is of them that most is expected, and FID at infinity with them; of the others those that are
+# made for it.
+_WORSE = {"fid": RISES, "fid_infinity": RISES, "kid": RISES}
 EXPECTED = {
     "blur": {**_WORSE, "precision": FALLS, "inheritance": FALLS},
     "noise": {**_WORSE, "precision": FALLS, "inheritance": FALLS},
@@ -47,6 +48,7 @@ EXPECTED = {
     # By what FID and KID measure, training images are the best images there are.
     "copies": {
         "fid": FALLS,
+        "fid_infinity": FALLS,
         "kid": FALLS,
         "nearest_neighbour": FALLS,
         "creativity": FALLS,
@@ -56,13 +58,18 @@ EXPECTED = {
         "exact_copies": RISES,
     },
     # All images together are the same whatever their labels.
-    "swapped_labels": {"fid": SAME, "kid": SAME, "class_fid": RISES},
+    "swapped_labels": {"fid": SAME, "fid_infinity": SAME, "kid": SAME, "class_fid": RISES},
 }
 
 
 def course(values: Sequence[float | None]) -> str:
-    """Whether values rise or fall from each strength to the next; they may pause."""
+    """Whether values rise or fall from each strength to the next; they may pause.
+
+    Strengths at which the metric could not be computed are passed over.
+    """
     known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return UNKNOWN
     steps = [b - a for a, b in itertools.pairwise(known)]
     if all(step == 0 for step in steps):
         return SAME
@@ -138,11 +145,9 @@ def report(record: dict[str, Any]) -> str:
             rows.append([name, f"{strength:g}", *_cells(row["metrics"], shown, place)])
     header = ["disturbance", "strength", *(heading for heading, _ in shown.values())]
     parts = [table(title, header, rows, left=1), _verdict_table(record)]
-    parts += [
-        f"{COLUMNS[metric][0]} is left out: {reason}"
-        for metric, reason in record["omitted"].items()
-        if metric in COLUMNS
-    ]
+    for metric, reason in record["omitted"].items():
+        where = "where it shows -" if metric in shown else "everywhere"
+        parts.append(f"{COLUMNS[metric][0]} is left out {where}: {reason}")
     return "\n\n".join(parts)
 
 

@@ -20,6 +20,7 @@ from bench.disturbances_report import (
     NEITHER,
     RISES,
     SAME,
+    UNKNOWN,
     course,
     report,
     seen_from,
@@ -200,6 +201,7 @@ def test_clusters_are_found() -> None:
         ([1, 2, 3, 2.9, 5], NEITHER),
         ([1, 0, 3, 4, 5], NEITHER),
         ([1, None, 3, 4, 5], RISES),
+        ([1, None, None, None, None], UNKNOWN),
     ],
 )
 def test_courses(values: list[float | None], expected: str) -> None:
@@ -277,7 +279,10 @@ def test_the_command_writes_what_it_prints(result: Path) -> None:
     assert len(set(swapped["fid"])) == 1
     assert len(set(swapped["class_fid"])) == 5
     text = report(record)
-    assert "IS is left out" in text
+    assert "IS is left out everywhere: these features come from no classifier" in text
+    record["disturbances"][0]["metrics"]["kid"][3] = None
+    record["omitted"]["kid"] = "some reason"
+    assert "KID is left out where it shows -: some reason" in report(record)
     assert re.search(r"^swapped labels\s+FID\s+stays\s+stays$", text, re.MULTILINE)
 
 
