@@ -209,6 +209,10 @@ def weighted_terms(
         |μ₁ - μ₂|² and the part of the covariances, scalars; NaN where the counts of a set sum to
         less than two.
     """
+    for counts in (real_counts, fake_counts):
+        if counts is not None and counts.sum() < MIN_IMAGES:
+            undefined = real.new_tensor(float("nan"))
+            return undefined, undefined
     real_mean, real_factor = _mean_and_factor(real, real_counts)
     fake_mean, fake_factor = _mean_and_factor(fake, fake_counts)
     return _terms(real_mean - fake_mean, real_factor, fake_factor)
@@ -250,9 +254,6 @@ def _mean_and_factor(vectors: Tensor, counts: Tensor | None) -> tuple[Tensor, Te
         drawn = counts > 0  # about 63 % of them in a bootstrap resample
         vectors, counts = vectors[drawn], counts[drawn]
         total = float(counts.sum())
-        if total < MIN_IMAGES:
-            undefined = vectors.new_full((vectors.shape[1],), float("nan"))
-            return undefined, undefined[None]
         mean = counts @ vectors / total
         centred = (vectors - mean) * (counts / (total - 1)).sqrt()[:, None]
     if len(centred) > centred.shape[1]:

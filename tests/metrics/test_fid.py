@@ -248,6 +248,21 @@ def test_a_resample_is_its_images_as_often_as_it_says(dimension: int) -> None:
     assert found.details["resamples"] == 5
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_resample_without_two_images_is_left_out(left: int) -> None:
+    """As drawing whole patients can give."""
+    real, fake = gaussian(4, torch.ones(3), seed=1), gaussian(4, torch.ones(3), seed=2)
+    some = torch.tensor([[left, 0, 0, 0], [1, 1, 2, 0], [2, 1, 1, 0]]).double()
+    all_once = torch.ones(3, 4).double()
+    for with_it in (Resamples(some, all_once), Resamples(all_once, some)):
+        without = Resamples(with_it.real[1:], with_it.fake[1:])
+        expected = fid(real, fake, resamples=without).standard_error
+        assert expected is not None
+        assert fid(real, fake, resamples=with_it).standard_error == expected
+    alone = Resamples(some[:1], all_once[:1])
+    assert fid(real, fake, resamples=alone).standard_error is None
+
+
 def test_the_standard_error_is_the_spread_of_new_samples() -> None:
     """60 samples know their spread to 1/√120 = 9 %, 400 resamples to 4 %: four of these."""
     scales = torch.linspace(1, 2, 4)
