@@ -292,7 +292,7 @@ def _load_phantom(
         images=torch.from_numpy(images),
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=names,
-        patients=[f"phantom{row:06d}" for row in range(count)],
+        patients=[f"phantom-{split}-{row:06d}" for row in range(count)],
         files=[f"{names[labels[row]]}/phantom{row:06d}.png" for row in range(count)],
         name="phantom",
     )

@@ -55,8 +55,9 @@ def to_table(evaluation: Evaluation) -> str:
     lines = [f"features: {label}, version {extractor['version']}", *evaluation.notes]
     for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():
         lines += ["", *_block(name, part, label)]
-    if evaluation.pooled.memorisation is not None:
-        lines += ["", *_memorised(evaluation)]
+    copied = [*_memorised(evaluation), *_repeated(evaluation)]
+    if copied:
+        lines += ["", *copied]
     lines += ["", "± half a 95 % interval; in brackets how many real and generated images"]
     return "\n".join(lines)
 
@@ -164,7 +165,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _memorised(evaluation: Evaluation) -> Iterable[str]:
     found = evaluation.pooled.memorisation
-    assert found is not None
+    if found is None:
+        return
     share, files = found.share, evaluation.fake.files
     yield (
         f"memorisation: {share.value:.1%} of {share.n_fake} generated images are as near to one of "
@@ -173,6 +175,9 @@ def _memorised(evaluation: Evaluation) -> Iterable[str]:
     )
     for copy in found.near_copies[:5]:
         yield f"  {files[copy.fake]} is near {evaluation.train_files[copy.train]}"
+
+
+def _repeated(evaluation: Evaluation) -> Iterable[str]:
     extra = sum(len(group) - 1 for group in evaluation.duplicates)
     if extra:
         yield f"{extra} generated images repeat another one byte for byte"

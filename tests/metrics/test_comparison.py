@@ -1,0 +1,91 @@
+"""Metrics by name: each as its own function gives it, or left out with a reason."""
+
+import pytest
+import torch
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics import Features, Resamples
+from cxrgan_fast.metrics.comparison import FEATURE_METRICS, compare
+from cxrgan_fast.metrics.fid import fid
+from cxrgan_fast.metrics.kid import kid
+from cxrgan_fast.metrics.nearest_neighbour import nearest_neighbour_accuracy
+from cxrgan_fast.metrics.precision_recall import precision_recall
+
+N, M, D = 60, 90, 6
+
+
+@pytest.fixture
+def sets() -> tuple[Features, Features]:
+    rng = torch.Generator().manual_seed(0)
+    sets = []
+    for n, shift in ((N, 0.0), (M, 0.5)):
+        vectors = torch.randn(n, D, generator=rng) + shift
+        sets.append(Features(vectors, vectors[:, :3].softmax(1)))
+    return sets[0], sets[1]
+
+
+def test_all_metrics_in_their_order_with_standard_errors(sets):
+    found = compare(*sets, metrics=FEATURE_METRICS[::-1], resamples=Resamples.draw(N, M, count=20))
+    assert tuple(found.estimates) == FEATURE_METRICS
+    assert found.omitted == {}
+    for name, estimate in found.estimates.items():
+        assert estimate.standard_error is not None, name
+        assert estimate.standard_error > 0, name
+
+
+def test_each_is_what_its_function_gives(sets):
+    found = compare(*sets, metrics=("kid", "fid"), seed=3).estimates
+    assert list(found) == ["fid", "kid"]
+    vectors = sets[0].vectors, sets[1].vectors
+    assert found["fid"] == fid(*vectors)
+    assert found["kid"] == kid(*vectors, seed=3)
+
+
+def test_neighbours_are_of_sets_of_one_size(sets):
+    names = ("precision", "recall", "nearest_neighbour")
+    found = compare(*sets, metrics=names).estimates
+    assert {(e.n_real, e.n_fake) for e in found.values()} == {(N, N)}
+    turned = compare(*sets[::-1], metrics=names).estimates
+    assert {(e.n_real, e.n_fake) for e in turned.values()} == {(N, N)}
+    # The same part of the larger set, so that precision and recall change places.
+    assert turned["precision"].value == found["recall"].value
+    assert turned["recall"].value == found["precision"].value
+    equal = sets[0], sets[1][:N]
+    vectors = equal[0].vectors, equal[1].vectors
+    found = compare(*equal, metrics=names, seed=7).estimates
+    assert (found["precision"], found["recall"]) == precision_recall(*vectors)
+    assert found["nearest_neighbour"] == nearest_neighbour_accuracy(*vectors, seed=7)
+
+
+def test_the_part_depends_on_the_seed_and_takes_its_own_resamples(sets):
+    values = {
+        compare(*sets, metrics=("nearest_neighbour",), seed=seed)
+        .estimates["nearest_neighbour"]
+        .value
+        for seed in range(5)
+    }
+    assert len(values) > 1
+    ones = Resamples(torch.ones(2, N).double(), torch.ones(2, M).double())
+    found = compare(*sets, metrics=("precision", "recall"), resamples=ones).estimates
+    assert found["precision"].standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_one_of_two_that_come_together(sets):
+    assert list(compare(*sets, metrics=("recall",)).estimates) == ["recall"]
+
+
+def test_what_cannot_be_computed_is_left_out_with_its_reason(sets):
+    real, fake = sets
+    found = compare(real, Features(fake.vectors))
+    assert found.omitted == {"inception_score": "these features come from no classifier"}
+    assert set(found.estimates) == set(FEATURE_METRICS) - {"inception_score"}
+    few = compare(real, fake[:1])
+    assert "fid" in few.omitted
+    assert "1 generated" in few.omitted["fid"]
+    assert not set(few.estimates) & set(few.omitted)
+    assert set(few.estimates) | set(few.omitted) == set(FEATURE_METRICS)
+
+
+def test_an_unknown_metric_is_named(sets):
+    with pytest.raises(UserError, match=r"^--metrics fidd: expected fid, .*; did you mean 'fid'"):
+        compare(*sets, metrics=("fidd",))
