@@ -1,0 +1,186 @@
+"""What ``bench.parity`` makes of its trainings: means, differences, equivalence, time to a FID."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.parity_statistics import (
+    ALPHA,
+    Difference,
+    seeds_needed,
+    smallest_margin,
+    tost_power,
+)
+from bench.parity_training import REFERENCE
+
+Figures = dict[str, Any]
+
+MAIN = "fid"
+METRICS = ("fid", "kid", "nearest_neighbour")
+"""Of the last generator of each training; of the others only FID."""
+MARGIN = 0.05
+"""Of equivalence, as a share of the reference's mean FID."""
+
+
+def summary(runs: Mapping[str, Sequence[Figures]]) -> Figures:
+    """All that is said of the trainings together.
+
+    Args:
+        runs: of each variant those of its seeds, each with what was measured of it; the
+            reference's is among them. Two seeds at least.
+
+    Returns:
+        ``variants``, ``comparisons`` and ``reach``, ready for JSON.
+    """
+    variants = {name: _variant(of_seeds) for name, of_seeds in runs.items()}
+    reference = variants[REFERENCE]
+    for figures in variants.values():
+        ratio = figures["images_per_second"]["median"] / reference["images_per_second"]["median"]
+        figures["times_reference"] = ratio
+    return {
+        "variants": variants,
+        "comparisons": {
+            name: _comparison(figures, reference)
+            for name, figures in variants.items()
+            if name != REFERENCE
+        },
+        "reach": reach(runs),
+    }
+
+
+def _variant(runs: Sequence[Figures]) -> Figures:
+    figures: Figures = {"seeds": [run["seed"] for run in runs]}
+    for metric in METRICS:
+        values = [run["snapshots"][-1].get(metric) for run in runs]
+        known = [value for value in values if value is not None]
+        figures[metric] = {
+            "values": values,
+            "mean": statistics.fmean(known) if known else None,
+            "deviation": statistics.stdev(known) if len(known) > 1 else None,
+        }
+    rates = [run["images_per_second"] for run in runs]
+    figures["images_per_second"] = {"values": rates, "median": statistics.median(rates)}
+    return figures
+
+
+def _comparison(figures: Figures, reference: Figures) -> Figures:
+    """A variant less the reference, in every metric, and equivalence in the main one."""
+    compared: Figures = {"differences": {}}
+    for metric in METRICS:
+        values, others = (
+            [value for value in each[metric]["values"] if value is not None]
+            for each in (figures, reference)
+        )
+        if min(len(values), len(others)) < 2:
+            continue
+        difference = Difference.of(values, others)
+        compared["differences"][metric] = {
+            "value": difference.value,
+            "share": difference.value / reference[metric]["mean"],
+            "standard_error": difference.standard_error,
+            "freedom": difference.freedom,
+            "interval_90": difference.interval(0.90),
+            "interval_95": difference.interval(0.95),
+        }
+        if metric == MAIN:
+            compared["equivalence"] = _equivalence(difference, figures, reference)
+    return compared
+
+
+def _equivalence(difference: Difference, figures: Figures, reference: Figures) -> list[Figures]:
+    deviations = [figures[MAIN]["deviation"], reference[MAIN]["deviation"]]
+    failed = sum(each[MAIN]["values"].count(None) for each in (figures, reference))
+    smallest = smallest_margin(difference)
+    rows = []
+    for what, margin in (
+        (f"{MARGIN:.0%} of the reference's mean", MARGIN * reference[MAIN]["mean"]),
+        ("half the reference's deviation over seeds", reference[MAIN]["deviation"] / 2),
+    ):
+        p_value = difference.p_equivalent(margin)
+        shown = p_value < ALPHA and not failed
+        rows.append(
+            {
+                "what": what,
+                "margin": margin,
+                "p_equivalent": p_value,
+                "p_not_worse": difference.p_not_higher(margin),
+                "equivalent": shown,
+                "verdict": _verdict(shown, failed, difference),
+                "power": tost_power(margin, difference.standard_error, difference.freedom),
+                "smallest_margin": smallest,
+                "seeds_needed": seeds_needed(margin, deviations),
+            }
+        )
+    return rows
+
+
+def _verdict(shown: bool, failed: int, difference: Difference) -> str:
+    if shown:
+        return "equivalent"
+    if failed:
+        return f"not shown: {failed} trainings came to no images"
+    low, high = difference.interval(0.95)
+    if low > 0:
+        return "not shown: it is worse"
+    return "not shown: it is better" if high < 0 else "not shown"
+
+
+def reach(runs: Mapping[str, Sequence[Figures]]) -> Figures:
+    """How soon each variant comes to the mean of the reference's last FIDs.
+
+    Between snapshots lines are drawn. Before the first one nothing is known, so that a curve that
+    is below from the start has come to it by then.
+    """
+    last = [run["snapshots"][-1].get(MAIN) for run in runs[REFERENCE]]
+    known = [value for value in last if value is not None]
+    if not known:
+        return {}
+    target = statistics.fmean(known)
+    reached: Figures = {}
+    for name, of_seeds in runs.items():
+        curves = [run["snapshots"] for run in of_seeds]
+        reached[name] = {
+            "mean": first_below(mean_curve(curves), target),
+            "seeds": [first_below(curve, target) for curve in curves],
+        }
+    reference = reached[REFERENCE]["mean"]
+    for each in reached.values():
+        if each["mean"] and reference:
+            each["times_sooner"] = reference["seconds"] / each["mean"]["seconds"]
+    return {"target": target, "variants": reached}
+
+
+def mean_curve(curves: Sequence[Sequence[Figures]]) -> list[Figures]:
+    """The mean over seeds at each snapshot; where a seed has no number, neither has the mean."""
+    means = []
+    for points in zip(*curves, strict=True):
+        known = all(point.get(MAIN) is not None for point in points)
+        means.append(
+            {
+                "images": points[0]["images"],
+                "seconds": statistics.fmean(point["seconds"] for point in points),
+                MAIN: statistics.fmean(point[MAIN] for point in points) if known else None,
+            }
+        )
+    return means
+
+
+def first_below(curve: Sequence[Figures], target: float) -> dict[str, float] | None:
+    """Seconds and images at which a curve comes to a FID; None where it does not."""
+    before: Figures | None = None
+    for point in curve:
+        if point.get(MAIN) is None:
+            before = None
+            continue
+        if point[MAIN] <= target:
+            share = 1.0
+            if before is not None:
+                share = (before[MAIN] - target) / (before[MAIN] - point[MAIN])
+            start = before or point
+            return {
+                key: start[key] + share * (point[key] - start[key]) for key in ("seconds", "images")
+            }
+        before = point
+    return None
