@@ -221,7 +221,8 @@ def train(
             "executor": getattr(training, "name", "eager"),
             "first_step_s": first,
             "images_per_second": images_per_step / _seconds_per_step(windows),
-            "windows": windows,
+            "window_steps": [steps for steps, _ in windows],
+            "window_s": [seconds for _, seconds in windows],
             "snapshots": kept,
         }
     finally:
