@@ -3,7 +3,8 @@
 Trains the independent reference (float32, eager) and the package in each precision on the same
 images for the same number of steps, each of several seeds, from the same initial weights for all
 variants of a seed. Says how far apart their FIDs are and whether they are equivalent, how many
-images a second each trains on, and how soon each reaches the reference's last FID.
+images a second each trains on, and how soon each reaches the reference's last FID. Prints tables
+and writes every number as JSON; ``python -m bench.plot_parity`` draws it.
 
 Trainings and what was measured of them are kept in ``--work``: the same command goes on where it
 was stopped, and more seeds, other precisions or other features take what is there.
@@ -12,15 +13,21 @@ was stopped, and more seeds, other precisions or other features take what is the
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from bench.parity_evaluation import Judge, evaluate
+from bench.parity_figures import MARGIN, Figures, summary
+from bench.parity_report import report
+from bench.parity_statistics import require_scipy
 from bench.parity_training import (
     PRECISIONS,
     REFERENCE,
@@ -29,10 +36,11 @@ from bench.parity_training import (
     snapshot_steps,
     train,
 )
-from bench.record import commit
+from bench.record import ROOT, as_text, circumstances, commit, replace, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 from cxrgan_fast.training.config import (
@@ -47,34 +55,106 @@ PRESET = {"cpu": "small", "cuda": "base"}
 # On two cores the small preset would come to 250 steps in half an hour, a third of this.
 BASE_CHANNELS = {"cpu": 16, "cuda": PRESETS["base"]["base_channels"]}
 STEPS = {"cpu": 600, "cuda": 2000}
+FEWEST_SEEDS = 2
 
 
-def train_seed(
-    work: Work,
-    seed: int,
-    variants: Sequence[str],
-    config: TrainConfig,
-    dataset: ImageDataset,
-    device: torch.device,
-    snapshots: Sequence[int],
-    bar: tqdm[Any],
-) -> None:
-    """Train what is not complete of a seed; which variant is first changes from seed to seed."""
-    first = seed % len(variants)
-    for variant in [*variants[first:], *variants[:first]]:
-        if work.run(seed, variant):
-            continue
-        bar.set_description(f"seed {seed}, {variant}")
-        run = train(
-            variant,
-            override(config, {"seed": seed}),
-            dataset,
-            device,
-            snapshots=snapshots,
-            folder=work.run_folder(seed, variant),
-            progress=bar.update,
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, on what, and against what it is held.
+
+    Attributes:
+        variants: the reference and the package's precisions.
+        config: of all trainings, but for seed and precision.
+        snapshots: steps after which weights are kept.
+    """
+
+    variants: Sequence[str]
+    config: TrainConfig
+    dataset: ImageDataset
+    device: torch.device
+    snapshots: Sequence[int]
+    work: Work
+    judge: Judge
+
+    def do(self, seed: int, bar: tqdm[Any]) -> None:
+        """Train what is not complete of a seed, and evaluate it.
+
+        Which variant is first changes from seed to seed.
+        """
+        first = seed % len(self.variants)
+        for variant in [*self.variants[first:], *self.variants[:first]]:
+            name = f"seed {seed}, {variant}"
+            if not self.work.run(seed, variant):
+                bar.set_description(name)
+                run = train(
+                    variant,
+                    override(self.config, {"seed": seed}),
+                    self.dataset,
+                    self.device,
+                    snapshots=self.snapshots,
+                    folder=self.work.run_folder(seed, variant),
+                    progress=bar.update,
+                )
+                self.work.keep({**run, "commit": commit()})
+        for variant in self.variants:
+            self.rows(seed, variant, bar)
+
+    def rows(self, seed: int, variant: str, bar: tqdm[Any]) -> Figures:
+        """A complete training with the metrics of its snapshots, computed or kept."""
+        run = self.work.run(seed, variant)
+        assert run is not None
+        name = f"seed {seed}, {variant}"
+        rows = evaluate(
+            run,
+            self.work.run_folder(seed, variant),
+            self.config,
+            self.judge,
+            lambda words: bar.set_description(f"{name}: {words}"),
         )
-        work.keep({**run, "commit": commit()})
+        return {**run, "snapshots": rows}
+
+
+def measure(
+    experiment: Experiment, seeds: int, minutes: float | None, out: Path, record: Figures
+) -> Figures | None:
+    """Do seed after seed, and write what there is after each from the second on.
+
+    Args:
+        experiment: what is measured.
+        seeds: how many.
+        minutes: no seed is begun that would end later; None for no limit.
+        out: the JSON.
+        record: what it holds beside the figures.
+
+    Returns:
+        What was written; None where there are too few seeds for it.
+    """
+    began, longest = time.monotonic(), 0.0
+    about = circumstances(_command(sys.argv[1:]))
+    floor = experiment.judge.floor()
+    done: dict[str, list[Figures]] = {variant: [] for variant in experiment.variants}
+    written: Figures | None = None
+    missing = sum(
+        not experiment.work.run(seed, variant)
+        for seed in range(seeds)
+        for variant in experiment.variants
+    )
+    total = missing * experiment.snapshots[-1]
+    # The rate over the whole, not of late, since the variants take unequally long.
+    with tqdm(total=total, unit="step", disable=None, smoothing=0) as bar:
+        for seed in range(seeds):
+            begin = time.monotonic()
+            if minutes is not None and begin - began + longest > 60 * minutes:
+                break
+            experiment.do(seed, bar)
+            longest = max(longest, time.monotonic() - begin)
+            for variant, runs in done.items():
+                runs.append(experiment.rows(seed, variant, bar))
+            if seed + 1 >= FEWEST_SEEDS:
+                figures = {"complete": seed + 1 == seeds, **summary(done), "floor": floor}
+                written = {**record, **figures, "runs": done}
+                replace(out, as_text(whole(about, written)))
+    return written
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -82,86 +162,161 @@ def train_seed(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.parity", description=__doc__, allow_abbrev=False
+        prog="python -m bench.parity",
+        description=__doc__,
+        allow_abbrev=False,  # `_command` knows flags by their names
     )
     add = parser.add_argument
     add("--data", default="phantom", help='a folder of images, or "phantom" (the default)')
     add("--seeds", type=int, default=5, help="trainings of each variant: seeds 0, 1, ... (5)")
-    add("--steps", type=int, help=f"of each (default: {STEPS['cpu']} on a CPU, else 2000)")
+    add("--steps", type=int, help="of each training (default: 600 on a CPU, 2000 on a GPU)")
     add("--resolution", type=int, default=32, help="height and width of the images (default 32)")
     add("--batch-size", type=int, help="default: the preset's")
     add("--preset", choices=tuple(PRESETS), help="default: small on a CPU, base on a GPU")
     add("--base-channels", type=int, help="default: 16 on a CPU, 64 on a GPU")
-    add("--precisions", nargs="+", choices=PRECISIONS, metavar="P", help=", ".join(PRECISIONS))
+    add("--precisions", nargs="+", choices=PRECISIONS, help="default: fp32, and bf16 where it is")
     add("--snapshots", type=int, default=10, help="of each training, evenly spaced (default 10)")
+    add("--features", default=DEFAULT, help=f"of the images (default {DEFAULT})")
+    add("--samples", type=int, help="generated images, and real ones (default: half the data)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default auto)")
     add("--threads", type=int, help="of PyTorch on the CPU (default: PyTorch's)")
     add("--work", type=Path, help="what is kept (default: runs/parity_RESOLUTION_DEVICE)")
-    add("--minutes", type=float, help="begin no seed that would take longer than this in all")
+    add("--out", type=Path, help="default: bench/results/parity_RESOLUTION_DEVICE.json")
+    add("--minutes", type=float, help="begin no seed that would end later than this")
     return parser
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, least in (("seeds", 2), ("threads", 1), ("batch_size", 1), ("snapshots", 1)):
+    least_of = {"seeds": FEWEST_SEEDS, "threads": 1, "batch_size": 1, "snapshots": 1}
+    least_of |= {"steps": max(2, arguments.snapshots)}  # one is the first, which is not timed
+    for name, least in least_of.items():
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {least} or more")
-    least = max(2, arguments.snapshots)
-    if arguments.steps < least:
-        raise UserError(f"--steps: got {arguments.steps}, expected {least} or more")
     if arguments.minutes is not None and not arguments.minutes > 0:
         raise UserError(f"--minutes: got {arguments.minutes}, expected over 0")
+    out = arguments.out
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder, expected a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
+    if not os.access(out if out.exists() else out.resolve().parent, os.W_OK):
+        raise UserError(f"--out: {out} cannot be written")
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line as given, but for where files lie, which is of no interest elsewhere."""
+    words, given = ["python -m bench.parity"], iter(arguments)
+    for word in given:
+        flag, _, value = word.partition("=")
+        if flag in ("--out", "--work", "--data"):
+            value = value or next(given)
+            if flag == "--data":
+                words += [flag, Path(value).name]
+        else:
+            words.append(word)
+    return " ".join(words)
+
+
+def _config(arguments: argparse.Namespace, device: torch.device) -> TrainConfig:
+    """Settings of all trainings."""
+    preset = arguments.preset or PRESET[device.type]
+    settings = {
+        **PRESETS[preset],
+        "preset": preset,
+        "base_channels": BASE_CHANNELS[device.type],
+        "resolution": arguments.resolution,
+        "device": str(device),
+        "precision": "fp32",
+    }
+    for name in ("base_channels", "batch_size"):
+        if getattr(arguments, name) is not None:
+            settings[name] = getattr(arguments, name)
+    return override(TrainConfig(), settings)
+
+
+def _experiment(
+    arguments: argparse.Namespace, config: TrainConfig, device: torch.device
+) -> Experiment:
+    precisions = arguments.precisions or ("fp32", resolve_precision("auto", device))
+    dataset = load_dataset(arguments.data, resolution=arguments.resolution)
+    n, batch = len(dataset), config.batch_size
+    if n < batch:
+        raise UserError(f"--data: its {n} images are fewer than a batch of {batch}")
+    settings = settings_of(config, dataset, device, arguments.steps, arguments.snapshots)
+    return Experiment(
+        variants=[REFERENCE, *dict.fromkeys(precisions)],
+        config=config,
+        dataset=dataset,
+        device=device,
+        snapshots=snapshot_steps(arguments.steps, arguments.snapshots),
+        work=Work(arguments.work, settings),
+        judge=Judge(dataset, arguments.features, device, arguments.samples),
+    )
 
 
 def main() -> None:
     """Train, evaluate, print and write."""
     arguments = _parser().parse_args()
     device = resolve_device(arguments.device)
+    name = f"parity_{arguments.resolution}_{device.type}"
+    arguments.out = arguments.out or ROOT / "bench" / "results" / f"{name}.json"
+    arguments.work = arguments.work or Path("runs") / name
     if arguments.steps is None:
         arguments.steps = STEPS[device.type]
     _check(arguments)
+    require_scipy()
     keep_large_tensors_off_mmap()  # before the first tensor, and so for every variant
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    preset = arguments.preset or PRESET[device.type]
-    given = {
-        "preset": preset,
-        "resolution": arguments.resolution,
-        "base_channels": arguments.base_channels or BASE_CHANNELS[device.type],
-        "batch_size": arguments.batch_size or PRESETS[preset]["batch_size"],
-        "device": str(device),
-        "precision": "fp32",
+    experiment = _experiment(arguments, _config(arguments, device), device)
+    record = {
+        "device": device.type,
+        "data": f"{experiment.dataset.name}, {len(experiment.dataset)} images",
+        "settings": experiment.work.settings,
+        "evaluation": experiment.judge.key,
+        "method": METHOD,
+        "wanted_seeds": arguments.seeds,
     }
-    config = override(TrainConfig(), {**PRESETS[preset], **given})
-    precisions = arguments.precisions or ("fp32", resolve_precision("auto", device))
-    variants = [REFERENCE, *dict.fromkeys(precisions)]
-    dataset = load_dataset(arguments.data, resolution=arguments.resolution)
-    if len(dataset) < config.batch_size:
-        n = len(dataset)
-        raise UserError(f"--data: {n} images are fewer than a batch of {config.batch_size}")
-    folder = arguments.work or Path("runs") / f"parity_{arguments.resolution}_{device.type}"
-    settings = settings_of(config, dataset, device, arguments.steps, arguments.snapshots)
-    work = Work(folder, settings)
-    snapshots = snapshot_steps(arguments.steps, arguments.snapshots)
-    seeds = range(arguments.seeds)
-    missing = [(seed, name) for seed in seeds for name in variants if not work.run(seed, name)]
-    began = time.monotonic()
-    longest = 0.0
-    # Over the whole, not of late, since the variants take unequally long.
-    bar = tqdm(total=len(missing) * arguments.steps, unit="step", disable=None, smoothing=0)
     try:
-        with algorithms(deterministic=False), bar:
-            for seed in seeds:
-                begin = time.monotonic()
-                if arguments.minutes and begin - began + longest > 60 * arguments.minutes:
-                    break
-                train_seed(work, seed, variants, config, dataset, device, snapshots, bar)
-                longest = max(longest, time.monotonic() - begin)
+        # cuDNN's fastest algorithms for all variants, as the training program has them.
+        with algorithms(deterministic=False):
+            written = measure(experiment, arguments.seeds, arguments.minutes, arguments.out, record)
     except KeyboardInterrupt:
-        print(f"\nstopped: the same command goes on with what {folder} holds", file=sys.stderr)
+        print(f"the same command goes on with what {arguments.work} holds", file=sys.stderr)
         raise
-    print(f"trained: {folder}")
+    if written is None:
+        raise UserError(
+            f"--minutes {arguments.minutes:g}: one seed is too few to compare; the same command "
+            f"goes on with what {arguments.work} holds"
+        )
+    print(report(written), end="\n\n")
+    seeds = len(written["variants"][REFERENCE]["seeds"])
+    print(f"{seeds} of {arguments.seeds} seeds: written to {arguments.out}")
 
+
+METHOD = {
+    "reference": "bench.reference_gan, float32, op by op; the others are the package's precisions",
+    "budget": "the same steps and batches for all; of a seed all begin with the same weights",
+    "seconds": "of training steps, the first with what it compiles, captures or starts included; "
+    "not the loading of the data, the construction, the writing or the evaluation",
+    "images_per_second": "of a training the median over its whole windows of one R1 interval; of a "
+    "variant the median over its seeds",
+    "images": "of the moving average, in float32, from the same latents for all, with the classes "
+    "as often as in the data, against the same real images",
+    "equivalent": f"both one-sided Welch tests at 5 % refuse a difference of the margin; the first "
+    f"margin, {MARGIN:.0%} of the reference's mean, is the one that counts; margins are taken as "
+    "known; nothing is corrected for there being several variants",
+    "power": "of showing equivalence with so many seeds of such spread, were there no difference; "
+    "smallest_margin and seeds_needed are for a power of 80 %",
+    "reach": "the first time at which the line through the snapshots comes to the mean of the "
+    "reference's last FIDs; mean: of the mean FID over seeds at the mean seconds",
+    "floor": "halves of the data that share no patient, against each other; the mean over several "
+    "divisions",
+}
+"""What the figures cannot be read without."""
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

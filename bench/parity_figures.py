@@ -53,16 +53,20 @@ def summary(runs: Mapping[str, Sequence[Figures]]) -> Figures:
 def _variant(runs: Sequence[Figures]) -> Figures:
     figures: Figures = {"seeds": [run["seed"] for run in runs]}
     for metric in METRICS:
-        values = [run["snapshots"][-1].get(metric) for run in runs]
-        known = [value for value in values if value is not None]
-        figures[metric] = {
-            "values": values,
-            "mean": statistics.fmean(known) if known else None,
-            "deviation": statistics.stdev(known) if len(known) > 1 else None,
-        }
+        figures[metric] = spread([run["snapshots"][-1].get(metric) for run in runs])
     rates = [run["images_per_second"] for run in runs]
     figures["images_per_second"] = {"values": rates, "median": statistics.median(rates)}
     return figures
+
+
+def spread(values: Sequence[float | None]) -> Figures:
+    """Values with the mean and the standard deviation of those that there are."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(known) if known else None,
+        "deviation": statistics.stdev(known) if len(known) > 1 else None,
+        "values": list(values),
+    }
 
 
 def _comparison(figures: Figures, reference: Figures) -> Figures:
@@ -110,6 +114,7 @@ def _equivalence(difference: Difference, figures: Figures, reference: Figures) -
                 "verdict": _verdict(shown, failed, difference),
                 "power": tost_power(margin, difference.standard_error, difference.freedom),
                 "smallest_margin": smallest,
+                "smallest_share": smallest / reference[MAIN]["mean"],
                 "seeds_needed": seeds_needed(margin, deviations),
             }
         )

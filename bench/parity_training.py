@@ -69,7 +69,7 @@ class Work:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
+        self.folder, self.settings = folder, dict(settings)
         path = folder / "settings.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
