@@ -6,10 +6,12 @@
 #   bench/gpu.sh build throughput-64 throughput-128 training   how fast are training steps? a run
 #   bench/gpu.sh build compiled-64                             the steps again, with what compiles
 #   bench/gpu.sh build compiled-128
+#   bench/gpu.sh build parity-64                               are the images as good? (needs scipy)
+#   bench/gpu.sh build parity-128
 #
 #   bench/gpu.sh [STEP...]    of: build env gpu-tests native-tests triton-tests memcheck racecheck
 #                                 large kernels throughput-64 throughput-128 compiled-64
-#                                 compiled-128 training
+#                                 compiled-128 training parity-64 parity-128
 #
 #   PYTHON   an interpreter that has PyTorch (default: python3)
 #   OUT      where results go (default: bench/results/NAME-OF-THE-GPU)
@@ -17,9 +19,10 @@
 #   DATA     what is trained on: a folder of images (default: phantom, the embedded set)
 #
 # A step that fails or meets its limit of time does not stop the next. The exit status is how many
-# did. The benchmark of the ops, and the training, take what time is left. OUT gets env.json,
-# kernels.json, throughput_*.json, the tests' *.xml, training.json with its last grid and
-# progress.gif, log.txt and, last, summary.txt.
+# did. The benchmark of the ops, the training and the parity take what time is left; parity keeps
+# its trainings in runs/, so that a second call adds the seeds that did not fit into the first. OUT
+# gets env.json, kernels.json, throughput_*.json, parity_*.json, the tests' *.xml, training.json
+# with its last grid and progress.gif, log.txt and, last, summary.txt.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -102,6 +105,13 @@ training() { # SECONDS: a run that ends within them, and what it measured
   rm -rf "$runs"
 }
 
+parity() { # RESOLUTION STEPS SNAPSHOTS SECONDS: as many seeds, to 5, as fit into them
+  # A seed may take somewhat longer than those before it, by which that is judged.
+  exec_python -m bench.parity --device cuda --data "${DATA:-phantom}" --resolution "$1" \
+    --steps "$2" --snapshots "$3" --minutes "$(awk "BEGIN { print 0.9 * $4 / 60 }")" \
+    --out "$OUT/parity_$1.json"
+}
+
 exec_python() { exec "$PYTHON" "$@"; } # so that what ends a step reaches it, not a shell
 
 time_left() {
@@ -128,6 +138,8 @@ limit_and_command() { # STEP
     ;;
   compiled-64 | compiled-128) echo 440 throughput "${1#*-}" throughput_compiled --seconds 20 ;;
   training) echo "$(time_left)" training "$(time_left)" ;;
+  parity-64) echo "$(time_left)" parity 64 1000 5 "$(time_left)" ;;
+  parity-128) echo "$(time_left)" parity 128 500 5 "$(time_left)" ;;
   *) return 1 ;;
   esac
 }

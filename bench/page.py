@@ -1,8 +1,8 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result into a page.
 
-The result is of ``bench.kernels``, ``bench.throughput``, ``bench.profile_step`` or
-``bench.disturbances``. The page has a line ``<!-- NAME -->`` for the file of that name, in
-bench/results its path there, and a block of code after it, which is replaced.
+The result is of ``bench.kernels``, ``bench.throughput``, ``bench.profile_step``,
+``bench.disturbances`` or ``bench.parity``. The page has a line ``<!-- NAME -->`` for the file of
+that name, in bench/results its path there, and a block of code after it, which is replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from bench import disturbances_report, profile_step, throughput_report
+from bench import disturbances_report, parity_report, profile_step, throughput_report
 from bench import report as kernels_report
 from bench.record import ROOT
 from cxrgan_fast.command import run_command
@@ -25,6 +25,7 @@ REPORTS = {
     "points": throughput_report.report,
     "groups": profile_step.report,
     "disturbances": disturbances_report.report,
+    "comparisons": parity_report.report,
 }
 """The tables of a result, by what only that kind of result holds."""
 

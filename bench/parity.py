@@ -13,6 +13,7 @@ was stopped, and more seeds, other precisions or other features take what is the
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -76,60 +77,60 @@ class Experiment:
     work: Work
     judge: Judge
 
-    def do(self, seed: int, bar: tqdm[Any]) -> None:
-        """Train what is not complete of a seed, and evaluate it.
+    def do(self, seed: int, bar: tqdm[Any]) -> dict[str, Figures]:
+        """Train what is not complete of a seed, and evaluate all of it.
 
         Which variant is first changes from seed to seed.
+
+        Returns:
+            Of each variant what was measured of its training and of its snapshots.
         """
         first = seed % len(self.variants)
         for variant in [*self.variants[first:], *self.variants[:first]]:
-            name = f"seed {seed}, {variant}"
-            if not self.work.run(seed, variant):
-                bar.set_description(name)
-                run = train(
-                    variant,
-                    override(self.config, {"seed": seed}),
-                    self.dataset,
-                    self.device,
-                    snapshots=self.snapshots,
-                    folder=self.work.run_folder(seed, variant),
-                    progress=bar.update,
-                )
-                self.work.keep({**run, "commit": commit()})
-        for variant in self.variants:
-            self.rows(seed, variant, bar)
+            if self.work.run(seed, variant):
+                continue
+            bar.set_description(f"seed {seed}, {variant}")
+            run = train(
+                variant,
+                override(self.config, {"seed": seed}),
+                self.dataset,
+                self.device,
+                snapshots=self.snapshots,
+                folder=self.work.run_folder(seed, variant),
+                progress=bar.update,
+            )
+            self.work.keep({**run, "commit": commit()})
+        return {variant: self._evaluated(seed, variant, bar) for variant in self.variants}
 
-    def rows(self, seed: int, variant: str, bar: tqdm[Any]) -> Figures:
-        """A complete training with the metrics of its snapshots, computed or kept."""
+    def _evaluated(self, seed: int, variant: str, bar: tqdm[Any]) -> Figures:
         run = self.work.run(seed, variant)
         assert run is not None
-        name = f"seed {seed}, {variant}"
         rows = evaluate(
             run,
             self.work.run_folder(seed, variant),
             self.config,
             self.judge,
-            lambda words: bar.set_description(f"{name}: {words}"),
+            lambda words: bar.set_description(f"seed {seed}, {variant}: {words}"),
         )
         return {**run, "snapshots": rows}
 
 
 def measure(
-    experiment: Experiment, seeds: int, minutes: float | None, out: Path, record: Figures
+    experiment: Experiment, seeds: int, deadline: float, out: Path, record: Figures
 ) -> Figures | None:
     """Do seed after seed, and write what there is after each from the second on.
 
     Args:
         experiment: what is measured.
         seeds: how many.
-        minutes: no seed is begun that would end later; None for no limit.
+        deadline: of `time.monotonic`; no seed but the first is begun that would end later.
         out: the JSON.
         record: what it holds beside the figures.
 
     Returns:
         What was written; None where there are too few seeds for it.
     """
-    began, longest = time.monotonic(), 0.0
+    longest = 0.0
     about = circumstances(_command(sys.argv[1:]))
     floor = experiment.judge.floor()
     done: dict[str, list[Figures]] = {variant: [] for variant in experiment.variants}
@@ -144,12 +145,11 @@ def measure(
     with tqdm(total=total, unit="step", disable=None, smoothing=0) as bar:
         for seed in range(seeds):
             begin = time.monotonic()
-            if minutes is not None and begin - began + longest > 60 * minutes:
+            if seed and begin + longest > deadline:
                 break
-            experiment.do(seed, bar)
+            for variant, run in experiment.do(seed, bar).items():
+                done[variant].append(run)
             longest = max(longest, time.monotonic() - begin)
-            for variant, runs in done.items():
-                runs.append(experiment.rows(seed, variant, bar))
             if seed + 1 >= FEWEST_SEEDS:
                 figures = {"complete": seed + 1 == seeds, **summary(done), "floor": floor}
                 written = {**record, **figures, "runs": done}
@@ -259,6 +259,7 @@ def _experiment(
 
 def main() -> None:
     """Train, evaluate, print and write."""
+    began = time.monotonic()
     arguments = _parser().parse_args()
     device = resolve_device(arguments.device)
     name = f"parity_{arguments.resolution}_{device.type}"
@@ -280,10 +281,11 @@ def main() -> None:
         "method": METHOD,
         "wanted_seeds": arguments.seeds,
     }
+    deadline = math.inf if arguments.minutes is None else began + 60 * arguments.minutes
     try:
         # cuDNN's fastest algorithms for all variants, as the training program has them.
         with algorithms(deterministic=False):
-            written = measure(experiment, arguments.seeds, arguments.minutes, arguments.out, record)
+            written = measure(experiment, arguments.seeds, deadline, arguments.out, record)
     except KeyboardInterrupt:
         print(f"the same command goes on with what {arguments.work} holds", file=sys.stderr)
         raise

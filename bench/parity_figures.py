@@ -125,7 +125,7 @@ def _verdict(shown: bool, failed: int, difference: Difference) -> str:
     if shown:
         return "equivalent"
     if failed:
-        return f"not shown: {failed} trainings came to no images"
+        return f"not shown: {failed} diverged"
     low, high = difference.interval(0.95)
     if low > 0:
         return "not shown: it is worse"

@@ -32,10 +32,12 @@ def heading(record: Figures) -> str:
     training, key = record["settings"]["training"], record["evaluation"]
     seeds = len(record["variants"][REFERENCE]["seeds"])
     whole = "" if record["complete"] else f" (NOT complete: {record['wanted_seeds']} wanted)"
-    images = sum(key["images"].values())
+    images, device = sum(key["images"].values()), record["settings"]["device"]
+    if record["device"] == "cpu":
+        device = f"CPU, {record['settings']['threads']} threads"
     return (
         f"{record['data']}, {training['resolution']} pixels, batch {training['batch_size']}, "
-        f"{record['settings']['steps']} steps, {seeds} seeds{whole}\n"
+        f"{record['settings']['steps']} steps, {seeds} seeds{whole}; {device}\n"
         f"features {key['features']} ({key['dimension']} dimensions, version {key['version']}), "
         f"{images} generated and {images} real images"
     )

@@ -21,6 +21,8 @@ CALLS = [
     ["build", "throughput-64", "throughput-128", "training"],
     ["build", "compiled-64"],
     ["build", "compiled-128"],
+    ["build", "parity-64"],
+    ["build", "parity-128"],
 ]
 
 pytestmark = pytest.mark.skipif(
@@ -204,6 +206,18 @@ def test_what_compiles_is_measured_into_files_of_its_own(script, tmp_path: Path)
         str(tmp_path / "out" / f"throughput_compiled_{size}.json") for size in (64, 128)
     ]
     assert not any("--variants" in each for each in measured)  # all of them
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_parity_is_measured_with_as_many_seeds_as_fit(script, tmp_path: Path, size: int) -> None:
+    status, output, calls = script("build", f"parity-{size}", DATA="some images")
+    assert status == 0, output
+    (call,) = (each for each in calls if "bench.parity" in each)
+    assert f"--data some images --resolution {size} --steps" in call
+    assert call.endswith(f"--out {tmp_path}/out/parity_{size}.json")
+    # It ends by itself, before the time that everything may take: 530 s.
+    minutes = float(call.split("--minutes ")[1].split()[0])
+    assert 6 < minutes < 530 / 60 - 0.5
 
 
 def test_a_training_that_fails_is_a_step_that_failed(script) -> None:

@@ -1,0 +1,110 @@
+"""The statistics of ``bench.parity`` against scipy's tests, simulations and published values."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.parity_statistics import (
+    MOST_SEEDS,
+    Difference,
+    require_scipy,
+    seeds_needed,
+    smallest_margin,
+    tost_power,
+)
+from cxrgan_fast.errors import UserError
+
+SAMPLES = [
+    ([10.1, 9.7, 10.4, 10.0, 9.9], [10.0, 10.2, 9.6, 10.3, 10.1]),
+    ([1.0, 2.0, 4.0], [3.0, 3.5, 2.5, 3.2, 2.9, 3.1]),
+    ([-1e-3, 2e-3], [5e-3, 1e-3]),
+]
+
+
+@pytest.mark.parametrize(("values", "reference"), SAMPLES)
+def test_the_difference_is_welchs(values, reference) -> None:
+    difference = Difference.of(values, reference)
+    expected = stats.ttest_ind(values, reference, equal_var=False)
+    assert difference.value == pytest.approx(np.mean(values) - np.mean(reference))
+    assert difference.freedom == pytest.approx(expected.df)
+    assert difference.value / difference.standard_error == pytest.approx(expected.statistic)
+    for confidence in (0.9, 0.95):
+        wanted = expected.confidence_interval(confidence)
+        assert difference.interval(confidence) == pytest.approx((wanted.low, wanted.high))
+
+
+@pytest.mark.parametrize("margin", [1e-4, 0.3, 2.0])
+@pytest.mark.parametrize(("values", "reference"), SAMPLES)
+def test_equivalence_is_two_one_sided_tests(values, reference, margin) -> None:
+    difference = Difference.of(values, reference)
+    of = np.asarray(values)
+    not_higher, not_lower = (
+        stats.ttest_ind(of + shift, reference, equal_var=False, alternative=alternative).pvalue
+        for shift, alternative in ((-margin, "less"), (margin, "greater"))
+    )
+    assert difference.p_not_higher(margin) == pytest.approx(not_higher)
+    assert difference.p_equivalent(margin) == pytest.approx(max(not_higher, not_lower))
+    # The same by the 90 % interval.
+    low, high = difference.interval(0.9)
+    assert (difference.p_equivalent(margin) < 0.05) == (-margin < low and high < margin)
+
+
+def test_without_any_spread_the_difference_itself_decides() -> None:
+    difference = Difference.of([5.0, 5.0, 5.0], [4.0, 4.0, 4.0])
+    assert difference.interval(0.95) == (1.0, 1.0)
+    assert (difference.p_equivalent(1.1), difference.p_equivalent(0.9)) == (0.0, 1.0)
+    assert difference.p_equivalent(1.0) == 1.0
+    assert smallest_margin(difference) == 0.0
+    assert tost_power(0.1, 0.0, 4.0) == 1.0
+    assert tost_power(0.1, 0.0, 4.0, true=-0.2) == 0.0
+
+
+def test_power_is_the_published_one() -> None:
+    """Of a crossover with a variation of 30 %, 40 subjects, ratio 0.95, limits 0.8 to 1.25.
+
+    0.8158 by Owen's Q: Julious, Sample Sizes for Clinical Trials, 2010, and R's PowerTOST.
+    """
+    deviation = math.sqrt(math.log(1 + 0.3**2))
+    power = tost_power(math.log(1.25), deviation * math.sqrt(2 / 40), 38, true=math.log(0.95))
+    assert power == pytest.approx(0.8158, abs=2e-4)
+
+
+@pytest.mark.parametrize(("seeds", "deviation", "true"), [(3, 0.4, 0.0), (5, 0.6, 0.2)])
+def test_power_is_how_often_the_test_shows_it(seeds, deviation, true) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(true, deviation, (20_000, seeds))
+    others = rng.normal(0, deviation, (20_000, seeds))
+    pooled = ((values.var(1, ddof=1) + others.var(1, ddof=1)) / seeds) ** 0.5
+    half = stats.t.ppf(0.95, 2 * seeds - 2) * pooled
+    apart = abs(values.mean(1) - others.mean(1))
+    error = deviation * math.sqrt(2 / seeds)
+    power = tost_power(1.0, error, 2 * seeds - 2, true)
+    assert 0.05 < power < 0.95
+    assert power == pytest.approx((apart + half < 1.0).mean(), abs=0.01)
+
+
+def test_the_smallest_margin_and_the_seeds_needed_come_to_a_power_of_80_percent() -> None:
+    difference = Difference.of(*SAMPLES[0])
+    margin = smallest_margin(difference)
+    power = tost_power(margin, difference.standard_error, difference.freedom)
+    assert power == pytest.approx(0.8, abs=1e-6)
+
+    def power_of(seeds: int) -> float:
+        return tost_power(1.0, 1.2 * math.sqrt(2 / seeds), 2 * seeds - 2)
+
+    seeds = seeds_needed(1.0, [1.2, 1.2])
+    assert seeds is not None
+    assert power_of(seeds - 1) < 0.8 <= power_of(seeds)
+    assert seeds_needed(1.0, [0.0, 0.0]) == 2
+    assert seeds_needed(0.01, [MOST_SEEDS, 1.0]) is None
+
+
+def test_without_scipy_it_is_said_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(UserError, match=r"need scipy: pip install -e '.\[bench\]'"):
+        require_scipy()
