@@ -12,12 +12,16 @@ Different Population Variances are Involved, 1947.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxrgan_fast.errors import UserError
 
@@ -102,12 +106,18 @@ def tost_power(margin: float, standard_error: float, freedom: float, true: float
         return float(abs(true) < margin)
     quantile = float(stats.t.ppf(1 - ALPHA, freedom))
     # Averaged over equally likely spreads: the integral over their distribution.
-    shares = [(number + 0.5) / _QUANTILES for number in range(_QUANTILES)]
-    estimated = (stats.chi2.ppf(shares, freedom) / freedom) ** 0.5 * standard_error
-    room = margin - quantile * estimated  # |difference| has to be below this
+    room = margin - quantile * standard_error * _spreads(freedom)  # for |difference|
     upper = stats.norm.cdf((room - true) / standard_error)
     lower = stats.norm.cdf((-room - true) / standard_error)
     return float((upper - lower).clip(min=0).mean())
+
+
+@functools.cache
+def _spreads(freedom: float) -> NDArray[np.float64]:
+    """Equally likely ratios of an estimated standard deviation to the true one."""
+    shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    spreads: NDArray[np.float64] = np.sqrt(require_scipy().chi2.ppf(shares, freedom) / freedom)
+    return spreads
 
 
 def smallest_margin(difference: Difference) -> float:
