@@ -165,7 +165,7 @@ def _from_chance(right_real: Tensor, right_fake: Tensor, images: int) -> Tensor:
     return torch.stack([overall, torch.maximum((real - chance).abs(), (fake - chance).abs())])
 
 
-def _standard_error(vectors: Tensor, is_real: Tensor, resamples: Resamples) -> float:
+def _standard_error(vectors: Tensor, is_real: Tensor, resamples: Resamples) -> float | None:
     listed = min(_LISTED, len(vectors) - 1)
     neighbours = nearest_neighbours(vectors, vectors, listed, leave_one_out=True)
     same = (is_real[neighbours.rows] == is_real[:, None]).double()  # (2n, listed)
