@@ -31,7 +31,9 @@ class Arguments:
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = METRICS
     """Metrics to compute."""
     features: str = DEFAULT
-    """What the metrics compare: the name of a feature extractor."""
+    """What the metrics compare: cxr, inception, pixels, or FILE.py:NAME, an extractor of yours."""
+    inception_weights: Path | None = None
+    """Weights for the features inception, as torch-fidelity has them; downloaded if not given."""
     samples: int = 1000
     """Images of each kind to compare; fewer where the data have fewer."""
     seed: int = 0
@@ -56,7 +58,9 @@ def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
     arguments = tyro.cli(Arguments, prog="python -m cxrgan_fast.evaluate")
     device = resolve_device(arguments.device)
-    extractor = load_extractor(arguments.features, device)
+    extractor = load_extractor(
+        arguments.features, device, inception_weights=arguments.inception_weights
+    )
     request = Request(
         subject=arguments.subject,
         data=arguments.data,

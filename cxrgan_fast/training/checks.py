@@ -84,6 +84,7 @@ def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:
         ("class_balance", not flat["per_class"], "several classes in one GAN (no --per-class)"),
         ("eval_samples", evaluates, "--eval-every"),
         ("features", evaluates, "--eval-every"),
+        ("inception_weights", flat["features"] == "inception", "--features inception"),
     )
     usual = flatten(TrainConfig())
     for name, met, need in needs:

@@ -118,7 +118,9 @@ class EvaluationConfig:
     eval_samples: int = 1000
     """Generated images in an evaluation; the real ones are all that it trains on."""
     features: str = DEFAULT
-    """Feature extractor of the evaluations."""
+    """Features that evaluations compare: cxr, inception, pixels, or FILE.py:NAME."""
+    inception_weights: Path | None = None
+    """Weights for the features inception, as torch-fidelity has them; downloaded if not given."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def _train(
     source = config.dataset
     extractor = None
     if config.evaluation.eval_every:
-        extractor = load_extractor(config.evaluation.features, device)
+        weights = config.evaluation.inception_weights
+        extractor = load_extractor(config.evaluation.features, device, inception_weights=weights)
     dataset = load_dataset(
         source.data,
         resolution=config.network.resolution,

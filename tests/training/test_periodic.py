@@ -16,7 +16,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import extract_features, load_extractor
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.fid import fid
-from cxrgan_fast.training import periodic
+from cxrgan_fast.training import loop, periodic
 from cxrgan_fast.training.checkpoint import checkpoint_path, saved_steps
 from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.executors import GraphExecutor
@@ -348,6 +348,8 @@ def test_lines_after_the_checkpoint_are_dropped(train, tmp_path):
         (["--features", "pixls"], "--features does nothing without --eval-every"),
         (["--eval-every", 2, "--features", "pixls"],
          "--features pixls: expected .*; did you mean 'pixels'?"),
+        (["--eval-every", 2, "--inception-weights", "w.pth"],
+         "--inception-weights does nothing without --features inception; leave it out"),
         (["--eval-every", 2, "--phantom-images", 2, "--per-class"],
          "--eval-every: FID needs 2 real images or more, normal has 1; add images, or leave it"),
         (["--eval-every", 2, "--phantom-images", 1, "--classes", "normal"],
@@ -368,3 +370,13 @@ def test_a_fid_that_cannot_be_computed_ends_the_run_with_its_reason(fails, tmp_p
     line = fails(*PHANTOM, *PIXELS, "--eval-every", 2, "--steps", 3, "--out", tmp_path)
     assert line == "error: --eval-every needs FID: no two of them differ"
     assert saved_steps(only_run(tmp_path)) == [2]
+
+
+def test_the_weights_of_inception_reach_it(fails, tmp_path, monkeypatch):
+    def load(name, device, *, inception_weights):
+        raise UserError(f"{name} on {device} from {inception_weights}")
+
+    monkeypatch.setattr(loop, "load_extractor", load)
+    options = ["--eval-every", 2, "--features", "inception", "--inception-weights", "w.pth"]
+    line = fails(*PHANTOM, *options, "--out", tmp_path / "runs")
+    assert line == "error: inception on cpu from w.pth"
