@@ -2,7 +2,8 @@
 
 Real images of some patients are compared with real images of other patients, these spoilt in nine
 ways and at four strengths each (``bench.disturbed_sets``). A metric that is worth its name moves
-with the strength; the result says which do, and which do not.
+with the strength; the result says which do, and which do not. Where chance decides which images are
+disturbed, numbers are means over several sets.
 """
 
 from __future__ import annotations
@@ -153,20 +154,20 @@ def measure(
     )
     floor = judge(unchanged(dataset, parts.base), resamples)
     rows = []
-    kinds = disturbances(dataset, parts, seed)
+    kinds = disturbances(dataset, parts, judge.features.vectors, seed)
     with tqdm(total=len(kinds) * len(STRENGTHS), unit="set", disable=None) as bar:
         for name, disturb in kinds.items():
             bar.set_description(name)
-            series = [floor]
+            series = [[floor]]
             for strength in STRENGTHS:
-                series.append(judge(disturb(strength)))
+                series.append([judge(each) for each in disturb(strength)])
                 bar.update()
             metrics = {
-                metric: [_value(point, metric) for point in series]
+                metric: [_mean(points, metric) for points in series]
                 for metric in COLUMNS
                 if metric in floor
             }
-            rows.append({"name": name, "metrics": metrics})
+            rows.append({"name": name, "sets": len(series[-1]), "metrics": metrics})
     errors = {metric: estimate.standard_error for metric, estimate in floor.items()}
     found: dict[str, Any] = {
         "settings": {"resolution": dataset.images.shape[-1], "samples": samples, "seed": seed},
@@ -194,8 +195,11 @@ def measure(
     return {**found, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def _value(point: dict[str, Estimate], metric: str) -> float | None:
-    return float(f"{point[metric].value:.6g}") if metric in point else None
+def _mean(points: Sequence[dict[str, Estimate]], metric: str) -> float | None:
+    """Over several sets; None where one of them does not allow it."""
+    if not all(metric in point for point in points):
+        return None
+    return float(f"{statistics.fmean(point[metric].value for point in points):.6g}")
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:

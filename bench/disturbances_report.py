@@ -144,7 +144,12 @@ def report(record: dict[str, Any]) -> str:
             name = row["name"].replace("_", " ") if place == 1 else ""
             rows.append([name, f"{strength:g}", *_cells(row["metrics"], shown, place)])
     header = ["disturbance", "strength", *(heading for heading, _ in shown.values())]
-    parts = [table(title, header, rows, left=1), _verdict_table(record)]
+    parts = [table(title, header, rows, left=1)]
+    several = [row for row in record["disturbances"] if row["sets"] > 1]
+    if several:
+        names = ", ".join(row["name"].replace("_", " ") for row in several)
+        parts.append(f"{names}: means over {several[0]['sets']} sets of each strength")
+    parts.append(_verdict_table(record))
     for metric, reason in record["omitted"].items():
         where = "where it shows -" if metric in shown else "everywhere"
         parts.append(f"{COLUMNS[metric][0]} is left out {where}: {reason}")

@@ -15,10 +15,12 @@ from torch import Tensor
 from bench.damage import KINDS, damage
 from cxrgan_fast.data import ImageDataset, to_float, to_uint8
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.extractor import prepare
 from cxrgan_fast.metrics.matching import choose_rows, class_shares
 
 MODES = 10
+DRAWS = 10
+"""Sets of each strength where chance decides which images are disturbed. They take turns about one
+random order, so that each image is in nearly as many: what one choice adds cancels in the mean."""
 MOST_MISSING = 0.5  # share of the images whose modes are missing at strength 1
 MOST_REPEATED = 0.9  # share of the images that repeat others at strength 1
 HELD_OUT = 0.5  # times as many images as are compared
@@ -57,7 +59,8 @@ class DisturbedSet:
     rows: Tensor | None
 
 
-Disturbance = Callable[[float], DisturbedSet]
+Disturbance = Callable[[float], list[DisturbedSet]]
+"""Of a strength the disturbed sets, of whose metrics the mean is meant."""
 
 
 def divide(dataset: ImageDataset, samples: int, seed: int) -> Parts:
@@ -111,23 +114,33 @@ def _stratified(labels: Tensor, rows: Tensor, counts: Sequence[int], seed: int) 
     return rows[choose_rows(labels[rows], counts, seed)]
 
 
-def disturbances(dataset: ImageDataset, parts: Parts, seed: int) -> dict[str, Disturbance]:
+def disturbances(
+    dataset: ImageDataset, parts: Parts, vectors: Tensor, seed: int
+) -> dict[str, Disturbance]:
     """The nine disturbances by name, each a function of the strength, 0 (none) to 1.
 
     - the five of `damage`: blur, noise, occlusion, contrast, warping;
-    - missing_modes: of ten clusters of the images' pixels some are missing, strength x 50 % of
-      the images; others take their place;
+    - missing_modes: of ten clusters of `vectors` some are missing, strength x 50 % of the images;
+      others take their place. The first is the one farthest from the mean of all, then those
+      nearest to it: were they far from each other, the second would bring the mean back that the
+      first had moved;
     - duplicates: strength x 90 % of the images repeat others;
     - copies: strength x 100 % of the images are training images;
     - swapped_labels: strength x 100 % of the images have the labels of others among them.
 
     Each draws the same again for every strength, so that a greater strength disturbs what a
-    smaller one has disturbed, and more.
+    smaller one has disturbed, and more. A damage gives one set, the others `DRAWS` of them.
+
+    Args:
+        dataset: all images.
+        parts: which of them are what.
+        vectors: (N, D), features of all images, in which modes are looked for.
+        seed: of all choices.
     """
     found: dict[str, Disturbance] = {
         kind: _damaged(dataset, parts.base, kind, seed) for kind in KINDS
     }
-    found["missing_modes"] = _missing_modes(dataset, parts, seed)
+    found["missing_modes"] = _missing_modes(dataset, parts, vectors, seed)
     found["duplicates"] = _duplicates(dataset, parts.base, seed)
     found["copies"] = _copies(dataset, parts, seed)
     found["swapped_labels"] = _swapped_labels(dataset, parts.base, seed)
@@ -140,77 +153,95 @@ def unchanged(dataset: ImageDataset, rows: Tensor) -> DisturbedSet:
 
 
 def _damaged(dataset: ImageDataset, base: Tensor, kind: str, seed: int) -> Disturbance:
-    def disturb(strength: float) -> DisturbedSet:
+    def disturb(strength: float) -> list[DisturbedSet]:
         generator = torch.Generator().manual_seed(seed)
         images = to_float(dataset.images[base], (0, 1))
         images = damage(images, kind, strength, generator)  # type: ignore[arg-type]
-        return DisturbedSet(to_uint8(images, (0, 1)), dataset.labels[base], None)
+        return [DisturbedSet(to_uint8(images, (0, 1)), dataset.labels[base], None)]
 
     return disturb
 
 
-def _missing_modes(dataset: ImageDataset, parts: Parts, seed: int) -> Disturbance:
-    source = parts.source
-    pixels = prepare(dataset.images[source], 32, 1).flatten(1)
-    modes = clusters(pixels, MODES, seed)
-    # The images in the order in which they go missing: a mode, then the one next to it, and so on.
-    # Were they far from each other, the second would bring the mean back that the first had moved.
-    means = torch.stack([pixels[modes == mode].mean(0) for mode in modes.unique()])
-    turn = (means - means[0]).norm(dim=1).argsort().argsort()
-    shuffled = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
-    turns = turn[modes.unique(return_inverse=True)[1]]
-    missing = shuffled[turns[shuffled].argsort(stable=True)]
-    is_base = torch.isin(source, parts.base)
+def _turns(order: Tensor) -> list[Tensor]:
+    """An order of images, begun at `DRAWS` evenly spaced places."""
+    return [order.roll(-(draw * len(order) // DRAWS)) for draw in range(DRAWS)]
 
-    def disturb(strength: float) -> DisturbedSet:
+
+def _missing_modes(dataset: ImageDataset, parts: Parts, vectors: Tensor, seed: int) -> Disturbance:
+    source = parts.source
+    of_source = vectors[source].cpu()
+    modes = clusters(of_source, MODES, seed).unique(return_inverse=True)[1]
+    means = torch.stack([of_source[modes == mode].mean(0) for mode in range(int(modes.max()) + 1)])
+    first = (means - of_source.mean(0)).norm(dim=1).argmax()
+    turn = (means - means[first]).norm(dim=1).argsort().argsort()
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(source), generator=generator)
+    missing = shuffled[turn[modes][shuffled].argsort(stable=True)]
+    is_base = torch.isin(source, parts.base)
+    orders = _turns(torch.randperm(len(source), generator=generator))
+
+    def disturb(strength: float) -> list[DisturbedSet]:
         kept = torch.ones(len(source), dtype=torch.bool)
         kept[missing[: round(strength * MOST_MISSING * len(source))]] = False
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(source), generator=generator)
-        # Those that are compared without any missing come first.
-        order = order[(~is_base[order]).int().argsort(stable=True)]
-        return unchanged(dataset, source[order[kept[order]][: len(parts.base)]])
+        sets = []
+        for order in orders:
+            # Those that are compared without any missing come first.
+            filled = order[(~is_base[order]).int().argsort(stable=True)]
+            sets.append(unchanged(dataset, source[filled[kept[filled]][: len(parts.base)]]))
+        return sets
 
     return disturb
 
 
 def _duplicates(dataset: ImageDataset, base: Tensor, seed: int) -> Disturbance:
     n = len(base)
+    generator = torch.Generator().manual_seed(seed)
+    orders = _turns(base[torch.randperm(n, generator=generator)])
+    # Shares of the distinct ones, so that the draw does not depend on how many these are.
+    shares = torch.rand(DRAWS, n, generator=generator, dtype=torch.float64)
 
-    def disturb(strength: float) -> DisturbedSet:
-        generator = torch.Generator().manual_seed(seed)
-        rows = base[torch.randperm(n, generator=generator)]
+    def disturb(strength: float) -> list[DisturbedSet]:
         repeats = round(strength * MOST_REPEATED * n)
-        # Shares of the distinct ones, so that the draw does not depend on how many these are.
-        shares = torch.rand(n, generator=generator, dtype=torch.float64)[:repeats]
-        rows[n - repeats :] = rows[(shares * (n - repeats)).long()]
-        return unchanged(dataset, rows)
+        sets = []
+        for order, share in zip(orders, shares, strict=True):
+            again = order[(share[:repeats] * (n - repeats)).long()]
+            sets.append(unchanged(dataset, torch.cat([order[: n - repeats], again])))
+        return sets
 
     return disturb
 
 
 def _copies(dataset: ImageDataset, parts: Parts, seed: int) -> Disturbance:
     n = len(parts.base)
+    generator = torch.Generator().manual_seed(seed)
+    orders, originals = (
+        _turns(rows[torch.randperm(n, generator=generator)]) for rows in (parts.base, parts.real)
+    )
 
-    def disturb(strength: float) -> DisturbedSet:
-        generator = torch.Generator().manual_seed(seed)
-        rows = parts.base[torch.randperm(n, generator=generator)]
+    def disturb(strength: float) -> list[DisturbedSet]:
         copied = round(strength * n)
-        rows[:copied] = parts.real[torch.randperm(n, generator=generator)[:copied]]
-        return unchanged(dataset, rows)
+        return [
+            unchanged(dataset, torch.cat([original[:copied], order[copied:]]))
+            for order, original in zip(orders, originals, strict=True)
+        ]
 
     return disturb
 
 
 def _swapped_labels(dataset: ImageDataset, base: Tensor, seed: int) -> Disturbance:
     n = len(base)
+    generator = torch.Generator().manual_seed(seed)
+    orders = _turns(torch.randperm(n, generator=generator))
+    others = torch.rand(DRAWS, n, generator=generator)
 
-    def disturb(strength: float) -> DisturbedSet:
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(n, generator=generator)[: round(strength * n)]
-        labels = dataset.labels[base]
-        labels[chosen] = labels[chosen[torch.randperm(len(chosen), generator=generator)]]
-        return DisturbedSet(dataset.images[base], labels, base)
+    def disturb(strength: float) -> list[DisturbedSet]:
+        sets = []
+        for order, other in zip(orders, others, strict=True):
+            chosen = order[: round(strength * n)]
+            labels = dataset.labels[base]
+            labels[chosen] = labels[chosen[other[: len(chosen)].argsort()]]
+            sets.append(DisturbedSet(dataset.images[base], labels, base))
+        return sets
 
     return disturb
 
