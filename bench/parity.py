@@ -308,9 +308,11 @@ METHOD = {
     "variant the median over its seeds",
     "images": "of the moving average, in float32, from the same latents for all, with the classes "
     "as often as in the data, against the same real images",
-    "equivalent": f"both one-sided Welch tests at 5 % refuse a difference of the margin; the first "
+    "equivalent": f"both one-sided tests at 5 % refuse a difference of the margin; the first "
     f"margin, {MARGIN:.0%} of the reference's mean, is the one that counts; margins are taken as "
-    "known; nothing is corrected for there being several variants",
+    "known; nothing is corrected for there being several variants or two tests",
+    "tests": "Welch: of two samples, whatever their variances; pairs: of the differences within "
+    "seeds, whose trainings begin with the same weights",
     "power": "of showing equivalence with so many seeds of such spread, were there no difference; "
     "smallest_margin and seeds_needed are for a power of 80 %",
     "reach": "the first time at which the line through the snapshots comes to the mean of the "

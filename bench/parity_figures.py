@@ -20,6 +20,9 @@ Figures = dict[str, Any]
 MAIN = "fid"
 METRICS = ("fid", "kid", "nearest_neighbour")
 """Of the last generator of each training; of the others only FID."""
+WELCH, PAIRED = "Welch", "pairs"
+TESTS = (WELCH, PAIRED)
+"""How trainings are compared: as two samples, and those of one seed with each other."""
 MARGIN = 0.05
 """Of equivalence, as a share of the reference's mean FID."""
 
@@ -71,36 +74,47 @@ def spread(values: Sequence[float | None]) -> Figures:
 
 def _comparison(figures: Figures, reference: Figures) -> Figures:
     """A variant less the reference, in every metric, and equivalence in the main one."""
-    compared: Figures = {"differences": {}}
+    compared: Figures = {test: {"differences": {}} for test in TESTS}
     for metric in METRICS:
-        values, others = (
-            [value for value in each[metric]["values"] if value is not None]
-            for each in (figures, reference)
-        )
-        if min(len(values), len(others)) < 2:
+        values, others = (each[metric]["values"] for each in (figures, reference))
+        pairs = [pair for pair in zip(values, others, strict=True) if None not in pair]
+        if len(pairs) < 2:
             continue
-        difference = Difference.of(values, others)
-        compared["differences"][metric] = {
-            "value": difference.value,
-            "share": difference.value / reference[metric]["mean"],
-            "standard_error": difference.standard_error,
-            "freedom": difference.freedom,
-            "interval_90": difference.interval(0.90),
-            "interval_95": difference.interval(0.95),
+        known = [[value for value in each if value is not None] for each in (values, others)]
+        firsts, seconds = zip(*pairs, strict=True)
+        found = {WELCH: Difference.of(*known), PAIRED: Difference.paired(firsts, seconds)}
+        deviations = {
+            WELCH: [statistics.stdev(each) for each in known],
+            PAIRED: [statistics.stdev([value - other for value, other in pairs])],
         }
-        if metric == MAIN:
-            compared["equivalence"] = _equivalence(difference, figures, reference)
+        for test, difference in found.items():
+            compared[test]["differences"][metric] = {
+                "value": difference.value,
+                "share": difference.value / reference[metric]["mean"],
+                "standard_error": difference.standard_error,
+                "freedom": difference.freedom,
+                "interval_90": difference.interval(0.90),
+                "interval_95": difference.interval(0.95),
+            }
+            if metric == MAIN:
+                failed = [*values, *others].count(None)
+                compared[test]["equivalence"] = _equivalence(
+                    difference, deviations[test], reference[MAIN], failed
+                )
+        if metric == MAIN and all(deviations[WELCH]):
+            compared["correlation"] = statistics.correlation(firsts, seconds)
     return compared
 
 
-def _equivalence(difference: Difference, figures: Figures, reference: Figures) -> list[Figures]:
-    deviations = [figures[MAIN]["deviation"], reference[MAIN]["deviation"]]
-    failed = sum(each[MAIN]["values"].count(None) for each in (figures, reference))
+def _equivalence(
+    difference: Difference, deviations: Sequence[float], reference: Figures, failed: int
+) -> list[Figures]:
+    """Whether the difference is within either margin."""
     smallest = smallest_margin(difference)
     rows = []
     for what, margin in (
-        (f"{MARGIN:.0%} of the reference's mean", MARGIN * reference[MAIN]["mean"]),
-        ("half the reference's deviation over seeds", reference[MAIN]["deviation"] / 2),
+        (f"{MARGIN:.0%} of the reference's mean", MARGIN * reference["mean"]),
+        ("half the reference's deviation over seeds", reference["deviation"] / 2),
     ):
         p_value = difference.p_equivalent(margin)
         shown = p_value < ALPHA and not failed
@@ -114,7 +128,7 @@ def _equivalence(difference: Difference, figures: Figures, reference: Figures) -
                 "verdict": _verdict(shown, failed, difference),
                 "power": tost_power(margin, difference.standard_error, difference.freedom),
                 "smallest_margin": smallest,
-                "smallest_share": smallest / reference[MAIN]["mean"],
+                "smallest_share": smallest / reference["mean"],
                 "seeds_needed": seeds_needed(margin, deviations),
             }
         )

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from bench.parity_figures import MAIN, METRICS, Figures
+from bench.parity_figures import MAIN, METRICS, TESTS, Figures
 from bench.parity_training import REFERENCE
 from bench.report import table
 
@@ -68,6 +68,7 @@ def _difference_table(compared: Mapping[str, Figures]) -> str:
     rows = [
         [
             name,
+            test,
             NAMES[metric],
             f"{difference['value']:+.4g}",
             f"{difference['share']:+.1%}",
@@ -75,16 +76,27 @@ def _difference_table(compared: Mapping[str, Figures]) -> str:
             _interval(difference["interval_95"]),
         ]
         for name, figures in compared.items()
-        for metric, difference in figures["differences"].items()
+        for test in TESTS
+        for metric, difference in figures[test]["differences"].items()
     ]
-    header = ["variant", "metric", "difference", "of the mean", "90 % interval", "95 % interval"]
-    return table("difference to the reference (Welch)", header, rows, left=2)
+    header = ["variant", "test", "metric", "difference", "of the mean"]
+    header += ["90 % interval", "95 % interval"]
+    together = ", ".join(
+        f"{name} {figures['correlation']:.2f}"
+        for name, figures in compared.items()
+        if "correlation" in figures
+    )
+    title = "difference to the reference: of two samples (Welch), and of the pairs of one seed"
+    if together:
+        title += f"\n(correlation of the FIDs of one seed: {together})"
+    return table(title, header, rows, left=3)
 
 
 def _equivalence_table(compared: Mapping[str, Figures]) -> str:
     rows = [
         [
             name,
+            test,
             row["what"],
             number(row["margin"]),
             f"{row['p_not_worse']:.3f}",
@@ -95,15 +107,16 @@ def _equivalence_table(compared: Mapping[str, Figures]) -> str:
             str(row["seeds_needed"] or "over 1000"),
         ]
         for name, figures in compared.items()
-        for row in figures.get("equivalence", [])
+        for test in TESTS
+        for row in figures[test].get("equivalence", [])
     ]
-    header = ["variant", "margin", "is", "p not worse", "p equivalent", "FID is", "power"]
+    header = ["variant", "test", "margin", "is", "p not worse", "p equivalent", "FID is", "power"]
     header += ["margin for 80 %", "seeds for 80 %"]
     title = (
         "equivalence in FID (TOST, 5 %); power: how likely so many seeds show it if there is no "
         "difference"
     )
-    return table(title, header, rows, left=2)
+    return table(title, header, rows, left=3)
 
 
 def _reach_table(record: Figures) -> str:

@@ -7,7 +7,8 @@ margin or more" and "higher by the margin or more" are tested, each at 5 %, and 
 refused. The same is that the 90 % interval of the difference lies within ± margin.
 
 Variances are not taken to be equal: Welch, The Generalization of 'Student's' Problem when Several
-Different Population Variances are Involved, 1947.
+Different Population Variances are Involved, 1947. Trainings of one seed begin with the same
+weights, and so are pairs as well; where these go together, the differences within pairs vary less.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ def require_scipy() -> ModuleType:
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean less another's, by Welch.
+    """A mean less another's.
 
     Attributes:
         value: the difference.
         standard_error: of the difference.
-        freedom: degrees of freedom, by Welch and Satterthwaite.
+        freedom: degrees of freedom; of two samples by Welch and Satterthwaite, of pairs one less
+            than they are.
     """
 
     value: float
@@ -68,6 +70,13 @@ class Difference:
         freedom = sum(parts) ** 2 / sum(squares) if sum(squares) else len(values) - 1.0
         value = statistics.fmean(values) - statistics.fmean(reference)
         return cls(value, math.sqrt(sum(parts)), freedom)
+
+    @classmethod
+    def paired(cls, values: Sequence[float], reference: Sequence[float]) -> Difference:
+        """The mean difference of pairs, two at least."""
+        differences = [value - other for value, other in zip(values, reference, strict=True)]
+        error = statistics.stdev(differences) / math.sqrt(len(differences))
+        return cls(statistics.fmean(differences), error, len(differences) - 1.0)
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """The two-sided interval, such as that of 0.95."""
@@ -139,7 +148,8 @@ def seeds_needed(margin: float, deviations: Sequence[float]) -> int | None:
 
     Args:
         margin: of equivalence.
-        deviations: the standard deviation over seeds of each of the two.
+        deviations: the standard deviation over seeds of each of the two; of pairs that of their
+            difference alone.
 
     Returns:
         The number; None beyond 1,000.

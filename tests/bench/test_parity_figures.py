@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.parity_figures import first_below, reach, summary
 from bench.parity_report import report
@@ -34,8 +35,8 @@ def planted(means: dict[str, float], deviation: float, seeds: int) -> dict[str, 
     return runs
 
 
-def verdicts(figures: dict[str, Any], variant: str) -> list[str]:
-    return [row["verdict"] for row in figures["comparisons"][variant]["equivalence"]]
+def verdicts(figures: dict[str, Any], variant: str, test: str = "Welch") -> list[str]:
+    return [row["verdict"] for row in figures["comparisons"][variant][test]["equivalence"]]
 
 
 def test_equal_variants_of_small_spread_are_equivalent_and_others_not() -> None:
@@ -43,7 +44,7 @@ def test_equal_variants_of_small_spread_are_equivalent_and_others_not() -> None:
     figures = summary(planted(means, 1.0, 5))
     assert figures["variants"]["reference"]["fid"]["mean"] == pytest.approx(50)
     assert figures["variants"]["reference"]["fid"]["deviation"] == pytest.approx(1)
-    fp32 = figures["comparisons"]["fp32"]
+    fp32 = figures["comparisons"]["fp32"]["Welch"]
     assert fp32["differences"]["fid"]["value"] == pytest.approx(0.2)
     assert fp32["differences"]["fid"]["share"] == pytest.approx(0.004)
     # The interval by hand: t of 8 degrees at 95 % is 1.8595, the error sqrt(2/5).
@@ -59,17 +60,49 @@ def test_equal_variants_of_small_spread_are_equivalent_and_others_not() -> None:
     assert verdicts(figures, "fp32") == ["equivalent", "not shown"]
     assert verdicts(figures, "bf16") == ["not shown: it is worse"] * 2
     assert verdicts(figures, "fp16") == ["not shown: it is better"] * 2
-    assert figures["comparisons"]["fp16"]["equivalence"][0]["p_not_worse"] < 1e-4
+    assert figures["comparisons"]["fp16"]["Welch"]["equivalence"][0]["p_not_worse"] < 1e-4
 
 
 def test_equal_means_of_large_spread_are_not_called_equal() -> None:
     figures = summary(planted({"reference": 50.0, "fp32": 50.0}, 8.0, 5))
     assert verdicts(figures, "fp32") == ["not shown", "not shown"]
-    row = figures["comparisons"]["fp32"]["equivalence"][0]
+    row = figures["comparisons"]["fp32"]["Welch"]["equivalence"][0]
     assert row["power"] < 0.1
     assert row["smallest_margin"] > 8
     assert row["smallest_share"] == pytest.approx(row["smallest_margin"] / 50)
     assert 40 < row["seeds_needed"] < 250
+
+
+def test_pairs_that_go_together_show_what_two_samples_do_not() -> None:
+    fids = [18.0, 23.0, 17.0, 21.0, 21.5]
+    shifts = [0.2, -0.1, 0.3, -0.2, 0.1]
+    runs = {
+        "reference": [run(seed, (1, value)) for seed, value in enumerate(fids)],
+        "bf16": [
+            run(seed, (1, value + shift))
+            for seed, (value, shift) in enumerate(zip(fids, shifts, strict=True))
+        ],
+    }
+    figures = summary(runs)
+    compared = figures["comparisons"]["bf16"]
+    assert compared["correlation"] > 0.99
+    assert verdicts(figures, "bf16") == ["not shown"] * 2
+    assert verdicts(figures, "bf16", "pairs") == ["equivalent"] * 2
+    expected = stats.ttest_1samp(shifts, 0)
+    difference = compared["pairs"]["differences"]["fid"]
+    assert difference["value"] == pytest.approx(np.mean(shifts))
+    wanted = expected.confidence_interval(0.9)
+    assert difference["interval_90"] == pytest.approx((wanted.low, wanted.high))
+    row = compared["pairs"]["equivalence"][0]
+    beyond = [stats.ttest_1samp(shifts, sign * row["margin"]).pvalue / 2 for sign in (-1, 1)]
+    assert row["p_equivalent"] == pytest.approx(max(beyond))
+    assert row["seeds_needed"] < 5 < compared["Welch"]["equivalence"][0]["seeds_needed"]
+    # A pair of which one diverged is no pair; those that are left are not enough to say more.
+    runs["bf16"][0] = run(0, (1, None))
+    figures = summary(runs)
+    left = figures["comparisons"]["bf16"]["pairs"]["differences"]["fid"]
+    assert left["value"] == pytest.approx(np.mean(shifts[1:]))
+    assert verdicts(figures, "bf16", "pairs") == ["not shown: 1 diverged"] * 2
 
 
 def test_a_variant_that_diverged_is_never_equivalent() -> None:
@@ -83,7 +116,7 @@ def test_a_variant_that_diverged_is_never_equivalent() -> None:
     assert figures["reach"]["variants"]["fp32"]["mean"] is None  # at the end; nor is it before
     runs["fp32"] = [run(seed, (1, None), (2, None)) for seed in range(4)]
     figures = summary(runs)
-    assert "equivalence" not in figures["comparisons"]["fp32"]
+    assert "equivalence" not in figures["comparisons"]["fp32"]["Welch"]
     assert figures["variants"]["fp32"]["fid"]["mean"] is None
 
 
