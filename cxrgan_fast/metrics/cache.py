@@ -52,7 +52,7 @@ def features_of(
         dataset: the images.
         extractor: on `device`.
         device: where to compute, and where the features are put.
-        cache: False neither reads nor writes files.
+        cache: False neither reads nor writes files; nor does an extractor that has no version.
         progress: title of a progress bar on standard error; None for none.
 
     Returns:
@@ -61,7 +61,7 @@ def features_of(
     Raises:
         UserError: as `extract_features`.
     """
-    if not cache:
+    if not (cache and extractor.is_versioned):
         return extract_features(extractor, dataset.images, device, progress=progress)
     key = _key(dataset, extractor, device)
     path = cache_folder() / f"features-{key}.safetensors"
@@ -83,9 +83,10 @@ def _key(dataset: ImageDataset, extractor: FeatureExtractor, device: torch.devic
         extractor.input_size,
         extractor.input_channels,
         PREPARATION,
-        # The last bits of a convolution differ between kinds of devices, and a difference between
-        # the devices of the real and of the generated images would look like one of the images.
+        # The last bits of a convolution differ between kinds of devices and versions of PyTorch,
+        # and a difference between the real and the generated images' would look like one of them.
         device.type,
+        torch.__version__,
         dataset.fingerprint,
     )
     return hashlib.sha256(repr(content).encode()).hexdigest()

@@ -75,6 +75,9 @@ def compare(
         UserError: an unknown metric.
     """
     check_metrics(metrics, FEATURE_METRICS)
+    if resamples is not None:
+        device = real.vectors.device
+        resamples = Resamples(resamples.real.to(device), resamples.fake.to(device))
     comparison = Comparison()
     equal = _of_one_size(real, fake, resamples, seed) if _OF_EQUAL_SIZES & set(metrics) else None
     # In this order, and each once.

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
-from cxrgan_fast.metrics.ssim import pairwise_ssim
+from cxrgan_fast.metrics.ssim import largest_ssim, pairwise_ssim
 
 DUPLICATE_SSIM = 0.8
 _BLOCK = 512  # images at a time whose contrast is taken
@@ -53,13 +53,19 @@ class CID:
 
 
 def creativity_inheritance_diversity(
-    real_images: Tensor, fake_images: Tensor, *, resamples: Resamples | None = None
+    real_images: Tensor,
+    fake_images: Tensor,
+    *,
+    originals: Tensor | None = None,
+    resamples: Resamples | None = None,
 ) -> CID:
     """How new, how alike in texture and how different from each other generated images are.
 
     Args:
-        real_images: (N, C, H, W) uint8, those that must not be copied: the training images.
+        real_images: (N, C, H, W) uint8, whose texture the generated ones are to have.
         fake_images: (M, C, H, W) uint8, on the same device.
+        originals: (T, C, H, W) uint8, those that must not be copied: all training images. None
+            where these are `real_images`.
         resamples: for the standard errors. The real images stay those that a duplicate is
             looked for among; only their mean contrast is resampled.
 
@@ -72,7 +78,10 @@ def creativity_inheritance_diversity(
             f"creativity, inheritance, diversity: {n} real and {m} generated images came, at "
             "least 1 and 2 are needed"
         )
-    nearest = pairwise_ssim(fake_images, real_images).amax(1)  # (M,)
+    originals = real_images if originals is None else originals
+    if not len(originals):
+        raise UserError("creativity: there are no training images that might be copied")
+    nearest = largest_ssim(fake_images, originals)  # (M,)
     new = nearest < DUPLICATE_SSIM
     left = int(new.sum())
     groups = _groups(pairwise_ssim(fake_images[new], fake_images[new]) >= DUPLICATE_SSIM)
@@ -96,7 +105,7 @@ def creativity_inheritance_diversity(
     return CID(
         Estimate(
             float(creativity),
-            n,
+            len(originals),
             m,
             errors[0],
             {

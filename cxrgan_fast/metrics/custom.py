@@ -20,6 +20,8 @@ class _Function(FeatureExtractor):
     input_size = None
     input_channels = 1
     dimension = None
+    version = ""
+    is_versioned = False  # it may load weights that nothing tells of
 
     def __init__(self, function: Callable[[Tensor], Any]) -> None:
         self._function = function
@@ -34,6 +36,7 @@ class _Checked(FeatureExtractor):
     def __init__(self, inner: FeatureExtractor, name: str, version: str) -> None:
         self._inner = inner
         self.name, self.version = name, version
+        self.is_versioned = inner.is_versioned
         self.input_size, self.input_channels = inner.input_size, inner.input_channels
         self.dimension, self.class_names = inner.dimension, inner.class_names
 
@@ -70,7 +73,8 @@ def load_custom(text: str) -> FeatureExtractor:
     Args:
         text: ``FILE.py:NAME``; NAME is a subclass of `FeatureExtractor`, an instance of one, or a
             function from (N, 1, H, W) float32 images, 0 to 1, at their own size, to (N, D)
-            features. The file is run.
+            features. The file is run. Its hash becomes a part of the version; features of a
+            function are never kept in files, since what it loads may change.
 
     Raises:
         UserError: there is no such file or name, the file fails, or NAME is something else.
@@ -105,4 +109,10 @@ def load_custom(text: str) -> FeatureExtractor:
                 f"{type(found).__name__}"
             )
         found = _Function(found)
-    return _Checked(found, label, digest)
+    version = getattr(found, "version", None)
+    if not isinstance(version, str):
+        raise UserError(
+            f"--features {text}: {name} has no version: set one that changes whenever the "
+            "features of an image do, such as the hash of its weights"
+        )
+    return _Checked(found, label, f"{digest}-{version}" if version else digest)

@@ -36,8 +36,11 @@ class Estimate:
         Not the percentiles of the resamples: a resample holds images twice, which moves metrics
         such as FID upwards by more than the interval is wide. Its spread is right all the same
         (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.3).
+
+        None where there is no standard error, and where it is 0: a share of 0 or 1 is the same in
+        every resample, which says nothing about how well it is known.
         """
-        if self.standard_error is None:
+        if not self.standard_error:
             return None
         half = CONFIDENCE_Z * self.standard_error
         return self.value - half, self.value + half

@@ -1,8 +1,9 @@
 """All that is to be said of generated images: metrics, floors beside them, memorisation.
 
 A number alone says little. Beside each metric of generated images stands the same metric of real
-images that are new to each other, the floor: no generator can be expected below it. Two floors are
-given, in the same classes and, where there are enough images, in the same number:
+images that are new to each other, the floor: what a perfect generator would come to, but for chance
+and for what images of one patient have in common. Two floors are given, in the same classes and,
+where there are enough images, in the same number:
 
 - "other patients": two parts of the training images that share no patient;
 - "test split": training images against those of the data's own test split.
@@ -11,7 +12,7 @@ given, in the same classes and, where there are enough images, in the same numbe
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,6 +67,21 @@ class Described:
         return self.take((self.dataset.labels == label).nonzero().flatten())
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two sets to compare.
+
+    Attributes:
+        real: training images.
+        fake: what is compared with them, generated or real.
+        originals: (T, C, R, R) uint8, all images among which copies are looked for.
+    """
+
+    real: Described
+    fake: Described
+    originals: Tensor
+
+
 @dataclass
 class Part:
     """What is said of all classes together, or of one.
@@ -91,8 +107,9 @@ class Evaluation:
         train_files: of the training images, in their order.
         pooled: of all classes together.
         classes: of each class, by name; empty where there is only one.
-        duplicates: groups of rows of `fake` that are equal in every byte.
-        copies: (row of `fake`, row of the training images) that are equal in every byte.
+        n_given: generated images that there were, of which `fake` are some.
+        duplicates: groups of files, among all that were given, that are equal in every byte.
+        copies: (file given, file of a training image) that are equal in every byte.
         notes: what was done otherwise than asked, in words.
         seconds: how long each part of the work took.
     """
@@ -102,8 +119,9 @@ class Evaluation:
     train_files: list[str]
     pooled: Part
     classes: dict[str, Part]
-    duplicates: list[list[int]]
-    copies: list[tuple[int, int]]
+    n_given: int
+    duplicates: list[list[str]]
+    copies: list[tuple[str, str]]
     notes: list[str]
     seconds: dict[str, float]
 
@@ -187,20 +205,25 @@ class Reference:
 
     def describe(self, fake: ImageDataset, counts: Sequence[int]) -> Described:
         """So many of the generated images of each class, with features."""
-        chosen = subset(fake, choose_rows(fake.labels, counts, self.seed))
+        # By another seed than the real images: files in their order would give their copies.
+        chosen = subset(fake, choose_rows(fake.labels, counts, self.seed + 1))
         bar = "features of generated images" if self.progress else None
         features = extract_features(self.extractor, chosen.images, self.device, progress=bar)
         return Described(chosen, features)
+
+    def pair(self, generated: Described, counts: Sequence[int]) -> Pair:
+        """Generated images with so many training images of each class."""
+        return Pair(self.real_like(counts), generated, self.train.dataset.images)
 
     def real_like(self, counts: Sequence[int]) -> Described:
         """So many training images of each class, at random."""
         return self.train.take(choose_rows(self.train.dataset.labels, counts, self.seed))
 
-    def floor_pairs(self, counts: Sequence[int]) -> dict[str, tuple[Described, Described]]:
+    def floor_pairs(self, counts: Sequence[int]) -> dict[str, Pair]:
         """Real images new to each other, at most so many of each class, by the floor's name."""
         labels, total = self.train.dataset.labels, sum(counts)
         frequencies = list(self.train.dataset.class_counts().values())
-        pairs = {}
+        pairs: dict[str, Pair] = {}
         halves = patient_halves(self.train.dataset, self.seed)
         there = torch.stack([labels[half].bincount(minlength=len(counts)) for half in halves])
         matched = largest_match(there.amin(0).tolist(), frequencies, total)
@@ -209,19 +232,22 @@ class Reference:
                 self.train.take(choose_rows(labels, matched, self.seed, among=half))
                 for half in halves
             )
-            pairs[OTHER_PATIENTS] = first, second
+            pairs[OTHER_PATIENTS] = Pair(first, second, self.train.dataset.images[halves[0]])
         if self.test is not None:
             in_test = list(self.test.dataset.class_counts().values())
             matched = largest_match(in_test, frequencies, total)
             if sum(matched) > 1:
                 rows = choose_rows(self.test.dataset.labels, matched, self.seed)
-                pairs[TEST_SPLIT] = self.real_like(matched), self.test.take(rows)
+                test = self.test.take(rows)
+                pairs[TEST_SPLIT] = Pair(self.real_like(matched), test, self.train.dataset.images)
         return pairs
 
-    def compare(self, real: Described, fake: Described, metrics: Sequence[str]) -> Comparison:
+    def compare(self, pair: Pair, metrics: Sequence[str]) -> Comparison:
         """Metrics of two sets, those of features and those of the images themselves."""
+        real, fake = pair.real, pair.fake
         if not len(real.dataset) or not len(fake.dataset):
-            return Comparison(omitted=dict.fromkeys(metrics, "there are no images of this class"))
+            reason = "no images of this class are among those compared; more --samples take some"
+            return Comparison(omitted=dict.fromkeys(metrics, reason))
         resamples = None
         if self.resamples:
             resamples = _resamples(real, fake, self.resamples, self.seed, self.device)
@@ -232,8 +258,11 @@ class Reference:
         wanted = [name for name in metrics if name in IMAGE_METRICS]
         if wanted:
             images = (each.dataset.images.to(self.device) for each in (real, fake))
+            originals = pair.originals.to(self.device)
             try:
-                cid = creativity_inheritance_diversity(*images, resamples=resamples)
+                cid = creativity_inheritance_diversity(
+                    *images, originals=originals, resamples=resamples
+                )
             except UserError as error:
                 found.omitted.update(dict.fromkeys(wanted, str(error)))
             else:
@@ -270,7 +299,7 @@ class Reference:
         seconds = dict(self.seconds)
         with _timed(seconds, "features of generated images"):
             generated = self.describe(fake, counts)
-        pairs = {GENERATED: (self.real_like(counts), generated), **self.floor_pairs(counts)}
+        pairs = {GENERATED: self.pair(generated, counts), **self.floor_pairs(counts)}
         classes = fake.class_names if len(fake.class_names) > 1 else ()
         parts = {name: Part(Comparison()) for name in (None, *classes)}
         work = [(title, name) for name in parts for title in pairs]
@@ -287,29 +316,29 @@ class Reference:
                 for name, part in parts.items():
                     self._add_memorisation(part, generated, name)
         with _timed(seconds, "duplicates"):
-            duplicates = exact_duplicates(generated.dataset.images)
-            copies = exact_copies(generated.dataset.images, self.train.dataset.images)
+            groups = exact_duplicates(fake.images)
+            pairs_of_rows = exact_copies(fake.images, self.train.dataset.images)
+        train_files = self.train.dataset.files
         return Evaluation(
             extractor=self.label(),
             fake=generated.dataset,
-            train_files=self.train.dataset.files,
+            train_files=train_files,
             pooled=parts[None],
             classes={name: part for name, part in parts.items() if name is not None},
-            duplicates=duplicates,
-            copies=copies,
+            n_given=len(fake),
+            duplicates=[[fake.files[row] for row in group] for group in groups],
+            copies=[(fake.files[row], train_files[train]) for row, train in pairs_of_rows],
             notes=self._notes(sum(counts), samples, pairs),
             seconds={name: round(value, 3) for name, value in seconds.items()},
         )
 
-    def _compare_class(
-        self, pair: tuple[Described, Described], name: str | None, metrics: Sequence[str]
-    ) -> Comparison:
+    def _compare_class(self, pair: Pair, name: str | None, metrics: Sequence[str]) -> Comparison:
         if name is None:
-            return self.compare(*pair, metrics)
+            return self.compare(pair, metrics)
         label = self.train.dataset.class_names.index(name)
-        real, fake = (side.of_label(label) for side in pair)
+        of_class = replace(pair, real=pair.real.of_label(label), fake=pair.fake.of_label(label))
         of_features = [metric for metric in metrics if metric not in IMAGE_METRICS]
-        found = self.compare(real, fake, of_features)
+        found = self.compare(of_class, of_features)
         reason = "computed of all classes together only, since it takes long"
         found.omitted.update({name: reason for name in IMAGE_METRICS if name in metrics})
         return found
@@ -336,9 +365,7 @@ class Reference:
         except UserError as error:
             part.comparison.omitted["memorisation"] = str(error)
 
-    def _notes(
-        self, n: int, samples: int, pairs: Mapping[str, tuple[Described, Described]]
-    ) -> list[str]:
+    def _notes(self, n: int, samples: int, pairs: Mapping[str, Pair]) -> list[str]:
         notes = []
         if n < samples:
             notes.append(
@@ -347,10 +374,10 @@ class Reference:
             )
         for floor in (OTHER_PATIENTS, TEST_SPLIT):
             if floor not in pairs:
-                notes.append(f"there is no floor by {floor}: the data have no images for it")
-            elif len(pairs[floor][0].dataset) < n:
+                notes.append(f"there is no floor by {floor}: the data have too few images for it")
+            elif len(pairs[floor].real.dataset) < n:
                 notes.append(
-                    f"the floor by {floor} is of {len(pairs[floor][0].dataset)} images of each "
+                    f"the floor by {floor} is of {len(pairs[floor].real.dataset)} images of each "
                     f"kind, not {n}: fewer images make FID larger"
                 )
         if self.test is not None:

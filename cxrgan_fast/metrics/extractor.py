@@ -46,6 +46,7 @@ class FeatureExtractor(ABC):
         input_channels: 1 or 3.
         dimension: of the feature vectors, D; None if it depends on the images' size.
         class_names: of the classifier's K classes; empty where there is none.
+        is_versioned: whether `version` tells all that features depend on; else they are never kept.
     """
 
     name: str
@@ -54,6 +55,7 @@ class FeatureExtractor(ABC):
     input_channels: int
     dimension: int | None
     class_names: tuple[str, ...] = ()
+    is_versioned: bool = True
 
     @abstractmethod
     def extract(self, images: Tensor) -> Features:
@@ -137,7 +139,10 @@ def extract_features(
         vectors = torch.cat([part.vectors for part in parts]).float()
         heads = [part.probabilities for part in parts if part.probabilities is not None]
         probabilities = torch.cat(heads).float() if heads else None
-    bad = int((~vectors.isfinite().all(1)).sum())
+    finite = vectors.isfinite().all(1)
+    if probabilities is not None:
+        finite &= probabilities.isfinite().all(1)
+    bad = int((~finite).sum())
     if bad:
         raise UserError(
             f"the features of {bad} of {len(images)} images are not numbers: check --features "

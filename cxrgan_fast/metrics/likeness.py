@@ -26,8 +26,8 @@ distances; a set and its own copy 1 − 1/n, since their n distances of 0 are no
 import torch
 from torch import Tensor
 
-from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.fid import require_vectors
 from cxrgan_fast.metrics.neighbours import squared_distances
 
 # Images of a set that are compared, for 8 million distances; of more, as many are chosen.
@@ -61,13 +61,10 @@ def likeness_score(real: Tensor, fake: Tensor, *, resamples: Resamples | None = 
         `pairs_between`, the distances; with resamples, `resamples`, how many were used.
 
     Raises:
-        UserError: a set has fewer than 2 images.
+        UserError: a set has fewer than 2 images, or features that are not finite.
+        ValueError: the shapes do not go together.
     """
-    for what, vectors in (("real", real), ("generated", fake)):
-        if len(vectors) < 2:
-            raise UserError(
-                f"the Likeness Score needs at least 2 {what} images, got {len(vectors)}"
-            )
+    require_vectors("Likeness Score", real, fake, least=2)
     chosen_real, chosen_fake = _chosen(real), _chosen(fake)
     pairs = _Pairs(real[chosen_real], fake[chosen_fake])
     ks_real, ks_fake = pairs.statistics()

@@ -8,7 +8,8 @@ statistic, there also cell by cell; here once for all). Given are
 
 - the medians of both samples and their ratio, 1 where nothing is memorised;
 - the share of generated images that are no farther than the 1 % quantile of the held-out
-  distances, about 0.01 where nothing is memorised. A few copies among many good images show here;
+  distances, about 0.01 where nothing is memorised (of fewer than 100 held-out images, about one
+  divided by them: the quantile is then the smallest). A few copies among many good images show;
 - a one-sided p-value of "nearer than held-out images" by Mann and Whitney 1947, "On a Test of
   Whether one of Two Random Variables is Stochastically Larger than the Other": a general shift;
 - near copies, one by one: generated images nearer than half that quantile. Where nearness is by
@@ -66,8 +67,8 @@ class Memorisation:
         reference: what nearness is measured by, "held-out images" or "other patients".
         reference_distances: (H,) float64, of each of these to its nearest training image.
         quantile_distance: the 1 % quantile of the reference distances.
-        reference_share: of the reference images at most that far; more than 0.01 only if
-            many are equally near.
+        reference_share: of the reference images at most that far: more than 0.01 where there are
+            fewer than 100, or many equally near. What `share` is to be held against.
         p_value: one-sided, of no memorisation.
         near_copy_distance: below it an image is a near copy.
         n_near_copies: how many are.

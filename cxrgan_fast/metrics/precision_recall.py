@@ -21,8 +21,8 @@ images against other real images.
 import torch
 from torch import Tensor
 
-from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.fid import require_vectors
 from cxrgan_fast.metrics.neighbours import (
     Neighbours,
     nearest_neighbours,
@@ -56,17 +56,12 @@ def precision_recall(
         Precision, then recall. `details`: k.
 
     Raises:
-        UserError: a set has k images or fewer.
-        ValueError: k is below 1.
+        UserError: a set has k images or fewer, or features that are not finite.
+        ValueError: k is below 1, or the shapes do not go together.
     """
     if k < 1:
         raise ValueError(f"k: expected at least 1, got {k}")
-    for what, vectors in (("real", real), ("generated", fake)):
-        if len(vectors) <= k:
-            raise UserError(
-                f"precision and recall need at least {k + 1} {what} images for their "
-                f"{k} neighbours, got {len(vectors)}"
-            )
+    require_vectors(f"precision and recall of {k} neighbours", real, fake, least=k + 1)
     real_weights = fake_weights = None
     if resamples is not None:
         real_weights, fake_weights = resamples.real, resamples.fake

@@ -5,7 +5,7 @@ from typing import Any
 
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
-from cxrgan_fast.metrics.evaluation import ALL_CLASSES, METRICS, Evaluation, Part
+from cxrgan_fast.metrics.evaluation import ALL_CLASSES, GENERATED, METRICS, Evaluation, Part
 from cxrgan_fast.metrics.memorisation import Memorisation
 
 # What a metric is called, which way is better, and whether it is of features.
@@ -23,6 +23,15 @@ _TITLES = {
     "diversity": ("diversity", "high", False),
 }
 
+_DETAILS = {
+    "nearest_neighbour": {
+        "real_accuracy": ("of real images", "0.5"),
+        "fake_accuracy": ("of generated images", "0.5"),
+        "p_value": ("p, by permutation", ""),
+    }
+}
+"""Of a metric, what else of its computation is shown in rows of its own."""
+
 
 def to_record(evaluation: Evaluation) -> dict[str, Any]:
     """All of an evaluation, ready for JSON.
@@ -30,7 +39,6 @@ def to_record(evaluation: Evaluation) -> dict[str, Any]:
     Every estimate has `value`, `interval` (95 %, None where there is none), `standard_error`,
     `n_real`, `n_fake` and `details`.
     """
-    files = evaluation.fake.files
     return {
         "features": evaluation.extractor,
         "images": evaluation.fake.class_counts(),
@@ -38,10 +46,9 @@ def to_record(evaluation: Evaluation) -> dict[str, Any]:
         ALL_CLASSES: _part(evaluation.pooled),
         "classes": {name: _part(part) for name, part in evaluation.classes.items()},
         "duplicates": {
-            "among_generated": [[files[row] for row in group] for group in evaluation.duplicates],
-            "of_training_images": [
-                [files[fake], evaluation.train_files[train]] for fake, train in evaluation.copies
-            ],
+            "images": evaluation.n_given,
+            "among_generated": evaluation.duplicates,
+            "of_training_images": evaluation.copies,
         },
         "near_copies": _near_copies(evaluation),
         "seconds": evaluation.seconds,
@@ -55,7 +62,7 @@ def to_table(evaluation: Evaluation) -> str:
     lines = [f"features: {label}, version {extractor['version']}", *evaluation.notes]
     for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():
         lines += ["", *_block(name, part, label)]
-    copied = [*_memorised(evaluation), *_repeated(evaluation)]
+    copied = [*_memorised(evaluation, label), *_repeated(evaluation)]
     if copied:
         lines += ["", *copied]
     lines += ["", "± half a 95 % interval; in brackets how many real and generated images"]
@@ -119,7 +126,7 @@ def _near_copies(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _block(name: str, part: Part, label: str) -> list[str]:
     """The table of all classes or of one."""
-    columns = {"generated": part.comparison, **part.floors}
+    columns = {GENERATED: part.comparison, **part.floors}
     header = [name, "best", "generated images"]
     header += [f"floor: {floor}" for floor in part.floors]
     rows = [header]
@@ -127,14 +134,24 @@ def _block(name: str, part: Part, label: str) -> list[str]:
         if not any(metric in column.estimates for column in columns.values()):
             continue
         shown = f"{title} ({label})" if of_features else title
-        cells = (column.estimates.get(metric) for column in columns.values())
-        rows.append([shown, best, *(_cell(estimate) for estimate in cells)])
+        estimates = [column.estimates.get(metric) for column in columns.values()]
+        rows.append([shown, best, *(_cell(estimate) for estimate in estimates)])
+        for detail, (title, best) in _DETAILS.get(metric, {}).items():
+            cells = ["-" if e is None else number(e.details[detail]) for e in estimates]
+            rows.append([f"  {title}", best, *cells])
     lines = aligned(rows)
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for metric in METRICS:
-        if metric in part.comparison.omitted:
-            reasons.setdefault(part.comparison.omitted[metric], []).append(metric)
-    lines += [f"not computed: {', '.join(names)}: {why}" for why, names in reasons.items()]
+        for column, comparison in columns.items():
+            if metric in comparison.omitted:
+                where = "" if column == GENERATED else f" of the floor by {column}"
+                reasons.setdefault((where, comparison.omitted[metric]), []).append(metric)
+    known = {why: names for (where, why), names in reasons.items() if not where}
+    lines += [
+        f"not computed{where}: {', '.join(names)}: {why}"
+        for (where, why), names in reasons.items()
+        if not (where and known.get(why) == names)  # what holds for all is said once
+    ]
     return lines
 
 
@@ -163,23 +180,30 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
-def _memorised(evaluation: Evaluation) -> Iterable[str]:
-    found = evaluation.pooled.memorisation
-    if found is None:
+def _memorised(evaluation: Evaluation, label: str) -> Iterable[str]:
+    for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():
+        if part.memorisation is None:
+            continue
+        found, share = part.memorisation, part.memorisation.share
+        yield (
+            f"memorisation ({label}), {name}: {share.value:.1%} of {share.n_fake} generated images "
+            f"are as near to one of {share.n_real} training images as the nearest "
+            f"{found.reference_share:.1%} of {len(found.reference_distances)} {found.reference} "
+            f"(p = {found.p_value:.2g}); {found.n_near_copies} near copies"
+        )
+    if evaluation.pooled.memorisation is None:
         return
-    share, files = found.share, evaluation.fake.files
-    yield (
-        f"memorisation: {share.value:.1%} of {share.n_fake} generated images are as near to one of "
-        f"{share.n_real} training images as the nearest 1 % of {len(found.reference_distances)} "
-        f"{found.reference} (p = {found.p_value:.2g}); {found.n_near_copies} near copies"
-    )
-    for copy in found.near_copies[:5]:
+    files = evaluation.fake.files
+    for copy in evaluation.pooled.memorisation.near_copies[:5]:
         yield f"  {files[copy.fake]} is near {evaluation.train_files[copy.train]}"
 
 
 def _repeated(evaluation: Evaluation) -> Iterable[str]:
     extra = sum(len(group) - 1 for group in evaluation.duplicates)
     if extra:
-        yield f"{extra} generated images repeat another one byte for byte"
+        yield f"{extra} of {evaluation.n_given} generated images repeat another one byte for byte"
     if evaluation.copies:
-        yield f"{len(evaluation.copies)} generated images are training images byte for byte"
+        yield (
+            f"{len(evaluation.copies)} of {evaluation.n_given} generated images are training "
+            "images byte for byte"
+        )

@@ -16,6 +16,8 @@ Images larger than 64 pixels are first reduced to 64, antialiased. Not to less: 
 X-rays of different patients often reach 0.8, at 64 pixels they do not.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,35 @@ def pairwise_ssim(first: Tensor, second: Tensor) -> Tensor:
         ValueError: images of another shape.
         UserError: images of different sizes, or too small for a window.
     """
+    _check(first, second)
+    similarity = torch.empty(len(first), len(second), device=first.device)
+    for rows, columns, block in _blocks(first, second):
+        similarity[rows, columns] = block
+    return similarity
+
+
+def largest_ssim(first: Tensor, second: Tensor) -> Tensor:
+    """The SSIM of each image with the one of a set that is most like it.
+
+    Args:
+        first: (N, 1 or 3, H, W) uint8.
+        second: (M, 1 or 3, H, W) uint8, on the same device, M of 1 or more.
+
+    Returns:
+        (N,) float32. As `pairwise_ssim(first, second).amax(1)`, in memory that does not grow with
+        N times M.
+
+    Raises:
+        TypeError, ValueError, UserError: as `pairwise_ssim`.
+    """
+    _check(first, second)
+    largest = torch.full((len(first),), -1.0, device=first.device)
+    for rows, _, block in _blocks(first, second):
+        largest[rows] = torch.maximum(largest[rows], block.amax(1))
+    return largest
+
+
+def _check(first: Tensor, second: Tensor) -> None:
     if first.ndim == 4 and second.ndim == 4 and first.shape[2:] != second.shape[2:]:
         raise UserError(
             f"SSIM: expected images of one size, got {_size(first)} and {_size(second)} pixels; "
@@ -58,14 +89,16 @@ def pairwise_ssim(first: Tensor, second: Tensor) -> Tensor:
         raise UserError(
             f"SSIM: images of {_size(first)} pixels are smaller than its window of {WINDOW} pixels"
         )
-    similarity = torch.empty(len(first), len(second), device=first.device)
+
+
+def _blocks(first: Tensor, second: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The matrix of all pairs in blocks, each with its rows and columns."""
     for above in range(0, len(first), _SET_BLOCK):
         rows = slice(above, above + _SET_BLOCK)
         left = _left_factors(first[rows])
         for before in range(0, len(second), _SET_BLOCK):
             columns = slice(before, before + _SET_BLOCK)
-            similarity[rows, columns] = _block(left, _right_factors(second[columns]))
-    return similarity
+            yield rows, columns, _block(left, _right_factors(second[columns]))
 
 
 def _size(images: Tensor) -> str:

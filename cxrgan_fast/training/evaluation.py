@@ -173,9 +173,8 @@ def evaluate_checkpoints(
     sources = load_sources(request.subject, str(steps[0]), request.classes, device)
     real, reference = _reference(request, data, sources, extractor, device)
     counts = _counts(request, sources, reference)
-    target = reference.real_like(counts)
     floors = {
-        name: reference.compare(*pair, metrics)
+        name: reference.compare(pair, metrics)
         for name, pair in reference.floor_pairs(counts).items()
     }
     rows: list[dict[str, Any]] = []
@@ -191,7 +190,8 @@ def evaluate_checkpoints(
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
         sources = load_sources(request.subject, str(step), request.classes, device)
         fake = _draw(request, sources, reference)
-        found[step] = reference.compare(target, reference.describe(fake, counts), metrics)
+        pair = reference.pair(reference.describe(fake, counts), counts)
+        found[step] = reference.compare(pair, metrics)
         rows.append({"step": step, **comparison_record(found[step])})
         _write_json(out / "checkpoints.json", record)
     files = [out / "checkpoints.json"]

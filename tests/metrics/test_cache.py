@@ -166,3 +166,20 @@ def test_the_folder_by_the_environment(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "xdg" / "cxrgan_fast"
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "own"))
     assert cache_folder() == tmp_path / "own"
+
+
+def test_what_has_no_version_is_never_kept(folder, dataset):
+    extractor = Counting()
+    extractor.is_versioned = False
+    features_of(dataset, extractor, CPU)
+    features_of(dataset, extractor, CPU)
+    assert extractor.calls == 2
+    assert not folder.exists()
+
+
+def test_another_pytorch_gives_other_files(folder, dataset, monkeypatch):
+    extractor = Counting()
+    features_of(dataset, extractor, CPU)
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    features_of(dataset, extractor, CPU)
+    assert extractor.calls == 2

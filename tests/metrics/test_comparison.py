@@ -89,3 +89,13 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason(sets):
 def test_an_unknown_metric_is_named(sets):
     with pytest.raises(UserError, match=r"^--metrics fidd: expected fid, .*; did you mean 'fid'"):
         compare(*sets, metrics=("fidd",))
+
+
+@pytest.mark.parametrize("metric", [m for m in FEATURE_METRICS if m != "inception_score"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_no_numbers_give_no_number(sets, metric, value):
+    real, fake = sets[0], sets[1][:N]
+    fake.vectors[3, 2] = value
+    found = compare(real, fake, metrics=(metric,))
+    assert found.estimates == {}
+    assert "the features of 1 of 60 generated images are not finite" in found.omitted[metric]

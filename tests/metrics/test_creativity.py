@@ -161,3 +161,14 @@ def test_too_few_images() -> None:
         creativity_inheritance_diversity(noise(2, 0), noise(1, 1))
     with pytest.raises(UserError, match="got 8x8 and 16x16 pixels"):
         creativity_inheritance_diversity(noise(2, 0), noise(2, 1)[:, :, :8, :8])
+
+
+def test_copies_are_looked_for_among_all_originals() -> None:
+    originals, fake = noise(30, 0), noise(10, 1)
+    fake[:4] = originals[20:24]
+    cid = creativity_inheritance_diversity(originals[:10], fake, originals=originals)
+    assert cid.creativity.value == 0.6
+    assert (cid.creativity.n_real, cid.inheritance.n_real) == (30, 10)
+    assert creativity_inheritance_diversity(originals[:10], fake).creativity.value == 1
+    with pytest.raises(UserError, match="no training images that might be copied"):
+        creativity_inheritance_diversity(originals[:10], fake, originals=originals[:0])

@@ -80,3 +80,7 @@ def test_standard_error_is_a_deviation_without_those_that_are_undefined() -> Non
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")], [float("nan")] * 3])
 def test_without_two_resamples_nothing_is_known(values: list[float]) -> None:
     assert standard_error(torch.tensor(values)) is None
+
+
+def test_a_share_that_is_the_same_in_every_resample_has_no_interval() -> None:
+    assert Estimate(1.0, 5, 5, 0.0).interval is None

@@ -79,22 +79,28 @@ def test_real_images_score_at_the_floor_and_noise_far_above(evaluation, train, t
 
 def test_floors_are_of_other_patients_and_at_most_as_many_images(train, test_split):
     pairs = reference(train, test_split).floor_pairs([15, 30])
-    first, second = pairs[OTHER_PATIENTS]
+    first, second = pairs[OTHER_PATIENTS].real, pairs[OTHER_PATIENTS].fake
     assert not set(first.dataset.patients) & set(second.dataset.patients)
+    # Copies are looked for in all of the first half, and nowhere in the second.
+    patient_of = {i.numpy().tobytes(): p for i, p in zip(train.images, train.patients, strict=True)}
+    looked_at = {patient_of[i.numpy().tobytes()] for i in pairs[OTHER_PATIENTS].originals}
+    assert set(first.dataset.patients) <= looked_at
+    assert not looked_at & set(second.dataset.patients)
+    assert len(pairs[TEST_SPLIT].originals) == 90
     assert first.dataset.class_counts() == second.dataset.class_counts()
     assert len(first.dataset) <= 45
-    _, held_out = pairs[TEST_SPLIT]
+    held_out = pairs[TEST_SPLIT].fake
     assert held_out.dataset.class_counts() == {"normal": 10, "bacterial": 20}
     assert set(held_out.dataset.patients) <= set(test_split.patients)
     few = reference(train, test_split).floor_pairs([2, 4])
-    assert {len(side.dataset) for pair in few.values() for side in pair} == {6}
+    assert {len(s.dataset) for pair in few.values() for s in (pair.real, pair.fake)} == {6}
 
 
 def test_without_a_test_split_there_is_one_floor_and_other_patients_stand_in(train, fake):
     found = reference(train, None).evaluate(fake)
     assert list(found.pooled.floors) == [OTHER_PATIENTS]
     assert found.pooled.memorisation.reference == "other patients"
-    assert "there is no floor by test split: the data have no images for it" in found.notes
+    assert "there is no floor by test split: the data have too few images for it" in found.notes
 
 
 def test_one_patient_leaves_no_floor(train, fake):
@@ -104,21 +110,42 @@ def test_one_patient_leaves_no_floor(train, fake):
     assert "there is no floor by other patients" in " ".join(found.notes)
 
 
-def test_copies_and_duplicates_are_found(train, test_split, fake):
+def test_copies_and_duplicates_are_found_among_all_that_were_given(train, test_split, fake):
     images = fake.images.clone()
     images[:5] = train.images[:5]  # both begin with normal images
     images[40:43] = images[43]
-    found = reference(train, test_split, seed=1).evaluate(replace(fake, images=images))
-    names = {train.files[row]: fake.files[row] for row in range(5)}
+    given = replace(fake, images=images)
+    found = reference(train, test_split).evaluate(given, samples=20)
+    assert len(found.fake) == 20
     record = to_record(found)
-    taken = set(found.fake.files)
-    expected = {(f, t) for t, f in names.items() if f in taken}
-    assert {tuple(pair) for pair in record["duplicates"]["of_training_images"]} == expected
-    assert expected <= {(c["generated"], c["training"]) for c in record["near_copies"]}
-    repeated = {fake.files[row] for row in range(40, 44)} & taken
-    if len(repeated) > 1:
-        assert [set(g) for g in record["duplicates"]["among_generated"]] == [repeated]
-    assert f"{len(expected)} generated images are training images byte" in to_table(found)
+    copies = [[fake.files[row], train.files[row]] for row in range(5)]
+    assert json.loads(json.dumps(record["duplicates"])) == {
+        "images": 60,
+        "among_generated": [fake.files[40:44]],
+        "of_training_images": copies,
+    }
+    taken = {fake_file for fake_file, _ in copies} & set(found.fake.files)
+    near = {(c["generated"], c["training"]) for c in record["near_copies"]}
+    assert taken
+    assert {(f, t) for f, t in copies if f in taken} <= near
+    table = to_table(found)
+    assert "3 of 60 generated images repeat another one byte for byte" in table
+    assert "5 of 60 generated images are training images byte for byte" in table
+
+
+def test_a_copy_of_any_training_image_is_not_creative(train, test_split):
+    """Whichever of them are compared, and in whatever order they come."""
+    values = []
+    for order in (torch.arange(90), torch.randperm(90)):
+        found = reference(train, test_split).evaluate(
+            subset(train, order), samples=30, metrics=("fid", "creativity")
+        )
+        assert found.pooled.comparison.estimates["creativity"].value == 0
+        assert found.pooled.comparison.estimates["creativity"].n_real == 90
+        values.append(found.pooled.comparison.estimates["fid"].value)
+    # Not the same rows on both sides, though files and training images are in one order.
+    assert min(values) > 1
+    assert max(values) < 2 * min(values)
 
 
 def test_patients_in_both_splits_are_told(train, test_split, fake):
@@ -155,7 +182,17 @@ def test_the_table_labels_every_number(evaluation):
     assert "floor: other patients" in table
     assert "floor: test split" in table
     assert max(map(len, table.splitlines())) < 400
-    assert "not computed: inception_score: these features come from no classifier" in table
+    why = "these features come from no classifier"
+    assert table.count(f"not computed: inception_score: {why}") == 3  # and not of each floor again
+    assert not [row for row in table.splitlines() if "of the floor" in row and why in row]
+    details = evaluation.pooled.comparison.estimates["nearest_neighbour"].details
+    rows = table.split("normal  ")[0].splitlines()
+    (p_value,) = [row for row in rows if row.startswith("  p, by permutation")]
+    assert f" {details['p_value']:.4g} " in p_value
+    (real,) = [row for row in rows if row.startswith("  of real images")]
+    assert f" {details['real_accuracy']:.4g} " in real
+    assert table.count("memorisation (pixels, 1024-d), ") == 3
+    assert "the nearest 2.5% of 40 held-out images" in table
 
 
 def test_columns_are_aligned():
@@ -178,6 +215,20 @@ def test_one_class_is_not_said_twice(train, test_split, fake):
     found = reference(real, held_out).evaluate(drawn, metrics=("fid",))
     assert found.classes == {}
     assert found.pooled.comparison.estimates["fid"].n_fake == 30
+
+
+def test_a_floor_says_why_it_lacks_a_metric(train, test_split, fake):
+    few = subset(test_split, torch.tensor([0, 1, 38, 39]))
+    table = to_table(reference(train, few).evaluate(fake, metrics=("kid", "recall")))
+    assert "not computed of the floor by test split: kid: KID: expected 4 images" in table
+
+
+def test_a_class_of_which_none_is_taken_is_told(train, test_split, fake):
+    rare = torch.cat([torch.tensor([0]), torch.arange(30, 90)])
+    found = reference(subset(train, rare), test_split).evaluate(fake, samples=20)
+    assert found.fake.class_counts() == {"normal": 0, "bacterial": 20}
+    reasons = set(found.classes["normal"].comparison.omitted.values())
+    assert "no images of this class are among those compared; more --samples take some" in reasons
 
 
 def test_two_images_leave_reasons_and_no_numbers_that_mislead(train, test_split, fake):

@@ -258,6 +258,13 @@ class WrongHeads(Halves):
     class_names = ("a",)
 class Unfinished(FeatureExtractor):
     pass
+class NoVersion(FeatureExtractor):
+    name, input_size, input_channels, dimension = "n", 8, 1, 2
+    def extract(self, images):
+        return Features(images[:, 0, :2, 0])
+class NoNumbers(Halves):
+    def extract(self, images):
+        return Features(images[:, 0, :2, 0], torch.full((len(images), 2), torch.nan))
 """
 
 
@@ -276,12 +283,15 @@ def test_a_function_of_images(own):
     torch.testing.assert_close(found.vectors[:, 0], gray.mean((1, 2)))
     assert extractor.name == "own.py:moments"
     assert len(extractor.version) == 8
+    assert not extractor.is_versioned
 
 
 @pytest.mark.parametrize("name", ["Halves", "ready"])
 def test_an_extractor(own, name):
     extractor = own(name)
     assert (extractor.input_size, extractor.dimension, extractor.class_names) == (8, 2, ("a", "b"))
+    assert extractor.version.endswith("-1")  # its own, after the hash of the file
+    assert extractor.is_versioned
     found = extract_features(extractor, images(3), CPU)
     assert found.vectors.shape == found.probabilities.shape == (3, 2)
 
@@ -304,6 +314,8 @@ def test_another_file_is_another_version(own, tmp_path):
         ("WrongWidth", r"features: expected \(2, 5\), got a tensor of shape \(2, 2\)"),
         ("WrongHeads", r"probabilities: expected \(2, 1\), got a tensor of shape \(2, 2\)"),
         ("fails", "own.py:fails: KeyError: 'x'"),
+        ("NoVersion", "NoVersion has no version: set one"),
+        ("NoNumbers", "features of 2 of 2 images are not numbers"),
     ],
 )
 def test_faults_in_a_users_file_are_told(own, name, told):

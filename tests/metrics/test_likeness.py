@@ -177,9 +177,9 @@ def test_standard_errors_are_those_of_fresh_draws(shift: float) -> None:
 
 def test_too_few_images() -> None:
     vectors = torch.randn(5, 2)
-    with pytest.raises(UserError, match="at least 2 real images, got 1"):
+    with pytest.raises(UserError, match=r"Likeness Score: expected 2 images .* got 1 real"):
         likeness_score(vectors[:1], vectors)
-    with pytest.raises(UserError, match="at least 2 generated images, got 0"):
+    with pytest.raises(UserError, match="got 5 real and 0 generated"):
         likeness_score(vectors, vectors[:0])
     # Half of the resamples of two images have one of them only, and no pair.
     smallest = likeness_score(vectors[:2], vectors[2:4], resamples=Resamples.draw(2, 2))

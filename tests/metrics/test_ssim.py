@@ -7,7 +7,7 @@ from scipy.ndimage import uniform_filter
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import ssim
-from cxrgan_fast.metrics.ssim import pairwise_ssim
+from cxrgan_fast.metrics.ssim import largest_ssim, pairwise_ssim
 
 
 def slow_ssim(first: np.ndarray, second: np.ndarray) -> float:
@@ -62,6 +62,8 @@ def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ssim, "_SET_BLOCK", 5)
     monkeypatch.setattr(ssim, "_ROW_BLOCK", 2)
     torch.testing.assert_close(pairwise_ssim(first, second), whole, atol=1e-6, rtol=0)
+    largest = whole.amax(1)
+    torch.testing.assert_close(largest_ssim(first, second), largest, atol=1e-6, rtol=0)
 
 
 def test_large_and_coloured_images_are_reduced_and_made_gray() -> None:
