@@ -29,8 +29,10 @@ from cxrgan_fast.training.image_sets import (
     choose_data,
     draw_set,
     image_size,
+    in_order_of_data,
     is_run,
     load_real,
+    with_classes,
 )
 from cxrgan_fast.training.sources import ClassSource, find_generators, load_sources
 
@@ -72,6 +74,8 @@ class Request:
         Raises:
             UserError: naming the argument.
         """
+        if not self.metrics:
+            raise UserError(f"--metrics: none named; expected some of {', '.join(METRICS)}")
         check_metrics(self.metrics, METRICS)
         if self.samples < 2:
             raise UserError(f"--samples {self.samples}: expected 2 or more")
@@ -113,15 +117,16 @@ def evaluate(
         UserError: anything that cannot work, in one line.
     """
     request.check()
-    make_output(out)
     data = choose_data(request.data, request.subject, request.skip_bad)
     if is_run(request.subject):
-        sources = load_sources(request.subject, request.checkpoint, request.classes, device)
+        sources = _sources(request, request.checkpoint, data, device)
+        make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = _reference(request, data, sources, extractor, device)
         fake = _draw(request, sources, reference)
         origin = _origin(sources, real)
     else:
         folder = ImageFolder.look(request.subject, data, request.classes, request.resolution)
+        make_output(out)
         fake = folder.read(data.skip_bad, request.progress)
         real = load_real(data, fake.class_names, folder.resolution, 1, request.progress)
         reference = _make_reference(request, real, extractor, device)
@@ -145,7 +150,8 @@ def evaluate_checkpoints(
 ) -> tuple[str, list[Path]]:
     """Evaluate every generator that a run has kept; write `checkpoints.json` and a plot.
 
-    The file is written after each, so that Ctrl-C loses one at most.
+    The file is written after each, so that Ctrl-C loses one at most. A generator that draws no
+    numbers has its reason there and in the table, and the others are evaluated.
 
     Args:
         request: what, and how; of its metrics those of `CHECKPOINT_METRICS`.
@@ -168,9 +174,9 @@ def evaluate_checkpoints(
     if not metrics:
         raise UserError(f"--all-checkpoints: expected some of {', '.join(CHECKPOINT_METRICS)}")
     steps = kept_steps(request.subject)
-    make_output(out)
     data = choose_data(request.data, request.subject, request.skip_bad)
-    sources = load_sources(request.subject, str(steps[0]), request.classes, device)
+    sources = _sources(request, str(steps[0]), data, device)
+    make_output(out)
     real, reference = _reference(request, data, sources, extractor, device)
     counts = _counts(request, sources, reference)
     floors = {
@@ -186,19 +192,27 @@ def evaluate_checkpoints(
         "checkpoints": rows,
     }
     found: dict[int, Comparison] = {}
+    failed: dict[int, str] = {}
     hidden = None if request.progress else True  # None: shown on a terminal only
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
-        sources = load_sources(request.subject, str(step), request.classes, device)
-        fake = _draw(request, sources, reference)
-        pair = reference.pair(reference.describe(fake, counts), counts)
-        found[step] = reference.compare(pair, metrics)
-        rows.append({"step": step, **comparison_record(found[step])})
+        sources = _sources(request, str(step), data, device)
+        try:
+            fake = reference.describe(_draw(request, sources, reference), counts)
+        except UserError as error:
+            failed[step] = str(error)
+            rows.append({"step": step, "error": failed[step]})
+        else:
+            found[step] = reference.compare(reference.pair(fake, counts), metrics)
+            rows.append({"step": step, **comparison_record(found[step])})
         _write_json(out / "checkpoints.json", record)
+    if not found:
+        raise UserError(failed[steps[-1]])
     files = [out / "checkpoints.json"]
     label = reference.label()
     shown = f"{label['name']}, {label['dimension']}-d"
     plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)
     lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
+    lines += [f"step {step}: {reason}" for step, reason in failed.items()]
     if plot is None:
         lines.append("no plot: Matplotlib is not installed (pip install matplotlib)")
     else:
@@ -233,6 +247,16 @@ def make_output(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(out, error) from error
+
+
+def _sources(
+    request: Request, checkpoint: str | None, data: DataConfig, device: torch.device
+) -> list[ClassSource]:
+    """What draws each class, in the data's order of the classes."""
+    # As a folder of the same images is read: it is to have the same numbers, and what is chosen
+    # at random is chosen class by class.
+    sources = load_sources(request.subject, checkpoint, request.classes, device)
+    return in_order_of_data(sources, data)
 
 
 def _reference(
@@ -271,14 +295,12 @@ def _draw(request: Request, sources: Sequence[ClassSource], reference: Reference
 def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
     """Which generators draw, and whether the data are those that they were trained on."""
     notes = []
+    names = real.train.class_names
     for snapshot in {id(source.snapshot): source.snapshot for source in sources}.values():
         trained_on = snapshot.extra.get("data_fingerprint")
-        shown = real.train
-        if len(snapshot.class_names) == 1 and len(real.train.class_names) > 1:
-            shown = real.train.of_class(snapshot.class_names[0])
-        if trained_on is None or len(snapshot.class_names) != len(shown.class_names):
+        if trained_on is None or not set(snapshot.class_names) <= set(names):
             continue  # unknown, or only some of its classes are compared
-        if trained_on != shown.fingerprint:
+        if trained_on != with_classes(real.train, snapshot.class_names).fingerprint:
             notes.append(
                 "the data are not the images that the generator was trained on: its training "
                 "images are unknown here, so memorisation of them would not be seen"

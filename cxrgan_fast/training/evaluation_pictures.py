@@ -85,14 +85,15 @@ def plot_checkpoints(
         axis.set_title(f"{_TITLES[name]} ({label})")
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-    axes[0].annotate(
-        "dashed: real images of other patients",
-        (0, 0),
-        (0, -38),
-        "axes fraction",
-        "offset points",
-        fontsize=8,
-    )
+    if floor is not None:
+        axes[0].annotate(
+            "dashed: real images of other patients",
+            (0, 0),
+            (0, -38),
+            "axes fraction",
+            "offset points",
+            fontsize=8,
+        )
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)
     write_atomic(path, png.getvalue())

@@ -14,7 +14,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.layout import choose_classes, list_folder
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.matching import check_classes
+from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.training.config import DataConfig, TrainConfig, override, read_config_file
 from cxrgan_fast.training.generation import GROUP, draw_images, latents_for
 from cxrgan_fast.training.sources import ClassSource
@@ -150,6 +150,28 @@ def draw_set(
         files=files,
         name="generated",
     )
+
+
+def in_order_of_data(sources: Sequence[ClassSource], data: DataConfig) -> list[ClassSource]:
+    """What draws each class, in the order in which the data have the classes.
+
+    Raises:
+        UserError: there is no such data folder.
+    """
+    there, _ = _classes_of(data.data)
+    places = {name.casefold(): place for place, name in enumerate(there)}
+    # What the data lack comes last; loading them will say so.
+    return sorted(sources, key=lambda source: places.get(source.class_name.casefold(), len(there)))
+
+
+def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
+    """The images of some classes as `load_dataset` gives them for these names in this order."""
+    rows = [
+        (dataset.labels == dataset.class_names.index(name)).nonzero().flatten() for name in names
+    ]
+    labels = [torch.full((len(of_class),), label) for label, of_class in enumerate(rows)]
+    chosen = subset(dataset, torch.cat(rows))
+    return replace(chosen, labels=torch.cat(labels), class_names=tuple(names))
 
 
 def image_size(sources: Sequence[ClassSource], resolution: int | None) -> tuple[int, int]:

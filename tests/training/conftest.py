@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import train as command
 from cxrgan_fast.command import run_command
 from cxrgan_fast.nn import NetworkConfig, build_generator
 from cxrgan_fast.training.checkpoint import checkpoint_path, generator_path
+from cxrgan_fast.training.config import TrainConfig, override, write_config
 from cxrgan_fast.training.snapshot import save_generator
+from evaluations import write_images
 
 NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8)
 
@@ -76,5 +79,44 @@ def fails(train):
         assert line.startswith("error: ")
         assert all(other.startswith("step ") for other in before), err  # the log, nothing else
         return line
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real images: 60 to train on, and a test split of 20."""
+    folder = tmp_path_factory.mktemp("real")
+    write_images(folder / "train", "train", 60)
+    write_images(folder / "test", "test", 20)
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """24 images that somebody's generator might have drawn."""
+    return write_images(tmp_path / "drawn", "val", 24)
+
+
+@pytest.fixture
+def a_run(make_run, data) -> Path:
+    """A run on these data, whose generators nobody has trained."""
+    run = make_run()
+    settings = {"data": str(data), "resolution": 32}
+    (run / "config.yaml").write_text(write_config(override(TrainConfig(), settings)))
+    return run
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        words = [str(word) for word in arguments]
+        device = [] if "--device" in words else ["--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["evaluate", *words, *device])
+        code = run_command(evaluate_command.main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
