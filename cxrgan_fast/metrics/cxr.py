@@ -57,7 +57,9 @@ class Cxr(FeatureExtractor):
         """Features of (N, 1, 128, 128)."""
         images = images.contiguous(memory_format=torch.channels_last)
         # In float32 proper: TF32 would give a GPU other features than a CPU.
-        flags = torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+        flags = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
         with torch.inference_mode(), flags:
             vectors = self._network.features(images)
             return Features(vectors, self._network.disease(vectors).softmax(1))

@@ -75,7 +75,9 @@ class Inception(FeatureExtractor):
         """Features of (N, 3, 299, 299)."""
         # The network takes bytes, and at its own size leaves them as they are.
         pixels = images.mul(255).round().to(torch.uint8)
-        flags = torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+        flags = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
         with torch.inference_mode(), flags:
             vectors, logits = self._network(pixels)
             return Features(vectors, logits.softmax(1))

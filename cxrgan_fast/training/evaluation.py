@@ -139,9 +139,12 @@ def evaluate(
     files = [out / "evaluation.json", out / "samples.png"]
     _write_json(files[0], record)
     write_samples(files[1], evaluation.fake)
+    nearest = out / "nearest.png"
     if evaluation.pooled.memorisation is not None:
-        files.append(out / "nearest.png")
-        write_nearest(files[2], evaluation, real.train)
+        files.append(nearest)
+        write_nearest(nearest, evaluation, real.train)
+    else:
+        nearest.unlink(missing_ok=True)  # of an evaluation before, it would be taken for this one's
     return f"{_title(request, origin, real)}\n{to_table(evaluation)}", files
 
 
@@ -150,8 +153,8 @@ def evaluate_checkpoints(
 ) -> tuple[str, list[Path]]:
     """Evaluate every generator that a run has kept; write `checkpoints.json` and a plot.
 
-    The file is written after each, so that Ctrl-C loses one at most. A generator that draws no
-    numbers has its reason there and in the table, and the others are evaluated.
+    The file is written after each, so that Ctrl-C loses one at most. A generator that is damaged or
+    draws no numbers has its reason there and in the table, and the others are evaluated.
 
     Args:
         request: what, and how; of its metrics those of `CHECKPOINT_METRICS`.
@@ -175,7 +178,7 @@ def evaluate_checkpoints(
         raise UserError(f"--all-checkpoints: expected some of {', '.join(CHECKPOINT_METRICS)}")
     steps = kept_steps(request.subject)
     data = choose_data(request.data, request.subject, request.skip_bad)
-    sources = _sources(request, str(steps[0]), data, device)
+    sources = _sources(request, None, data, device)  # those of a step may be damaged
     make_output(out)
     real, reference = _reference(request, data, sources, extractor, device)
     counts = _counts(request, sources, reference)
@@ -195,8 +198,8 @@ def evaluate_checkpoints(
     failed: dict[int, str] = {}
     hidden = None if request.progress else True  # None: shown on a terminal only
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
-        sources = _sources(request, str(step), data, device)
         try:
+            sources = _sources(request, str(step), data, device)
             fake = reference.describe(_draw(request, sources, reference), counts)
         except UserError as error:
             failed[step] = str(error)
@@ -214,6 +217,7 @@ def evaluate_checkpoints(
     lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
     lines += [f"step {step}: {reason}" for step, reason in failed.items()]
     if plot is None:
+        (out / "checkpoints.png").unlink(missing_ok=True)
         lines.append("no plot: Matplotlib is not installed (pip install matplotlib)")
     else:
         files.append(plot)
@@ -228,7 +232,11 @@ def kept_steps(run: Path) -> list[int]:
     """
     names = "generator-*.safetensors"
     of_each = [
-        {int(path.stem.rpartition("-")[2]) for path in (found.parent / "checkpoints").glob(names)}
+        {
+            int(number)
+            for path in (found.parent / "checkpoints").glob(names)
+            if (number := path.stem.rpartition("-")[2]).isdecimal()  # a user may keep others there
+        }
         for found in find_generators(run)
     ]
     steps = sorted(set.intersection(*of_each))

@@ -99,7 +99,9 @@ def draw(
     groups = zip(latents.split(GROUP), labels.split(GROUP), strict=True)
     with (
         torch.inference_mode(),
-        torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False),
+        torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ),
     ):
         images = torch.cat([generator(*group) for group in groups])
         finite = images.isfinite().all()

@@ -33,7 +33,8 @@ class PeriodicEvaluation:
     """Evaluates the averaged generator of a training against all of its real images.
 
     The generated images have the classes as often as the data have them (largest remainder). Their
-    latents are those with which ``generate --seed`` draws, of the training's seed.
+    latents are the same every time, and not those with which ``generate`` and ``evaluate`` draw of
+    any seed: the best of many evaluations is better on its own latents than on others.
 
     Args:
         config: Settings of the training, resolved.
@@ -62,7 +63,7 @@ class PeriodicEvaluation:
         size = config.network.latent_size
         self.latents = torch.cat(
             [
-                latents_for(config.seed, name, range(share), size)
+                latents_for(config.seed, f"evaluations of {name}", range(share), size)
                 for name, share in zip(frequencies, shares, strict=True)
             ]
         ).to(device)

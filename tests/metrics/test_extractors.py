@@ -231,6 +231,20 @@ def test_inception_with_a_torchvision_that_does_not_import(monkeypatch, tmp_path
         load_extractor("inception", CPU)
 
 
+def test_cudnn_stays_on(monkeypatch):
+    """`cudnn.flags` turns it off unless told otherwise; convolutions are slow without."""
+    extractor, seen = Cxr(), []
+    features = extractor._network.features
+
+    def watched(images):
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return features(images)
+
+    monkeypatch.setattr(extractor._network, "features", watched)
+    extractor.extract(torch.rand(2, 1, 128, 128))
+    assert seen == [(True, False)]
+
+
 # ------------------------------------------------------------------------------------- a user's own
 
 OWN = """

@@ -253,3 +253,22 @@ def test_without_matplotlib_the_plot_alone_is_missing(a_run, evaluate, monkeypat
     assert code == 0
     assert [path.name for path in (a_run / "evaluation").iterdir()] == ["checkpoints.json"]
     assert "no plot: Matplotlib is not installed (pip install matplotlib)" in out
+
+
+def test_what_lies_there_of_another_evaluation_is_not_taken_for_this_ones(a_run, evaluate):
+    assert evaluate(a_run, *PIXELS, "--metrics", "memorisation", "--samples", 20)[0] == 0
+    assert (a_run / "evaluation" / "nearest.png").exists()
+    assert evaluate(a_run, *QUICK)[0] == 0
+    assert not (a_run / "evaluation" / "nearest.png").exists()
+
+
+def test_a_damaged_checkpoint_and_a_users_own_hide_no_other(a_run, evaluate):
+    kept = a_run / "checkpoints"
+    (kept / "generator-best.safetensors").write_bytes(b"mine")
+    (kept / "generator-00000010.safetensors").write_bytes(b"cut off")
+    code, out, _ = evaluate(a_run, *QUICK, "--all-checkpoints")
+    assert code == 0
+    first, second = read(a_run / "evaluation", "checkpoints.json")["checkpoints"]
+    assert "generator-00000010.safetensors" in first["error"]
+    assert second["metrics"]["fid"]["value"] > 0
+    assert re.search(r"^step 10: .*generator-00000010.safetensors", out, re.MULTILINE)

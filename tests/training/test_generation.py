@@ -289,3 +289,16 @@ def test_a_generator_that_diverged_is_named(make_run, tmp_path):
     with pytest.raises(UserError, match=r"generator\.safetensors@20 draws values that are not"):
         generate(sources, tmp_path / "out", n_per_class=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_cudnn_stays_on_while_drawing(make_run, monkeypatch):
+    """`cudnn.flags` turns it off unless told otherwise; convolutions are slow without."""
+    (source, _), seen = load_sources(make_run()), []
+    network = source.snapshot.generator
+
+    def watched(module, _):
+        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+
+    network.register_forward_pre_hook(watched)
+    draw_images(source, latents_for(0, "normal", range(2), 8), torch.zeros(2, dtype=torch.int64))
+    assert set(seen) == {(True, False)}

@@ -82,7 +82,7 @@ def test_an_evaluation_is_of_the_saved_generator_and_of_all_real_images(train, t
     for row in rows:
         # 21 images in the frequencies 7 to 2: 16.3 and 4.7.
         drawn = [
-            draw_images(source, latents_for(3, source.class_name, range(n), 8),
+            draw_images(source, latents_for(3, f"evaluations of {source.class_name}", range(n), 8),
                         torch.full((n,), source.label))
             for source, n in zip(load_sources(folder, str(row["step"])), (16, 5), strict=True)
         ]  # fmt: skip
