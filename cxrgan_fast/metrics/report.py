@@ -28,6 +28,7 @@ _DETAILS = {
         "real_accuracy": ("of real images", "0.5"),
         "fake_accuracy": ("of generated images", "0.5"),
         "p_value": ("p, by permutation", ""),
+        "p_value_by_set": ("p of the farther of the two", ""),
     }
 }
 """Of a metric, what else of its computation is shown in rows of its own."""

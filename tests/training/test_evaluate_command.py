@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,11 @@ def test_a_damaged_checkpoint_and_a_users_own_hide_no_other(a_run, evaluate):
     assert "generator-00000010.safetensors" in first["error"]
     assert second["metrics"]["fid"]["value"] > 0
     assert re.search(r"^step 10: .*generator-00000010.safetensors", out, re.MULTILINE)
+
+
+def test_a_generator_of_colours_is_compared_in_colours(make_run, data, evaluate):
+    run = make_run(network=replace(NETWORK, image_channels=3))
+    assert evaluate(run, "--data", data, *QUICK)[0] == 0
+    record = read(run / "evaluation")
+    assert record["data"]["image_channels"] == 3
+    assert fid(record)["value"] > 0

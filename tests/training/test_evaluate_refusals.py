@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cxrgan_fast.training.checkpoint import generator_path
 from cxrgan_fast.training.config import TrainConfig, override, write_config
 from evaluations import (
+    NETWORK,
     PIXELS,
     QUICK,
     read,
@@ -145,6 +147,19 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(a_run, fails, options, sa
 def test_another_resolution_than_the_generators(a_run, fails):
     said = fails(a_run, *PIXELS, "--resolution", 64)
     assert said.startswith("--resolution 64: the generator draws 32 pixels")
+
+
+def test_no_metrics_at_all(a_run, fails):
+    assert "--metrics: none named" in fails(a_run, *PIXELS, "--metrics")
+
+
+def test_generators_of_several_sizes_are_evaluated_apart(make_run, data, fails):
+    run = make_run("runs/several/normal", ("normal",)).parent
+    larger = replace(NETWORK, resolution=64)
+    make_run("runs/several/bacterial", ("bacterial",), network=larger)
+    line = fails(run, "--data", data, *QUICK)
+    assert "normal 32 pixels, 1 channels" in line
+    assert "bacterial 64 pixels, 1 channels" in line
 
 
 def test_a_run_that_is_not_there_is_not_made(make_run, data, fails):
