@@ -1,6 +1,7 @@
 """Fixtures for every room's tests."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+# A shell that starts this in the background has Ctrl-C ignored, also by what the tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How many examples every property is tried on, everywhere. A machine with other work to do is no
 # reason to fail one.
