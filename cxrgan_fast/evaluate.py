@@ -39,7 +39,7 @@ class Arguments:
     seed: int = 0
     """Seed of latents, choices and resamples: the same seed gives the same numbers."""
     checkpoint: str | None = None
-    """A step that the run has kept, or a .safetensors file; the newest if not given."""
+    """A step that the run has kept, best, or a .safetensors file; the newest if not given."""
     all_checkpoints: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """FID, KID, precision and recall of every generator that the run has kept."""
     classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()

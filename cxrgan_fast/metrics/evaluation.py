@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset
@@ -25,8 +24,10 @@ from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import FEATURE_METRICS, Comparison, check_metrics, compare
 from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
 from cxrgan_fast.metrics.estimate import Resamples
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, extract_features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
 from cxrgan_fast.metrics.matching import (
+    Described,
+    Pair,
     check_classes,
     choose_rows,
     largest_match,
@@ -48,38 +49,6 @@ ALL_CLASSES = "all classes"
 GENERATED = "generated"
 OTHER_PATIENTS = "other patients"
 TEST_SPLIT = "test split"
-
-
-@dataclass(frozen=True)
-class Described:
-    """Images with their features."""
-
-    dataset: ImageDataset
-    features: Features
-
-    def take(self, rows: Tensor) -> "Described":
-        """Some of the images."""
-        there = rows.to(self.features.vectors.device)
-        return Described(subset(self.dataset, rows), self.features[there])
-
-    def of_label(self, label: int) -> "Described":
-        """The images of one class."""
-        return self.take((self.dataset.labels == label).nonzero().flatten())
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two sets to compare.
-
-    Attributes:
-        real: training images.
-        fake: what is compared with them, generated or real.
-        originals: (T, C, R, R) uint8, all images among which copies are looked for.
-    """
-
-    real: Described
-    fake: Described
-    originals: Tensor
 
 
 @dataclass

@@ -6,12 +6,14 @@ same numbers.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.metrics.extractor import Features
 
 
 def class_shares(frequencies: Sequence[int], total: int) -> list[int]:
@@ -144,3 +146,35 @@ def subset(dataset: ImageDataset, rows: Tensor) -> ImageDataset:
         files=[dataset.files[row] for row in rows.tolist()],
         name=dataset.name,
     )
+
+
+@dataclass(frozen=True)
+class Described:
+    """Images with their features."""
+
+    dataset: ImageDataset
+    features: Features
+
+    def take(self, rows: Tensor) -> "Described":
+        """Some of the images."""
+        there = rows.to(self.features.vectors.device)
+        return Described(subset(self.dataset, rows), self.features[there])
+
+    def of_label(self, label: int) -> "Described":
+        """The images of one class."""
+        return self.take((self.dataset.labels == label).nonzero().flatten())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sets to compare.
+
+    Attributes:
+        real: training images.
+        fake: what is compared with them, generated or real.
+        originals: (T, C, R, R) uint8, all images among which copies are looked for.
+    """
+
+    real: Described
+    fake: Described
+    originals: Tensor
