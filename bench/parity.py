@@ -53,7 +53,7 @@ from cxrgan_fast.training.config import (
 )
 
 PRESET = {"cpu": "small", "cuda": "base"}
-# On two cores the small preset would come to 250 steps in half an hour, a third of this.
+# On two cores the small preset would come to 250 steps in half an hour.
 BASE_CHANNELS = {"cpu": 16, "cuda": PRESETS["base"]["base_channels"]}
 STEPS = {"cpu": 600, "cuda": 2000}
 FEWEST_SEEDS = 2
@@ -87,7 +87,7 @@ class Experiment:
         """
         first = seed % len(self.variants)
         for variant in [*self.variants[first:], *self.variants[:first]]:
-            if self.work.run(seed, variant):
+            if self.work.run(seed, variant) is not None:
                 continue
             bar.set_description(f"seed {seed}, {variant}")
             run = train(
@@ -136,7 +136,7 @@ def measure(
     done: dict[str, list[Figures]] = {variant: [] for variant in experiment.variants}
     written: Figures | None = None
     missing = sum(
-        not experiment.work.run(seed, variant)
+        experiment.work.run(seed, variant) is None
         for seed in range(seeds)
         for variant in experiment.variants
     )

@@ -36,11 +36,21 @@ def heading(record: Figures) -> str:
     if record["device"] == "cpu":
         device = f"CPU, {record['settings']['threads']} threads"
     return (
+        f"{_versions(record)}"
         f"{record['data']}, {training['resolution']} pixels, batch {training['batch_size']}, "
         f"{record['settings']['steps']} steps, {seeds} seeds{whole}; {device}\n"
         f"features {key['features']} ({key['dimension']} dimensions, version {key['version']}), "
         f"{images} generated and {images} real images"
     )
+
+
+def _versions(record: Figures) -> str:
+    """A line where not all was trained and put together by one version of the program."""
+    trained = {run.get("commit") for runs in record.get("runs", {}).values() for run in runs}
+    known = sorted(commit[:8] for commit in trained if commit)
+    if len(trained) < 2 and trained <= {record.get("commit")}:
+        return ""
+    return f"trained at {', '.join(known)}, put together at {str(record.get('commit'))[:8]}\n"
 
 
 def _variant_table(record: Figures) -> str:

@@ -186,6 +186,7 @@ def train(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation.json").unlink(missing_ok=True)  # of weights that are replaced
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error.strerror}") from None
     training = start(variant, config, dataset, device)

@@ -216,6 +216,9 @@ def evaluate_checkpoints(
     plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)
     lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
     lines += [f"step {step}: {reason}" for step, reason in failed.items()]
+    left_out = [name for name in request.metrics if name not in CHECKPOINT_METRICS]
+    if left_out and request.metrics != METRICS:  # named by hand
+        lines.append(f"not computed of every checkpoint: {', '.join(left_out)}")
     if plot is None:
         (out / "checkpoints.png").unlink(missing_ok=True)
         lines.append("no plot: Matplotlib is not installed (pip install matplotlib)")

@@ -202,6 +202,13 @@ def test_the_tables_say_what_is_not_known() -> None:
     (real,) = (line for line in text.splitlines() if line.startswith("real, 4 and as many "))
     assert real.split()[5:] == ["1.5", "0.25", "1.5", "0.25", "1.5", "0.25", "-", "-"]
     assert "until the mean FID is the reference's last, 10" in text
+    for of_seeds in runs.values():
+        for each in of_seeds:
+            each["commit"] = "aaaaaaaa0"
+    versioned = {**record, "runs": runs, "commit": "aaaaaaaa0"}
+    assert report(versioned) == text
+    versioned["commit"] = "bbbbbbbb0"
+    assert report(versioned) == f"trained at aaaaaaaa, put together at bbbbbbbb\n{text}"
     (reached,) = (line for line in text.splitlines() if line.startswith("bf16") and "of 2" in line)
     assert reached.split() == ["bf16", "not", "reached", "-", "-", "0", "of", "2", "-"]
     (means,) = (line for line in text.splitlines() if line.startswith("bf16") and "10.5" in line)

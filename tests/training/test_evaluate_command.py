@@ -281,3 +281,11 @@ def test_a_generator_of_colours_is_compared_in_colours(make_run, data, evaluate)
     record = read(run / "evaluation")
     assert record["data"]["image_channels"] == 3
     assert fid(record)["value"] > 0
+
+
+def test_metrics_that_checkpoints_do_not_get_are_named(a_run, evaluate):
+    options = [*PIXELS, "--samples", 20, "--all-checkpoints"]
+    code, out, _ = evaluate(a_run, *options, "--metrics", "fid", "diversity")
+    assert code == 0
+    assert "not computed of every checkpoint: diversity" in out
+    assert "not computed" not in evaluate(a_run, *options)[1]
