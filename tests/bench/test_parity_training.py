@@ -69,9 +69,12 @@ def test_the_reference_draws_by_its_seed_whatever_was_drawn_before(dataset) -> N
 def test_a_training_keeps_its_average_and_its_clock(dataset, tmp_path: Path, variant) -> None:
     folder, told = tmp_path / "run", list[int]()
     config = override(CONFIG, {"r1_interval": 2})
+    folder.mkdir()
+    (folder / "evaluation.json").write_text("of weights that are replaced")
     run = train(
         variant, config, dataset, CPU, snapshots=[1, 4, 6], folder=folder, progress=told.append
     )
+    assert not (folder / "evaluation.json").exists()
     assert sum(told) == 6
     assert run["window_steps"] == [2, 1, 2]  # the first step is timed apart
     assert run["variant"] == variant
