@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bench.cxr_features import split_patients
-from bench.record import write_result
+from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
@@ -96,6 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.draws < 2:
         raise UserError(f"--draws {options.draws}: expected at least 2")
+    check_out(options.out)
     dataset = load_dataset(options.data, resolution=options.resolution, classes=CLASS_NAMES)
     device = torch.device("cpu")
     extractor = load_extractor("cxr", device)

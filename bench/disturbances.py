@@ -28,7 +28,7 @@ from bench.disturbed_sets import (
     divide,
     unchanged,
 )
-from bench.record import write_result
+from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
@@ -220,6 +220,7 @@ def main() -> None:
         raise UserError(f"--samples {options.samples}: expected at least {FEWEST_SAMPLES}")
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
+    check_out(options.out)
     extractor = load_extractor(options.features, torch.device("cpu"))
     dataset = load_dataset(
         options.data, resolution=options.resolution, phantom_images=5 * options.samples

@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import gc
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -38,7 +37,7 @@ from bench.cases import (
     SHAPES,
     Case,
 )
-from bench.record import ROOT, as_text, circumstances, replace, whole
+from bench.record import ROOT, as_text, check_out, circumstances, replace, whole
 from bench.report import report
 from bench.timing import measure, peak_bytes
 from cxrgan_fast.command import run_command
@@ -206,17 +205,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--device cuda: PyTorch sees no GPU here")
     if arguments.device == "cuda" and not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph"):
         raise UserError("--device cuda: PyTorch 2.8 or newer is needed, to look into CUDA graphs")
-    out = arguments.out
-    if out.is_dir():
-        raise UserError(f"--out: {out} is a folder, expected a file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
-    # A file is replaced by another; what is none, such as a device, is written to.
-    place = out if out.exists() and not out.is_file() else out.resolve().parent
-    if not os.access(place, os.W_OK):
-        raise UserError(f"--out: {out} cannot be written")
+    check_out(arguments.out)
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -37,7 +36,7 @@ from bench.parity_training import (
     snapshot_steps,
     train,
 )
-from bench.record import ROOT, as_text, circumstances, commit, replace, whole
+from bench.record import ROOT, as_text, check_out, circumstances, commit, replace, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
@@ -195,15 +194,7 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {least} or more")
     if arguments.minutes is not None and not arguments.minutes > 0:
         raise UserError(f"--minutes: got {arguments.minutes}, expected over 0")
-    out = arguments.out
-    if out.is_dir():
-        raise UserError(f"--out: {out} is a folder, expected a file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
-    if not os.access(out if out.exists() else out.resolve().parent, os.W_OK):
-        raise UserError(f"--out: {out} cannot be written")
+    check_out(arguments.out)
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -46,6 +46,27 @@ def circumstances(command: str) -> dict[str, Any]:
     return {"command": command, "date": date, "commit": commit(), "environment": environment}
 
 
+def check_out(out: Path) -> None:
+    """Refuse a file that could not be written, before the work that is to go there.
+
+    Args:
+        out: of ``--out``; its folder is made.
+
+    Raises:
+        UserError: it is a folder, or cannot be written.
+    """
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder, expected a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
+    # A file is replaced by another; what is none, such as a device, is written to.
+    place = out if out.exists() and not out.is_file() else out.resolve().parent
+    if not os.access(place, os.W_OK):
+        raise UserError(f"--out: {out} cannot be written")
+
+
 def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
     """Write figures with their circumstances as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)

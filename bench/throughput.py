@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.record import ROOT, as_text, circumstances, replace, whole
+from bench.record import ROOT, as_text, check_out, circumstances, replace, whole
 from bench.throughput_figures import (
     VARIANTS,
     Figures,
@@ -226,15 +225,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in ("seconds", "limit"):
         if not getattr(arguments, name) > 0:
             raise UserError(f"--{name}: got {getattr(arguments, name)}, expected over 0")
-    out = arguments.out
-    if out.is_dir():
-        raise UserError(f"--out: {out} is a folder, expected a file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
-    if not os.access(out if out.exists() else out.resolve().parent, os.W_OK):
-        raise UserError(f"--out: {out} cannot be written")
+    check_out(arguments.out)
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -340,6 +340,7 @@ def test_the_result_goes_into_a_page_and_a_picture(
         ("--samples 10", "--samples 10: expected at least 20"),
         ("--seed -1", "--seed -1: expected 0 or more"),
         ("--features pixel", "did you mean 'pixels'"),
+        ("--out .", "is a folder, expected a file"),
     ],
 )
 def test_flags_that_cannot_work(flags: str, message: str, monkeypatch, tmp_path: Path) -> None:
