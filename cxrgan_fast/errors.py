@@ -13,3 +13,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def printable(name: str) -> str:
+    """A file's name as a terminal can show it: control characters and stray bytes escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in name
+    )

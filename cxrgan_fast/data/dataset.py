@@ -15,18 +15,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from cxrgan_fast.data.layout import (
-    SPLITS,
-    FolderListing,
-    ImageFile,
-    choose_classes,
-    list_folder,
-    match_class,
-)
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.phantom import phantom_image
 from cxrgan_fast.data.readers import prepare, read_image
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.data.sources import SPLITS, ImageFile, match_class, open_source
+from cxrgan_fast.errors import UserError, printable
 
 Split = Literal["train", "test", "val"]
 
@@ -43,7 +36,7 @@ class ImageDataset:
         labels: int64, (N,), indices into `class_names`.
         class_names: in the order of the labels.
         patients: whose image it is, one name an image; splits must not divide a patient.
-        files: where each came from, relative to the data folder.
+        files: where each came from: the name in its source.
         name: of the set: "phantom" or the data folder's name.
         skipped: files that could not be read, each with the reason (only with `skip_bad`).
         fingerprint: SHA-256 of pixels, labels and class names.
@@ -181,17 +174,22 @@ def _load_folder(
     skip_bad: bool,
     progress: bool,
 ) -> ImageDataset:
-    listing = list_folder(source, split)
-    names = choose_classes(listing, classes)
-    skipped = _unnamed(listing, names, skip_bad)
-    files = [file for name in names for file in listing.classes[name]]
+    opened = open_source(source)
+    names, files = opened.choose(split, classes)
+    skipped = opened.problems + opened.without_kind(names, split)
+    if skipped and not skip_bad:
+        name, reason = skipped[0]
+        raise UserError(
+            f"{printable(name)}: {reason}; repair, rename or remove it, or go on without: "
+            "--skip-bad"
+        )
     images = np.empty((len(files), image_channels, resolution, resolution), np.uint8)
 
     def read(index: int) -> str | None:
         try:
-            images[index] = read_image(files[index].path, resolution, image_channels)
+            images[index] = read_image(opened.read(files[index]), resolution, image_channels)
         except UserError as error:
-            return str(error)
+            return str(error).removeprefix(f"{printable(files[index].name)}: ")
         return None
 
     kept: list[int] = []
@@ -199,37 +197,28 @@ def _load_folder(
         # Pillow's warnings about huge images and damaged EXIF: the reader deals with both.
         warnings.simplefilter("ignore")
         for index, problem in enumerate(_in_threads(read, len(files), "reading", progress)):
+            name = files[index].name
             if problem is None:
                 kept.append(index)
             elif skip_bad:
-                path = files[index].path
-                skipped.append((_relative(path, listing), problem.removeprefix(f"{path}: ")))
+                skipped.append((name, problem))
             else:
-                raise UserError(f"{problem}; repair or remove it, or go on without: --skip-bad")
+                raise UserError(
+                    f"{printable(name)}: {problem}; repair or remove it, or go on without: "
+                    "--skip-bad"
+                )
     files = [files[index] for index in kept]
     _refuse_empty_class(files, names, skipped)
     labels = torch.tensor([names.index(file.class_name) for file in files], dtype=torch.int64)
     return ImageDataset(
-        images=torch.from_numpy(images[kept] if skipped else images),
+        images=torch.from_numpy(images[kept] if len(kept) < len(images) else images),
         labels=labels,
         class_names=names,
         patients=[file.patient for file in files],
-        files=[_relative(file.path, listing) for file in files],
-        name=_set_name(source),
+        files=[file.name for file in files],
+        name=opened.name,
         skipped=skipped,
     )
-
-
-def _unnamed(listing: FolderListing, names: Sequence[str], skip_bad: bool) -> list[tuple[str, str]]:
-    """Deal with pneumonia images whose name does not tell the kind, if the kind matters."""
-    if not listing.unnamed or not {"bacterial", "viral"} & set(names):
-        return []
-    reason = "its name says neither 'bacteria' nor 'virus'"
-    if not skip_bad:
-        raise UserError(
-            f"{listing.unnamed[0]}: {reason}; rename it, or go on without it: --skip-bad"
-        )
-    return [(_relative(path, listing), reason) for path in listing.unnamed]
 
 
 def _refuse_empty_class(
@@ -242,18 +231,6 @@ def _refuse_empty_class(
                 f"class {name!r}: none of its images can be read (first problem: "
                 f"{': '.join(skipped[0])}); check the copy of the data"
             )
-
-
-def _relative(path: Path, listing: FolderListing) -> str:
-    return path.relative_to(listing.root).as_posix()
-
-
-def _set_name(source: Path) -> str:
-    """Name the set after its folder, or after the folder above when that is a split."""
-    folder = source.resolve()
-    if folder.name.lower() in ("train", "test", "val"):
-        folder = folder.parent
-    return folder.name or "data"
 
 
 def _load_phantom(

@@ -8,7 +8,7 @@ to cheat with. Stretching keeps every structure, and is how square copies of the
 are made, so originals and copies give the same training image.
 """
 
-from pathlib import Path
+import io
 from typing import TypeAlias
 
 import numpy as np
@@ -39,8 +39,8 @@ _TRANSPOSE = {
 }
 
 
-def read_image(path: Path, resolution: int, image_channels: int = 1) -> Bytes:
-    """Read an image file as a square of bytes.
+def read_image(content: bytes, resolution: int, image_channels: int = 1) -> Bytes:
+    """Turn the bytes of an image file into a square of bytes.
 
     Any mode is accepted: grayscale, RGB, palette, CMYK, 1-bit, 16-bit (scaled by the bits in
     use, so that 12-bit detector data fills the range). Transparency is laid over black, which
@@ -48,7 +48,7 @@ def read_image(path: Path, resolution: int, image_channels: int = 1) -> Bytes:
     and stretches the image to the square; the module's docstring says why.
 
     Args:
-        path: the file.
+        content: of the file.
         resolution: height and width of the result, R.
         image_channels: 1 (luma) or 3 (RGB).
 
@@ -56,10 +56,11 @@ def read_image(path: Path, resolution: int, image_channels: int = 1) -> Bytes:
         uint8, (image_channels, R, R).
 
     Raises:
-        UserError: the file cannot be read or decoded whole, or is larger than `MAX_PIXELS`.
+        UserError: why it cannot be decoded whole, or that it is larger than `MAX_PIXELS`; the
+            file's name is for the caller to put before it.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             _refuse_enormous(image)
             # JPEG can decode straight to a smaller size. Twice the target leaves the last
             # factor to the antialiased filter, which is what Pillow's thumbnails do too.
@@ -67,12 +68,12 @@ def read_image(path: Path, resolution: int, image_channels: int = 1) -> Bytes:
             orientation = _orientation(image)
             image.load()
             square = prepare(_upright(image, orientation), resolution, image_channels)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    except UserError:
+        raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: {_too_large('more than 178 million')}") from None
+        raise UserError(_too_large("more than 178 million")) from None
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
-        raise UserError(f"{path}: {_reason(error)}") from None
+        raise UserError(_reason(error)) from None
     return square
 
 
@@ -146,10 +147,6 @@ def _too_large(size: str) -> str:
 
 def _reason(error: Exception) -> str:
     """Put a decoder's complaint in a few words of one line."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "permission denied: make it readable"
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image that can be read (damaged, or another format under this name)"
     detail = " ".join(str(error).split()) or type(error).__name__

@@ -1,5 +1,6 @@
 """From what a user names to the two sets that are compared: real images and generated ones."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset, load_dataset
-from cxrgan_fast.data.layout import choose_classes, list_folder
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.data.sources import ImageFile, Source, open_source
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.training.config import DataConfig, TrainConfig, override, read_config_file
@@ -67,7 +68,7 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
             f"--data is missing, and {subject} does not tell what it was trained on: name the "
             "folder of the real images, or phantom"
         )
-    if own.data != "phantom" and not Path(own.data).is_dir():
+    if own.data != "phantom" and not Path(own.data).exists():
         raise UserError(
             f"--data is missing, and {own.data}, on which {subject} was trained, is not there any "
             "more: name the folder of the real images"
@@ -224,10 +225,12 @@ class ImageFolder:
             UserError: classes that are missing or unknown to the data, or an empty one; images of
                 several sizes, or smaller than `resolution`.
         """
-        listing = list_folder(path, "train")
-        usual = listing.default_classes
-        own = wanted or [name for name, files in listing.classes.items() if files or name in usual]
-        own = choose_classes(listing, own)
+        source = open_source(path)
+        drawn = {file.class_name for file in source.files if file.split == "train"}
+        usual = source.default_classes
+        own, chosen = source.choose(
+            "train", wanted or [name for name in source.classes if name in drawn or name in usual]
+        )
         folded = {name.casefold(): name for name in own}
         there, expected = _classes_of(data.data)
         known = {name.casefold(): name for name in there}
@@ -236,10 +239,10 @@ class ImageFolder:
             # A class that the data have and nobody drew is missed, unless it was left out by hand.
             compared += [name for name in expected if name not in compared]
         order = [name for name in there if name in compared]
-        counts = {known.get(name.casefold(), name): len(listing.classes[name]) for name in own}
+        images = Counter(file.class_name for file in chosen)
+        counts = {known.get(name.casefold(), name): images[name] for name in own}
         check_classes(counts, dict.fromkeys(order, 1), path)
-        paths = [file.path for name in own for file in listing.classes[name]]
-        size = _common_size(path, paths, resolution)
+        size = _common_size(path, [_size_of(source, file) for file in chosen], resolution)
         return cls(path, {name: folded[name.casefold()] for name in order}, size)
 
     def read(self, skip_bad: bool, progress: bool) -> ImageDataset:
@@ -270,7 +273,7 @@ def _has_test_split(data: str, classes: Sequence[str]) -> bool:
     if data == "phantom":
         return True
     try:
-        choose_classes(list_folder(Path(data), "test"), classes)
+        open_source(data).choose("test", classes)
     except UserError:  # no such folder, or not these classes: there is nothing to report
         return False
     return True
@@ -280,14 +283,17 @@ def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
     """All classes of the data that have images, and those that are used unless others are named."""
     if data == "phantom":
         return PHANTOM_CLASSES, PHANTOM_CLASSES
-    listing = list_folder(Path(data), "train")
-    return [name for name, files in listing.classes.items() if files], listing.default_classes
+    source = open_source(data)
+    there = {file.class_name for file in source.files if file.split == "train"}
+    return [name for name in source.classes if name in there], source.default_classes
 
 
-def _common_size(folder: Path, paths: Sequence[Path], resolution: int | None) -> int:
-    sizes = Counter(size for size in map(_size_of, paths) if size is not None)
+def _common_size(
+    folder: Path, found: Sequence[tuple[int, int] | None], resolution: int | None
+) -> int:
+    sizes = Counter(size for size in found if size is not None)
     if not sizes:
-        raise UserError(f"{folder}: none of its {len(paths)} images can be read")
+        raise UserError(f"{folder}: none of its {len(found)} images can be read")
     shown = ", ".join(f"{n} of {w} x {h}" for (w, h), n in sizes.most_common(5))
     if resolution is None:
         (width, height), _ = sizes.most_common(1)[0]
@@ -307,9 +313,9 @@ def _common_size(folder: Path, paths: Sequence[Path], resolution: int | None) ->
     return resolution
 
 
-def _size_of(path: Path) -> tuple[int, int] | None:
+def _size_of(source: Source, file: ImageFile) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source.read(file))) as image:
             return image.size
     except Exception:  # whatever a decoder raises: reading will say it, or pass over the file
         return None

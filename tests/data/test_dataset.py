@@ -47,7 +47,7 @@ def test_a_folder_in_memory(folder: Path) -> None:
     assert dataset.class_names == ("normal", "bacterial")
     assert dataset.class_counts() == {"normal": 3, "bacterial": 3}
     assert dataset.patients == ["IM-0000", "IM-0001", "IM-0002", "person0", "person1", "person2"]
-    assert dataset.files[0] == "NORMAL/IM-0000-0001.png"
+    assert dataset.files[0] == "train/NORMAL/IM-0000-0001.png"
     assert dataset.name == "xrays"
     assert load(folder / "train").name == "xrays"
     assert dataset.skipped == []
@@ -92,7 +92,7 @@ def test_bad_images_are_named_or_skipped(folder: Path) -> None:
     assert dataset.labels.tolist() == [0, 0, 1, 1, 1]
     assert len(dataset.patients) == len(dataset.files) == 5
     ((name, reason),) = dataset.skipped
-    assert name == "NORMAL/IM-0001-0001.png"
+    assert name == "train/NORMAL/IM-0001-0001.png"
     assert reason
     assert str(folder) not in reason
 
@@ -108,7 +108,9 @@ def test_pneumonia_of_unknown_kind(folder: Path) -> None:
     write(folder / "train/PNEUMONIA/person5_1.png", 50)
     with pytest.raises(UserError, match=r"person5_1\.png: its name says neither .*--skip-bad"):
         load(folder)
-    assert [name for name, _ in load(folder, skip_bad=True).skipped] == ["PNEUMONIA/person5_1.png"]
+    assert [name for name, _ in load(folder, skip_bad=True).skipped] == [
+        "train/PNEUMONIA/person5_1.png"
+    ]
     assert levels(load(folder, classes=["normal"])) == [0, 1, 2]  # not needed, not refused
 
 
