@@ -39,6 +39,18 @@ def make_folder(path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def cache_folder() -> Path:
+    """Where what can be computed again is kept.
+
+    CXRGAN_CACHE, or the user's cache folder by the XDG convention.
+    """
+    named = os.environ.get("CXRGAN_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cxrgan_fast"
+
+
 def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that at any moment `path` holds the old content or the new, whole.
 

@@ -1,11 +1,9 @@
 """A labelled set of square images held in memory, and how to load one."""
 
 import hashlib
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,18 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from cxrgan_fast.data.kept import kept_set
+from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.phantom import phantom_image
-from cxrgan_fast.data.readers import prepare, read_image
-from cxrgan_fast.data.sources import SPLITS, ImageFile, match_class, open_source
-from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.readers import prepare
+from cxrgan_fast.data.reading import in_threads
+from cxrgan_fast.data.sources import SPLITS, match_class, open_source
+from cxrgan_fast.errors import UserError
 
 Split = Literal["train", "test", "val"]
-
-SMALLEST_RESOLUTION = 8
-LARGEST_RESOLUTION = 1024
 
 
 @dataclass
@@ -39,6 +37,7 @@ class ImageDataset:
         files: where each came from: the name in its source.
         name: of the set: "phantom" or the data folder's name.
         skipped: files that could not be read, each with the reason (only with `skip_bad`).
+        prepared: what was done to have it, for a user to read.
         fingerprint: SHA-256 of pixels, labels and class names.
     """
 
@@ -49,6 +48,7 @@ class ImageDataset:
     files: list[str]
     name: str
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    prepared: str = ""
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,95 +147,75 @@ def load_dataset(
         UserError: anything that cannot work, in one line: a missing or empty folder, an unknown
             or empty class, an unreadable image, a setting out of range.
     """
-    if not SMALLEST_RESOLUTION <= resolution <= LARGEST_RESOLUTION:
-        raise UserError(
-            f"resolution {resolution}: expected {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION} "
-            "pixels, for example 64"
-        )
-    if image_channels not in (1, 3):
-        raise UserError(f"image channels {image_channels}: expected 1 (grayscale) or 3 (RGB)")
+    preparation = Preparation(resolution, image_channels)
+    preparation.validate()
     if split not in SPLITS:
         raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     if source == "phantom":
-        return _load_phantom(
-            resolution, image_channels, classes, split, phantom_images, seed, progress
+        return _load_phantom(preparation, classes, split, phantom_images, seed, progress)
+    path = Path(source)
+    if is_packed(path):
+        return _from_packed(path, preparation, classes, split)
+    return _from_source(path, preparation, classes, split, skip_bad, progress)
+
+
+def _from_packed(
+    path: Path, preparation: Preparation, classes: Sequence[str] | None, split: Split
+) -> ImageDataset:
+    made = open_packed(path)
+    shape = preparation.empty(0).shape[1:]
+    if made.images.shape[1:] != shape:
+        channels, resolution, _ = made.images.shape[1:]
+        raise UserError(
+            f"{path}: holds images of {resolution} pixels and {channels} channels, and "
+            f"{preparation.resolution} and {preparation.image_channels} are asked for: give "
+            f"--resolution {resolution} --image-channels {channels}, or prepare the set anew"
         )
-    return _load_folder(
-        Path(source), resolution, image_channels, classes, split, skip_bad, progress
+    return _of_packed(made, *made.choose(split, classes))
+
+
+def _of_packed(made: PackedSet, names: tuple[str, ...], places: list[int]) -> ImageDataset:
+    labels = {name: label for label, name in enumerate(names)}
+    rows = [made.rows[place] for place in places]
+    return ImageDataset(
+        images=torch.from_numpy(np.array(made.images[places])),
+        labels=torch.tensor([labels[row.class_name] for row in rows], dtype=torch.int64),
+        class_names=names,
+        patients=[row.patient for row in rows],
+        files=[row.file for row in rows],
+        name=made.name,
+        skipped=made.left_out,
+        prepared=f"read from the packed set {made.path}",
     )
 
 
-def _load_folder(
-    source: Path,
-    resolution: int,
-    image_channels: int,
+def _from_source(
+    path: Path,
+    preparation: Preparation,
     classes: Sequence[str] | None,
     split: Split,
     skip_bad: bool,
     progress: bool,
 ) -> ImageDataset:
-    opened = open_source(source)
-    names, files = opened.choose(split, classes)
-    skipped = opened.problems + opened.without_kind(names, split)
-    if skipped and not skip_bad:
-        name, reason = skipped[0]
-        raise UserError(
-            f"{printable(name)}: {reason}; repair, rename or remove it, or go on without: "
-            "--skip-bad"
-        )
-    images = np.empty((len(files), image_channels, resolution, resolution), np.uint8)
-
-    def read(index: int) -> str | None:
-        try:
-            images[index] = read_image(opened.read(files[index]), resolution, image_channels)
-        except UserError as error:
-            return str(error).removeprefix(f"{printable(files[index].name)}: ")
-        return None
-
-    kept: list[int] = []
-    with warnings.catch_warnings():
-        # Pillow's warnings about huge images and damaged EXIF: the reader deals with both.
-        warnings.simplefilter("ignore")
-        for index, problem in enumerate(_in_threads(read, len(files), "reading", progress)):
-            name = files[index].name
-            if problem is None:
-                kept.append(index)
-            elif skip_bad:
-                skipped.append((name, problem))
-            else:
-                raise UserError(
-                    f"{printable(name)}: {problem}; repair or remove it, or go on without: "
-                    "--skip-bad"
-                )
-    files = [files[index] for index in kept]
-    _refuse_empty_class(files, names, skipped)
-    labels = torch.tensor([names.index(file.class_name) for file in files], dtype=torch.int64)
-    return ImageDataset(
-        images=torch.from_numpy(images[kept] if len(kept) < len(images) else images),
-        labels=labels,
-        class_names=names,
-        patients=[file.patient for file in files],
-        files=[file.name for file in files],
-        name=opened.name,
-        skipped=skipped,
+    start = time.perf_counter()
+    made, note = kept_set(
+        open_source(path),
+        preparation,
+        classes=classes,
+        split=split,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
+    dataset = _of_packed(made, made.class_names, list(range(len(made.rows))))
+    size = f"{preparation.resolution} x {preparation.resolution}"
+    took = time.perf_counter() - start
+    return replace(
+        dataset, prepared=f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s"
     )
 
 
-def _refuse_empty_class(
-    files: Sequence[ImageFile], names: Sequence[str], skipped: Sequence[tuple[str, str]]
-) -> None:
-    left = {file.class_name for file in files}
-    for name in names:
-        if name not in left:
-            raise UserError(
-                f"class {name!r}: none of its images can be read (first problem: "
-                f"{': '.join(skipped[0])}); check the copy of the data"
-            )
-
-
 def _load_phantom(
-    resolution: int,
-    image_channels: int,
+    preparation: Preparation,
     classes: Sequence[str] | None,
     split: Split,
     count: int,
@@ -254,16 +234,16 @@ def _load_phantom(
         raise UserError(f"seed {seed}: expected 0 or more")
     # Splits take disjoint ranges of the infinite sequence of phantoms.
     first = SPLITS.index(split) << 40
-    images = np.empty((count, image_channels, resolution, resolution), np.uint8)
+    images = preparation.empty(count)
     # Classes in equal parts, in blocks, as a folder of class folders would give them.
     labels = [row * len(names) // count for row in range(count)]
 
     def draw(row: int) -> None:
         label = PHANTOM_CLASSES.index(names[labels[row]])
         phantom = phantom_image(seed, first + row, label)
-        images[row] = prepare(Image.fromarray(phantom.image), resolution, image_channels)
+        images[row] = prepare(Image.fromarray(phantom.image), preparation)
 
-    for _ in _in_threads(draw, count, "drawing phantoms", progress):
+    for _ in in_threads(draw, count, "drawing phantoms", workers=None, progress=progress):
         pass
     return ImageDataset(
         images=torch.from_numpy(images),
@@ -273,28 +253,3 @@ def _load_phantom(
         files=[f"{names[labels[row]]}/phantom{row:06d}.png" for row in range(count)],
         name="phantom",
     )
-
-
-def _in_threads(
-    work: Callable[[int], str | None] | Callable[[int], None],
-    count: int,
-    title: str,
-    progress: bool,
-) -> Iterator[str | None]:
-    """Yield work(0), ..., work(count - 1) in order, computed by as many threads as cores.
-
-    Threads, not processes: decoding and resizing run outside the interpreter lock, and nothing
-    is copied or imported again. (Phantoms, made of short NumPy operations, gain less.)
-    """
-    threads = min(len(os.sched_getaffinity(0)), 16)
-    hidden = None if progress else True  # None: shown on a terminal only
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        tqdm(total=count, desc=title, unit="image", disable=hidden, leave=False) as bar,
-    ):
-        try:
-            for result in pool.map(work, range(count)):
-                bar.update()
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -1,21 +1,19 @@
-"""One image file in, one square array of bytes out.
+"""One image file's bytes in, one square array of bytes out."""
 
-Aspect ratio: the whole image is stretched to the square. Radiographs are framed on the thorax,
-so both alternatives lose more. A centre crop cuts off lateral lung and the costophrenic angles,
-where disease is read. Padding adds bars whose width tells the class (in the published set
-pneumonia images are wider than normal ones), which a GAN learns to draw and a classifier learns
-to cheat with. Stretching keeps every structure, and is how square copies of the published set
-are made, so originals and copies give the same training image.
-"""
-
+import contextlib
 import io
+import threading
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.data.exposure import percentile_range, stretch, to_bytes, used_range
+from cxrgan_fast.data.fit import to_square
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.errors import UserError, printable
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -26,6 +24,15 @@ IMAGE_SUFFIXES = frozenset(
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused: the biggest X-ray detectors have some 20 million pixels."""
+
+_LARGE_PIXELS = 16_000_000
+_one_large_image = threading.Lock()
+
+# Markers have strokes of a hundredth of the image's width: of fewer pixels, they could not be told
+# from bone any more.
+_SMALLEST_FOR_MARKERS = 512
+
+_ONE_FRAME_FORMATS = frozenset({"GIF", "PNG", "TIFF", "WEBP"})  # MPO's second is a preview
 
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE = {
@@ -39,86 +46,137 @@ _TRANSPOSE = {
 }
 
 
-def read_image(content: bytes, resolution: int, image_channels: int = 1) -> Bytes:
+@dataclass(frozen=True)
+class Picture:
+    """A prepared image.
+
+    Attributes:
+        pixels: uint8, (C, R, R).
+        width: of the original as it is looked at, upright.
+        height: likewise.
+        patient: as a DICOM file tells it, not in the clear; None if unknown.
+    """
+
+    pixels: Bytes
+    width: int
+    height: int
+    patient: str | None = None
+
+
+def read_image(content: bytes, preparation: Preparation) -> Picture:
     """Turn the bytes of an image file into a square of bytes.
 
     Any mode is accepted: grayscale, RGB, palette, CMYK, 1-bit, 16-bit (scaled by the bits in
     use, so that 12-bit detector data fills the range). Transparency is laid over black, which
-    is air in a radiograph. The EXIF orientation is applied. Resizing is antialiased (bicubic)
-    and stretches the image to the square; the module's docstring says why.
+    is air in a radiograph. The EXIF orientation is applied, then markers are removed, the
+    exposure is normalised, and the image is made square and resized, antialiased (bicubic).
+
+    Memory: at most 24 bytes a pixel of the original beside `content`, so 1.5 GB for an image of
+    `MAX_PIXELS`; images of more than 16 million pixels are read one at a time.
 
     Args:
         content: of the file.
-        resolution: height and width of the result, R.
-        image_channels: 1 (luma) or 3 (RGB).
-
-    Returns:
-        uint8, (image_channels, R, R).
+        preparation: valid settings.
 
     Raises:
         UserError: why it cannot be decoded whole, or that it is larger than `MAX_PIXELS`; the
             file's name is for the caller to put before it.
     """
+    least = 2 * preparation.resolution
+    if preparation.markers != "keep":
+        least = max(least, _SMALLEST_FOR_MARKERS)
+    try:
+        return _read(content, preparation, least)
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(_too_large("more than 178 million")) from None
+    except MemoryError:
+        raise UserError("the memory does not suffice for it: make it smaller") from None
+    except Exception as error:  # a decoder fed with damaged bytes may raise anything
+        raise UserError(_reason(error)) from None
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Width and height that a file claims, before EXIF turns it.
+
+    Raises:
+        UserError: why it cannot be read, or that it is larger than `MAX_PIXELS`.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
             _refuse_enormous(image)
-            # JPEG can decode straight to a smaller size. Twice the target leaves the last
-            # factor to the antialiased filter, which is what Pillow's thumbnails do too.
-            image.draft("L" if image_channels == 1 else "RGB", (2 * resolution, 2 * resolution))
-            orientation = _orientation(image)
-            image.load()
-            square = prepare(_upright(image, orientation), resolution, image_channels)
+            return image.size
     except UserError:
         raise
     except Image.DecompressionBombError:
         raise UserError(_too_large("more than 178 million")) from None
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
         raise UserError(_reason(error)) from None
-    return square
 
 
-def prepare(image: Image.Image, resolution: int, image_channels: int) -> Bytes:
-    """Bring a decoded image to bytes, to its channels and to the square.
+def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
+    """Bring a decoded, upright image to bytes, to its channels and to the square.
 
     Args:
         image: any mode that `read_image` accepts.
-        resolution: height and width of the result, R.
-        image_channels: 1 or 3.
+        preparation: valid settings.
 
     Returns:
-        uint8, (image_channels, R, R).
+        uint8, (C, R, R).
 
     Raises:
         UserError: a floating-point image, whose black and white are unknown.
     """
-    image = _eight_bit(image)
+    normalised = preparation.exposure == "percentile"
+    image = _eight_bit(image, preparation.percentiles if normalised else None)
+    image = image.convert("L" if preparation.image_channels == 1 else "RGB")
+    if preparation.markers != "keep":
+        from cxrgan_fast.data.markers import remove_markers  # it needs OpenCV, an extra
+
+        image = Image.fromarray(remove_markers(np.asarray(image), preparation.markers))
+    if normalised:
+        image = stretch(image, preparation.percentiles)
+    image = to_square(image, preparation.resolution, preparation.fit)
+    pixels = np.asarray(image, dtype=np.uint8)  # (R, R) or (R, R, 3)
+    return pixels[None] if preparation.image_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _read(content: bytes, preparation: Preparation, least: int) -> Picture:
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+        _refuse_enormous(image)
+        if image.format in _ONE_FRAME_FORMATS and getattr(image, "is_animated", False):
+            raise UserError("holds several frames; expected one image: save the one to use")
+        large = width * height > _LARGE_PIXELS
+        with _one_large_image if large else contextlib.nullcontext():
+            # JPEG can decode straight to a smaller size. Twice the target leaves the last
+            # factor to the antialiased filter, which is what Pillow's thumbnails do too.
+            image.draft("L" if preparation.image_channels == 1 else "RGB", (least, least))
+            orientation = _orientation(image)
+            image.load()
+            pixels = prepare(_upright(image, orientation), preparation)
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    return Picture(pixels, width, height)
+
+
+def _eight_bit(image: Image.Image, percentiles: tuple[float, float] | None) -> Image.Image:
+    """Scale an image of more than 8 bits to them, and lay transparency over black."""
+    if image.mode == "F":
+        raise UserError("floating-point pixels have no known black and white: save it as 16-bit")
+    if image.mode == "I" or image.mode.startswith("I;"):
+        values = np.asarray(image)
+        black_and_white: tuple[float, float] = used_range(values)
+        if percentiles is not None:
+            # Of the deep values, so that no contrast is lost to bytes in between.
+            black_and_white = percentile_range(values, percentiles) or black_and_white
+        return Image.fromarray(to_bytes(values, *black_and_white))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    image = image.convert("L" if image_channels == 1 else "RGB")
-    if image.size != (resolution, resolution):
-        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image, dtype=np.uint8)  # (R, R) or (R, R, 3)
-    return pixels[None] if image_channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale an image of more than 8 bits by the even number of bits that its maximum needs.
-
-    Detectors deliver 10, 12 or 14 bits, commonly stored in 16: dividing those by 65535 would
-    leave a nearly black image.
-    """
-    if image.mode == "F":
-        raise UserError("floating-point pixels have no known black and white: save it as 16-bit")
-    if image.mode != "I" and not image.mode.startswith("I;"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0:
-        raise UserError("negative pixel values have no known black: save it as unsigned 16-bit")
-    bits = max(8, (int(values.max()).bit_length() + 1) // 2 * 2)
-    scaled = (values * 255 + (1 << (bits - 1))) // ((1 << bits) - 1)
-    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
+        return Image.alpha_composite(black, image)
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -149,5 +207,5 @@ def _reason(error: Exception) -> str:
     """Put a decoder's complaint in a few words of one line."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image that can be read (damaged, or another format under this name)"
-    detail = " ".join(str(error).split()) or type(error).__name__
+    detail = printable(" ".join(str(error).split())) or type(error).__name__
     return f"damaged or incomplete image ({detail})"

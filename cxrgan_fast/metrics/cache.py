@@ -17,22 +17,13 @@ from torch import Tensor
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import write_atomic, write_error
+from cxrgan_fast.files import cache_folder, write_atomic, write_error
 from cxrgan_fast.metrics.extractor import (
     PREPARATION,
     FeatureExtractor,
     Features,
     extract_features,
 )
-
-
-def cache_folder() -> Path:
-    """Where features are kept: CXRGAN_CACHE, or the user's cache folder by the XDG convention."""
-    named = os.environ.get("CXRGAN_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cxrgan_fast"
 
 
 def features_of(

@@ -1,18 +1,17 @@
 """From what a user names to the two sets that are compared: real images and generated ones."""
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.data.readers import image_size as image_size_of
 from cxrgan_fast.data.sources import ImageFile, Source, open_source
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.matching import check_classes, subset
@@ -315,7 +314,6 @@ def _common_size(
 
 def _size_of(source: Source, file: ImageFile) -> tuple[int, int] | None:
     try:
-        with Image.open(io.BytesIO(source.read(file))) as image:
-            return image.size
-    except Exception:  # whatever a decoder raises: reading will say it, or pass over the file
+        return image_size_of(source.read(file))
+    except UserError:  # reading will say it, or pass over the file
         return None

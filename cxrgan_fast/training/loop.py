@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.training import checkpoint as ckpt
@@ -103,8 +103,10 @@ def _say_dataset(dataset: ImageDataset) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in dataset.class_counts().items())
     # Flushed: a batch system's log should not be silent until the end.
     print(f"data: {dataset.name}, {len(dataset.labels)} images ({counts})", flush=True)
+    if dataset.prepared:
+        print(f"prepared: {dataset.prepared}", flush=True)
     for file, reason in dataset.skipped:
-        print(f"skipped {file}: {reason}")
+        print(f"skipped {printable(file)}: {printable(reason)}")
 
 
 def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> None:

@@ -201,7 +201,9 @@ def test_progress_goes_to_a_terminal_when_asked(
     load(folder, progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "reading" in captured.err
+    assert "checking" in captured.err
+    load(folder, progress=True, resolution=17)
+    assert "reading" in capsys.readouterr().err
     load(folder)
     assert capsys.readouterr().err == ""
 

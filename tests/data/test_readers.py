@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.data.readers import MAX_PIXELS, prepare
-from cxrgan_fast.data.readers import read_image as decode
+from cxrgan_fast.data import readers
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.readers import MAX_PIXELS
 from cxrgan_fast.errors import UserError
 
 # Pillow warns of what it then raises; the loader silences the same.
@@ -26,7 +27,12 @@ def save(path: Path, image: Image.Image, **options: Any) -> Path:
 
 
 def read_image(path: Path, resolution: int, image_channels: int = 1) -> np.ndarray:
-    return decode(path.read_bytes(), resolution, image_channels)
+    preparation = Preparation(resolution, image_channels)
+    return readers.read_image(path.read_bytes(), preparation).pixels
+
+
+def prepare(image: Image.Image, resolution: int, image_channels: int) -> np.ndarray:
+    return readers.prepare(image, Preparation(resolution, image_channels))
 
 
 def read_ramp(path: Path) -> np.ndarray:
@@ -144,10 +150,18 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:
     assert np.abs(read_ramp(path) - RAMP).max() < 12
 
 
-def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+def test_several_frames_are_refused(tmp_path: Path) -> None:
     first, second = Image.new("L", (8, 8), 200), Image.new("L", (8, 8), 10)
-    path = save(tmp_path / "x.gif", first, save_all=True, append_images=[second])
-    assert read_image(path, 8).mean() == 200
+    for suffix in ("gif", "tif", "webp", "png"):
+        path = save(tmp_path / f"x.{suffix}", first, save_all=True, append_images=[second])
+        with pytest.raises(UserError, match=r"^holds several frames; expected one image"):
+            read_image(path, 8)
+
+
+def test_a_telephones_preview_is_no_second_frame(tmp_path: Path) -> None:
+    first, second = Image.new("L", (8, 8), 200), Image.new("L", (8, 8), 10)
+    path = save(tmp_path / "x.mpo", first, save_all=True, append_images=[second])
+    assert read_image(path, 8).mean() == pytest.approx(200, abs=2)
 
 
 def encoded(kind: str) -> bytes:
@@ -182,7 +196,7 @@ def test_damaged_bytes_raise_user_errors_or_nothing(tmp_path: Path, seed: int) -
         outcome = f"{read_image(path, 16).shape}"
     except UserError as error:
         outcome = str(error)
-        assert outcome.startswith(("damaged", "not an image", "claims"))
+        assert outcome.startswith(("damaged", "not an image", "claims", "holds several"))
     else:
         assert outcome == "(1, 16, 16)"
     assert "\n" not in outcome

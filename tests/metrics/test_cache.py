@@ -5,9 +5,10 @@ import safetensors.torch
 import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.files import cache_folder
 from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
 from cxrgan_fast.metrics import cache as module
-from cxrgan_fast.metrics.cache import cache_folder, features_of
+from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.pixels import Pixels
 
 CPU = torch.device("cpu")

@@ -40,6 +40,10 @@ class Tree:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
+class SourceChangedError(UserError):
+    """A file is not what it was when it was listed: nothing that follows could be trusted."""
+
+
 class Store(Protocol):
     """A folder or an archive."""
 
@@ -207,7 +211,7 @@ class ZipStore:
         except Exception as error:  # lzma's and bz2's own
             raise UserError(f"{printable(name)}: damaged in the archive ({error})") from None
         if changed:
-            raise UserError(f"{printable(self.path.name)}: {_CHANGED}")
+            raise SourceChangedError(f"{printable(self.path.name)}: {_CHANGED}")
         return content
 
 
@@ -227,7 +231,7 @@ def read_file(path: Path, name: str, stamp: str) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode) or _stamp(before) != stamp:
-                raise UserError(f"{printable(name)}: {_CHANGED}")
+                raise SourceChangedError(f"{printable(name)}: {_CHANGED}")
             _refuse_large(name, before.st_size)
             content = file.read(before.st_size + 1)
             after = os.fstat(file.fileno())
@@ -238,7 +242,7 @@ def read_file(path: Path, name: str, stamp: str) -> bytes:
     except OSError as error:
         raise UserError(f"{printable(name)}: cannot be read ({error.strerror or error})") from None
     if _stamp(after) != stamp or len(content) != before.st_size:
-        raise UserError(f"{printable(name)}: {_CHANGED}")
+        raise SourceChangedError(f"{printable(name)}: {_CHANGED}")
     return content
 
 

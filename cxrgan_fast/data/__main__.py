@@ -1,0 +1,153 @@
+"""``python -m cxrgan_fast.data``: look at a set of X-rays, and prepare it for training."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cxrgan_fast.command import run_command
+from cxrgan_fast.data.packed import PackedSet
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
+from cxrgan_fast.data.sources import SPLITS, open_source
+from cxrgan_fast.data.splits import split_warnings
+from cxrgan_fast.data.subset import make_subset
+from cxrgan_fast.errors import printable
+
+_SHOWN = 20  # problems that are listed
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Bring the images of a source to one size and pack them into one file, with their splits."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of class folders, CSV file, or zip archive of either."""
+    out: tyro.conf.Positional[Path]
+    """Folder for the packed set."""
+    preparation: Annotated[Preparation, tyro.conf.arg(name="")] = field(default_factory=Preparation)
+    """What is done to each image."""
+    classes: str = ""
+    """Classes in the order of their labels, with commas between; without, the usual ones."""
+    division: Annotated[Division, tyro.conf.arg(name="")] = field(default_factory=Division)
+    """How images are divided."""
+    skip_bad: bool = False
+    """Leave out files that cannot be used; they are listed in the set."""
+    workers: int | None = None
+    """Threads; without, one a core."""
+
+
+def prepare(options: Prepare) -> None:
+    """Run ``prepare``."""
+    start = time.perf_counter()
+    source = open_source(options.source)
+    try:
+        made = prepare_set(
+            source,
+            options.out,
+            options.preparation,
+            division=options.division,
+            classes=_classes(options.classes),
+            skip_bad=options.skip_bad,
+            workers=options.workers,
+        )
+    except UnusableFilesError as error:
+        _say_problems(error.problems)
+        raise
+    _say(made, time.perf_counter() - start)
+    if source.passed_over:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(source.passed_over.items()))
+        print(f"passed over, being no images by their names: {kinds}")
+
+
+def _say(made: PackedSet, seconds: float) -> None:
+    print(f"{made.path}: {len(made.labels)} images of {'x'.join(map(str, made.images.shape[1:]))}")
+    for name in made.class_names:
+        of_class = [row for row in made.rows if row.class_name == name]
+        counts = Counter(row.split for row in of_class)
+        shown = ", ".join(f"{counts[split]} {split}" for split in SPLITS if counts[split])
+        patients = len({row.patient for row in of_class})
+        print(f"  {printable(name)}: {len(of_class)} images of {patients} patients ({shown})")
+    splits = [row.split for row in made.rows]
+    for warning in split_warnings([row.patient for row in made.rows], splits):
+        print(f"warning: {printable(warning)}")
+    if made.left_out:
+        print(f"left out: {len(made.left_out)} files")
+        _say_problems(made.left_out)
+    print(f"in {seconds:.1f} s; train on it: python -m cxrgan_fast.train --data {made.path}")
+
+
+def _say_problems(problems: list[tuple[str, str]]) -> None:
+    for name, reason in problems[:_SHOWN]:
+        print(f"  {printable(name)}: {printable(reason)}", file=sys.stderr)
+    if len(problems) > _SHOWN:
+        print(f"  and {len(problems) - _SHOWN} more", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Copy a few images of the most common size into a small folder with a manifest."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of class folders, CSV file, or zip archive of either."""
+    out: tyro.conf.Positional[Path]
+    """Folder for the copies."""
+    per_class: int = 100
+    """Images of each class."""
+    max_bytes: int = 10_000_000
+    """Of the whole folder, at most."""
+    image_bytes: int = 50_000
+    """Size of file that is preferred."""
+    classes: str = ""
+    """Classes, with commas between; without, the usual ones."""
+    split: Literal["train", "test", "val"] | None = None
+    """Only images of this split."""
+    seed: int = 0
+    """Of the draw."""
+
+
+def subset(options: Subset) -> None:
+    """Run ``subset``."""
+    made = make_subset(
+        open_source(options.source),
+        options.out,
+        per_class=options.per_class,
+        max_bytes=options.max_bytes,
+        image_bytes=options.image_bytes,
+        classes=_classes(options.classes),
+        split=options.split,
+        seed=options.seed,
+    )
+    counts = ", ".join(f"{n} {printable(name)}" for name, n in made.counts.items())
+    print(f"{made.path}: {counts}; {made.total / 1e6:.2f} MB with manifest.csv")
+    if made.unusable:
+        print(f"could not be looked at: {len(made.unusable)} files")
+        _say_problems(made.unusable)
+
+
+def _classes(text: str) -> list[str] | None:
+    return [name.strip() for name in text.split(",")] if text else None
+
+
+_COMMANDS: dict[type, Callable[[Any], None]] = {Prepare: prepare, Subset: subset}
+
+
+def main() -> None:
+    """Parse and run."""
+    options = tyro.cli(
+        Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[Subset, tyro.conf.subcommand("subset")],  # type: ignore[arg-type]  # a union
+        prog="python -m cxrgan_fast.data",
+        description="Look at a set of X-rays, and prepare it for training.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    _COMMANDS[type(options)](options)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,67 @@
+"""How an image is brought to what a network is trained on: the settings, checked."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrgan_fast.errors import UserError
+
+Fit = Literal["squash", "pad", "crop"]
+Markers = Literal["keep", "mask", "inpaint"]
+Exposure = Literal["keep", "percentile"]
+
+SMALLEST_RESOLUTION = 8
+LARGEST_RESOLUTION = 1024
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Settings of the preparation of images."""
+
+    resolution: int = 64
+    """Height and width of every image, R."""
+    image_channels: int = 1
+    """1 (grayscale) or 3 (RGB)."""
+    fit: Fit = "squash"
+    """How an image becomes square: stretched (squash), its longer sides continued in the border's
+    tone (pad), or the middle of it (crop)."""
+    markers: Markers = "keep"
+    """Burned-in letters: kept, filled with one tone (mask) or from their surroundings (inpaint)."""
+    exposure: Exposure = "keep"
+    """Brightness: kept, or stretched so that two percentiles are black and white (percentile)."""
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    """The two percentiles of --exposure percentile."""
+
+    def empty(self, count: int) -> npt.NDArray[np.uint8]:
+        """Room for `count` images, (count, C, R, R), not filled."""
+        return np.empty((count, self.image_channels, self.resolution, self.resolution), np.uint8)
+
+    def validate(self) -> None:
+        """Refuse settings that cannot be.
+
+        Raises:
+            UserError: naming the setting.
+        """
+        if not SMALLEST_RESOLUTION <= self.resolution <= LARGEST_RESOLUTION:
+            raise UserError(
+                f"resolution {self.resolution}: expected {SMALLEST_RESOLUTION} to "
+                f"{LARGEST_RESOLUTION} pixels, for example 64"
+            )
+        if self.image_channels not in (1, 3):
+            raise UserError(
+                f"image channels {self.image_channels}: expected 1 (grayscale) or 3 (RGB)"
+            )
+        for name, value, known in (
+            ("fit", self.fit, get_args(Fit)),
+            ("markers", self.markers, get_args(Markers)),
+            ("exposure", self.exposure, get_args(Exposure)),
+        ):
+            if value not in known:
+                raise UserError(f"{name} {value!r}: expected one of {', '.join(known)}")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise UserError(
+                f"percentiles {low} {high}: expected two numbers from 0 to 100, the lower first"
+            )

@@ -1,0 +1,378 @@
+"""From a source to a packed set: in parallel, resumable, and whole or not there.
+
+While it is made, the set lies in OUT/.partial: `job.json` (what is being made), `pixels` (the
+images, each in its place) and `journal.jsonl` (a line for each finished image, with a checksum of
+its pixels). Whoever is killed goes on from there; what another source or other settings left is
+thrown away. The result depends on neither the number of threads nor on interruptions.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from cxrgan_fast.data import packed
+from cxrgan_fast.data.packed import PackedSet, Row, open_packed
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.reading import check_workers, read_pictures
+from cxrgan_fast.data.sources import ImageFile, Source
+from cxrgan_fast.data.splits import assign_splits, check_shares
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import write_atomic, write_error
+
+Splits = Literal["patient", "source"]
+
+
+class UnusableFilesError(UserError):
+    """Files that cannot be used, all of them, where none may be left out.
+
+    Attributes:
+        problems: (name, reason) of each.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """Put the first into the message."""
+        name, reason = problems[0]
+        others = len(problems) - 1
+        more = f" ({others} other files cannot be used either)" if others else ""
+        super().__init__(
+            f"{printable(name)}: {reason}{more}; repair or remove what cannot be used, or go on "
+            "without: --skip-bad"
+        )
+        self.problems = list(problems)
+
+
+class PlaceError(UserError):
+    """The set cannot be written where it should be."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How images are divided into splits.
+
+    Attributes:
+        splits: by patient (patient), or as the source has them (source).
+        val_share: of the images, where it is by patient.
+        test_share: likewise.
+        seed: of the order of patients.
+    """
+
+    splits: Splits = "patient"
+    val_share: float = 0.1
+    test_share: float = 0.2
+    seed: int = 0
+
+
+def prepare_set(
+    source: Source,
+    out: Path,
+    preparation: Preparation,
+    *,
+    division: Division | None = None,
+    classes: Sequence[str] | None = None,
+    split: str | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> PackedSet:
+    """Prepare the images of a source into a packed set.
+
+    Args:
+        source: opened.
+        out: the set's folder: absent, empty, or what an interrupted call for the same left.
+        preparation: what is done to each image.
+        division: into splits; by default by patient.
+        classes: which classes, in the order of their labels; None for the source's default.
+        split: only the images of this split of the source; None for all.
+        skip_bad: leave out what cannot be used; it is listed in the set.
+        workers: threads; None for one a core.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Returns:
+        The set; the one that is there, if it is what would be made.
+
+    Raises:
+        UnusableFilesError: files that cannot be used. What was prepared stays for the next call.
+        SourceChangedError: the source changed meanwhile.
+        UserError: settings that cannot be, `out` is in use or holds something else, a full disk.
+    """
+    preparation.validate()
+    check_workers(workers)
+    division = division or Division()
+    if division.splits == "patient":
+        check_shares(division.val_share, division.test_share, division.seed)
+    elif not source.has_splits and split is None:
+        raise UserError(
+            f"splits {division.splits}: {source.where} has no splits of its own; divide by patient"
+        )
+    names, files = source.choose(split, classes)
+    problems = source.problems + source.without_kind(names, split)
+    if problems and not skip_bad:
+        raise UnusableFilesError(problems)
+    job = _job(source, names, files, preparation, division)
+    try:
+        with _locked(out):
+            if packed.is_packed(out):
+                return _existing(out, job, skip_bad)
+            partial = _partial(out, job)
+            rows, bad = _read_all(source, files, preparation, partial, workers, progress)
+            if bad and not skip_bad:
+                raise UnusableFilesError(bad)
+            problems = sorted([*problems, *bad])
+            _refuse_empty_class(names, rows, problems)
+            rows = _divided(names, rows, division)
+            _finish(out, partial, source.name, names, rows, problems, job, preparation)
+    except OSError as error:
+        raise PlaceError(str(write_error(out, error))) from error
+    return open_packed(out, verify=False)
+
+
+def _job(
+    source: Source,
+    names: Sequence[str],
+    files: Sequence[ImageFile],
+    preparation: Preparation,
+    division: Division,
+) -> dict[str, Any]:
+    """What is being made: the settings, and a hash of all that the result depends on."""
+    settings = {**asdict(preparation), "percentiles": list(preparation.percentiles)}
+    settings |= asdict(division)
+    digest = hashlib.sha256(json.dumps([packed.VERSION, source.name, names, settings]).encode())
+    for file in files:
+        about = (file.name, file.class_name, file.patient, file.split, source.stamp(file))
+        digest.update(repr(about).encode("utf-8", "surrogateescape"))
+    return {"settings": settings, "content": digest.hexdigest()}
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep other processes from making a set in the same folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlaceError(
+                f"{out}: another program is preparing a set there; wait for it, or choose "
+                "another folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _existing(out: Path, job: dict[str, Any], skip_bad: bool) -> PackedSet:
+    there = open_packed(out)
+    if there.settings.get("content") != job["content"]:
+        raise UserError(
+            f"{out}: holds another set already, of {there.name} with other images or settings; "
+            "remove it, or choose another folder"
+        )
+    if there.left_out and not skip_bad:
+        raise UnusableFilesError(there.left_out)
+    return there
+
+
+def _partial(out: Path, job: dict[str, Any]) -> Path:
+    """The folder of what is not finished, with the work of this job or empty."""
+    partial = out / ".partial"
+    if not partial.is_dir():
+        others = [entry.name for entry in out.iterdir()]
+        if others:
+            raise UserError(
+                f"{out}: is not empty (it holds {printable(min(others))}); choose another folder"
+            )
+    try:
+        same = json.loads((partial / "job.json").read_bytes()) == job
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_atomic(partial / "job.json", json.dumps(job).encode())
+    return partial
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A line of the journal."""
+
+    place: int
+    sha256: str
+    width: int
+    height: int
+    patient: str | None
+    check: int
+
+
+def _read_all(
+    source: Source,
+    files: Sequence[ImageFile],
+    preparation: Preparation,
+    partial: Path,
+    workers: int | None,
+    progress: bool,
+) -> tuple[dict[int, Row], list[tuple[str, str]]]:
+    """Read what is not there yet; give the rows by place, and what cannot be used."""
+    size = preparation.empty(1).nbytes
+    bad: list[tuple[str, str]] = []
+    descriptor = os.open(partial / "pixels", os.O_RDWR | os.O_CREAT, 0o666)
+    with open(descriptor, "r+b", buffering=0) as pixels:
+        _reserve(pixels, size * len(files))
+        done = _take_up(partial / "journal.jsonl", pixels, size, len(files))
+        with (partial / "journal.jsonl").open("a") as journal:
+            if journal.tell():
+                journal.write("\n")  # after a line that was cut off
+            left = [place for place in range(len(files)) if place not in done]
+            outcomes = read_pictures(
+                source,
+                [files[place] for place in left],
+                preparation,
+                workers=workers,
+                progress=progress,
+            )
+            for place, outcome in zip(left, outcomes, strict=True):
+                picture = outcome.picture
+                if picture is None:
+                    bad.append((files[place].name, outcome.reason))
+                    continue
+                content = np.ascontiguousarray(picture.pixels).tobytes()
+                _write_at(pixels, content, place * size)
+                line = _Done(
+                    place,
+                    outcome.sha256,
+                    picture.width,
+                    picture.height,
+                    picture.patient,
+                    zlib.crc32(content),
+                )
+                journal.write(json.dumps(list(asdict(line).values())) + "\n")
+                journal.flush()
+                done[place] = line
+    rows = {
+        place: Row(
+            file=files[place].name,
+            class_name=files[place].class_name,
+            patient=line.patient or files[place].patient,
+            split=files[place].split,
+            width=line.width,
+            height=line.height,
+            sha256=line.sha256,
+        )
+        for place, line in sorted(done.items())
+    }
+    return rows, bad
+
+
+def _reserve(pixels: BinaryIO, size: int) -> None:
+    """Take the room on the disk at once: a full disk is better known before than after."""
+    if size:
+        with contextlib.suppress(AttributeError):  # not on every system
+            os.posix_fallocate(pixels.fileno(), 0, size)
+    os.ftruncate(pixels.fileno(), size)
+
+
+def _write_at(file: BinaryIO, content: bytes, offset: int) -> None:
+    while content:
+        written = os.pwrite(file.fileno(), content, offset)
+        content, offset = content[written:], offset + written
+
+
+def _take_up(journal: Path, pixels: BinaryIO, size: int, count: int) -> dict[int, _Done]:
+    """What an interrupted call has finished, as far as its pixels are whole."""
+    done: dict[int, _Done] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for text in journal.read_text(errors="replace").splitlines():
+            try:
+                line = _Done(*json.loads(text))
+            except (ValueError, TypeError):  # cut off, or empty
+                continue
+            if not 0 <= line.place < count:
+                continue
+            if zlib.crc32(os.pread(pixels.fileno(), size, line.place * size)) == line.check:
+                done[line.place] = line
+    return done
+
+
+def _refuse_empty_class(
+    names: Sequence[str], rows: dict[int, Row], problems: Sequence[tuple[str, str]]
+) -> None:
+    left = {row.class_name for row in rows.values()}
+    for name in names:
+        if name not in left:
+            first = f"{printable(problems[0][0])}: {problems[0][1]}"
+            raise UserError(
+                f"class {name!r}: none of its images can be read (first problem: {first}); check "
+                "the copy of the data"
+            )
+
+
+def _divided(names: Sequence[str], rows: dict[int, Row], division: Division) -> dict[int, Row]:
+    if division.splits == "source":
+        return rows
+    splits = assign_splits(
+        [row.patient for row in rows.values()],
+        [names.index(row.class_name) for row in rows.values()],
+        val_share=division.val_share,
+        test_share=division.test_share,
+        seed=division.seed,
+    )
+    pairs = zip(rows.items(), splits, strict=True)
+    return {place: replace(row, split=split) for (place, row), split in pairs}
+
+
+def _finish(
+    out: Path,
+    partial: Path,
+    name: str,
+    names: Sequence[str],
+    rows: dict[int, Row],
+    left_out: Sequence[tuple[str, str]],
+    job: dict[str, Any],
+    preparation: Preparation,
+) -> None:
+    """Write the set's files beside the work, move them up, and describe them last."""
+    shape = (len(rows), *preparation.empty(1).shape[1:])
+    with (partial / "pixels").open("rb") as pixels, (partial / "images.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        size = preparation.empty(1).nbytes
+        for place in rows:
+            file.write(os.pread(pixels.fileno(), size, place * size))
+        _sync(file)
+    labels = np.array([names.index(row.class_name) for row in rows.values()], np.int64)
+    with (partial / "labels.npy").open("wb") as file:
+        np.save(file, labels)
+        _sync(file)
+    with (partial / "images.csv").open("wb") as file:
+        file.write(packed.rows_as_csv(list(rows.values())))
+        _sync(file)
+    for content in packed.CONTENT:
+        (partial / content).rename(out / content)
+    described = {
+        "format": packed.FORMAT,
+        "version": packed.VERSION,
+        "name": name,
+        "class_names": list(names),
+        "shape": list(shape),
+        "settings": {**job["settings"], "content": job["content"]},
+        "left_out": [list(each) for each in left_out],
+        "sha256": {each: packed.file_digest(out / each) for each in packed.CONTENT},
+    }
+    write_atomic(out / packed.DESCRIPTION, (json.dumps(described, indent=1) + "\n").encode())
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

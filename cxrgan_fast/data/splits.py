@@ -1,0 +1,110 @@
+"""Dividing a set into training, validation and test images so that no patient is in two."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cxrgan_fast.errors import UserError
+
+_FEW_IMAGES = 100  # of a validation split: its figures say next to nothing
+
+
+def check_shares(val_share: float, test_share: float, seed: int) -> None:
+    """Refuse shares and seeds that cannot be.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    for name, share in (("val share", val_share), ("test share", test_share)):
+        if not 0 <= share < 1:
+            raise UserError(f"{name} {share}: expected 0 or more, and less than 1")
+    if val_share + test_share >= 1:
+        raise UserError(
+            f"val share {val_share} and test share {test_share}: nothing is left to train on; "
+            "expected less than 1 together"
+        )
+    if seed < 0:
+        raise UserError(f"seed {seed}: expected 0 or more")
+
+
+def assign_splits(
+    patients: Sequence[str],
+    labels: Sequence[int],
+    *,
+    val_share: float = 0.1,
+    test_share: float = 0.2,
+    seed: int = 0,
+) -> list[str]:
+    """Assign every image to a split, patient by patient, stratified by class.
+
+    Patients come in a random order; each goes to the split that lacks most of what its classes
+    should have there, relative to what they should have. With patients of one class a split
+    exceeds its share by less than one patient's images. The order of the images does not matter.
+
+    Args:
+        patients: whose image it is, for each of N images.
+        labels: the class of each.
+        val_share: of the images of each class.
+        test_share: likewise; what is left is for training.
+        seed: of the order.
+
+    Returns:
+        "train", "val" or "test" for each image.
+
+    Raises:
+        UserError: shares that cannot be, or too few patients to have a class in every split.
+    """
+    check_shares(val_share, test_share, seed)
+    shares = {"train": 1 - val_share - test_share, "val": val_share, "test": test_share}
+    shares = {split: share for split, share in shares.items() if share > 0}
+    counts: dict[str, Counter[int]] = {}
+    for patient, label in zip(patients, labels, strict=True):
+        counts.setdefault(patient, Counter())[label] += 1
+    in_class = Counter(label for of_patient in counts.values() for label in of_patient)
+    for label, number in sorted(in_class.items()):
+        if number < len(shares):
+            raise UserError(
+                f"class {label} has {number} patients, too few for the splits "
+                f"{', '.join(shares)}: give --val-share 0 or --test-share 0, or add patients"
+            )
+    totals = Counter(labels)
+    # What each split still lacks of each class, relative to what it should have.
+    lacking = {split: dict.fromkeys(totals, 1.0) for split in shares}
+    chosen: dict[str, str] = {}
+    names = sorted(counts)
+    for place in np.random.default_rng(seed).permutation(len(names)).tolist():
+        of_patient = counts[names[place]]
+        need = {
+            split: sum(n * lacks[label] / totals[label] for label, n in of_patient.items())
+            for split, lacks in lacking.items()
+        }
+        split = max(need, key=lambda each: need[each])
+        chosen[names[place]] = split
+        for label, n in of_patient.items():
+            lacking[split][label] -= n / (shares[split] * totals[label])
+    return [chosen[patient] for patient in patients]
+
+
+def split_warnings(patients: Sequence[str], splits: Sequence[str]) -> list[str]:
+    """What speaks against splits that a set comes with, a line each.
+
+    Args:
+        patients: whose image it is, for each of N images.
+        splits: "train", "val" or "test" of each.
+    """
+    whose: dict[str, set[str]] = {}
+    for patient, split in zip(patients, splits, strict=True):
+        whose.setdefault(split, set()).add(patient)
+    warnings = []
+    for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
+        shared = whose.get(first, set()) & whose.get(second, set())
+        if shared:
+            warnings.append(
+                f"{first} and {second} share {len(shared)} of {len(whose[second])} patients of "
+                f"{second} by their names (such as {min(shared)}): figures on {second} are too good"
+            )
+    images = Counter(splits)["val"]
+    if 0 < images < _FEW_IMAGES:
+        warnings.append(f"val has {images} images: too few to choose or to compare anything by")
+    return warnings

@@ -1,0 +1,303 @@
+"""A small set out of a large one: so many images a class, of like size, small enough to mail."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cxrgan_fast.data.readers import image_size
+from cxrgan_fast.data.reading import in_threads
+from cxrgan_fast.data.sources import ImageFile, Source
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import write_atomic, write_error
+
+_SIDES_APART = 1.25  # images of like size: the largest side at most so many times the smallest
+_POOL = 3  # images that are drawn from, for each that is wanted
+_RECORDS = 300  # bytes of manifest and description that an image takes, at most
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that could be chosen."""
+
+    file: ImageFile
+    width: int
+    height: int
+    size: int
+    sha256: str
+
+    @property
+    def side(self) -> float:
+        """The geometric mean of width and height."""
+        return math.sqrt(self.width * self.height)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """What was made.
+
+    Attributes:
+        path: its folder.
+        counts: images of each class.
+        total: bytes of everything in the folder.
+        unusable: (name, reason) of what could not be looked at.
+    """
+
+    path: Path
+    counts: dict[str, int]
+    total: int
+    unusable: list[tuple[str, str]]
+
+
+def make_subset(
+    source: Source,
+    out: Path,
+    *,
+    per_class: int = 100,
+    max_bytes: int = 10_000_000,
+    image_bytes: int = 50_000,
+    classes: Sequence[str] | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Subset:
+    """Copy a few images of the most common size into a folder with a manifest.
+
+    Images are sorted by size; of the range of like sizes (largest side at most 1.25 times the
+    smallest) that holds most of the images that are wanted, three times as many as are wanted,
+    those whose files come nearest to `image_bytes`, one a patient as far as there are enough
+    patients, go into the draw. Large ones give way to smaller ones until all stay under
+    `max_bytes`. Files are copied as they are.
+
+    Args:
+        source: opened.
+        out: folder, absent or empty. It gets a folder a class; `manifest.csv`, which is a source
+            by itself; and `subset.json`.
+        per_class: images of each class.
+        max_bytes: of everything in the folder.
+        image_bytes: size of file that is preferred.
+        classes: names; None for the source's default.
+        split: only of this split; None for all.
+        seed: of the draw.
+        workers: threads; None for one a core.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Raises:
+        UserError: too few images, or none small enough (it says how many would fit); `out` is not
+            empty or cannot be written; settings that cannot be.
+    """
+    for name, value in (("per class", per_class), ("max bytes", max_bytes)):
+        if value < 1:
+            raise UserError(f"{name} {value}: expected 1 or more")
+    if image_bytes < 1 or seed < 0:
+        raise UserError(f"image bytes {image_bytes}, seed {seed}: expected 1 and 0 or more")
+    if out.exists() and (not out.is_dir() or any(e.name != ".partial" for e in out.iterdir())):
+        raise UserError(f"{out}: is there and not empty; choose another folder")
+    names, files = source.choose(split, classes)
+    found, unusable = _look(source, files, workers, progress)
+    chosen = _choose(found, names, per_class, image_bytes, max_bytes, seed, source.where)
+    settings = {
+        "name": source.name,
+        "per_class": per_class,
+        "max_bytes": max_bytes,
+        "image_bytes": image_bytes,
+        "classes": list(names),
+        "split": split,
+        "seed": seed,
+    }
+    try:
+        total = _write(source, out, chosen, settings)
+    except OSError as error:
+        raise write_error(out, error) from error
+    counts = Counter(each.file.class_name for each in chosen)
+    unusable = sorted([*source.problems, *unusable])
+    return Subset(out, {name: counts[name] for name in names}, total, unusable)
+
+
+def _look(
+    source: Source, files: Sequence[ImageFile], workers: int | None, progress: bool
+) -> tuple[list[Candidate], list[tuple[str, str]]]:
+    def look(index: int) -> Candidate | str:
+        file = files[index]
+        try:
+            content = source.read(file)
+            width, height = image_size(content)
+        except UserError as error:
+            return str(error).removeprefix(f"{printable(file.name)}: ")
+        return Candidate(file, width, height, len(content), hashlib.sha256(content).hexdigest())
+
+    found: list[Candidate] = []
+    unusable: list[tuple[str, str]] = []
+    results = in_threads(look, len(files), "looking", workers=workers, progress=progress)
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, Candidate):
+            found.append(result)
+        else:
+            unusable.append((file.name, result))
+    return found, unusable
+
+
+def _choose(
+    found: Sequence[Candidate],
+    names: Sequence[str],
+    per_class: int,
+    image_bytes: int,
+    max_bytes: int,
+    seed: int,
+    where: str,
+) -> list[Candidate]:
+    for name in names:
+        number = sum(each.file.class_name == name for each in found)
+        if number < per_class:
+            raise UserError(
+                f"{where}: class {name!r} has {number} images that can be read, {per_class} are "
+                "wanted; give a smaller --per-class"
+            )
+    ranges = _like_sizes(found, names, per_class)
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[Candidate]] = {}
+    spare: dict[str, list[Candidate]] = {}
+    for name in names:
+        pool = _pool(ranges[name], per_class, image_bytes)
+        order = rng.permutation(len(pool)).tolist()
+        # Of one patient each first, in the order of the draw.
+        mixed = _patients_first([pool[place] for place in order])
+        drawn[name], spare[name] = mixed[:per_class], mixed[per_class:]
+    room = max_bytes - _RECORDS * per_class * len(names) - 1000
+    _shrink(drawn, spare, room, where, per_class)
+    return [each for name in names for each in sorted(drawn[name], key=lambda each: each.file.name)]
+
+
+def _like_sizes(
+    found: Sequence[Candidate], names: Sequence[str], per_class: int
+) -> dict[str, list[Candidate]]:
+    """Of each class the images in the best range of sizes, and the nearest ones if too few."""
+    ordered = sorted(found, key=lambda each: (each.side, each.file.name))
+    best, best_score, end = (0, 0), (-1, -1), 0
+    inside: Counter[str] = Counter()
+    for start, first in enumerate(ordered):
+        while end < len(ordered) and ordered[end].side <= first.side * _SIDES_APART:
+            inside[ordered[end].file.class_name] += 1
+            end += 1
+        wanted = sum(min(inside[name], _POOL * per_class) for name in names)
+        score = (wanted, end - start)
+        if score > best_score:
+            best, best_score = (start, end), score
+        inside[first.file.class_name] -= 1
+    middle = ordered[(best[0] + best[1] - 1) // 2].side
+    chosen: dict[str, list[Candidate]] = {}
+    for name in names:
+        of_class = [each for each in ordered[slice(*best)] if each.file.class_name == name]
+        if len(of_class) < per_class:
+            all_of = [each for each in ordered if each.file.class_name == name]
+            all_of.sort(key=lambda each: (abs(math.log(each.side / middle)), each.file.name))
+            of_class = all_of[:per_class]
+        chosen[name] = of_class
+    return chosen
+
+
+def _pool(candidates: Sequence[Candidate], per_class: int, image_bytes: int) -> list[Candidate]:
+    def distance(each: Candidate) -> tuple[float, str]:
+        return abs(math.log(each.size / image_bytes)), each.file.name
+
+    return _patients_first(sorted(candidates, key=distance))[: _POOL * per_class]
+
+
+def _patients_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first image of each patient before second ones."""
+    times: Counter[str] = Counter()
+    ranked = []
+    for each in candidates:
+        ranked.append((times[each.file.patient], each))
+        times[each.file.patient] += 1
+    return [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _shrink(
+    drawn: dict[str, list[Candidate]],
+    spare: dict[str, list[Candidate]],
+    room: int,
+    where: str,
+    per_class: int,
+) -> None:
+    """Put smaller files for the largest until all fit."""
+    for others in spare.values():
+        others.sort(key=lambda each: (each.size, each.file.name))
+    while sum(each.size for part in drawn.values() for each in part) > room:
+        gains = [
+            (max(part, key=lambda each: each.size).size - spare[name][0].size, name)
+            for name, part in drawn.items()
+            if spare[name]
+        ]
+        gain, name = max(gains, default=(0, ""))
+        if gain <= 0:
+            sizes = sorted(each.size + _RECORDS for part in drawn.values() for each in part)
+            fit = int(np.searchsorted(np.cumsum(sizes), room)) // len(drawn)
+            raise UserError(
+                f"{where}: {per_class} images of each class do not fit into so few bytes; about "
+                f"{fit} would: give a smaller --per-class or a larger --max-bytes"
+            )
+        part = drawn[name]
+        part.remove(max(part, key=lambda each: each.size))
+        part.append(spare[name].pop(0))
+
+
+def _write(
+    source: Source, out: Path, chosen: Sequence[Candidate], settings: dict[str, object]
+) -> int:
+    partial = out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    columns = ("path", "label", "patient", "source", "width", "height", "bytes", "sha256")
+    writer.writerow(columns)
+    taken: set[str] = set()
+    for each in chosen:
+        file = each.file
+        place = _free_place(file, taken)
+        (partial / place).parent.mkdir(exist_ok=True)
+        content = source.read(file)
+        if hashlib.sha256(content).hexdigest() != each.sha256:
+            raise UserError(f"{printable(file.name)}: changed while it was read: run again")
+        (partial / place).write_bytes(content)
+        about = (each.width, each.height, each.size, each.sha256)
+        writer.writerow((place, file.class_name, file.patient, file.name, *about))
+    manifest = text.getvalue().encode("utf-8", "surrogateescape")
+    (partial / "manifest.csv").write_bytes(manifest)
+    os.sync()
+    for entry in sorted(partial.iterdir()):
+        entry.rename(out / entry.name)
+    counts = Counter(each.file.class_name for each in chosen)
+    described = {**settings, "images": dict(counts), "image_sizes": sum(e.size for e in chosen)}
+    description = (json.dumps(described, indent=1) + "\n").encode()
+    write_atomic(out / "subset.json", description)
+    partial.rmdir()
+    return sum(each.size for each in chosen) + len(manifest) + len(description)
+
+
+def _free_place(file: ImageFile, taken: set[str]) -> str:
+    """A path that is safe on every system, and not given to another file."""
+    stem, dot, suffix = _safe(file.name.rpartition("/")[2]).rpartition(".")
+    folder = _safe(file.class_name)
+    place, number = f"{folder}/{stem}{dot}{suffix}", 1
+    while place.casefold() in taken:
+        number += 1
+        place = f"{folder}/{stem}-{number}{dot}{suffix}"
+    taken.add(place.casefold())
+    return place
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:].lstrip(".") or "image"
