@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
@@ -103,12 +103,9 @@ def draw_sheet(images: list[tuple[str, np.ndarray]], path: Path, columns: int = 
         left, top = number % columns * 2 * _TILE, number // columns * (_TILE + 14)
         mask = Image.fromarray(find_markers(image).astype(np.uint8) * 255)
         inner = np.asarray(mask.resize((_TILE, _TILE), Image.Resampling.NEAREST)) > 127
-        edge = np.zeros_like(inner)
-        for axis in (0, 1):
-            for shift in (-1, 1):
-                edge |= np.roll(inner, shift, axis)
+        grown = np.asarray(Image.fromarray(inner).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
         before = np.array(Image.fromarray(image).resize((_TILE, _TILE)).convert("RGB"))
-        before[edge & ~inner] = (255, 60, 60)
+        before[grown & ~inner] = (255, 60, 60)
         after = Image.fromarray(remove_markers(image, "inpaint")).resize((_TILE, _TILE))
         sheet.paste(Image.fromarray(before), (left, top + 14))
         sheet.paste(after, (left + _TILE, top + 14))

@@ -141,7 +141,7 @@ def main() -> None:
     """Parse and run."""
     options = tyro.cli(
         Annotated[Prepare, tyro.conf.subcommand("prepare")]
-        | Annotated[Subset, tyro.conf.subcommand("subset")],  # type: ignore[arg-type]  # a union
+        | Annotated[Subset, tyro.conf.subcommand("subset")],
         prog="python -m cxrgan_fast.data",
         description="Look at a set of X-rays, and prepare it for training.",
         config=(tyro.conf.OmitArgPrefixes,),

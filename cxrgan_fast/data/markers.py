@@ -37,6 +37,7 @@ _LEVELS = ((24, 0.54), (48, 0.54), (24, 0.85), (24, 0.95), (32, 1.04))
 
 _BRIGHT = 0.72  # of the image's white, its 99.5th percentile: what a marker reaches
 _CONTRAST = 45  # between the strokes and the median around them
+_MOST = 0.06  # of an image: where more looks like print, it is something else (noise, a document)
 _PRINT = 0.57  # how sharp edges, how even the ground and how strong the contrast: together
 
 # The middle, left to right and top to bottom: no markers there, whatever it looks like.
@@ -71,6 +72,8 @@ def find_markers(image: Bytes) -> Mask:
     unit = float(np.sqrt(small.shape[0] * small.shape[1]))
     margin = 1 + 2 * max(1, round(_MARGIN * unit))
     mask = cv2.dilate(mask, np.ones((margin, margin), np.uint8))
+    if mask.mean() > _MOST:
+        return found
     if scale < 1:
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     return mask.astype(bool)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cxrgan_fast.data.dicom import dicom_size, is_dicom, read_dicom
 from cxrgan_fast.data.exposure import percentile_range, stretch, to_bytes, used_range
 from cxrgan_fast.data.fit import to_square
 from cxrgan_fast.data.preparation import Preparation
@@ -18,7 +19,20 @@ from cxrgan_fast.errors import UserError, printable
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {
+        ".bmp",
+        ".dcm",
+        ".dicom",
+        ".gif",
+        ".jpeg",
+        ".jpg",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
 )
 """File name endings (in lower case) that are read as images."""
 
@@ -71,8 +85,8 @@ def read_image(content: bytes, preparation: Preparation) -> Picture:
     is air in a radiograph. The EXIF orientation is applied, then markers are removed, the
     exposure is normalised, and the image is made square and resized, antialiased (bicubic).
 
-    Memory: at most 24 bytes a pixel of the original beside `content`, so 1.5 GB for an image of
-    `MAX_PIXELS`; images of more than 16 million pixels are read one at a time.
+    Memory: at most 24 bytes a pixel of the original beside `content` (DICOM: 40), so 1.5 GB for an
+    image of `MAX_PIXELS`; images of more than 16 million pixels are read one at a time.
 
     Args:
         content: of the file.
@@ -103,6 +117,8 @@ def image_size(content: bytes) -> tuple[int, int]:
     Raises:
         UserError: why it cannot be read, or that it is larger than `MAX_PIXELS`.
     """
+    if is_dicom(content):
+        return dicom_size(content)
     try:
         with Image.open(io.BytesIO(content)) as image:
             _refuse_enormous(image)
@@ -143,6 +159,8 @@ def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
 
 
 def _read(content: bytes, preparation: Preparation, least: int) -> Picture:
+    if is_dicom(content):
+        return _read_dicom(content, preparation)
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
         _refuse_enormous(image)
@@ -159,6 +177,22 @@ def _read(content: bytes, preparation: Preparation, least: int) -> Picture:
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return Picture(pixels, width, height)
+
+
+def _read_dicom(content: bytes, preparation: Preparation) -> Picture:
+    width, height = dicom_size(content)
+    with _one_large_image if width * height > _LARGE_PIXELS else contextlib.nullcontext():
+        found = read_dicom(content, MAX_PIXELS)
+        height, width = found.values.shape[:2]
+        black, white = found.low, found.high
+        if preparation.exposure == "percentile" and found.values.ndim == 2:
+            ends = percentile_range(found.values, preparation.percentiles)
+            if ends is not None:
+                black, white = ends if black < white else ends[::-1]
+        values = found.values
+        pixels = values if values.ndim == 3 else to_bytes(values, black, white)
+        square = prepare(Image.fromarray(pixels), preparation)
+    return Picture(square, width, height, found.patient)
 
 
 def _eight_bit(image: Image.Image, percentiles: tuple[float, float] | None) -> Image.Image:
