@@ -1,5 +1,6 @@
 """``python -m cxrgan_fast.data``: look at a set of X-rays, and prepare it for training."""
 
+import json
 import sys
 import time
 from collections import Counter
@@ -11,13 +12,18 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.download import download
+from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
+from cxrgan_fast.data.inspection_sheet import draw_sheet
 from cxrgan_fast.data.packed import PackedSet
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
+from cxrgan_fast.data.reading import check_workers
 from cxrgan_fast.data.sources import SPLITS, open_source
 from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.data.subset import make_subset
-from cxrgan_fast.errors import printable
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import write_atomic
 
 _SHOWN = 20  # problems that are listed
 
@@ -130,18 +136,73 @@ def subset(options: Subset) -> None:
         _say_problems(made.unusable)
 
 
+@dataclass(frozen=True)
+class Inspect:
+    """Look at every image of a source: counts, sizes, brightness, copies, conflicts, damage."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of class folders, CSV file, or zip archive of either."""
+    json: Path | None = None
+    """File for everything that was found, with the names of all files concerned."""
+    sheet: Path | None = None
+    """PNG file for histograms and examples."""
+    workers: int | None = None
+    """Threads; without, one a core."""
+
+
+def inspect(options: Inspect) -> None:
+    """Run ``inspect``."""
+    for path in (options.json, options.sheet):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.absolute().parent}; make it first")
+    check_workers(options.workers)
+    source = open_source(options.source)
+    found = inspect_source(source, workers=options.workers)
+    if options.json is not None:
+        text = json.dumps(as_json(found), indent=1) + "\n"
+        write_atomic(options.json, text.encode("utf-8", "surrogateescape"))
+    if options.sheet is not None:
+        draw_sheet(found, source, options.sheet)
+    print(as_table(found))
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch the public paediatric set from Kaggle, and say what came."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder for the set."""
+
+
+def fetch(options: Download) -> None:
+    """Run ``download``."""
+    got = download(options.out)
+    counts = ", ".join(f"{got.counts[split]} {split}" for split in SPLITS if split in got.counts)
+    print(f"{got.path}: {counts} images, {got.size / 1e6:.0f} MB, sha256 {got.sha256}")
+    for warning in got.warnings():
+        print(f"warning: {warning}")
+    print(f"look at it: python -m cxrgan_fast.data inspect {got.path}")
+
+
 def _classes(text: str) -> list[str] | None:
     return [name.strip() for name in text.split(",")] if text else None
 
 
-_COMMANDS: dict[type, Callable[[Any], None]] = {Prepare: prepare, Subset: subset}
+_COMMANDS: dict[type, Callable[[Any], None]] = {
+    Prepare: prepare,
+    Inspect: inspect,
+    Subset: subset,
+    Download: fetch,
+}
 
 
 def main() -> None:
     """Parse and run."""
     options = tyro.cli(
         Annotated[Prepare, tyro.conf.subcommand("prepare")]
-        | Annotated[Subset, tyro.conf.subcommand("subset")],
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+        | Annotated[Subset, tyro.conf.subcommand("subset")]
+        | Annotated[Download, tyro.conf.subcommand("download")],
         prog="python -m cxrgan_fast.data",
         description="Look at a set of X-rays, and prepare it for training.",
         config=(tyro.conf.OmitArgPrefixes,),

@@ -3,7 +3,8 @@
 import contextlib
 import io
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -77,6 +78,25 @@ class Picture:
     patient: str | None = None
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image, upright.
+
+    Attributes:
+        image: perhaps at a fraction of its size.
+        width: of the original, upright.
+        height: likewise.
+        kind: its format and mode, such as "JPEG L".
+        patient: as a DICOM file tells it, not in the clear; None if unknown.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    kind: str
+    patient: str | None
+
+
 def read_image(content: bytes, preparation: Preparation) -> Picture:
     """Turn the bytes of an image file into a square of bytes.
 
@@ -99,16 +119,26 @@ def read_image(content: bytes, preparation: Preparation) -> Picture:
     least = 2 * preparation.resolution
     if preparation.markers != "keep":
         least = max(least, _SMALLEST_FOR_MARKERS)
-    try:
-        return _read(content, preparation, least)
-    except UserError:
-        raise
-    except Image.DecompressionBombError:
-        raise UserError(_too_large("more than 178 million")) from None
-    except MemoryError:
-        raise UserError("the memory does not suffice for it: make it smaller") from None
-    except Exception as error:  # a decoder fed with damaged bytes may raise anything
-        raise UserError(_reason(error)) from None
+    mode = "L" if preparation.image_channels == 1 else "RGB"
+    percentiles = preparation.percentiles if preparation.exposure == "percentile" else None
+    with _failures_named(), _opened(content, mode, least, percentiles) as found:
+        pixels = prepare(found.image, preparation)
+    return Picture(pixels, found.width, found.height, found.patient)
+
+
+def look(content: bytes, least: int) -> Decoded:
+    """Decode an image to be looked at: upright, 8-bit grayscale.
+
+    Args:
+        content: of the file.
+        least: JPEGs may be decoded at a fraction of their size, but of at least so many pixels a
+            side.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    with _failures_named(), _opened(content, "L", least, None) as found:
+        return replace(found, image=_eight_bit(found.image, None).convert("L"))
 
 
 def image_size(content: bytes) -> tuple[int, int]:
@@ -119,16 +149,9 @@ def image_size(content: bytes) -> tuple[int, int]:
     """
     if is_dicom(content):
         return dicom_size(content)
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            _refuse_enormous(image)
-            return image.size
-    except UserError:
-        raise
-    except Image.DecompressionBombError:
-        raise UserError(_too_large("more than 178 million")) from None
-    except Exception as error:  # a decoder fed with damaged bytes may raise anything
-        raise UserError(_reason(error)) from None
+    with _failures_named(), Image.open(io.BytesIO(content)) as image:
+        _refuse_enormous(image)
+        return image.size
 
 
 def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
@@ -158,41 +181,64 @@ def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
     return pixels[None] if preparation.image_channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _read(content: bytes, preparation: Preparation, least: int) -> Picture:
+@contextlib.contextmanager
+def _failures_named() -> Iterator[None]:
+    """Turn whatever a decoder raises into one line that says what is wrong with the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(_too_large("more than 178 million")) from None
+    except MemoryError:
+        raise UserError("the memory does not suffice for it: make it smaller") from None
+    except Exception as error:  # a decoder fed with damaged bytes may raise anything
+        raise UserError(_reason(error)) from None
+
+
+@contextlib.contextmanager
+def _opened(
+    content: bytes, mode: str, least: int, percentiles: tuple[float, float] | None
+) -> Iterator[Decoded]:
+    """Decode an image; large ones one at a time, for as long as they are in use."""
     if is_dicom(content):
-        return _read_dicom(content, preparation)
+        width, height = dicom_size(content)
+        with _one_at_a_time(width * height):
+            yield _of_dicom(content, percentiles)
+        return
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
+        kind = f"{image.format} {image.mode}"
         _refuse_enormous(image)
         if image.format in _ONE_FRAME_FORMATS and getattr(image, "is_animated", False):
             raise UserError("holds several frames; expected one image: save the one to use")
-        large = width * height > _LARGE_PIXELS
-        with _one_large_image if large else contextlib.nullcontext():
+        with _one_at_a_time(width * height):
             # JPEG can decode straight to a smaller size. Twice the target leaves the last
             # factor to the antialiased filter, which is what Pillow's thumbnails do too.
-            image.draft("L" if preparation.image_channels == 1 else "RGB", (least, least))
+            image.draft(mode, (least, least))
             orientation = _orientation(image)
             image.load()
-            pixels = prepare(_upright(image, orientation), preparation)
-    if orientation in (5, 6, 7, 8):
-        width, height = height, width
-    return Picture(pixels, width, height)
+            if orientation in (5, 6, 7, 8):
+                width, height = height, width
+            yield Decoded(_upright(image, orientation), width, height, kind, None)
 
 
-def _read_dicom(content: bytes, preparation: Preparation) -> Picture:
-    width, height = dicom_size(content)
-    with _one_large_image if width * height > _LARGE_PIXELS else contextlib.nullcontext():
-        found = read_dicom(content, MAX_PIXELS)
-        height, width = found.values.shape[:2]
-        black, white = found.low, found.high
-        if preparation.exposure == "percentile" and found.values.ndim == 2:
-            ends = percentile_range(found.values, preparation.percentiles)
-            if ends is not None:
-                black, white = ends if black < white else ends[::-1]
-        values = found.values
-        pixels = values if values.ndim == 3 else to_bytes(values, black, white)
-        square = prepare(Image.fromarray(pixels), preparation)
-    return Picture(square, width, height, found.patient)
+def _one_at_a_time(pixels: int) -> contextlib.AbstractContextManager[object]:
+    return _one_large_image if pixels > _LARGE_PIXELS else contextlib.nullcontext()
+
+
+def _of_dicom(content: bytes, percentiles: tuple[float, float] | None) -> Decoded:
+    found = read_dicom(content, MAX_PIXELS)
+    values, black, white = found.values, found.low, found.high
+    height, width = values.shape[:2]
+    if values.ndim == 3:
+        return Decoded(Image.fromarray(values), width, height, "DICOM RGB", found.patient)
+    if percentiles is not None:
+        ends = percentile_range(values, percentiles)
+        if ends is not None:
+            black, white = ends if black < white else ends[::-1]
+    image = Image.fromarray(to_bytes(values, black, white))
+    return Decoded(image, width, height, "DICOM L", found.patient)
 
 
 def _eight_bit(image: Image.Image, percentiles: tuple[float, float] | None) -> Image.Image:

@@ -1,0 +1,169 @@
+"""Fetching the public paediatric set from Kaggle, and saying what came.
+
+The set: D. S. Kermany, K. Zhang, M. Goldbaum, "Labeled Optical Coherence Tomography (OCT) and
+Chest X-Ray Images for Classification", Mendeley Data, doi 10.17632/rscbjbr9sj, CC BY 4.0.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from cxrgan_fast.data.packed import file_digest
+from cxrgan_fast.data.reading import in_threads
+from cxrgan_fast.data.sources import SPLITS, Source, open_source
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_atomic
+
+KAGGLE = "paultimothymooney/chest-xray-pneumonia"
+PUBLISHED = {"train": 5216, "test": 624, "val": 16}
+RECORD = "download.json"
+
+_BY_HAND = (
+    "or fetch the set by hand from Mendeley Data (doi 10.17632/rscbjbr9sj), unpack it, and name "
+    "its folder"
+)
+
+
+@dataclass(frozen=True)
+class Download:
+    """What came.
+
+    Attributes:
+        path: folder of the set.
+        counts: images of each split.
+        size: bytes of all images.
+        sha256: over the names, sizes and SHA-256 of all images, in the order of names.
+        changed: whether it is not what an earlier download there was.
+    """
+
+    path: Path
+    counts: dict[str, int]
+    size: int
+    sha256: str
+    changed: bool
+
+    def warnings(self) -> list[str]:
+        """What is not as published."""
+        found = [
+            f"{split} has {self.counts.get(split, 0)} images, {expected} were published"
+            for split, expected in PUBLISHED.items()
+            if self.counts.get(split, 0) != expected
+        ]
+        if self.changed:
+            found.append("the images are not those of the earlier download there")
+        return found
+
+
+def download(out: Path, *, progress: bool = True) -> Download:
+    """Download the public set from Kaggle into a folder.
+
+    What is there already is not fetched again. Beside the images goes `download.json`: counts,
+    bytes and a checksum, with which the next call compares.
+
+    Args:
+        out: the folder; it is made.
+        progress: show bars on standard error, if that is a terminal.
+
+    Raises:
+        UserError: kagglehub is not installed; there is no network, no permission or no room;
+            what came cannot be read.
+    """
+    kagglehub = _kagglehub()
+    record = out / RECORD
+    earlier = _earlier(record)
+    if earlier is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: is there, and no earlier download; choose another folder")
+        _fetch(kagglehub, out)
+    source = open_source(out)
+    counts = Counter(file.split for file in (*source.files, *source.unnamed))
+    size, digest = _checksum(source, progress)
+    described = {
+        "source": f"kaggle:{KAGGLE}",
+        "images": {split: counts[split] for split in SPLITS},
+        "bytes": size,
+        "sha256": digest,
+    }
+    changed = earlier is not None and earlier.get("sha256") != digest
+    if not changed:
+        write_atomic(record, (json.dumps(described, indent=1) + "\n").encode())
+    return Download(out, dict(counts), size, digest, changed)
+
+
+def _fetch(kagglehub: ModuleType, out: Path) -> None:
+    """Let kagglehub fetch into a folder beside `out`, which it becomes when it is whole."""
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        kagglehub.dataset_download(KAGGLE, output_dir=str(partial))
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        if _is_network(error):
+            raise UserError(_no_network(error)) from None
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{out}: cannot be written ({reason}); free some space or choose another folder, then "
+            "run the same command again"
+        ) from None
+    except Exception as error:  # of requests and kagglehub, which are imported late
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise UserError(
+                f"Kaggle refuses the download ({status}): make an API token at "
+                "https://www.kaggle.com/settings, set KAGGLE_USERNAME and KAGGLE_KEY, and accept "
+                f"the terms of {KAGGLE} there; {_BY_HAND}"
+            ) from None
+        if status is not None:
+            raise UserError(
+                f"Kaggle answers {status} for {KAGGLE}: try again later, {_BY_HAND}"
+            ) from None
+        raise UserError(_no_network(error)) from None
+
+
+def _is_network(error: OSError) -> bool:
+    # requests' errors are OSErrors without a number of the system's.
+    return isinstance(error, ConnectionError | TimeoutError) or error.errno is None
+
+
+def _no_network(error: Exception) -> str:
+    detail = " ".join(str(error).split())[:160] or type(error).__name__
+    return f"{KAGGLE} cannot be fetched ({detail}): is there a network? Try again, {_BY_HAND}"
+
+
+def _earlier(record: Path) -> dict[str, object] | None:
+    try:
+        found = json.loads(record.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _checksum(source: Source, progress: bool) -> tuple[int, str]:
+    root = Path(source.where)
+    names = sorted(file.name for file in (*source.files, *source.unnamed))
+
+    def about(index: int) -> tuple[int, str]:
+        path = root / names[index]
+        return path.stat().st_size, file_digest(path)
+
+    whole, size = hashlib.sha256(), 0
+    results = in_threads(about, len(names), "checking", workers=None, progress=progress)
+    for name, (length, digest) in zip(names, results, strict=True):
+        size += length
+        whole.update(f"{name}\0{length}\0{digest}\n".encode("utf-8", "surrogateescape"))
+    return size, whole.hexdigest()
+
+
+def _kagglehub() -> ModuleType:
+    try:
+        import kagglehub
+    except ImportError:
+        raise UserError(
+            f"download needs kagglehub: pip install 'cxrgan_fast[kaggle]'; {_BY_HAND}"
+        ) from None
+    return kagglehub
