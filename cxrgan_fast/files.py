@@ -21,10 +21,14 @@ _REASONS = {
 }
 
 
-def write_error(path: Path, error: OSError) -> UserError:
+class PlaceError(UserError):
+    """Something cannot be written where it should be."""
+
+
+def write_error(path: Path, error: OSError) -> PlaceError:
     """Say in one line why `path` could not be written and what to do about it."""
     reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
-    return UserError(f"cannot write {path}: {reason}")
+    return PlaceError(f"cannot write {path}: {reason}")
 
 
 def make_folder(path: Path) -> None:

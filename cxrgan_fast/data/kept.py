@@ -14,12 +14,12 @@ from pathlib import Path
 
 from cxrgan_fast.data.packed import VERSION, PackedSet, is_packed, open_packed
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.prepare import Division, PlaceError, UnusableFilesError, prepare_set
+from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import cache_folder
+from cxrgan_fast.files import PlaceError, cache_folder
 
 
 def kept_set(

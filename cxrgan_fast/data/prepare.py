@@ -27,7 +27,7 @@ from cxrgan_fast.data.reading import check_workers, read_pictures
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import write_atomic, write_error
+from cxrgan_fast.files import PlaceError, write_atomic, write_error
 
 Splits = Literal["patient", "source"]
 
@@ -49,10 +49,6 @@ class UnusableFilesError(UserError):
             "without: --skip-bad"
         )
         self.problems = list(problems)
-
-
-class PlaceError(UserError):
-    """The set cannot be written where it should be."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +125,10 @@ def prepare_set(
                 raise UnusableFilesError(bad)
             problems = sorted([*problems, *bad])
             _refuse_empty_class(names, rows, problems)
-            rows = _divided(names, rows, division)
+            rows = _divided(rows, division)
             _finish(out, partial, source.name, names, rows, problems, job, preparation)
     except OSError as error:
-        raise PlaceError(str(write_error(out, error))) from error
+        raise write_error(out, error) from error
     return open_packed(out, verify=False)
 
 
@@ -317,12 +313,12 @@ def _refuse_empty_class(
             )
 
 
-def _divided(names: Sequence[str], rows: dict[int, Row], division: Division) -> dict[int, Row]:
+def _divided(rows: dict[int, Row], division: Division) -> dict[int, Row]:
     if division.splits == "source":
         return rows
     splits = assign_splits(
         [row.patient for row in rows.values()],
-        [names.index(row.class_name) for row in rows.values()],
+        [row.class_name for row in rows.values()],
         val_share=division.val_share,
         test_share=division.test_share,
         seed=division.seed,

@@ -30,7 +30,7 @@ def check_shares(val_share: float, test_share: float, seed: int) -> None:
 
 def assign_splits(
     patients: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[int | str],
     *,
     val_share: float = 0.1,
     test_share: float = 0.2,
@@ -44,7 +44,7 @@ def assign_splits(
 
     Args:
         patients: whose image it is, for each of N images.
-        labels: the class of each.
+        labels: the class of each, as a number or by name.
         val_share: of the images of each class.
         test_share: likewise; what is left is for training.
         seed: of the order.
@@ -58,17 +58,17 @@ def assign_splits(
     check_shares(val_share, test_share, seed)
     shares = {"train": 1 - val_share - test_share, "val": val_share, "test": test_share}
     shares = {split: share for split, share in shares.items() if share > 0}
-    counts: dict[str, Counter[int]] = {}
+    counts: dict[str, Counter[int | str]] = {}
     for patient, label in zip(patients, labels, strict=True):
         counts.setdefault(patient, Counter())[label] += 1
     in_class = Counter(label for of_patient in counts.values() for label in of_patient)
-    for label, number in sorted(in_class.items()):
+    for label, number in sorted(in_class.items(), key=str):
         if number < len(shares):
             raise UserError(
-                f"class {label} has {number} patients, too few for the splits "
+                f"class {label!r} has {number} patients, too few for the splits "
                 f"{', '.join(shares)}: give --val-share 0 or --test-share 0, or add patients"
             )
-    totals = Counter(labels)
+    totals: Counter[int | str] = Counter(labels)
     # What each split still lacks of each class, relative to what it should have.
     lacking = {split: dict.fromkeys(totals, 1.0) for split in shares}
     chosen: dict[str, str] = {}

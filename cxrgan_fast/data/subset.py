@@ -273,8 +273,9 @@ def _write(
             raise UserError(f"{printable(file.name)}: changed while it was read: run again")
         (partial / place).write_bytes(content)
         about = (each.width, each.height, each.size, each.sha256)
-        writer.writerow((place, file.class_name, file.patient, file.name, *about))
-    manifest = text.getvalue().encode("utf-8", "surrogateescape")
+        about_source = (printable(file.patient), printable(file.name))
+        writer.writerow((place, file.class_name, *about_source, *about))
+    manifest = text.getvalue().encode("utf-8", "backslashreplace")
     (partial / "manifest.csv").write_bytes(manifest)
     os.sync()
     for entry in sorted(partial.iterdir()):

@@ -183,20 +183,28 @@ def _open_table(path: Path) -> Source:
 def _open_archive(path: Path) -> Source:
     store = ZipStore(path)
     where = str(path)
-    tables = [
-        name
-        for name in store.tree.stamps
-        if name.lower().endswith(".csv") and "/" not in name and is_table(store.read(name))
-    ]
+    tables = {name: _entry(store, name, where) for name in store.tree.stamps if _may_be_table(name)}
+    tables = {name: content for name, content in tables.items() if is_table(content)}
     if len(tables) != 1:
         return Source(where, path.stem, store, lay_out(store.tree, where, path.stem), [])
+    ((name, content),) = tables.items()
 
     def problem_of(name: str) -> str | None:
         return None if name in store.tree.stamps else "is not in the archive"
 
-    content = store.read(tables[0])
-    listing, problems = read_table(content, f"{where}/{tables[0]}", problem_of)
+    listing, problems = read_table(content, f"{where}/{name}", problem_of)
     return Source(where, path.stem, store, listing, problems)
+
+
+def _may_be_table(name: str) -> bool:
+    return name.lower().endswith(".csv") and "/" not in name
+
+
+def _entry(store: ZipStore, name: str, where: str) -> bytes:
+    try:
+        return store.read(name)
+    except UserError as error:
+        raise UserError(f"{where}/{error}") from None
 
 
 def _set_name(source: Path) -> str:

@@ -1,0 +1,127 @@
+"""Subsets: of like size, of different patients, under the limit, whole and readable."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from cxrgan_fast.data.sources import open_source
+from cxrgan_fast.data.subset import Subset, make_subset
+from cxrgan_fast.errors import UserError
+from image_files import class_folders, encoded, smooth
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Of each class 12 images of about 40 x 48, and 4 of other sizes."""
+    root = class_folders(tmp_path / "xrays", 12)
+    for number in range(4):
+        for name in (f"NORMAL/IM-9{number}-1.png", f"PNEUMONIA/person9{number}_bacteria_1.png"):
+            (root / name).write_bytes(encoded(smooth(number, 90 + 30 * number, 100)))
+    return root
+
+
+def make(source: Path, out: Path, **options: int) -> Subset:
+    return make_subset(open_source(source), out, progress=False, **options)  # type: ignore[arg-type]
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def total(out: Path) -> int:
+    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+
+
+def test_images_of_the_most_common_size_of_different_patients(mixed: Path, tmp_path: Path) -> None:
+    made = make(mixed, tmp_path / "out", per_class=6)
+    assert made.counts == {"normal": 6, "bacterial": 6}
+    found = rows(tmp_path / "out")
+    assert {(row["width"], row["height"]) for row in found} == {("48", "40")}
+    assert len({(row["label"], row["patient"]) for row in found}) == 12
+    assert made.total == total(tmp_path / "out")
+    for row in found:
+        assert (tmp_path / "out" / row["path"]).read_bytes() == (mixed / row["source"]).read_bytes()
+    described = json.loads((tmp_path / "out/subset.json").read_text())
+    assert described["images"] == made.counts
+
+
+def test_the_result_is_a_source_by_itself(mixed: Path, tmp_path: Path) -> None:
+    make(mixed, tmp_path / "out", per_class=4)
+    table = open_source(tmp_path / "out/manifest.csv")
+    folder = open_source(tmp_path / "out")
+    expected = {row["path"]: (row["label"], row["patient"]) for row in rows(tmp_path / "out")}
+    assert {file.name: (file.class_name, file.patient) for file in table.files} == expected
+    assert [file.patient for file in folder.files] == [file.patient for file in table.files]
+
+
+def test_draws_repeat_and_differ_by_seed(mixed: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / f"out{place}" for place in range(3)]
+    for out, seed in zip(outs, (0, 0, 1), strict=True):
+        make(mixed, out, per_class=4, seed=seed)
+    assert rows(outs[0]) == rows(outs[1]) != rows(outs[2])
+
+
+def test_second_images_of_a_patient_come_last(mixed: Path, tmp_path: Path) -> None:
+    make(mixed, tmp_path / "out", per_class=8)
+    patients = [row["patient"] for row in rows(tmp_path / "out") if row["label"] == "normal"]
+    assert len(set(patients)) == 6
+    assert len(patients) == 8
+
+
+def test_large_files_give_way_to_small_ones(tmp_path: Path) -> None:
+    for number in range(9):
+        path = tmp_path / f"xrays/a/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(smooth(number)) + bytes(2000 * number))  # PNGs may have a tail
+    made = make(
+        tmp_path / "xrays", tmp_path / "out", per_class=3, max_bytes=15_000, image_bytes=10_000
+    )
+    assert made.total <= 15_000
+    with pytest.raises(UserError, match=r"3 images of each class do not fit .* about \d would"):
+        make(tmp_path / "xrays", tmp_path / "out2", per_class=3, max_bytes=8_000)
+    assert not (tmp_path / "out2").exists()
+
+
+def test_what_cannot_be(mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="class 'normal' has 16 images that can be read, 17"):
+        make(mixed, tmp_path / "out", per_class=17)
+    with pytest.raises(UserError, match="per class 0"):
+        make(mixed, tmp_path / "out", per_class=0)
+    with pytest.raises(UserError, match="xrays: is there and not empty"):
+        make(mixed, mixed, per_class=1)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is there and not empty"):
+        make(mixed, tmp_path / "file", per_class=1)
+
+
+def test_unreadable_files_are_named(mixed: Path, tmp_path: Path) -> None:
+    (mixed / "NORMAL/IM-0001-0002.png").write_bytes(b"nothing")
+    made = make(mixed, tmp_path / "out", per_class=6)
+    assert [name for name, _ in made.unusable] == ["NORMAL/IM-0001-0002.png"]
+
+
+def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "xrays/a b").mkdir(parents=True)
+    names = [
+        "x y.png",
+        "x\ty.png",
+        "x..png",
+        "größe.png",
+        "X Y.png",
+        "\udcfe.png",
+        "e" * 200 + ".png",
+    ]
+    for number, name in enumerate(names):
+        (tmp_path / "xrays/a b" / name).write_bytes(encoded(smooth(number)))
+    make(tmp_path / "xrays", tmp_path / "out", per_class=len(names))
+    paths = [
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")
+    ]
+    assert len({path.casefold() for path in paths}) == len(names)
+    assert all(path.isascii() and path.startswith("a_b/") for path in paths)
+    source = open_source(tmp_path / "out/manifest.csv")
+    assert source.classes == ("a b",)
+    assert len(source.files) == len(names)
