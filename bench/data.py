@@ -1,44 +1,106 @@
-"""``python -m bench.data FILE [--data PATH]``: how long it takes to draw and to read a set."""
+"""``python -m bench.data FILE [--data PATH]``: what the data tool takes, in seconds and memory."""
 
 import argparse
+import json
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from bench.record import write_result
+from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
-from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data import load_dataset
+from cxrgan_fast.errors import UserError
 
 REPEATS = 3
+CLASSES = "normal,bacterial,viral"
+
+# Each in a program of its own, whose peak is then its own. The time is that of the program, which
+# takes more than a second to start.
+_TASKS = {
+    "prepare_64": ("prepare", "DATA", "OUT", "--resolution", "64", "--classes", CLASSES),
+    "prepare_128": ("prepare", "DATA", "OUT", "--resolution", "128", "--classes", CLASSES),
+    "prepare_64_inpaint": (
+        *("prepare", "DATA", "OUT", "--resolution", "64", "--classes", CLASSES),
+        *("--markers", "inpaint", "--exposure", "percentile"),
+    ),
+    "inspect": ("inspect", "DATA"),
+    "subset": ("subset", "DATA", "OUT"),
+}
 
 
-def seconds(load: Callable[[], ImageDataset]) -> dict[str, object]:
-    """Time some repeats of ``load``; the first may find the files out of the page cache."""
-    samples, count = [], 0
+def seconds(task: Callable[[], object]) -> dict[str, object]:
+    """Time some repeats; the first may find the files out of the page cache."""
+    samples = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        count = len(load())
+        task()
         samples.append(round(time.perf_counter() - start, 3))
-    return {"images": count, "seconds": samples}
+    return {"seconds": samples}
+
+
+def of_commands(data: str) -> dict[str, Any]:
+    """Seconds and peak memory of the commands."""
+    figures: dict[str, Any] = {}
+    for name, task in _TASKS.items():
+        samples, peaks = [], []
+        for _ in range(REPEATS):
+            with tempfile.TemporaryDirectory() as folder:
+                places = {"DATA": data, "OUT": str(Path(folder) / "out")}
+                start = time.perf_counter()
+                peaks.append(_run([places.get(each, each) for each in task]))
+                samples.append(round(time.perf_counter() - start, 3))
+        figures[name] = {
+            "arguments": " ".join(task),
+            "seconds": samples,
+            "peak_memory_mb": peaks,
+        }
+        print(name, figures[name])
+    return figures
+
+
+def _run(arguments: list[str]) -> float:
+    """Run the command through this file, which then prints its peak memory in MB."""
+    command = [sys.executable, "-m", "bench.data", "--measured", json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def _measured(arguments: list[str]) -> None:
+    from cxrgan_fast.data.__main__ import main as data_command
+
+    sys.argv = ["data", *arguments]
+    data_command()
+    print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m bench.data", description=__doc__)
-    parser.add_argument("file", type=Path, help="where the JSON goes")
-    parser.add_argument("--data", help="a folder of images to read as well")
+    parser.add_argument("file", nargs="?", type=Path, help="where the JSON goes")
+    parser.add_argument("--data", help="the published X-rays, to prepare and to look at")
+    parser.add_argument("--measured", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    figures = {"phantom_64": seconds(lambda: load_dataset("phantom", resolution=64))}
+    if arguments.measured:
+        _measured(json.loads(arguments.measured))
+        return
+    if arguments.file is None:
+        raise UserError("FILE is missing: name the file that the JSON goes to")
+    check_out(arguments.file)
+    figures: dict[str, Any] = {
+        "phantom_64": seconds(lambda: load_dataset("phantom", resolution=64))
+    }
+    figures["phantom_64"]["images"] = 1000
     command = "python -m bench.data FILE"
     if arguments.data:
-        everything = ("normal", "bacterial", "viral")
-        figures["chest_xray_64"] = seconds(
-            lambda: load_dataset(arguments.data, resolution=64, classes=everything)
-        )
+        figures |= of_commands(arguments.data)
         command += " --data chest_xray"
-    for name, figure in figures.items():
-        print(name, figure)
     write_result(arguments.file, command, {"figures": figures})
 
 

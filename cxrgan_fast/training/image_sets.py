@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.readers import image_size as image_size_of
 from cxrgan_fast.data.sources import ImageFile, Source, open_source
@@ -268,11 +269,16 @@ def _stored_settings(subject: Path) -> TrainConfig | None:
     return None
 
 
+def _opened(data: str) -> Source | PackedSet:
+    path = Path(data)
+    return open_packed(path, verify=False) if is_packed(path) else open_source(path)
+
+
 def _has_test_split(data: str, classes: Sequence[str]) -> bool:
     if data == "phantom":
         return True
     try:
-        open_source(data).choose("test", classes)
+        _opened(data).choose("test", classes)
     except UserError:  # no such folder, or not these classes: there is nothing to report
         return False
     return True
@@ -282,7 +288,9 @@ def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
     """All classes of the data that have images, and those that are used unless others are named."""
     if data == "phantom":
         return PHANTOM_CLASSES, PHANTOM_CLASSES
-    source = open_source(data)
+    source = _opened(data)
+    if isinstance(source, PackedSet):
+        return source.class_names, source.class_names
     there = {file.class_name for file in source.files if file.split == "train"}
     return [name for name in source.classes if name in there], source.default_classes
 

@@ -1,6 +1,7 @@
 """``python -m cxrgan_fast.evaluate`` as a user meets it: what it gives."""
 
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ from PIL import Image
 from cxrgan_fast import generate as generate_command
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.prepare import Division, prepare_set
+from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.metrics.evaluation import METRICS, OTHER_PATIENTS, TEST_SPLIT
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.training import evaluation as evaluation_module
@@ -168,6 +172,20 @@ def test_phantoms_as_data(make_run, evaluate):
         record = read(run / "evaluation")
         assert record["data"]["train"] == record["data"]["test"] == {"normal": 8, "bacterial": 8}
         assert set(record["all classes"]["floors"]) == {OTHER_PATIENTS, TEST_SPLIT}
+
+
+def test_a_packed_set_takes_the_place_of_its_source(images, data, evaluate, tmp_path):
+    division = Division("source")
+    packed = tmp_path / "packed"
+    prepare_set(open_source(data), packed, Preparation(32), division=division, progress=False)
+    options = ["--metrics", "fid", "--samples", 24]
+    records = []
+    for source in (data, packed):
+        code, _, _ = evaluate(images, "--data", source, *PIXELS, *options)
+        assert code == 0
+        records.append(numbers(read(tmp_path / "drawn-evaluation")))
+        shutil.rmtree(tmp_path / "drawn-evaluation")
+    assert records[0] == records[1]
 
 
 def test_copies_and_repetitions_are_listed(images, data, evaluate, tmp_path):

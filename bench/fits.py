@@ -1,0 +1,52 @@
+"""``python -m bench.fits FOLDER PNG``: the images of a folder through every --fit, on one sheet."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cxrgan_fast.command import run_command
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.readers import look, read_image
+from cxrgan_fast.data.sources import open_source
+
+FITS = ("squash", "pad", "crop")
+SIDE = 112
+COLUMNS = 4  # images, each with its original and every fit
+
+
+def main() -> None:
+    """Read, draw and write."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fits", description=__doc__)
+    parser.add_argument("folder", help="of class folders, or another source")
+    parser.add_argument("png", type=Path, help="where the sheet goes")
+    arguments = parser.parse_args()
+    source = open_source(arguments.folder)
+    width, height = (1 + len(FITS)) * SIDE + 8, SIDE + 14
+    rows = -(-len(source.files) // COLUMNS)
+    sheet = Image.new("L", (COLUMNS * width, rows * height), 40)
+    pen = ImageDraw.Draw(sheet)
+    for place, file in enumerate(source.files):
+        left, top = place % COLUMNS * width, place // COLUMNS * height
+        content = source.read(file)
+        original = look(content, 2 * SIDE)
+        small = original.image.copy()
+        small.thumbnail((SIDE, SIDE))
+        sheet.paste(small, (left + (SIDE - small.width) // 2, top + 13))
+        for number, fit in enumerate(FITS, 1):
+            pixels = read_image(content, Preparation(SIDE, fit=fit)).pixels[0]
+            sheet.paste(
+                Image.fromarray(np.ascontiguousarray(pixels)), (left + number * SIDE, top + 13)
+            )
+        pen.text(
+            (left + 2, top),
+            f"{original.width} x {original.height}: as it is, {', '.join(FITS)}",
+            255,
+        )
+    sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(arguments.png, optimize=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
