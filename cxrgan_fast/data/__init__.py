@@ -2,21 +2,32 @@
 
 from cxrgan_fast.data.dataset import ImageDataset, load_dataset
 from cxrgan_fast.data.diffaugment import diff_augment
+from cxrgan_fast.data.packed import PackedSet, open_packed
 from cxrgan_fast.data.phantom import Phantom, phantom_image
 from cxrgan_fast.data.pixels import to_float, to_uint8
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.prepare import Division, prepare_set
 from cxrgan_fast.data.resident import StepImages, step_images
 from cxrgan_fast.data.sampler import BalancedOrder, EpochOrder, Order
+from cxrgan_fast.data.sources import Source, open_source
 
 __all__ = [
     "BalancedOrder",
+    "Division",
     "EpochOrder",
     "ImageDataset",
     "Order",
+    "PackedSet",
     "Phantom",
+    "Preparation",
+    "Source",
     "StepImages",
     "diff_augment",
     "load_dataset",
+    "open_packed",
+    "open_source",
     "phantom_image",
+    "prepare_set",
     "step_images",
     "to_float",
     "to_uint8",

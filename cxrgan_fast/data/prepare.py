@@ -7,6 +7,7 @@ thrown away. The result depends on neither the number of threads nor on interrup
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,6 +29,8 @@ from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import PlaceError, write_atomic, write_error
+
+_NOT_SUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 Splits = Literal["patient", "source"]
 
@@ -162,6 +165,9 @@ def _locked(out: Path) -> Iterator[None]:
                 f"{out}: another program is preparing a set there; wait for it, or choose "
                 "another folder"
             ) from None
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:  # some network file systems lock no folders
+                raise
         yield
     finally:
         os.close(descriptor)
@@ -273,8 +279,13 @@ def _read_all(
 def _reserve(pixels: BinaryIO, size: int) -> None:
     """Take the room on the disk at once: a full disk is better known before than after."""
     if size:
-        with contextlib.suppress(AttributeError):  # not on every system
+        try:
             os.posix_fallocate(pixels.fileno(), 0, size)
+        except AttributeError:  # not on every system
+            pass
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:  # nor on every file system
+                raise
     os.ftruncate(pixels.fileno(), size)
 
 

@@ -200,6 +200,19 @@ def test_two_programs_in_one_folder(xrays: Path, tmp_path: Path) -> None:
     make(xrays, tmp_path / "out")
 
 
+@pytest.mark.parametrize("call", ["fcntl.flock", "os.posix_fallocate"])
+def test_file_systems_that_lack_a_call(
+    xrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def unsupported(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    make(xrays, tmp_path / "other")
+    monkeypatch.setattr(call, unsupported)
+    make(xrays, tmp_path / "out")
+    assert content(tmp_path / "out") == content(tmp_path / "other")
+
+
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])
 def test_a_full_disk(
     xrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str

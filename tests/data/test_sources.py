@@ -215,6 +215,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "set/a/again").symlink_to(tmp_path / "set/b")
     (tmp_path / "set/a/gone.png").symlink_to("nowhere.png")
     (tmp_path / "set/a/self.png").symlink_to("self.png")
+    (tmp_path / "set/a/notes.txt").symlink_to("nowhere.txt")  # no image is lost with it
     source = open_source(tmp_path / "set")
     assert names(source) == ["a/0.png", "b/1.png", "b/deep/2.png"]
     problems = dict(source.problems)

@@ -53,7 +53,8 @@ class Source:
         self.has_splits = listing.has_splits
         self.files = listing.files
         self.unnamed = listing.unnamed
-        self.problems = sorted([*store.tree.problems, *problems])
+        of_images = [each for each in store.tree.problems if _may_be_image(each[0])]
+        self.problems = sorted([*of_images, *problems])
         used = {file.name for file in (*listing.files, *listing.unnamed)}
         self.passed_over = Counter(
             PurePosixPath(name).suffix.lower() or "no suffix"
@@ -205,6 +206,11 @@ def _entry(store: ZipStore, name: str, where: str) -> bytes:
         return store.read(name)
     except UserError as error:
         raise UserError(f"{where}/{error}") from None
+
+
+def _may_be_image(name: str) -> bool:
+    """Whether images are lost with it: not with a link to notes.txt that leads nowhere."""
+    return is_image(name) or not PurePosixPath(name).suffix
 
 
 def _set_name(source: Path) -> str:
