@@ -32,9 +32,9 @@ _SHOWN = 20  # problems that are listed
 class Prepare:
     """Bring the images of a source to one size and pack them into one file, with their splits."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder for the packed set."""
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = field(default_factory=Preparation)
     """What is done to each image."""
@@ -99,9 +99,9 @@ def _say_problems(problems: list[tuple[str, str]]) -> None:
 class Subset:
     """Copy a few images of the most common size into a small folder with a manifest."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder for the copies."""
     per_class: int = 100
     """Images of each class."""
@@ -140,7 +140,7 @@ def subset(options: Subset) -> None:
 class Inspect:
     """Look at every image of a source: counts, sizes, brightness, copies, conflicts, damage."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
     json: Path | None = None
     """File for everything that was found, with the names of all files concerned."""
@@ -170,7 +170,7 @@ def inspect(options: Inspect) -> None:
 class Download:
     """Fetch the public paediatric set from Kaggle, and say what came."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder for the set."""
 
 

@@ -56,19 +56,16 @@ class UnusableFilesError(UserError):
 
 @dataclass(frozen=True)
 class Division:
-    """How images are divided into splits.
-
-    Attributes:
-        splits: by patient (patient), or as the source has them (source).
-        val_share: of the images, where it is by patient.
-        test_share: likewise.
-        seed: of the order of patients.
-    """
+    """How images are divided into splits."""
 
     splits: Splits = "patient"
+    """Divided anew so that no patient is in two (patient), or as the source has them (source)."""
     val_share: float = 0.1
+    """Share of each class that goes to val, where images are divided anew."""
     test_share: float = 0.2
+    """Share of each class that goes to test, likewise."""
     seed: int = 0
+    """Of the order of patients, likewise."""
 
 
 def prepare_set(
