@@ -118,7 +118,7 @@ def is_packed(path: Path) -> bool:
     return (path / DESCRIPTION).is_file() and (path / CONTENT[0]).is_file()
 
 
-def open_packed(path: Path, *, verify: bool = True) -> PackedSet:
+def open_packed(path: str | Path, *, verify: bool = True) -> PackedSet:
     """Open a packed set.
 
     Args:
@@ -129,6 +129,7 @@ def open_packed(path: Path, *, verify: bool = True) -> PackedSet:
     Raises:
         UserError: what is missing or damaged, or that a newer version wrote it.
     """
+    path = Path(path)
     try:
         return _open(path, verify)
     except OSError as error:

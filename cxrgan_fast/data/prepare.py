@@ -70,7 +70,7 @@ class Division:
 
 def prepare_set(
     source: Source,
-    out: Path,
+    out: str | Path,
     preparation: Preparation,
     *,
     division: Division | None = None,
@@ -101,6 +101,7 @@ def prepare_set(
         SourceChangedError: the source changed meanwhile.
         UserError: settings that cannot be, `out` is in use or holds something else, a full disk.
     """
+    out = Path(out)
     preparation.validate()
     check_workers(workers)
     division = division or Division()

@@ -283,7 +283,7 @@ def test_odd_names_survive(tmp_path: Path) -> None:
         (folder / name).write_bytes(encoded(smooth(number)))
     made = make(tmp_path / "set", tmp_path / "out")
     assert sorted(row.file for row in made.rows) == sorted(f"ill/{name}" for name in names)
-    assert open_packed(tmp_path / "out").rows == made.rows
+    assert open_packed(str(tmp_path / "out")).rows == made.rows
 
 
 def test_choosing_from_a_set(xrays: Path, tmp_path: Path) -> None:
