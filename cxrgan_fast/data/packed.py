@@ -7,8 +7,9 @@ A folder with four files, in version 1 of the format:
 - `labels.npy`: int64, (N,), indices into the class names;
 - `images.csv`: a row an image, in UTF-8, with the columns file (the name in its source), class,
   patient, split, width, height (of the original, upright) and sha256 (of the original file);
-- `set.json`: the name, class names, shape, settings, files that were left out with the reason,
-  and the SHA-256 of the other three files. It is written last: without it there is no set.
+- `set.json`: the name, class names, shape, settings (with a hash of the list of files, their sizes
+  and times), files that were left out with the reason, and the SHA-256 of the other three files.
+  It is written last: without it there is no set.
 
 Bytes of names that are not UTF-8 are kept as surrogate escapes (PEP 383).
 """

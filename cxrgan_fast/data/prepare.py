@@ -147,7 +147,7 @@ def _job(
     for file in files:
         about = (file.name, file.class_name, file.patient, file.split, source.stamp(file))
         digest.update(repr(about).encode("utf-8", "surrogateescape"))
-    return {"settings": settings, "content": digest.hexdigest()}
+    return {"settings": settings, "listing": digest.hexdigest()}
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _existing(out: Path, job: dict[str, Any], skip_bad: bool) -> PackedSet:
     there = open_packed(out)
-    if there.settings.get("content") != job["content"]:
+    if there.settings.get("listing") != job["listing"]:
         raise UserError(
             f"{out}: holds another set already, of {there.name} with other images or settings; "
             "remove it, or choose another folder"
@@ -370,7 +370,7 @@ def _finish(
         "name": name,
         "class_names": list(names),
         "shape": list(shape),
-        "settings": {**job["settings"], "content": job["content"]},
+        "settings": {**job["settings"], "listing": job["listing"]},
         "left_out": [list(each) for each in left_out],
         "sha256": {each: packed.file_digest(out / each) for each in packed.CONTENT},
     }

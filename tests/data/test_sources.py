@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -133,6 +134,22 @@ def test_names_that_lead_out_of_an_archive_are_problems(tmp_path: Path) -> None:
     assert names(source) == ["a/ok.png", "a/windows.png"]
     assert sorted(name for name, _ in source.problems) == sorted(bad)
     assert {reason for _, reason in source.problems} == {"a name that leads out of the archive"}
+
+
+def test_names_in_very_many_folders_are_problems(tmp_path: Path) -> None:
+    deep = "a/" * 20_000 + "x.png"
+    source = open_source(zipped(tmp_path / "a.zip", "a/ok.png", deep))
+    assert names(source) == ["a/ok.png"]
+    assert source.problems == [(deep, "lies in 20000 folders: pack it anew")]
+    wrapped = open_source(zipped(tmp_path / "w.zip", "a/" * 60 + "ok.png"))
+    assert len(wrapped.files) == 1
+
+
+def test_very_many_class_folders_take_no_time(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "set.zip", *(f"p{number}/{number}.png" for number in range(4000)))
+    start = time.perf_counter()
+    assert len(open_source(path).classes) == 4000
+    assert time.perf_counter() - start < 5  # a tenth of it where nothing else runs
 
 
 def test_links_and_repetitions_in_an_archive_are_problems(tmp_path: Path) -> None:

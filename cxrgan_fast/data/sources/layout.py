@@ -79,14 +79,10 @@ def lay_out(tree: Tree, where: str, name: str) -> Listing:
     Raises:
         UserError: there is no class folder or no image.
     """
-    root = _enter(tree, "", name)
+    root = _root(tree, name)
     splits = _split_folders(tree, root)
     # (split, class folder) -> its images
-    found = {
-        (split, folder): _images_below(tree, folder)
-        for split, parent in (splits or {"train": root}).items()
-        for folder in _subfolders(tree, parent)
-    }
+    found = _by_class_folder(tree, splits or {"train": root})
     if not any(found.values()):
         raise UserError(f"{where}: {_why_empty(tree, root, splits)}")
     names = dict.fromkeys(
@@ -154,12 +150,18 @@ def match_class(name: str, known: Sequence[str], where: object) -> str:
     raise UserError(f"classes: no class {name!r} in {where} (it has {_enumerate(known)}){hint}")
 
 
-def _enter(tree: Tree, folder: str, name: str) -> str:
-    """The folder that holds the split folders, or the class folders, at or below `folder`."""
+def _root(tree: Tree, name: str) -> str:
+    """The folder that holds the split folders, or the class folders."""
+    folder = ""
     inside = _subfolders(tree, folder)
     # A lone folder may be a mere wrapper, or the only class with a folder for each patient.
-    if len(inside) == 1 and not _split_folders(tree, folder) and _is_wrapper(tree, inside[0], name):
-        return _enter(tree, inside[0], _base(inside[0]))
+    while (
+        len(inside) == 1
+        and not _split_folders(tree, folder)
+        and _is_wrapper(tree, inside[0], _base(folder) or name)
+    ):
+        folder = inside[0]
+        inside = _subfolders(tree, folder)
     return folder
 
 
@@ -224,8 +226,22 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _images_below(tree: Tree, folder: str) -> list[str]:
-    return sorted(name for name in _images(tree) if name.startswith(f"{folder}/"))
+def _by_class_folder(tree: Tree, parents: dict[str, str]) -> dict[tuple[str, str], list[str]]:
+    """The images in each class folder of each split, in one pass over all of them."""
+    found: dict[tuple[str, str], list[str]] = {
+        (split, folder): []
+        for split, parent in parents.items()
+        for folder in _subfolders(tree, parent)
+    }
+    starts = {f"{parent}/" if parent else "": split for split, parent in parents.items()}
+    for name in sorted(_images(tree)):
+        for start, split in starts.items():
+            if name.startswith(start):
+                folder, below, _ = name[len(start) :].partition("/")
+                if below:
+                    found[split, start + folder].append(name)
+                break
+    return found
 
 
 def _subfolders(tree: Tree, folder: str) -> list[str]:

@@ -18,8 +18,10 @@ from cxrgan_fast.errors import UserError, printable
 MAX_FILE_BYTES = 512 << 20
 """Larger files are refused: the largest image that is read has 384 MiB uncompressed."""
 
-MAX_ENTRIES = 2_000_000
+MAX_ENTRIES = 1_000_000
 """Archives with more entries are refused."""
+
+_DEEPEST = 64  # folders in a name of an archive; file systems take about as many
 
 _ENCRYPTED = 0x1
 _CHANGED = "changed while it was read: run again when it is complete"
@@ -165,6 +167,9 @@ class ZipStore:
             or not all(p not in ("", ".", "..") for p in parts)
         ):
             self.tree.problems.append((name, "a name that leads out of the archive"))
+            return
+        if len(parts) > _DEEPEST:
+            self.tree.problems.append((name, f"lies in {len(parts) - 1} folders: pack it anew"))
             return
         self.tree.folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
         if name.endswith("/"):
