@@ -178,7 +178,7 @@ def _of_packed(made: PackedSet, names: tuple[str, ...], places: list[int]) -> Im
     labels = {name: label for label, name in enumerate(names)}
     rows = [made.rows[place] for place in places]
     return ImageDataset(
-        images=torch.from_numpy(np.array(made.images[places])),
+        images=torch.from_numpy(np.asarray(made.images[places])),
         labels=torch.tensor([labels[row.class_name] for row in rows], dtype=torch.int64),
         class_names=names,
         patients=[row.patient for row in rows],

@@ -61,6 +61,8 @@ def kept_set(
             if made.left_out and not skip_bad:
                 raise UnusableFilesError(made.left_out)
             return made, f"as kept in {folder}"
+    elif folder.is_dir() and any(folder.iterdir()) and not (folder / ".partial").is_dir():
+        shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged one
 
     def prepare(out: Path) -> PackedSet:
         return prepare_set(

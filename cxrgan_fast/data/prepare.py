@@ -119,7 +119,10 @@ def prepare_set(
     try:
         with _locked(out):
             if packed.is_packed(out):
-                return _existing(out, job, skip_bad)
+                made = _existing(out, job, skip_bad)
+                # What is left where the program was killed in its last moment.
+                shutil.rmtree(out / ".partial", ignore_errors=True)
+                return made
             partial = _partial(out, job)
             rows, bad = _read_all(source, files, preparation, partial, workers, progress)
             if bad and not skip_bad:
