@@ -297,26 +297,30 @@ def _warnings(record: dict[str, Any]) -> list[str]:
             return
         first = listed[0]
         shown = first if isinstance(first, str) else ", ".join(map(str, first[:3]))
-        found.append(f"{len(listed)} {what} (such as {printable(shown)}): {then}")
+        found.append(f"{what}: {len(listed)} (such as {printable(shown)}); {then}")
 
-    add("unusable", "files cannot be used", "repair or remove them, or prepare with --skip-bad")
-    add("label_conflicts", "groups of copies have several classes", "find out which is right")
+    add(
+        "unusable", "files that cannot be used", "repair or remove them, or prepare with --skip-bad"
+    )
+    add("label_conflicts", "groups of copies of several classes", "find out which is right")
     add(
         "duplicates_across_splits",
-        "groups of copies lie in several splits",
+        "groups of copies in several splits",
         "what is tested was trained on; remove them",
     )
     add(
         "duplicates_of_other_patients",
-        "groups of copies go by several patients",
+        "groups of copies under several patients' names",
         "a division by patient may separate them; remove them",
     )
-    add("exact_duplicates", "groups of files are the same, byte for byte", "remove all but one")
-    add("near_duplicates", "groups of images look the same", "remove all but one")
+    add(
+        "exact_duplicates", "groups of files that are the same, byte for byte", "remove all but one"
+    )
+    add("near_duplicates", "groups of images that look the same", "remove all but one")
     add(
         "patients_of_several_classes",
-        "patients have images of several classes",
+        "patients with images of several classes",
         "right where a disease comes or goes, or where names are used twice",
     )
-    add("unusual_brightness", "images are far brighter or darker than the rest", "look at them")
+    add("unusual_brightness", "images far brighter or darker than the rest", "look at them")
     return found

@@ -101,7 +101,7 @@ def test_the_table_says_what_to_do(xrays: Path) -> None:
     (xrays / "train/NORMAL/line\nbreak.png").write_bytes(b"nothing")
     table = as_table(inspect_source(open_source(xrays), progress=False))
     assert "xrays: 21 images of" in table
-    assert "warning: 1 groups of copies have several classes (such as train/NORMAL/IM-0000" in table
+    assert "warning: groups of copies of several classes: 1 (such as train/NORMAL/IM-0000" in table
     assert r"line\nbreak.png, not an image" in table
     assert max(map(len, table.splitlines())) < 260
     assert "nothing to warn of" not in table
