@@ -1,5 +1,6 @@
 """What every command does with a failure: one line on stderr and an exit code, no traceback."""
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -21,6 +22,9 @@ def run_command(main: Callable[[], None]) -> int:
     Returns:
         0, or 2 after a `UserError` (printed as `error: …`), or 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no text. Better escaped than a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:

@@ -1,5 +1,8 @@
 """What the commands do with failures."""
 
+import subprocess
+import sys
+
 import pytest
 
 from cxrgan_fast.command import run_command
@@ -27,6 +30,16 @@ def test_ctrl_c_exits_130(capsys):
 
     assert run_command(main) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_names_that_are_no_text_are_printed_escaped():
+    program = (
+        "import sys\n"
+        "from cxrgan_fast.command import run_command\n"
+        "sys.exit(run_command(lambda: print('a\\udcffb.png')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"a\\udcffb.png\n"
 
 
 def test_a_defect_keeps_its_traceback():

@@ -88,6 +88,24 @@ def test_tables_that_cannot_work(tmp_path: Path, text: str, message: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_of_very_many_digits(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png")
+    long = "9" * 5000  # more than int() takes
+    (tmp_path / "set.csv").write_text(f"path,label\n1.png,{long}\n2.png,10\n3.png,010\n")
+    assert open_source(tmp_path / "set.csv").classes == ("010", "10", long)
+
+
+def test_class_names_that_cannot_be_printed(tmp_path: Path) -> None:
+    for name in (b"a\nb", b"\xff"):
+        os.makedirs(os.path.join(os.fsencode(tmp_path), name))
+        with open(os.path.join(os.fsencode(tmp_path), name, b"1.png"), "wb"):
+            pass
+    source = open_source(tmp_path)
+    for name in source.classes:
+        with pytest.raises(UserError, match="a name that cannot be printed"):
+            source.choose(None, [name])
+
+
 def test_tables_in_other_encodings_are_named_with_the_line(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_bytes("path,label\n1.png,a\n2.png,gesünder\n".encode("latin-1"))
     with pytest.raises(UserError, match="line 3: not UTF-8"):

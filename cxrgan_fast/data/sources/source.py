@@ -22,7 +22,7 @@ from cxrgan_fast.data.sources.store import (
     stamp_of,
 )
 from cxrgan_fast.data.sources.table import is_table, read_table
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 
 
 class Source:
@@ -96,6 +96,12 @@ class Source:
         listing = Listing(self.classes, self.default_classes, self.has_splits, files)
         where = f"{self.where} ({split})" if split is not None and self.has_splits else self.where
         names = choose_classes(listing, classes, where)
+        for name in names:
+            if not name.isprintable():
+                raise UserError(
+                    f"{where}: class {printable(name)!r}: a name that cannot be printed, and not "
+                    "be stored with a generator; rename it"
+                )
         order = {name: label for label, name in enumerate(names)}
         chosen = [file for file in files if file.class_name in order]
         return names, sorted(chosen, key=lambda file: (order[file.class_name], file.name))

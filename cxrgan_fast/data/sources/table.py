@@ -54,9 +54,15 @@ def read_table(
         raise UserError(f"{where}: names no image that is there{first}")
     labels = {file.class_name for file in files}
     numbers = all(label.isascii() and label.isdigit() for label in labels)
-    classes = tuple(sorted(labels, key=int) if numbers else sorted(labels))
+    classes = tuple(sorted(labels, key=_as_number) if numbers else sorted(labels))
     files.sort(key=lambda file: file.name)
     return Listing(classes, classes, has_splits, files), problems
+
+
+def _as_number(digits: str) -> tuple[int, str, str]:
+    """What sorts digits as numbers, however many they are."""
+    significant = digits.lstrip("0")
+    return len(significant), significant, digits
 
 
 def _rows(
