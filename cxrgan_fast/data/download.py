@@ -102,35 +102,27 @@ def _fetch(kagglehub: ModuleType, out: Path) -> None:
         if out.exists():
             out.rmdir()
         partial.rename(out)
-    except OSError as error:
-        if _is_network(error):
-            raise UserError(_no_network(error)) from None
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"{out}: cannot be written ({reason}); free some space or choose another folder, then "
-            "run the same command again"
-        ) from None
     except Exception as error:  # of requests and kagglehub, which are imported late
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status in (401, 403):
-            raise UserError(
-                f"Kaggle refuses the download ({status}): make an API token at "
-                "https://www.kaggle.com/settings, set KAGGLE_USERNAME and KAGGLE_KEY, and accept "
-                f"the terms of {KAGGLE} there; {_BY_HAND}"
-            ) from None
-        if status is not None:
-            raise UserError(
-                f"Kaggle answers {status} for {KAGGLE}: try again later, {_BY_HAND}"
-            ) from None
-        raise UserError(_no_network(error)) from None
+        raise UserError(_reason(error, out)) from None
 
 
-def _is_network(error: OSError) -> bool:
-    # requests' errors are OSErrors without a number of the system's.
-    return isinstance(error, ConnectionError | TimeoutError) or error.errno is None
-
-
-def _no_network(error: Exception) -> str:
+def _reason(error: Exception, out: Path) -> str:
+    # An answer of the server first: the exceptions of requests are OSErrors too.
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"Kaggle refuses the download ({status}): make an API token at "
+            "https://www.kaggle.com/settings, set KAGGLE_USERNAME and KAGGLE_KEY, and accept the "
+            f"terms of {KAGGLE} there; {_BY_HAND}"
+        )
+    if status is not None:
+        return f"Kaggle answers {status} for {KAGGLE}: try again later, {_BY_HAND}"
+    of_the_network = isinstance(error, ConnectionError | TimeoutError)
+    if isinstance(error, OSError) and error.errno is not None and not of_the_network:
+        return (
+            f"{out}: cannot be written ({error.strerror or error}); free some space or choose "
+            "another folder, then run the same command again"
+        )
     detail = " ".join(str(error).split())[:160] or type(error).__name__
     return f"{KAGGLE} cannot be fetched ({detail}): is there a network? Try again, {_BY_HAND}"
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import shutil
 from collections import Counter
@@ -23,7 +22,8 @@ from cxrgan_fast.files import write_atomic, write_error
 
 _SIDES_APART = 1.25  # images of like size: the largest side at most so many times the smallest
 _POOL = 3  # images that are drawn from, for each that is wanted
-_RECORDS = 300  # bytes of manifest and description that an image takes, at most
+_RECORD = 330  # bytes of an image in the manifest at most, but for its own names
+_DESCRIPTION = 1000  # bytes of subset.json, but for the names of classes
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Candidate:
     height: int
     size: int
     sha256: str
+
+    @property
+    def cost(self) -> int:
+        """Bytes of the file and of its line in the manifest, at most."""
+        names = (self.file.name, self.file.patient, self.file.class_name)
+        return self.size + _RECORD + sum(2 + 2 * len(printable(name).encode()) for name in names)
 
     @property
     def side(self) -> float:
@@ -174,7 +180,7 @@ def _choose(
         # Of one patient each first, in the order of the draw.
         mixed = _patients_first([pool[place] for place in order])
         drawn[name], spare[name] = mixed[:per_class], mixed[per_class:]
-    room = max_bytes - _RECORDS * per_class * len(names) - 1000
+    room = max_bytes - _DESCRIPTION - sum(12 * len(name) + 20 for name in names)
     _shrink(drawn, spare, room, where, per_class)
     return [each for name in names for each in sorted(drawn[name], key=lambda each: each.file.name)]
 
@@ -233,24 +239,28 @@ def _shrink(
 ) -> None:
     """Put smaller files for the largest until all fit."""
     for others in spare.values():
-        others.sort(key=lambda each: (each.size, each.file.name))
-    while sum(each.size for part in drawn.values() for each in part) > room:
+        others.sort(key=lambda each: (each.cost, each.file.name))
+    while sum(each.cost for part in drawn.values() for each in part) > room:
         gains = [
-            (max(part, key=lambda each: each.size).size - spare[name][0].size, name)
+            (max(part, key=_cost).cost - spare[name][0].cost, name)
             for name, part in drawn.items()
             if spare[name]
         ]
         gain, name = max(gains, default=(0, ""))
         if gain <= 0:
-            sizes = sorted(each.size + _RECORDS for part in drawn.values() for each in part)
+            sizes = sorted(each.cost for part in drawn.values() for each in part)
             fit = int(np.searchsorted(np.cumsum(sizes), room)) // len(drawn)
             raise UserError(
                 f"{where}: {per_class} images of each class do not fit into so few bytes; about "
                 f"{fit} would: give a smaller --per-class or a larger --max-bytes"
             )
         part = drawn[name]
-        part.remove(max(part, key=lambda each: each.size))
+        part.remove(max(part, key=_cost))
         part.append(spare[name].pop(0))
+
+
+def _cost(each: Candidate) -> int:
+    return each.cost
 
 
 def _write(
@@ -271,13 +281,12 @@ def _write(
         content = source.read(file)
         if hashlib.sha256(content).hexdigest() != each.sha256:
             raise UserError(f"{printable(file.name)}: changed while it was read: run again")
-        (partial / place).write_bytes(content)
+        write_atomic(partial / place, content)
         about = (each.width, each.height, each.size, each.sha256)
         about_source = (printable(file.patient), printable(file.name))
         writer.writerow((place, file.class_name, *about_source, *about))
     manifest = text.getvalue().encode("utf-8", "backslashreplace")
-    (partial / "manifest.csv").write_bytes(manifest)
-    os.sync()
+    write_atomic(partial / "manifest.csv", manifest)
     for entry in sorted(partial.iterdir()):
         entry.rename(out / entry.name)
     counts = Counter(each.file.class_name for each in chosen)

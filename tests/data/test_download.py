@@ -76,7 +76,7 @@ def test_a_changed_copy_is_told(hub, tmp_path: Path) -> None:  # type: ignore[no
 
 
 def response(status: int) -> Exception:
-    error = Exception(f"{status} Client Error")
+    error = OSError(f"{status} Client Error")  # as requests' HTTPError is one
     error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
     return error
 

@@ -85,6 +85,16 @@ def test_large_files_give_way_to_small_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "out2").exists()
 
 
+def test_long_names_count(tmp_path: Path) -> None:
+    folder = tmp_path / "xrays" / ("ill" * 20) / ("p" * 200)
+    folder.mkdir(parents=True)
+    for number in range(20):
+        content = encoded(smooth(number, 9, 9))
+        (folder / f"{number}{chr(0x1F480) * 50}.png").write_bytes(content)
+    made = make(tmp_path / "xrays", tmp_path / "out", per_class=8, max_bytes=20_000)
+    assert made.total == total(tmp_path / "out") <= 20_000
+
+
 def test_what_cannot_be(mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="class 'normal' has 16 images that can be read, 17"):
         make(mixed, tmp_path / "out", per_class=17)
