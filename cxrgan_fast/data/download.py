@@ -6,6 +6,7 @@ Chest X-Ray Images for Classification", Mendeley Data, doi 10.17632/rscbjbr9sj, 
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,11 @@ def _fetch(kagglehub: ModuleType, out: Path) -> None:
     partial = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        kagglehub.dataset_download(KAGGLE, output_dir=str(partial))
+        try:
+            kagglehub.dataset_download(KAGGLE, output_dir=str(partial))
+        except FileExistsError:  # what an interrupted download left, which it does not take up
+            shutil.rmtree(partial)
+            kagglehub.dataset_download(KAGGLE, output_dir=str(partial))
         if out.exists():
             out.rmdir()
         partial.rename(out)

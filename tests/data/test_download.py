@@ -21,6 +21,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], None]], l
         calls: list[str] = []
 
         def dataset_download(handle: str, *, output_dir: str) -> str:
+            if Path(output_dir).exists() and any(Path(output_dir).iterdir()):
+                raise FileExistsError(f"output_dir is not empty: {output_dir}")  # as the real one
             calls.append(handle)
             fetch(Path(output_dir))
             return output_dir
