@@ -19,7 +19,8 @@ HASH_BITS = 64
 MOST_BITS_APART = 10
 LEAST_CORRELATION = 0.985
 
-_BLOCK = 2048  # images that are compared with all others at once
+_BLOCK = 2048  # images that are looked at at once, at most
+_CELLS = 1 << 24  # pairs that are compared at once: what bounds the memory
 
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -58,10 +59,14 @@ def near_duplicates(thumbnails: npt.NDArray[np.uint8]) -> list[tuple[int, int, f
     Returns:
         (first, second, correlation) of each pair, first < second, in that order.
     """
-    signs = np.where(perceptual_hashes(thumbnails), np.float32(1), np.float32(-1))
-    pairs: list[tuple[int, int, float]] = []
+    signs = np.empty((len(thumbnails), HASH_BITS), np.float32)
     for start in range(0, len(signs), _BLOCK):
-        block = signs[start : start + _BLOCK]
+        above = perceptual_hashes(thumbnails[start : start + _BLOCK])
+        signs[start : start + _BLOCK] = np.where(above, 1, -1)
+    pairs: list[tuple[int, int, float]] = []
+    rows = max(1, min(_BLOCK, _CELLS // max(1, len(signs))))
+    for start in range(0, len(signs), rows):
+        block = signs[start : start + rows]
         agreement = block @ signs[start:].T
         firsts, seconds = np.nonzero(agreement >= HASH_BITS - 2 * MOST_BITS_APART)
         later = firsts < seconds
