@@ -69,14 +69,17 @@ void apply(const Problem& p, Address x, Address mean, Address rstd, Address y) {
 }
 
 void forward(const Problem& p, float eps, Address x, Address y, Address mean, Address var,
-             Address rstd, Memory workspace) {
+             Address rstd, Address running_mean, Address running_var, double momentum,
+             Memory workspace) {
+  const RunningStatistics running{pointer<float>(running_mean), pointer<float>(running_var),
+                                  momentum};
   if (p.place.on_cpu()) {
     cpu::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
-                                        pointer<float>(var), pointer<float>(rstd),
+                                        pointer<float>(var), pointer<float>(rstd), running,
                                         p.place.threads());
   } else {
     cuda::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
-                                         pointer<float>(var), pointer<float>(rstd), p.path,
+                                         pointer<float>(var), pointer<float>(rstd), running, p.path,
                                          p.place.launch(workspace));
   }
 }
@@ -295,6 +298,8 @@ const char* path_name(cuda::NormPath path) {
       return "slab";
     case cuda::NormPath::kCluster:
       return "cluster";
+    case cuda::NormPath::kPersistent:
+      return "persistent";
   }
   return "";
 }
@@ -302,7 +307,7 @@ const char* path_name(cuda::NormPath path) {
 py::dict norm_paths() {
   py::dict paths;
   for (const auto path : {cuda::NormPath::kAuto, cuda::NormPath::kTwoPass, cuda::NormPath::kSlab,
-                          cuda::NormPath::kCluster})
+                          cuda::NormPath::kCluster, cuda::NormPath::kPersistent})
     paths[path_name(path)] = static_cast<int>(path);
   return paths;
 }

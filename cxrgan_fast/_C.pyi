@@ -79,6 +79,9 @@ class ConditionalBatchNorm:
         mean: int,
         var: int,
         rstd: int,
+        running_mean: int,
+        running_var: int,
+        momentum: float,
         workspace: Workspace,
         /,
     ) -> None: ...

@@ -72,10 +72,14 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
 }
 
 void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd, int threads) {
+                                    void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, int threads) {
   check_labels(op);
   if (op.shape.elements() == 0) return no_statistics(op.shape, eps, mean, var, rstd);
   kernels().forward(op, eps, x, y, mean, var, rstd, useful_threads(op.shape, threads));
+  if (running.mean != nullptr)
+    update_running_statistics(op.shape.channels, op.shape.values_per_channel(), running.momentum,
+                              mean, var, running.mean, running.var);
 }
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,

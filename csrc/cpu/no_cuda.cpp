@@ -49,7 +49,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm&, const void*, cons
 }
 
 void conditional_batch_norm_forward(const ConditionalBatchNorm&, float, const void*, void*, float*,
-                                    float*, float*, NormPath, const Launch&) {
+                                    float*, float*, const RunningStatistics&, NormPath,
+                                    const Launch&) {
   refuse();
 }
 

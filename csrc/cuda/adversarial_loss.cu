@@ -1,9 +1,9 @@
 // The launchers of cxrgan/adversarial_loss.h on a GPU.
 #include "cxrgan/adversarial_loss.h"
 
-#include "cluster.cuh"
 #include "cxrgan/adversarial_terms.h"
 #include "plan.h"
+#include "together.cuh"
 
 namespace cxrgan::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // The launchers of cxrgan/bias_leaky_relu.h on a GPU.
 #include "cxrgan/bias_leaky_relu.h"
 
-#include "cluster.cuh"
 #include "plan.h"
+#include "together.cuh"
 
 namespace cxrgan::cuda {
 namespace {

@@ -31,38 +31,46 @@ __global__ void given_statistics_kernel(int64_t channels, float eps, const float
   rstd[c] = static_cast<float>(1.0 / sqrt(static_cast<double>(given_var[c]) + eps));
 }
 
-__global__ void update_running_statistics_kernel(int64_t channels, float unbiased, float momentum,
-                                                 const float* mean, const float* var,
-                                                 float* running_mean, float* running_var) {
+__global__ void update_running_statistics_kernel(int64_t channels, Statistics to) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c >= channels) return;
-  running_mean[c] += momentum * (mean[c] - running_mean[c]);
-  running_var[c] += momentum * (var[c] * unbiased - running_var[c]);
+  if (c < channels) update_running(to, c, to.mean[c], to.var[c]);
 }
 
-int64_t moments_bytes(const Tiling& t, int parts) {
+// Where the statistics over `count` values go.
+Statistics statistics_of(float eps, float* mean, float* var, float* rstd,
+                         const RunningStatistics& running, int64_t count) {
+  // A single value has only its biased variance.
+  const double unbiased =
+      static_cast<double>(count) / static_cast<double>(count > 1 ? count - 1 : 1);
+  return {eps, mean, var, rstd, running.mean, running.var, static_cast<float>(running.momentum),
+          static_cast<float>(unbiased)};
+}
+
+int64_t moments_bytes(const Tiling& t, int64_t parts) {
   return parts * t.channels * static_cast<int64_t>(sizeof(Moments));
 }
 
-// The two launches that measure x; the workspace holds Moments (chunks, C).
-void measure(const Launcher& launch, const Shape& shape, const Tiling& t, float eps, const void* x,
-             float* mean, float* var, float* rstd) {
+// Measures x, in one launch where its blocks may wait for each other, else in two. The workspace holds
+// Moments (chunks, C).
+void measure(const Launcher& launch, const Shape& shape, const Tiling& t, const Limits& limits,
+             const void* x, const Statistics& to) {
   Moments* const table = static_cast<Moments*>(launch.workspace(moments_bytes(t, t.chunks)));
+  const bool cooperative = runs_at_once(t, 2, limits);
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     launch(moments_kernel<V>,
-           {t.tiles * t.chunks, kPassThreads, merge_bytes(shape, t, kPassThreads)}, t,
-           static_cast<const typename V::Scalar*>(x), table);
+           {t.tiles * t.chunks, kPassThreads, merge_bytes(shape, t, kPassThreads), 1, cooperative},
+           t, cooperative, static_cast<const typename V::Scalar*>(x), table, to);
   });
-  const int64_t channels = channels_a_block<Moments>(shape);
+  if (cooperative) return;
   launch(shape.rows ? combine_moments_kernel<true> : combine_moments_kernel<false>,
-         {divide_up(t.channels, channels), kWarp}, t, channels, table, eps, mean, var, rstd);
+         {divide_up(t.channels, channels_a_block<Moments>(shape)), kWarp}, t, table, to);
 }
 
 void apply(const Launcher& launch, const Shape& shape, const Tiling& t,
            const ConditionalBatchNorm& op, const void* x, const float* mean, const float* rstd,
            void* y) {
-  const Norm norm{t, op.classes, op.labels, op.weight, op.bias, op.negative_slope};
+  const Norm norm = norm_of(op, t, mean, rstd);
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
@@ -75,16 +83,15 @@ void apply(const Launcher& launch, const Shape& shape, const Tiling& t,
 
 NormPath forward_path(const ImageShape& shape, bool aligned, NormPath path, int device) {
   if (shape.elements() == 0) return NormPath::kTwoPass;
-  return path_of(slab_plan(Shape(shape, aligned), 1, path, limits_of(device)));
+  return single_plan(Shape(shape, aligned), 1, path, device).path;
 }
 
 int64_t forward_workspace(const ImageShape& images, bool aligned, NormPath path, int device) {
   if (images.elements() == 0) return 0;
   const Shape shape(images, aligned);
-  const Limits& limits = limits_of(device);
-  const Tiling t = pass_plan(shape, limits).summing;
-  const int cluster = slab_plan(shape, 1, path, limits).cluster;
-  return moments_bytes(t, cluster > t.chunks ? cluster : t.chunks);
+  const Tiling t = pass_plan(shape, limits_of(device)).first;
+  const SinglePlan single = single_plan(shape, 1, path, device);
+  return moments_bytes(t, larger(t.chunks, single.grid() ? single.tiling.chunks : 0));
 }
 
 void batch_norm_statistics(const ImageShape& images, float eps, const void* x, float* mean,
@@ -92,8 +99,9 @@ void batch_norm_statistics(const ImageShape& images, float eps, const void* x, f
   const Launcher launch({kStatistics, images}, where);
   if (images.elements() == 0) return no_statistics(launch, images.channels, eps, mean, var, rstd);
   const Shape shape(images, all_aligned(x));
-  measure(launch, shape, pass_plan(shape, limits_of(where.device)).summing, eps, x, mean, var,
-          rstd);
+  const Limits& limits = limits_of(where.device);
+  measure(launch, shape, pass_plan(shape, limits).first, limits, x,
+          statistics_of(eps, mean, var, rstd, {}, images.values_per_channel()));
 }
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -109,11 +117,9 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
                                const Launch& where) {
   if (count == 0 || channels == 0) return;
   const Launcher launch({"update_running_statistics", {}, channels}, where);
-  const double unbiased =
-      static_cast<double>(count) / static_cast<double>(count > 1 ? count - 1 : 1);
   launch(update_running_statistics_kernel, {divide_up(channels, 256), 256}, channels,
-         static_cast<float>(unbiased), static_cast<float>(momentum), mean, var, running_mean,
-         running_var);
+         statistics_of(0, const_cast<float*>(mean), const_cast<float*>(var), nullptr,
+                       {running_mean, running_var, momentum}, count));
 }
 
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
@@ -121,33 +127,36 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
   if (op.shape.elements() == 0) return;
   const Launcher launch({kForward, op.shape}, where);
   const Shape shape(op.shape, all_aligned(x, y));
-  apply(launch, shape, pass_plan(shape, limits_of(where.device)).streaming, op, x, mean, rstd, y);
+  apply(launch, shape, pass_plan(shape, limits_of(where.device)).second, op, x, mean, rstd, y);
 }
 
 void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd, NormPath path,
+                                    void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, NormPath path,
                                     const Launch& where) {
   const Launcher launch({kForward, op.shape}, where);
   if (op.shape.elements() == 0)
     return no_statistics(launch, op.shape.channels, eps, mean, var, rstd);
   const Shape shape(op.shape, all_aligned(x, y));
-  const Limits& limits = limits_of(where.device);
-  const SlabPlan slab = slab_plan(shape, 1, path, limits);
-  if (slab.cluster == 0) {
-    const PassPlan plan = pass_plan(shape, limits);
-    measure(launch, shape, plan.summing, eps, x, mean, var, rstd);
-    apply(launch, shape, plan.streaming, op, x, mean, rstd, y);
+  const Statistics to =
+      statistics_of(eps, mean, var, rstd, running, op.shape.values_per_channel());
+  const SinglePlan plan = single_plan(shape, 1, path, where.device);
+  if (plan.path == NormPath::kTwoPass) {
+    const Limits& limits = limits_of(where.device);
+    const PassPlan passes = pass_plan(shape, limits);
+    measure(launch, shape, passes.first, limits, x, to);
+    apply(launch, shape, passes.second, op, x, mean, rstd, y);
     return;
   }
-  const Norm norm{slab.tiling, op.classes, op.labels, op.weight, op.bias, op.negative_slope};
+  const int64_t table_bytes = plan.grid() ? moments_bytes(plan.tiling, plan.tiling.chunks) : 0;
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
-    launch(slab_forward_kernel<V>,
-           {slab.tiling.tiles * slab.cluster, slab.threads, slab.shared_bytes, slab.cluster}, norm,
-           static_cast<int>(slab.slab_bytes), eps, static_cast<const T*>(x),
-           static_cast<Moments*>(launch.workspace(moments_bytes(slab.tiling, slab.cluster))),
-           static_cast<T*>(y), mean, var, rstd);
+    launch(single_forward_kernel<V>,
+           {plan.blocks(), plan.threads, plan.shared_bytes, plan.cluster(), plan.grid()},
+           norm_of(op, plan.tiling, mean, rstd), Keeping{plan.packets, plan.grid()},
+           static_cast<const T*>(x), static_cast<Moments*>(launch.workspace(table_bytes)),
+           static_cast<T*>(y), to);
   });
 }
 

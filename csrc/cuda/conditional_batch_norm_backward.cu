@@ -6,27 +6,27 @@ namespace {
 
 constexpr char kBackward[] = "conditional_batch_norm_backward";
 
-// What the steps hand on: corrections (C,), unit sums (units, C) and, where a sample has several
-// units, those of samples (N, C).
+// What the steps hand on: of a grid that waits for its blocks, their sums (chunks, C) or (C, chunks);
+// else corrections (C,); then the slots of samples.
 struct Workspace {
+  Weighted* table;
   Correction* corrections;
-  Sums* units;
-  Sums* samples;
+  Sums* slots;
 
-  Workspace(const Launcher& launch, const Tiling& t)
-      : corrections(static_cast<Correction*>(launch.workspace(bytes(t)))),
-        units(reinterpret_cast<Sums*>(corrections + t.channels)),
-        samples(units + static_cast<int64_t>(t.units) * t.channels) {}
+  Workspace(const Launcher& launch, const Tiling& t, bool grid)
+      : table(static_cast<Weighted*>(launch.workspace(bytes(t, grid)))),
+        corrections(reinterpret_cast<Correction*>(table)),
+        slots(reinterpret_cast<Sums*>(reinterpret_cast<unsigned char*>(table) + before(t, grid))) {}
 
-  static int64_t bytes(const Tiling& t) {
-    const int64_t sums = t.units + (t.pieces > 1 ? t.samples : 0);
-    return t.channels * static_cast<int64_t>(sizeof(Correction) + sums * sizeof(Sums));
+  static int64_t before(const Tiling& t, bool grid) {
+    return t.channels * (grid ? t.chunks * static_cast<int64_t>(sizeof(Weighted))
+                              : static_cast<int64_t>(sizeof(Correction)));
+  }
+
+  static int64_t bytes(const Tiling& t, bool grid) {
+    return before(t, grid) + t.slots() * t.channels * static_cast<int64_t>(sizeof(Sums));
   }
 };
-
-Norm norm_of(const ConditionalBatchNorm& op, const Tiling& tiling) {
-  return {tiling, op.classes, op.labels, op.weight, op.bias, op.negative_slope};
-}
 
 __global__ void zero_kernel(int64_t count, float* a, float* b) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -39,31 +39,33 @@ void no_gradients(const Launcher& launch, const ConditionalBatchNorm& op, float*
   if (count > 0) launch(zero_kernel, {divide_up(count, 256), 256}, count, dweight, dbias);
 }
 
-// Two launches: the sums of units, then dγ, dβ and the corrections.
-void reduce(const Launcher& launch, const Shape& shape, const Norm& norm, const void* dy,
-            const void* x, const float* mean, const float* rstd, int64_t count, float* dweight,
-            float* dbias, const Workspace& workspace) {
+// dγ, dβ and the corrections, in one launch where its blocks may wait for each other, else in two.
+void reduce(const Launcher& launch, const Shape& shape, const Norm& norm, const Limits& limits,
+            const void* dy, const void* x, const float* mean, const Gradients& to, Sums* slots) {
   const Tiling& t = norm.tiling;
+  const bool cooperative = runs_at_once(t, 2, limits);
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
-    launch(reduce_kernel<V>, {t.tiles * t.chunks, kPassThreads}, norm, static_cast<const T*>(dy),
-           static_cast<const T*>(x), mean, rstd, workspace.units);
+    launch(reduce_kernel<V>,
+           {t.tiles * t.chunks, kPassThreads, reduce_bytes(t, columns_of(shape, t)), 1, cooperative},
+           norm, cooperative, static_cast<const T*>(dy), static_cast<const T*>(x), mean, slots, to);
   });
-  const int64_t channels = channels_a_block<Sums>(shape);
+  if (cooperative) return;
   launch(shape.rows ? combine_gradients_kernel<true> : combine_gradients_kernel<false>,
-         {divide_up(t.channels, channels), kSingleThreads}, norm, channels, workspace.units,
-         workspace.samples, rstd, count, dweight, dbias, workspace.corrections);
+         {divide_up(t.channels, channels_a_block<Sums>(shape)), kCombineThreads,
+          kCombineThreads * static_cast<int64_t>(sizeof(Weighted))},
+         norm, slots, to);
 }
 
 void propagate(const Launcher& launch, const Shape& shape, const Norm& norm, const void* dy,
-               const void* x, const float* mean, const float* rstd, void* dx,
-               const Workspace& workspace) {
+               const void* x, const float* mean, const float* rstd, const Correction* corrections,
+               void* dx) {
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
     launch(propagate_kernel<V>, {norm.tiling.tiles * norm.tiling.chunks, kPassThreads}, norm,
-           static_cast<const T*>(dy), static_cast<const T*>(x), mean, rstd, workspace.corrections,
+           static_cast<const T*>(dy), static_cast<const T*>(x), mean, rstd, corrections,
            static_cast<T*>(dx));
   });
 }
@@ -72,16 +74,17 @@ void propagate(const Launcher& launch, const Shape& shape, const Norm& norm, con
 
 NormPath backward_path(const ImageShape& shape, bool aligned, NormPath path, int device) {
   if (shape.elements() == 0) return NormPath::kTwoPass;
-  return path_of(slab_plan(Shape(shape, aligned), 2, path, limits_of(device)));
+  return single_plan(Shape(shape, aligned), 2, path, device).path;
 }
 
 int64_t backward_workspace(const ImageShape& images, bool aligned, NormPath path, int device) {
   if (images.elements() == 0) return 0;
   const Shape shape(images, aligned);
-  const Limits& limits = limits_of(device);
-  const int64_t passes = Workspace::bytes(pass_plan(shape, limits).streaming);
-  const SlabPlan slab = slab_plan(shape, 2, path, limits);
-  return slab.cluster == 0 ? passes : larger(passes, Workspace::bytes(slab.tiling));
+  const int64_t passes = Workspace::bytes(pass_plan(shape, limits_of(device)).first, false);
+  const SinglePlan plan = single_plan(shape, 2, path, device);
+  return plan.path == NormPath::kTwoPass
+             ? passes
+             : larger(passes, Workspace::bytes(plan.tiling, plan.grid()));
 }
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
@@ -90,9 +93,11 @@ void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, cons
   const Launcher launch({kBackward, op.shape}, where);
   if (op.shape.elements() == 0) return no_gradients(launch, op, dweight, dbias);
   const Shape shape(op.shape, all_aligned(dy, x));
-  const Norm norm = norm_of(op, pass_plan(shape, limits_of(where.device)).streaming);
-  reduce(launch, shape, norm, dy, x, mean, rstd, 0, dweight, dbias,
-         Workspace(launch, norm.tiling));
+  const Limits& limits = limits_of(where.device);
+  const Norm norm = norm_of(op, pass_plan(shape, limits).first, mean, rstd);
+  const Workspace workspace(launch, norm.tiling, false);
+  reduce(launch, shape, norm, limits, dy, x, mean,
+         {rstd, 0, dweight, dbias, workspace.corrections}, workspace.slots);
 }
 
 void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const void* dy,
@@ -102,13 +107,14 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
   if (op.shape.elements() == 0) return;
   const Launcher launch({kBackward, op.shape}, where);
   const Shape shape(op.shape, all_aligned(dy, x, dx));
-  const Norm norm = norm_of(op, pass_plan(shape, limits_of(where.device)).streaming);
-  const Workspace workspace(launch, norm.tiling);
-  const int64_t channels = channels_a_block<Sums>(shape);
+  const PassPlan plan = pass_plan(shape, limits_of(where.device));
+  const Norm norm = norm_of(op, plan.second, mean, rstd);
+  const Workspace workspace(launch, plan.first, false);
   launch(shape.rows ? correct_kernel<true> : correct_kernel<false>,
-         {divide_up(op.shape.channels, channels), kWarp}, norm, channels, rstd, dweight, dbias, count,
-         workspace.corrections);
-  propagate(launch, shape, norm, dy, x, mean, rstd, dx, workspace);
+         {divide_up(op.shape.channels, channels_a_block<Sums>(shape)), kWarp}, norm,
+         Gradients{rstd, count, const_cast<float*>(dweight), const_cast<float*>(dbias),
+                   workspace.corrections});
+  propagate(launch, shape, norm, dy, x, mean, rstd, workspace.corrections, dx);
 }
 
 void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
@@ -119,24 +125,26 @@ void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void*
   if (op.shape.elements() == 0) return no_gradients(launch, op, dweight, dbias);
   const int64_t count = training ? op.shape.values_per_channel() : 0;
   const Shape shape(op.shape, all_aligned(dy, x, dx));
-  const Limits& limits = limits_of(where.device);
-  const SlabPlan slab = slab_plan(shape, 2, path, limits);
-  if (slab.cluster == 0) {
-    const Norm norm = norm_of(op, pass_plan(shape, limits).streaming);
-    const Workspace workspace(launch, norm.tiling);
-    reduce(launch, shape, norm, dy, x, mean, rstd, count, dweight, dbias, workspace);
-    propagate(launch, shape, norm, dy, x, mean, rstd, dx, workspace);
+  const SinglePlan plan = single_plan(shape, 2, path, where.device);
+  if (plan.path == NormPath::kTwoPass) {
+    const Limits& limits = limits_of(where.device);
+    const PassPlan passes = pass_plan(shape, limits);
+    const Workspace workspace(launch, passes.first, false);
+    reduce(launch, shape, norm_of(op, passes.first, mean, rstd), limits, dy, x, mean,
+           {rstd, count, dweight, dbias, workspace.corrections}, workspace.slots);
+    propagate(launch, shape, norm_of(op, passes.second, mean, rstd), dy, x, mean, rstd,
+              workspace.corrections, dx);
     return;
   }
-  const Workspace workspace(launch, slab.tiling);
+  const Workspace workspace(launch, plan.tiling, plan.grid());
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
-    launch(slab_backward_kernel<V>,
-           {slab.tiling.tiles * slab.cluster, slab.threads, slab.shared_bytes, slab.cluster},
-           norm_of(op, slab.tiling), static_cast<int>(slab.slab_bytes), static_cast<const T*>(dy),
-           static_cast<const T*>(x), mean, rstd, count, workspace.units, workspace.samples,
-           workspace.corrections, static_cast<T*>(dx), dweight, dbias);
+    launch(single_backward_kernel<V>,
+           {plan.blocks(), plan.threads, plan.shared_bytes, plan.cluster(), plan.grid()},
+           norm_of(op, plan.tiling, mean, rstd), Keeping{plan.packets, plan.grid()},
+           static_cast<const T*>(dy), static_cast<const T*>(x), mean, rstd, count, workspace.slots,
+           workspace.table, static_cast<T*>(dx), dweight, dbias);
   });
 }
 

@@ -1,28 +1,48 @@
-// The kernels of conditional batch norm, made of conditional_batch_norm_steps.cuh.
+// The two-pass kernels of conditional batch norm: images are read once to be measured and once more to
+// be written.
 //
-//   two-pass      forward: moments, combine_moments, apply
-//                 backward: reduce, combine_gradients, propagate
-//   single-read   one launch each: a block, or a cluster of them, keeps a tile of all samples in
-//                 shared memory between the steps
+//   forward   moments, apply        with combine_moments between them where blocks cannot wait for
+//   backward  reduce, propagate     each other; the same of combine_gradients
 //
-// No kernel waits for another block of its grid but those of its own cluster, and every sum has one
-// order, so that results are the same bits from run to run.
+// Where they can (a cooperative launch), the blocks of the first kernel also do the combining, each
+// some channels. Every sum has one order, so that results are the same bits from run to run.
 #pragma once
 
-#include "cluster.cuh"
-#include "conditional_batch_norm_steps.cuh"
+#include "conditional_batch_norm_combine.cuh"
+#include "together.cuh"
 
 namespace cxrgan::cuda {
 
-constexpr int kPassThreads = 256;    // of a two-pass kernel
-constexpr int kSingleThreads = 512;  // of a single-read or combining kernel, at most
+constexpr int kPassThreads = 256;     // of a two-pass kernel
+constexpr int kCombineThreads = 512;  // of a combining kernel, at most
+
+// body(first, last) for a block's channels of all: a warp's teams' at a time.
+template <int kChannels, class Body>
+__device__ __forceinline__ void for_channels(int64_t channels, const Body& body) {
+  for (int64_t first = static_cast<int64_t>(blockIdx.x) * kChannels; first < channels;
+       first += static_cast<int64_t>(gridDim.x) * kChannels)
+    body(first, smaller(first + kChannels, channels));
+}
+
+template <bool kRows>
+__device__ void combine_table(const Tiling& t, const Moments* table, const Statistics& to) {
+  for_channels<Team<kRows, Moments>::kAcross>(t.channels, [&](int64_t first, int64_t last) {
+    combine_moments<kRows>(
+        t.values_per_channel(), t.chunks, first, last, to.eps,
+        [&](int p, int64_t c) { return table[place<kRows>(p, c, t.chunks, t.channels)]; },
+        [&](int64_t c, float mean, float var, float rstd) {
+          store_statistics(to, c, mean, var, rstd);
+        });
+  });
+}
 
 template <class V>
 __global__ void __launch_bounds__(kPassThreads, 2)
-    moments_kernel(Tiling t, const typename V::Scalar* x, Moments* table) {
+    moments_kernel(Tiling t, bool cooperative, const typename V::Scalar* x, Moments* table,
+                   Statistics to) {
   Moments* const shared = reinterpret_cast<Moments*>(dynamic_shared());
   const Share share = share_of_block(t, Order::kForwards);
-  Moments moments[V::kChannels] = {};
+  LaneMoments<V> moments;
   for_units<V>(t, share, Order::kForwards, [&](const Strip& s, int) {
     measure<V>(x, s, moments, [](const typename V::Pack&, int) {});
   });
@@ -32,15 +52,25 @@ __global__ void __launch_bounds__(kPassThreads, 2)
     const int64_t c = share.tile * columns + i;
     if (c < t.channels) table[place<V::kRows>(share.chunk, c, share.chunks, t.channels)] = shared[i];
   }
+  if (!cooperative) return;
+  grid_sync();
+  combine_table<V::kRows>(t, table, to);
 }
 
 template <bool kRows>
-__global__ void __launch_bounds__(kSingleThreads, 1)
-    combine_moments_kernel(Tiling t, int64_t channels_a_block, const Moments* table, float eps,
-                           float* mean, float* var, float* rstd) {
-  const int64_t first = blockIdx.x * channels_a_block;
-  combine_moments<kRows>(t, table, t.chunks, first, smaller(first + channels_a_block, t.channels),
-                         eps, mean, var, rstd);
+__global__ void __launch_bounds__(kCombineThreads, 1)
+    combine_moments_kernel(Tiling t, const Moments* table, Statistics to) {
+  combine_table<kRows>(t, table, to);
+}
+
+// The lane's Affine of a tile, from the statistics of all channels.
+template <class V>
+__device__ __forceinline__ Affine<V> affine_of(const Norm& op, int64_t tile, const float* mean,
+                                               const float* rstd) {
+  const int64_t channel = channel_of<V>(op.tiling, tile);
+  Affine<V> a;
+  a.set_channels(channel < op.tiling.channels, op.aligned, mean + channel, rstd + channel);
+  return a;
 }
 
 template <class V>
@@ -48,46 +78,77 @@ __global__ void __launch_bounds__(kPassThreads, 2)
     apply_kernel(Norm op, const typename V::Scalar* x, const float* mean, const float* rstd,
                  typename V::Scalar* y) {
   const Share share = share_of_block(op.tiling, Order::kBackwards);
-  Affine<V> a;
-  a.set_channels(op.tiling, share.tile, mean, rstd);
+  Affine<V> a = affine_of<V>(op, share.tile, mean, rstd);
   for_units<V>(op.tiling, share, Order::kBackwards, [&](const Strip& s, int) {
-    a.set_sample(op, s);
-    write_activated<V>(a, s, [&](int i) { return load<V>(x, s, s.first + i * s.step); }, y);
+    write_activated<V>(op, a, s, [&](int i) { return load<V>(x, s, s.first + i * s.step); }, y);
   });
+}
+
+// Where the gradients of the parameters go, and the corrections.
+struct Gradients {
+  const float* rstd;
+  int64_t count;  // values a channel was normalised with; 0: constant statistics
+  float* dweight;
+  float* dbias;
+  Correction* corrections;
+};
+
+// scratch holds kWarp for each warp.
+template <bool kRows>
+__device__ void combine_slots(const Norm& op, const Sums* slots, const Gradients& to,
+                              Weighted* scratch) {
+  for_channels<Team<kRows, Sums>::kAcross>(
+      op.tiling.channels, [&](int64_t first, int64_t last) {
+        combine_gradients<kRows>(op, slots, first, last, 0, 1, to.rstd + first, to.dweight,
+                                 to.dbias, scratch);
+        __syncthreads();
+        correct<kRows>(op, first, last, to.rstd, to.dweight, to.dbias, to.count, to.corrections);
+      });
+}
+
+// Bytes of shared memory of reduce_kernel: the sums of rounds, and the scratch of combining.
+inline __host__ __device__ int64_t reduce_bytes(const Tiling& t, int columns) {
+  return kBuffers * round_sums(t, columns) * static_cast<int64_t>(sizeof(Sums)) +
+         kPassThreads * static_cast<int64_t>(sizeof(Weighted));
 }
 
 template <class V>
 __global__ void __launch_bounds__(kPassThreads, 2)
-    reduce_kernel(Norm op, const typename V::Scalar* dy, const typename V::Scalar* x,
-                  const float* mean, const float* rstd, Sums* table) {
-  const Share share = share_of_block(op.tiling, Order::kForwards);
-  Affine<V> a;
-  a.set_channels(op.tiling, share.tile, mean, rstd);
-  for_units<V>(op.tiling, share, Order::kForwards, [&](const Strip& s, int unit) {
-    a.set_sample(op, s);
-    reduce_unit<V>(op.tiling, a, s, unit, dy, x, table,
-                   [](const typename V::Pack&, const typename V::Pack&, int) {});
+    reduce_kernel(Norm op, bool cooperative, const typename V::Scalar* dy,
+                  const typename V::Scalar* x, const float* mean, Sums* slots, Gradients to) {
+  const Tiling& t = op.tiling;
+  const Share share = share_of_block(t, Order::kForwards);
+  const int64_t of_round = round_sums(t, t.across * V::kChannels);
+  Sums* const shared = reinterpret_cast<Sums*>(dynamic_shared());
+  Sums* buffer = shared;
+  Affine<V> a = affine_of<V>(op, share.tile, mean, to.rstd);
+  for_units<V>(t, share, Order::kForwards, [&](const Strip& s, int round) {
+    float sums[2 * V::kChannels] = {};
+    reduce_strip<V>(op, a, s, dy, x, sums,
+                    [](const typename V::Pack&, const typename V::Pack&, int) {});
+    leave_sums<V>(t, sums, buffer);
+    __syncthreads();
+    sum_over_round<V>(t, share, round, buffer, slots, [](int, int, double, double) {});
+    buffer = buffer == shared ? shared + of_round : shared;
   });
+  if (!cooperative) return;
+  grid_sync();
+  combine_slots<V::kRows>(op, slots, to, reinterpret_cast<Weighted*>(shared + kBuffers * of_round));
 }
 
 template <bool kRows>
-__global__ void __launch_bounds__(kSingleThreads, 1)
-    combine_gradients_kernel(Norm op, int64_t channels_a_block, const Sums* units, Sums* samples,
-                             const float* rstd, int64_t count, float* dweight, float* dbias,
-                             Correction* corrections) {
-  const int64_t first = blockIdx.x * channels_a_block;
-  const int64_t last = smaller(first + channels_a_block, op.tiling.channels);
-  combine_gradients<kRows>(op, units, samples, first, last, rstd, dweight, dbias);
-  correct<kRows>(op, first, last, rstd, dweight, dbias, count, corrections);
+__global__ void __launch_bounds__(kCombineThreads, 1)
+    combine_gradients_kernel(Norm op, const Sums* slots, Gradients to) {
+  combine_slots<kRows>(op, slots, to, reinterpret_cast<Weighted*>(dynamic_shared()));
 }
 
 template <bool kRows>
-__global__ void __launch_bounds__(kSingleThreads, 1)
-    correct_kernel(Norm op, int64_t channels_a_block, const float* rstd, const float* dweight,
-                   const float* dbias, int64_t count, Correction* corrections) {
-  const int64_t first = blockIdx.x * channels_a_block;
-  correct<kRows>(op, first, smaller(first + channels_a_block, op.tiling.channels), rstd, dweight,
-                 dbias, count, corrections);
+__global__ void __launch_bounds__(kCombineThreads, 1)
+    correct_kernel(Norm op, Gradients of) {
+  for_channels<Team<kRows, Sums>::kAcross>(
+      op.tiling.channels, [&](int64_t first, int64_t last) {
+        correct<kRows>(op, first, last, of.rstd, of.dweight, of.dbias, of.count, of.corrections);
+      });
 }
 
 template <class V>
@@ -96,117 +157,15 @@ __global__ void __launch_bounds__(kPassThreads, 2)
                      const float* mean, const float* rstd, const Correction* corrections,
                      typename V::Scalar* dx) {
   const Share share = share_of_block(op.tiling, Order::kBackwards);
-  Affine<V> a;
-  a.set_channels(op.tiling, share.tile, mean, rstd);
+  Affine<V> a = affine_of<V>(op, share.tile, mean, rstd);
   Correction own[V::kChannels];
-  load_corrections<V>(op.tiling, share.tile, corrections, own);
+  load_corrections<V>(channel_of<V>(op.tiling, share.tile) < op.tiling.channels,
+                      corrections + channel_of<V>(op.tiling, share.tile), own);
   for_units<V>(op.tiling, share, Order::kBackwards, [&](const Strip& s, int) {
-    a.set_sample(op, s);
     const auto at = [&](int i) { return s.first + i * s.step; };
     write_gradient<V>(
-        a, own, s, [&](int i) { return load<V>(dy, s, at(i)); },
+        op, a, own, s, [&](int i) { return load<V>(dy, s, at(i)); },
         [&](int i) { return load<V>(x, s, at(i)); }, dx);
-  });
-}
-
-// --- Single-read: the packets of a thread wait in shared memory for its next step ------------------
-
-// Each thread's own packets, in the order of its steps: no other thread touches them.
-template <class Pack>
-class Slab {
- public:
-  __device__ explicit Slab(unsigned char* memory)
-      : mine_(reinterpret_cast<Pack*>(memory) + threadIdx.x) {}
-
-  __device__ Pack& operator[](int i) const { return mine_[static_cast<int64_t>(i) * blockDim.x]; }
-
- private:
-  Pack* const mine_;
-};
-
-// A cluster's share of a tile is that of as many chunks.
-__device__ __forceinline__ Share share_of_cluster(const Tiling& t) {
-  return {blockIdx.x / cluster_size() % t.tiles, cluster_rank(), cluster_size()};
-}
-
-// for_units that counts the packets of the units before: body(strip, unit, index of its first).
-template <class V, class Body>
-__device__ __forceinline__ void for_kept_units(const Tiling& t, const Share& share,
-                                               const Body& body) {
-  int kept = 0;
-  for_units<V>(t, share, Order::kForwards, [&](const Strip& s, int unit) {
-    body(s, unit, kept);
-    kept += s.count;
-  });
-}
-
-// Shared memory: the slab, then Moments of each warp's columns. table: moments of the chunks.
-template <class V>
-__global__ void __launch_bounds__(kSingleThreads, 1)
-    slab_forward_kernel(Norm op, int slab_bytes, float eps, const typename V::Scalar* x,
-                        Moments* table, typename V::Scalar* y, float* mean, float* var,
-                        float* rstd) {
-  const Tiling& t = op.tiling;
-  const Share share = share_of_cluster(t);
-  const Slab<typename V::Pack> slab(dynamic_shared());
-  Moments* const shared = reinterpret_cast<Moments*>(dynamic_shared() + slab_bytes);
-  Moments moments[V::kChannels] = {};
-  for_kept_units<V>(t, share, [&](const Strip& s, int, int kept) {
-    measure<V>(x, s, moments,
-               [&](const typename V::Pack& packet, int i) { slab[kept + i] = packet; });
-  });
-  merge_over_block<V>(t, moments, shared);
-  const int columns = t.across * V::kChannels;
-  const int64_t first = share.tile * columns, last = smaller(first + columns, t.channels);
-  for (int64_t c = first + threadIdx.x; c < last; c += blockDim.x)
-    table[place<V::kRows>(share.chunk, c, share.chunks, t.channels)] = shared[c - first];
-  cluster_sync();
-  if (share.chunk == 0)
-    combine_moments<V::kRows>(t, table, share.chunks, first, last, eps, mean, var, rstd);
-  cluster_sync();
-  Affine<V> a;
-  a.set_channels(t, share.tile, mean, rstd);
-  for_kept_units<V>(t, share, [&](const Strip& s, int, int kept) {
-    a.set_sample(op, s);
-    write_activated<V>(a, s, [&](int i) { return slab[kept + i]; }, y);
-  });
-}
-
-// Shared memory: a slab of dy and one of x, of slab_bytes each.
-template <class V>
-__global__ void __launch_bounds__(kSingleThreads, 1)
-    slab_backward_kernel(Norm op, int slab_bytes, const typename V::Scalar* dy,
-                         const typename V::Scalar* x, const float* mean, const float* rstd,
-                         int64_t count, Sums* units, Sums* samples, Correction* corrections,
-                         typename V::Scalar* dx, float* dweight, float* dbias) {
-  using Pack = typename V::Pack;
-  const Tiling& t = op.tiling;
-  const Share share = share_of_cluster(t);
-  const Slab<Pack> gradients(dynamic_shared()), values(dynamic_shared() + slab_bytes);
-  Affine<V> a;
-  a.set_channels(t, share.tile, mean, rstd);
-  for_kept_units<V>(t, share, [&](const Strip& s, int unit, int kept) {
-    a.set_sample(op, s);
-    reduce_unit<V>(t, a, s, unit, dy, x, units, [&](const Pack& gradient, const Pack& value, int i) {
-      gradients[kept + i] = gradient;
-      values[kept + i] = value;
-    });
-  });
-  cluster_sync();
-  const int columns = t.across * V::kChannels;
-  const int64_t first = share.tile * columns, last = smaller(first + columns, t.channels);
-  if (share.chunk == 0) {
-    combine_gradients<V::kRows>(op, units, samples, first, last, rstd, dweight, dbias);
-    correct<V::kRows>(op, first, last, rstd, dweight, dbias, count, corrections);
-  }
-  cluster_sync();
-  Correction own[V::kChannels];
-  load_corrections<V>(t, share.tile, corrections, own);
-  for_kept_units<V>(t, share, [&](const Strip& s, int, int kept) {
-    a.set_sample(op, s);
-    write_gradient<V>(
-        a, own, s, [&](int i) { return gradients[kept + i]; },
-        [&](int i) { return values[kept + i]; }, dx);
   });
 }
 

@@ -32,7 +32,8 @@ Limits read_limits(int device) {
   if (status != cudaSuccess) fail(status, "cudaFuncGetAttributes");
   return {attribute(cudaDevAttrMultiProcessorCount),
           attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
-          attribute(cudaDevAttrComputeCapabilityMajor) >= 9 && code.ptxVersion >= 90};
+          attribute(cudaDevAttrComputeCapabilityMajor) >= 9 && code.ptxVersion >= 90,
+          attribute(cudaDevAttrCooperativeLaunch) != 0};
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ struct Limits {
   int multiprocessors;
   int64_t shared_bytes_per_block;  // with opt-in
   bool clusters;  // whether the code that this build has for the device knows of clusters
+  bool cooperative;  // whether blocks of a grid that all run at once may wait for each other
 };
 
 const Limits& limits_of(int device);
@@ -53,6 +54,7 @@ class Launcher {
     int threads;
     int64_t shared_bytes = 0;
     int cluster = 1;  // blocks
+    bool cooperative = false;
   };
 
   // The workspace, if it has so many bytes; else it throws.
@@ -61,17 +63,22 @@ class Launcher {
   template <class... Parameters, class... Arguments>
   void operator()(void (*kernel)(Parameters...), const Grid& grid, Arguments&&... arguments) const {
     prepare(reinterpret_cast<const void*>(kernel), grid);
-    cudaLaunchAttribute cluster{};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = grid.cluster;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cudaLaunchAttribute attribute{};
+    if (grid.cooperative) {
+      attribute.id = cudaLaunchAttributeCooperative;
+      attribute.val.cooperative = 1;
+    } else {
+      attribute.id = cudaLaunchAttributeClusterDimension;
+      attribute.val.clusterDim.x = grid.cluster;
+      attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(grid.blocks));
     config.blockDim = dim3(grid.threads);
     config.dynamicSmemBytes = grid.shared_bytes;
     config.stream = static_cast<cudaStream_t>(where_.stream);
-    config.attrs = &cluster;
-    config.numAttrs = grid.cluster > 1 ? 1 : 0;
+    config.attrs = &attribute;
+    config.numAttrs = grid.cooperative || grid.cluster > 1 ? 1 : 0;
     check(cudaLaunchKernelEx(&config, kernel,
                              static_cast<Parameters>(std::forward<Arguments>(arguments))...));
   }

@@ -44,10 +44,25 @@ __device__ __forceinline__ void round_pair(float a, float b, Float16* out) {
   out[1] = pair.y;
 }
 
+// Value i of a packet, i known to the compiler.
+template <class T, int kWidth>
+__device__ __forceinline__ float value_of(const Packet<T, kWidth>& packet, int i) {
+  return to_float(packet.values[i]);
+}
+
+// bfloat16 is the upper half of a float. Taken from whole words: as single values they would each
+// fill a register.
+template <int kWidth>
+__device__ __forceinline__ float value_of(const Packet<BFloat16, kWidth>& packet, int i) {
+  if constexpr (kWidth == 1) return to_float(packet.values[0]);
+  const unsigned word = reinterpret_cast<const unsigned*>(packet.values)[i / 2];
+  return __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000u);
+}
+
 template <class T, int kWidth>
 __device__ __forceinline__ void unpack(const Packet<T, kWidth>& packet, float (&out)[kWidth]) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) out[i] = to_float(packet.values[i]);
+  for (int i = 0; i < kWidth; ++i) out[i] = value_of(packet, i);
 }
 
 template <class T, int kWidth>

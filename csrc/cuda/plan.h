@@ -87,8 +87,8 @@ inline Tiling tiling_of(const Shape& shape, int packets, int across) {
 
 // Gives a tiling at most so many blocks, at least one to a tile, and none without work.
 inline Tiling with_blocks(Tiling t, int threads, int64_t blocks) {
-  const int64_t units_a_round = threads / t.group;
-  t.chunks = static_cast<int>(clamp(blocks / t.tiles, 1, divide_up(t.units, units_a_round)));
+  t.round = threads / t.group;
+  t.chunks = static_cast<int>(clamp(blocks / t.tiles, 1, t.rounds()));
   return t;
 }
 
@@ -106,8 +106,8 @@ inline Tiling pass_tiling(const Shape& shape, const Limits& limits) {
 }
 
 // The packets that a thread has of a tile shared by `chunks` blocks, at most.
-inline int64_t packets_a_thread(const Shape& shape, const Tiling& t, int threads) {
-  const int64_t units = divide_up(t.units, static_cast<int64_t>(t.chunks) * (threads / t.group));
+inline int64_t packets_a_thread(const Shape& shape, const Tiling& t) {
+  const int64_t units = divide_up(t.rounds(), t.chunks);
   if (shape.rows) return units * divide_up(t.piece, t.group / t.across);
   const bool whole = t.pixels % shape.width == 0;  // else a piece begins and ends within packets
   return units * divide_up(divide_up(t.piece, shape.width) + (whole ? 0 : 1), t.group);

@@ -26,7 +26,9 @@ struct View {
   // Whether planes may begin or end within a packet; taking care of that costs registers.
   static constexpr bool kEdges = kEdges_;
   static constexpr int kChannels = kRows ? kWidth : 1;  // of a packet
-  // Packets in flight for each lane. Rows of eight channels leave registers for no more.
+  // Packets in flight for each lane, of one tensor and of each of two. Rows of eight channels leave
+  // registers for no more.
+  static constexpr int kFlight = 4;
   static constexpr int kBatch = kRows && kWidth == 8 ? 2 : 4;
 };
 
@@ -40,8 +42,16 @@ struct Tiling {
   int group;       // lanes to a unit, a power of two
   int across;      // of them side by side across channels, a power of two; 1 for planes
   int chunks;      // blocks to a tile
+  int round;       // units that a block goes over at once
 
   __host__ __device__ int64_t values_per_channel() const { return samples * pixels; }
+
+  // A tile's units are gone over in rounds; chunk c has rounds c, c + chunks, c + 2·chunks, …
+  __host__ __device__ int rounds() const { return (units - 1) / round + 1; }
+
+  // A sum for each round and sample that the round has units of: number round + sample. Neither ever
+  // goes down from unit to unit, so that no two have the same number.
+  __host__ __device__ int64_t slots() const { return rounds() + samples - 1; }
 };
 
 // What one lane has of a unit.
@@ -160,27 +170,20 @@ __device__ __forceinline__ Share share_of_block(const Tiling& t, Order order) {
   return {block % t.tiles, static_cast<int>(block / t.tiles), t.chunks};
 }
 
-// body(strip, unit) for each unit of this warp's groups of lanes. All lanes of a warp go round as
-// often, so that the body may exchange among them; past the last unit a strip is empty.
+// body(strip, round) for each unit of this lane's group, a round after the other: all threads of a
+// block go round as often, so that the body may exchange among them; past the last unit a strip is
+// empty.
 template <class V, class Body>
 __device__ __forceinline__ void for_units(const Tiling& t, const Share& share, Order order,
                                           const Body& body) {
-  const int groups = kWarp / t.group;
-  const int of_block = warps_of_block() * groups;
-  const int64_t stride = static_cast<int64_t>(share.chunks) * of_block;
-  const int64_t begin = static_cast<int64_t>(share.chunk) * of_block + warp_of_thread() * groups;
-  const int within = lane_of_thread() / t.group;
-  if (begin >= t.units) return;
-  if (order == Order::kForwards) {
-    for (int64_t u = begin; u < t.units; u += stride) {
-      const int unit = static_cast<int>(u) + within;
-      body(strip_of<V>(t, share.tile, unit), unit);
-    }
-  } else {
-    for (int64_t u = begin + (t.units - 1 - begin) / stride * stride; u >= begin; u -= stride) {
-      const int unit = static_cast<int>(u) + within;
-      body(strip_of<V>(t, share.tile, unit), unit);
-    }
+  const int rounds = t.rounds();
+  if (share.chunk >= rounds) return;
+  const int within = threadIdx.x / t.group;
+  const int last = share.chunk + (rounds - 1 - share.chunk) / share.chunks * share.chunks;
+  const bool forwards = order == Order::kForwards;
+  const int step = forwards ? share.chunks : -share.chunks;
+  for (int r = forwards ? share.chunk : last; forwards ? r <= last : r >= share.chunk; r += step) {
+    body(strip_of<V>(t, share.tile, r * t.round + within), r);
   }
 }
 

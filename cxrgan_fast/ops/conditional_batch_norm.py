@@ -4,7 +4,7 @@ Batch normalisation whose scale and shift depend on the class (de Vries et al. 2
 Koyama 2018), fused with the activation that follows it in every generator.
 
 The registered ops are functional, so that torch.compile and CUDA graphs can hold them; the running
-statistics are updated outside, in place:
+statistics are updated outside, in place, or in a plain eager call by the native kernels themselves:
 
     conditional_batch_norm_act        output, and the mean, variance and r = 1/√(σ²+eps) that
                                       normalised it, (3, C): the batch's, or those given
@@ -23,7 +23,7 @@ from cxrgan_fast.ops import reference
 from cxrgan_fast.ops.backend import choose_backend
 from cxrgan_fast.ops.checks import check_negative_slope
 from cxrgan_fast.ops.conditional_batch_norm_checks import check_arguments
-from cxrgan_fast.ops.registration import Op, dense, is_direct, register
+from cxrgan_fast.ops.registration import Op, dense, direct, is_direct, register
 
 _NAME = "conditional_batch_norm_act"
 
@@ -96,9 +96,18 @@ def conditional_batch_norm_act(
             input, labels, weight, bias, running_mean.float(), running_var.float(), eps, slope
         )
         return output
-    output, statistics = _act[backend](input, labels, weight, bias, None, None, eps, slope)
-    if running_mean is not None and running_var is not None:
-        _update_running_statistics(backend, running_mean, running_var, statistics, input, momentum)
+    inputs = input, labels, weight, bias, None, None, eps, slope
+    if running_mean is None or running_var is None:
+        return _act[backend](*inputs)[0]
+    running = running_mean, running_var, momentum
+    if (
+        backend == "native"
+        and kernels.can_update(running_mean, running_var)
+        and is_direct((*inputs, *running))
+    ):
+        return _act_and_update(*inputs, *running)[0]
+    output, statistics = _act[backend](*inputs)
+    _update_running_statistics(backend, *running, statistics, input)
     return output
 
 
@@ -106,9 +115,9 @@ def _update_running_statistics(
     backend: str,
     running_mean: Tensor,
     running_var: Tensor,
+    momentum: float,
     statistics: Tensor,
     input: Tensor,
-    momentum: float,
 ) -> None:
     count = input.numel() // max(input.shape[1], 1)
     tensors = running_mean, running_var, statistics
@@ -224,18 +233,20 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ..
 
 _PARAMETERS = "Tensor input, Tensor labels, Tensor weight, Tensor bias"
 
-_act = register(
-    Op(
-        "conditional_batch_norm_act",
-        f"({_PARAMETERS}, Tensor? running_mean, Tensor? running_var, float eps, "
-        "float negative_slope) -> (Tensor, Tensor)",
-        kernels.act_native,
-        kernels.act_triton,
-        _act_fake,
-        _save_act,
-        _act_backward,
-    )
+_act_op = Op(
+    "conditional_batch_norm_act",
+    f"({_PARAMETERS}, Tensor? running_mean, Tensor? running_var, float eps, "
+    "float negative_slope) -> (Tensor, Tensor)",
+    kernels.act_native,
+    kernels.act_triton,
+    _act_fake,
+    _save_act,
+    _act_backward,
 )
+_act = register(_act_op)
+# The kernel that has the statistics of a channel updates the running ones at once, where nothing
+# but autograd has to know of it: a registered op must be functional.
+_act_and_update = direct(_act_op, _NAME, "native", kernels.act_and_update_native, also=3)
 _backward = register(
     Op(
         "conditional_batch_norm_backward",

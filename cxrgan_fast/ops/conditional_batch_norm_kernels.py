@@ -25,7 +25,8 @@ def use_cuda_path(name: str) -> Iterator[None]:
     Args:
         name: ``"two_pass"`` (a launch for each step), ``"slab"`` (each block keeps its channels in
             shared memory, so that images are read once), ``"cluster"`` (the same by clusters of
-            blocks, from compute capability 9.0 on) or ``"auto"``.
+            blocks, from compute capability 9.0 on), ``"persistent"`` (the same by all blocks that
+            run at once; what they cannot keep is read again) or ``"auto"``.
 
     Raises:
         UserError: the name is unknown; or, from an op in the block, that path cannot take its
@@ -97,27 +98,63 @@ def act_native(
     eps: float,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:
+    if running_mean is None or running_var is None:
+        return _forward_native(input, labels, weight, bias, eps, negative_slope, (0, 0, 0.0))
     input = dense(input)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
     output, statistics = torch.empty_like(input), weight.new_empty(3, weight.shape[1])
-    mean, var, rstd = _rows(statistics)
-    if running_mean is None or running_var is None:
-        problem = _problem(input, labels, weight, bias, negative_slope, 0)
-        x = input.data_ptr()
-        scratch = workspace(problem.forward_workspace(x), input)
-        problem.forward(eps, x, output.data_ptr(), mean, var, rstd, scratch.memory)
-    else:
-        problem = _problem(input, labels, weight, bias, negative_slope)
-        running_mean, running_var = running_mean.contiguous(), running_var.contiguous()
-        native().given_statistics(
-            statistics.shape[1],
-            eps,
-            running_mean.data_ptr(),
-            running_var.data_ptr(),
-            statistics.data_ptr(),
-            *place(input),
-        )
-        problem.apply(input.data_ptr(), mean, rstd, output.data_ptr())
+    mean, _, rstd = _rows(statistics)
+    problem = _problem(input, labels, weight, bias, negative_slope)
+    running_mean, running_var = running_mean.contiguous(), running_var.contiguous()
+    native().given_statistics(
+        statistics.shape[1],
+        eps,
+        running_mean.data_ptr(),
+        running_var.data_ptr(),
+        statistics.data_ptr(),
+        *place(input),
+    )
+    problem.apply(input.data_ptr(), mean, rstd, output.data_ptr())
+    return output, statistics
+
+
+def act_and_update_native(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    no_mean: None,
+    no_var: None,
+    eps: float,
+    negative_slope: float,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+) -> tuple[Tensor, Tensor]:
+    """As act_native in training, and the running statistics, which can_update takes, updated."""
+    running = running_mean.data_ptr(), running_var.data_ptr(), momentum
+    results = _forward_native(input, labels, weight, bias, eps, negative_slope, running)
+    torch.autograd.graph.increment_version((running_mean, running_var))
+    return results
+
+
+def _forward_native(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    negative_slope: float,
+    running: tuple[int, int, float],
+) -> tuple[Tensor, Tensor]:
+    """With the batch's statistics. running: addresses of mean and variance, or 0, and momentum."""
+    input = dense(input)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    output, statistics = torch.empty_like(input), weight.new_empty(3, weight.shape[1])
+    problem = _problem(input, labels, weight, bias, negative_slope, 0)
+    x = input.data_ptr()
+    scratch = workspace(problem.forward_workspace(x), input)
+    problem.forward(eps, x, output.data_ptr(), *_rows(statistics), *running, scratch.memory)
     return output, statistics
 
 
@@ -157,7 +194,7 @@ def backward_native(
 
 
 def can_update(running_mean: Tensor, running_var: Tensor) -> bool:
-    """Whether update_running_statistics takes them."""
+    """Whether kernels can update them where they are."""
     return (
         running_mean.dtype == running_var.dtype == torch.float32
         and running_mean.is_contiguous()

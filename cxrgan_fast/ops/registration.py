@@ -97,20 +97,7 @@ def _differentiable(
         f"cxrgan_fast::{name}", op.backward, setup_context=save, lib=_library
     )
     dispatched = getattr(torch.ops.cxrgan_fast, name).default
-
-    class Direct(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = kernels(*inputs)
-            ctx.backend = backend
-            op_save(ctx, inputs, output)
-            return output
-
-        backward = staticmethod(op.backward)
-
-    Direct.__name__ = Direct.__qualname__ = name  # as profilers show it
-    # Without the Python half of Function.apply, 3 µs that serve functorch: is_direct rules it out.
-    apply = super(torch.autograd.Function, Direct).apply
+    directly = direct(op, name, backend, kernels)
 
     class Functional(torch.autograd.Function):
         """As torch.func's transforms take it; register_autograd makes none that they do."""
@@ -143,6 +130,45 @@ def _differentiable(
             if torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
                 return Functional.apply(*inputs)
             return dispatched(*inputs)
+        return directly(*inputs)
+
+    return call
+
+
+def direct(
+    op: Op, name: str, backend: str, kernels: Callable[..., Any], also: int = 0
+) -> Callable[..., Any]:
+    """What kernels compute, with the op's derivative, for calls of which is_direct holds.
+
+    Args:
+        op: whose inputs, saved tensors and derivative they have.
+        name: as profilers show it.
+        backend: what computes the derivative.
+        kernels: gets the op's inputs, and behind them as many more as ``also`` says.
+        also: how many inputs without a derivative the op does not know of, such as tensors that are
+            updated in place.
+    """
+    op_save, op_backward, nothing = op.save, op.backward, (None,) * also
+
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = kernels(*inputs)
+            ctx.backend = backend
+            op_save(ctx, inputs[: len(inputs) - also], output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return (*op_backward(ctx, *grads), *nothing)
+
+    if not also:
+        Direct.backward = staticmethod(op_backward)  # type: ignore[method-assign]
+    Direct.__name__ = Direct.__qualname__ = name
+    # Without the Python half of Function.apply, 3 µs that serve functorch: is_direct rules it out.
+    apply = super(torch.autograd.Function, Direct).apply
+
+    def call(*inputs: Any) -> Any:
         if torch.is_grad_enabled():
             return apply(*inputs)
         return kernels(*inputs)

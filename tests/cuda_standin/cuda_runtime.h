@@ -85,7 +85,14 @@ void block_barrier();
 void* dynamic_shared();  // of this block, aligned to 128 bytes
 unsigned cluster_rank();
 unsigned cluster_size();
-void cluster_sync();
+void cluster_arrive();
+void cluster_wait();
+inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+void* map_shared(void* shared, int rank);  // the same place of another block of the cluster
+void grid_sync();                          // of a cooperative launch
 
 enum class Direction { kIndex, kUp, kDown, kXor };
 

@@ -34,7 +34,7 @@ bool read_device(Device* device) {
     const std::string name = setting.substr(0, equals);
     char* end = nullptr;
     const long value = strtol(setting.c_str() + equals + 1, &end, 10);
-    if (value <= 0 || *end != '\0') return false;
+    if (value < 0 || *end != '\0' || (value == 0 && name != "cooperative")) return false;
     if (name == "sms") {
       device->multiprocessors = static_cast<int>(value);
     } else if (name == "shared") {
@@ -43,6 +43,8 @@ bool read_device(Device* device) {
       device->l2 = static_cast<int>(value);
     } else if (name == "ptx") {
       ptx = static_cast<int>(value);
+    } else if (name == "cooperative") {
+      device->cooperative = value != 0;
     } else if (name == "cc") {
       const auto* const kind = std::find_if(std::begin(kKinds), std::end(kKinds),
                                             [&](const Kind& k) { return k.capability == value; });
@@ -121,6 +123,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ind
       break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
       *value = static_cast<int>(device.shared_of_multiprocessor());
+      break;
+    case cudaDevAttrCooperativeLaunch:
+      *value = device.cooperative;
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(device.shared);

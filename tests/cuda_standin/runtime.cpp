@@ -30,6 +30,8 @@ constexpr Text kTexts[] = {
      "an illegal memory access was encountered"},
     {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {cudaErrorCooperativeLaunchTooLarge, "cudaErrorCooperativeLaunchTooLarge",
+     "too many blocks in cooperative launch"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
     {cudaErrorInvalidClusterSize, "cudaErrorInvalidClusterSize", "cluster misconfiguration"},
 };
@@ -62,14 +64,17 @@ std::unordered_map<const void*, Limits> limits_of;
 
 unsigned count_of(const dim3& extent) { return extent.x * extent.y * extent.z; }
 
-// The cluster that a launch asks for: 1, 1, 1 if it does not.
-cudaError_t cluster_of(const cudaLaunchConfig_t& config, dim3* cluster) {
+// The cluster that a launch asks for, 1, 1, 1 if it does not, and whether it is cooperative.
+cudaError_t read_attributes(const cudaLaunchConfig_t& config, dim3* cluster, bool* cooperative) {
   for (unsigned i = 0; i < config.numAttrs; ++i) {
     const cudaLaunchAttribute& attribute = config.attrs[i];
     switch (attribute.id) {
       case cudaLaunchAttributeClusterDimension:
         *cluster = dim3(attribute.val.clusterDim.x, attribute.val.clusterDim.y,
                         attribute.val.clusterDim.z);
+        break;
+      case cudaLaunchAttributeCooperative:
+        *cooperative = attribute.val.cooperative != 0;
         break;
       case cudaLaunchAttributeIgnore:
       case cudaLaunchAttributeProgrammaticStreamSerialization:
@@ -113,6 +118,28 @@ cudaError_t check(const Device& device, const cudaLaunchConfig_t& config, const 
   return status != cudaSuccess ? status : check_cluster(device, grid, cluster, limits);
 }
 
+// How many blocks of a kernel a multiprocessor holds at once.
+int resident_blocks(const Device& device, const dim3& block, size_t shared_bytes,
+                    const Limits& limits) {
+  if (check_block(device, block, shared_bytes, limits) != cudaSuccess) return 0;
+  const int rounded = static_cast<int>((count_of(block) + 31) / 32 * 32);
+  int blocks = std::min({device.blocks, device.threads / rounded,
+                         kRegisters / (rounded * kRegistersOfThread)});
+  const size_t of_block = shared_bytes + device.reserved_shared();
+  if (of_block != 0)
+    blocks = std::min(blocks, static_cast<int>(device.shared_of_multiprocessor() / of_block));
+  return blocks;
+}
+
+cudaError_t check_cooperative(const Device& device, const cudaLaunchConfig_t& config,
+                              const Limits& limits) {
+  if (!device.cooperative) return cudaErrorNotSupported;
+  const int blocks =
+      resident_blocks(device, config.blockDim, config.dynamicSmemBytes, limits);
+  const size_t at_once = static_cast<size_t>(blocks) * static_cast<size_t>(device.multiprocessors);
+  return count_of(config.gridDim) <= at_once ? cudaSuccess : cudaErrorCooperativeLaunchTooLarge;
+}
+
 }  // namespace
 
 cudaError_t record(cudaError_t error) {
@@ -128,10 +155,14 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, Call ca
   Order order;
   if (!read_device(&device) || !read_order(&order)) return record(cudaErrorInitializationError);
   dim3 cluster;
-  cudaError_t status = cluster_of(config, &cluster);
+  bool cooperative = false;
+  cudaError_t status = read_attributes(config, &cluster, &cooperative);
   if (status == cudaSuccess) status = check(device, config, cluster, limits_of[kernel]);
+  if (status == cudaSuccess && cooperative)
+    status = check_cooperative(device, config, limits_of[kernel]);
   if (status != cudaSuccess) return record(status);
-  failed = run({config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, call, arguments},
+  failed = run({config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, cooperative, call,
+                arguments},
                order);
   return record(failed.error);
 }
@@ -171,16 +202,8 @@ cudaError_t active_blocks(int* blocks, const void* kernel, int threads, size_t s
   Device device;
   if (!read_device(&device)) return record(cudaErrorInitializationError);
   if (threads < 1) return record(cudaErrorInvalidValue);
-  *blocks = 0;
-  const dim3 block(static_cast<unsigned>(threads));
-  if (check_block(device, block, shared_bytes, limits_of[kernel]) != cudaSuccess)
-    return cudaSuccess;
-  const int rounded = (threads + 31) / 32 * 32;
-  *blocks = std::min({device.blocks, device.threads / rounded,
-                      kRegisters / (rounded * kRegistersOfThread)});
-  const size_t of_block = shared_bytes + device.reserved_shared();
-  if (of_block != 0)
-    *blocks = std::min(*blocks, static_cast<int>(device.shared_of_multiprocessor() / of_block));
+  *blocks = resident_blocks(device, dim3(static_cast<unsigned>(threads)), shared_bytes,
+                            limits_of[kernel]);
   return cudaSuccess;
 }
 
@@ -188,7 +211,8 @@ cudaError_t active_clusters(int* clusters, const void* kernel, const cudaLaunchC
   Device device;
   dim3 cluster;
   if (!read_device(&device)) return record(cudaErrorInitializationError);
-  cudaError_t status = cluster_of(config, &cluster);
+  bool cooperative = false;
+  cudaError_t status = read_attributes(config, &cluster, &cooperative);
   if (status == cudaSuccess) {
     const std::lock_guard<std::mutex> lock(mutex);
     status = check(device, config, cluster, limits_of[kernel]);

@@ -19,7 +19,7 @@ constexpr int kWarp = 32;
 constexpr size_t kMargin = 1024;  // bytes around shared memory that nobody may write to
 constexpr unsigned char kPoison = 0xff;  // NaN in every format, and -1
 
-enum class State { kReady, kAtWarp, kAtBlock, kAtCluster, kExited };
+enum class State { kReady, kAtWarp, kAtBlock, kAtCluster, kAtGrid, kExited };
 
 struct Fiber {
   Context context;
@@ -32,12 +32,14 @@ struct Fiber {
   unsigned mask;
   int source;
   uint64_t bits;  // what it brings to a warp, then what it gets
+  int arrivals;   // how often it has arrived at the cluster's barrier
 };
 
 struct Block {
   uint3 index;
   unsigned char* shared;
   int at_barrier;
+  int live;  // threads
 };
 
 // Of the launch that runs. There is one at a time.
@@ -51,7 +53,7 @@ std::vector<unsigned char> shared_memory;
 Context scheduler;
 Fiber* current;
 int threads;  // of a block
-int at_cluster_barrier, live;
+int arrived_at_cluster, cluster_phases, at_grid_barrier, live;
 bool released;  // a barrier, in this round
 char failure[512];
 
@@ -117,9 +119,12 @@ void report_deadlock() {
       return fail("barrier not reached by all threads: %d of %d of block (%u, %u, %u)",
                   block.at_barrier, threads, block.index.x, block.index.y, block.index.z);
   }
+  const int all = static_cast<int>(fibers.size());
+  if (running->cooperative)
+    return fail("grid barrier not reached by all threads: %d of %d", at_grid_barrier, all);
   const uint3 block = blocks[0].index;
   fail("cluster barrier not reached by all threads: %d of %d of the cluster of block (%u, %u, %u)",
-       at_cluster_barrier, static_cast<int>(fibers.size()), block.x, block.y, block.z);
+       arrived_at_cluster, all, block.x, block.y, block.z);
 }
 
 // ---- Fibers
@@ -130,6 +135,9 @@ void fiber_entry() {
   running->call(running->arguments);
   current->state = State::kExited;
   --live;
+  Block& block = blocks[static_cast<size_t>(current->block)];
+  // What an exited block had in shared memory, the rest of its cluster may no longer look at.
+  if (--block.live == 0) memset(block.shared, kPoison, running->shared_bytes);
   leave();
   abort();  // an exited fiber is never gone on with
 }
@@ -225,9 +233,12 @@ void run_rounds() {
   }
 }
 
-// `base` is the cluster's first block.
+// The blocks that run together: a cluster, or a whole cooperative grid.
+dim3 together() { return running->cooperative ? running->grid : running->cluster; }
+
+// `base` is the first block of those that run together.
 void run_cluster(uint3 base) {
-  const dim3 cluster = running->cluster;
+  const dim3 cluster = together();
   int at = 0;
   for (unsigned z = 0; z < cluster.z; ++z)
     for (unsigned y = 0; y < cluster.y; ++y)
@@ -235,21 +246,23 @@ void run_cluster(uint3 base) {
         Block& block = blocks[static_cast<size_t>(at)];
         block.index = {base.x + x, base.y + y, base.z + z};
         block.at_barrier = 0;
+        block.live = threads;
         memset(block.shared - kMargin, kPoison, running->shared_bytes + 2 * kMargin);
       }
   for (size_t i = 0; i < fibers.size(); ++i) {
     fibers[i].state = State::kReady;
+    fibers[i].arrivals = 0;
     prepare(fibers[i].context, static_cast<int>(i), fiber_entry);
   }
   std::fill(waiting.begin(), waiting.end(), 0u);
   live = static_cast<int>(fibers.size());
-  at_cluster_barrier = 0;
+  arrived_at_cluster = cluster_phases = at_grid_barrier = 0;
   run_rounds();
   if (failure[0] == '\0') check_margins();
 }
 
 void run_grid() {
-  const dim3 grid = running->grid, cluster = running->cluster;
+  const dim3 grid = running->grid, cluster = together();
   const size_t across = grid.x / cluster.x, down = grid.y / cluster.y;
   set_turns(block_turns, across * down * (grid.z / cluster.z));
   for (const size_t i : block_turns) {
@@ -278,7 +291,8 @@ Outcome run(const Launch& what, const Order& in_order) {
   running = &what;
   order = in_order;
   threads = static_cast<int>(what.block.x * what.block.y * what.block.z);
-  const size_t size = what.cluster.x * what.cluster.y * what.cluster.z;
+  const dim3 set = together();
+  const size_t size = static_cast<size_t>(set.x) * set.y * set.z;
   const int count = static_cast<int>(size) * threads;
   if (!reserve_stacks(count)) return {cudaErrorMemoryAllocation, "no memory for stacks"};
   fibers.resize(static_cast<size_t>(count));
@@ -335,8 +349,27 @@ void block_barrier() {
                static_cast<size_t>(current->block * threads));
 }
 
-void cluster_sync() {
-  wait_for_all(State::kAtCluster, at_cluster_barrier, static_cast<int>(fibers.size()), 0);
+void cluster_arrive() {
+  ++current->arrivals;
+  // A block of a cooperative launch is a cluster of its own, whose arrivals nobody waits for but it.
+  if (running->cooperative || ++arrived_at_cluster < static_cast<int>(fibers.size())) return;
+  arrived_at_cluster = 0;
+  ++cluster_phases;
+  released = true;
+  for (Fiber& fiber : fibers)
+    if (fiber.state == State::kAtCluster) fiber.state = State::kReady;
+}
+
+void cluster_wait() {
+  if (running->cooperative) return block_barrier();
+  if (current->arrivals <= cluster_phases) return;
+  current->state = State::kAtCluster;
+  leave();
+}
+
+void grid_sync() {
+  if (!running->cooperative) trap("a grid barrier in a launch that is not cooperative");
+  wait_for_all(State::kAtGrid, at_grid_barrier, static_cast<int>(fibers.size()), 0);
 }
 
 uint64_t exchange(WarpOp op, unsigned mask, uint64_t bits, int source) {
@@ -366,8 +399,19 @@ void trap(const char* why) {
 
 void* dynamic_shared() { return blocks[static_cast<size_t>(current->block)].shared; }
 
-unsigned cluster_rank() { return static_cast<unsigned>(current->block); }
+unsigned cluster_rank() {
+  return running->cooperative ? 0 : static_cast<unsigned>(current->block);
+}
 
-unsigned cluster_size() { return static_cast<unsigned>(blocks.size()); }
+unsigned cluster_size() {
+  return running->cooperative ? 1 : static_cast<unsigned>(blocks.size());
+}
+
+void* map_shared(void* shared, int rank) {
+  if (rank < 0 || rank >= static_cast<int>(cluster_size())) trap("a rank outside the cluster");
+  unsigned char* const own = blocks[static_cast<size_t>(current->block)].shared;
+  return blocks[static_cast<size_t>(running->cooperative ? current->block : rank)].shared +
+         (static_cast<unsigned char*>(shared) - own);
+}
 
 }  // namespace cuda_standin

@@ -1,4 +1,5 @@
-// One kernel launch: its blocks one cluster after another, a fiber for every thread of a cluster.
+// One kernel launch: its blocks one cluster after another, a fiber for every thread of a cluster; of a
+// cooperative launch all blocks together.
 #pragma once
 
 #include <string>
@@ -10,6 +11,7 @@ namespace cuda_standin {
 struct Launch {
   dim3 grid, block, cluster;
   size_t shared_bytes;
+  bool cooperative;
   Call call;
   const void* arguments;
 };

@@ -14,7 +14,7 @@ from op_cases import CASES, DTYPES, LAYOUTS, NATIVE, Shape, Target, batch_norm_c
 from programs import run_program
 
 GPUS = tuple(target for target in NATIVE if target.standin == "auto" or target.device == "cuda")
-PATHS = ("two_pass", "slab", "cluster")
+PATHS = ("two_pass", "slab", "cluster", "persistent")
 SHAPES = [
     (12, 40, 8, 8),
     (5, 24, 13, 9),  # planes of an odd size: packets across their edges
@@ -23,8 +23,15 @@ SHAPES = [
     (9, 64, 1, 1),
     (2, 3, 50, 50),  # planes cut into pieces
 ]
+# The stand-in's four multiprocessors have a block each, and a block no more than one channel of
+# contiguous images.
+FEW_CHANNELS = {shape: (shape[0], min(shape[1], 4), *shape[2:]) for shape in SHAPES}
 
 on_gpus = pytest.mark.parametrize("target", GPUS, indirect=True, ids=str)
+
+
+def shape_for(path: str, shape: Shape) -> Shape:
+    return FEW_CHANNELS.get(shape, (shape[0], 4, *shape[2:])) if path == "persistent" else shape
 
 
 def skip_without_clusters(device: str, path: str) -> None:
@@ -41,7 +48,7 @@ def test_every_path_is_as_exact_as_eager(
     device: str, shape: Shape, dtype: torch.dtype, layout: str, path: str
 ) -> None:
     skip_without_clusters(device, path)
-    case = batch_norm_case(shape, dtype=dtype, layout=layout, device=device)
+    case = batch_norm_case(shape_for(path, shape), dtype=dtype, layout=layout, device=device)
     eager, truth = case.results(function=case.eager), case.truth()
     with use_cuda_path(path):
         got = case.results()
@@ -57,7 +64,8 @@ def test_every_path_is_as_exact_as_eager(
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_class_for_each_sample(device: str, layout: str, path: str) -> None:
     skip_without_clusters(device, path)
-    case = batch_norm_case((17, 20, 6, 6), classes=0, layout=layout, device=device)
+    shape = shape_for(path, (17, 20, 6, 6))
+    case = batch_norm_case(shape, classes=0, layout=layout, device=device)
     truth = case.truth()
     with use_cuda_path(path):
         for name, value in case.results().items():
@@ -72,7 +80,7 @@ def test_a_label_out_of_range_spoils_its_sample_alone(
     device: str, label: int, layout: str, path: str
 ) -> None:
     skip_without_clusters(device, path)
-    case = batch_norm_case((6, 10, 5, 7), layout=layout, device=device)
+    case = batch_norm_case(shape_for(path, (6, 10, 5, 7)), layout=layout, device=device)
     with use_cuda_path(path):
         before = case.results()
         case.labels[2] = label
@@ -136,25 +144,43 @@ CHECK = "import standin_check; standin_check.main()"
 def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None:
     """What depends on the order in which threads or blocks get their turns lacks a barrier."""
     module = str(cuda_standin.__file__)
-    printed = run_program(CHECK, module, ",".join(PATHS), CXRGAN_STANDIN_ORDER=order)
+    printed = run_program(
+        CHECK,
+        module,
+        ",".join(PATHS),
+        CXRGAN_STANDIN_ORDER=order,
+        CXRGAN_STANDIN_DEVICE="sms=80,cc=90,shared=232448",
+    )
     assert printed == "right\n"
 
 
 @pytest.mark.parametrize(
-    "gpu",
+    ("gpu", "paths"),
     [
-        "sms=40,cc=75,shared=65536",  # a T4
-        "sms=82,cc=86,shared=101376",
-        "sms=108,cc=80,shared=166912",
-        "sms=1,cc=90,shared=232448",
-        "sms=16,cc=90,shared=232448",
-        "sms=132,cc=90,shared=232448",
+        ("sms=40,cc=75,shared=65536", "auto,two_pass,persistent"),  # a T4
+        ("sms=40,cc=75,shared=65536,cooperative=0", "auto,two_pass"),
+        ("sms=82,cc=86,shared=101376", "auto,two_pass,persistent"),
+        ("sms=108,cc=80,shared=166912", "auto,two_pass,persistent"),
+        ("sms=1,cc=90,shared=232448", "auto,two_pass"),
+        ("sms=16,cc=90,shared=232448", "auto,two_pass"),
+        ("sms=132,cc=90,shared=232448", "auto,two_pass,persistent"),
+        # It keeps a part of its images, or nothing at all, and reads the rest again.
+        ("sms=80,cc=90,shared=16384", "persistent"),
+        ("sms=80,cc=90,shared=9000", "persistent"),
     ],
 )
-def test_other_gpus(gpu: str, cuda_standin: ModuleType) -> None:
+def test_other_gpus(gpu: str, paths: str, cuda_standin: ModuleType) -> None:
     module = str(cuda_standin.__file__)
-    printed = run_program(CHECK, module, "auto,two_pass", CXRGAN_STANDIN_DEVICE=gpu)
+    printed = run_program(CHECK, module, paths, CXRGAN_STANDIN_DEVICE=gpu)
     assert printed == "right\n"
+
+
+def test_blocks_that_cannot_wait_for_each_other_take_other_paths(cuda_standin: ModuleType) -> None:
+    module = str(cuda_standin.__file__)
+    for cooperative, expected in ((1, "persistent persistent"), (0, "two_pass two_pass")):
+        gpu = f"sms=132,cc=80,shared=166912,cooperative={cooperative}"
+        printed = run_program(PATHS_TAKEN, module, "persistent", CXRGAN_STANDIN_DEVICE=gpu)
+        assert printed.splitlines()[1] == expected
 
 
 PATHS_TAKEN = """
@@ -193,7 +219,8 @@ def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
     case = batch_norm_case((4, 16, 6, 8), device=device)
     tensors = [case.variables["input"], case.labels]
     tensors += [case.variables["weight"], case.variables["bias"]]
-    problem = _problem(*tensors, 0.2)
+    with use_cuda_path("two_pass"):
+        problem = _problem(*tensors, 0.2)
     x = tensors[0].data_ptr()
     y, (mean, var, rstd) = torch.empty_like(tensors[0]), torch.empty(3, 16, device=device)
     needed = problem.forward_workspace(x)
@@ -203,4 +230,4 @@ def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
         rf"conditional_batch_norm_act of 4×16 images of 48 .*a workspace of {needed // 8} bytes"
     )
     with pytest.raises(RuntimeError, match=message):
-        problem.forward(1e-5, x, *outputs, (scratch.memory[0], needed // 8))
+        problem.forward(1e-5, x, *outputs, 0, 0, 0.0, (scratch.memory[0], needed // 8))

@@ -27,6 +27,13 @@ struct ConditionalBatchNorm {
   const float* bias;      // (K, C), β
 };
 
+// What forward updates by its statistics, or null pointers: (C,) each.
+struct RunningStatistics {
+  float* mean;
+  float* var;
+  double momentum;
+};
+
 namespace cpu {
 
 // Each direction is a reduce step and an apply step, so that a process group can sum in between;
@@ -51,9 +58,10 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, int threads);
 
-// Statistics of x, then y.
+// Statistics of x, then y, and the running statistics as update_running_statistics has them.
 void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd, int threads);
+                                    void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, int threads);
 
 // dweight, dbias: (K, C), written.
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
@@ -85,6 +93,7 @@ enum class NormPath : int {
   kTwoPass = 1,  // a launch for each step; always possible
   kSlab = 2,     // each block keeps its channels in shared memory: one launch, each value read once
   kCluster = 3,  // the same by clusters of 2, 4 or 8 blocks; from compute capability 9.0 on
+  kPersistent = 4,  // the same by all blocks that run at once; what they cannot keep is read again
 };
 
 // The path that kAuto stands for, or a given one if it is possible there, else kTwoPass. aligned:
@@ -110,7 +119,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
                                   const float* rstd, void* y, const Launch& launch);
 
 void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd, NormPath path,
+                                    void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, NormPath path,
                                     const Launch& launch);
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
