@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -211,9 +212,9 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     cuda = step.device.type == "cuda"
     update = step.ema.update
 
-    def marked_update(*arguments: Any) -> None:
+    def marked_update(generator: nn.Module, images_seen: float | Tensor, batch_size: int) -> None:
         with record_function(AVERAGE):
-            update(*arguments)
+            update(generator, images_seen, batch_size)
 
     step.ema.update = marked_update  # type: ignore[method-assign]  # a name in the profile
     try:
