@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -100,7 +101,7 @@ def group_of(part: Part) -> str:
     return REST
 
 
-def parts_of(events: Iterable[Any], device_type: str) -> list[Part]:
+def parts_of(events: Iterable[FunctionEvent], device_type: str) -> list[Part]:
     """The parts that a profile's events tell of.
 
     Args:
@@ -116,7 +117,7 @@ def parts_of(events: Iterable[Any], device_type: str) -> list[Part]:
         if event.sequence_nr >= 0 and re.search(FUSED_OP, event.name)
     }
 
-    def names(event: Any) -> tuple[str, ...]:
+    def names(event: FunctionEvent | None) -> tuple[str, ...]:
         """The op's name and those around it."""
         found = []
         while event is not None:
