@@ -261,7 +261,7 @@ def test_a_capture_leaves_other_threads_to_what_they_do(captured) -> None:
     assert [name for name, *_ in captured[0].method_calls] == ["instantiate"]
 
 
-def test_launches_are_the_nodes_that_give_the_gpu_work(monkeypatch) -> None:
+def test_launches_are_the_nodes_that_give_the_gpu_work(kept_graphs, monkeypatch) -> None:
     kinds = [0, 2, 5, 0, 1, 6]  # kernels, a memory set, an empty node, a copy, an event
 
     def nodes(handle: Any, into: Any, count: Any) -> int:
