@@ -126,7 +126,8 @@ class Training:
         torch.manual_seed(seed)
         self.data, self.batch_size = data, batch_size
         self.generator = torch.Generator().manual_seed(seed)
-        self.network = CxrNetwork().to(memory_format=torch.channels_last)
+        network = CxrNetwork()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's types leave memory_format out
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), 1e-3, weight_decay=0.02, fused=True
         )
@@ -210,17 +211,17 @@ def scores(network: CxrNetwork, data: Labelled, seed: int) -> dict[str, Any]:
         }
     generator = torch.Generator().manual_seed(seed)
     small = resize(images, 64)
-    told, done, strengths = [], [], []
+    shares, done, strengths = list[Tensor](), list[int](), list[float]()  # of the damages
     for column, kind in enumerate((None, *KINDS)):
         strength = WEAKEST + (1 - WEAKEST) * torch.rand(len(small), generator=generator)
         seen = small if kind is None else damage(small, kind, strength, generator)
         _, probability, told_strength = predict(network, resize(seen, INPUT_SIZE))
-        told.append(probability)
+        shares.append(probability)
         done += [column] * len(small)
         if kind is not None:
             pair = torch.stack([strength, told_strength[:, column - 1]])
             strengths.append(float(pair.corrcoef()[0, 1]))
-    which, probabilities = np.array(done), torch.cat(told).numpy()
+    which, probabilities = np.array(done), torch.cat(shares).numpy()
     damages = {
         kind: {
             "auc": float(roc_auc_score(which == column, probabilities[:, column - 1])),

@@ -3,16 +3,17 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cxrgan_fast.command import run_command
-from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.preparation import Fit, Preparation
 from cxrgan_fast.data.readers import look, read_image
 from cxrgan_fast.data.sources import open_source
 
-FITS = ("squash", "pad", "crop")
+FITS: tuple[Fit, ...] = get_args(Fit)
 SIDE = 112
 COLUMNS = 4  # images, each with its original and every fit
 

@@ -99,7 +99,7 @@ def _paths(
     (x, labels, weight, bias, *_), _ = inputs
     if device.type in available_backends()["native"].runs_on:
         problem = _problem(x, labels, weight, bias, cases.SLOPE)
-        paths["native"] = problem.paths()
+        paths["native"] = problem.paths(x.data_ptr())
     of_fused = paths.get(choose_backend(x, case.op))
     if of_fused:
         paths["fused"] = of_fused

@@ -39,7 +39,13 @@ class Capturer:
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         current = torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            with torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=self._stream,
+                # Other threads, of a progress bar or a data loader, go on with what they do.
+                capture_error_mode="thread_local",
+            ):
                 work()
         finally:
             # Where work fails, ending the capture fails too, before the stream is given back.

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -99,7 +101,7 @@ def group_of(part: Part) -> str:
     return REST
 
 
-def parts_of(events: Iterable[Any], device_type: str) -> list[Part]:
+def parts_of(events: Iterable[FunctionEvent], device_type: str) -> list[Part]:
     """The parts that a profile's events tell of.
 
     Args:
@@ -115,7 +117,7 @@ def parts_of(events: Iterable[Any], device_type: str) -> list[Part]:
         if event.sequence_nr >= 0 and re.search(FUSED_OP, event.name)
     }
 
-    def names(event: Any) -> tuple[str, ...]:
+    def names(event: FunctionEvent | None) -> tuple[str, ...]:
         """The op's name and those around it."""
         found = []
         while event is not None:
@@ -211,9 +213,9 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     cuda = step.device.type == "cuda"
     update = step.ema.update
 
-    def marked_update(*arguments: Any) -> None:
+    def marked_update(generator: nn.Module, images_seen: float | Tensor, batch_size: int) -> None:
         with record_function(AVERAGE):
-            update(*arguments)
+            update(generator, images_seen, batch_size)
 
     step.ema.update = marked_update  # type: ignore[method-assign]  # a name in the profile
     try:

@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError
+
+if TYPE_CHECKING:
+    from cxrgan_fast.ops.extension import Extension
 
 BACKENDS = ("native", "triton", "reference")
 """Every backend, the fastest first."""
@@ -52,10 +55,10 @@ class BackendStatus:
 
 
 @functools.cache
-def load_native() -> tuple[ModuleType | None, str]:
+def load_native() -> tuple[Extension | None, str]:
     """Import the compiled extension: the module and "", or None and the reason why not."""
     try:
-        module = importlib.import_module("cxrgan_fast._C")
+        module = cast("Extension", importlib.import_module("cxrgan_fast._C"))
     except ModuleNotFoundError:
         return None, "the C++ extension was not built (CXRGAN_NATIVE=0, or run `pip install -e .`)"
     except ImportError as error:
@@ -65,7 +68,7 @@ def load_native() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
-def native() -> ModuleType:
+def native() -> Extension:
     """The compiled extension, for an op that choose_backend has sent there."""
     module, reason = load_native()
     if module is None:
@@ -135,7 +138,7 @@ def _native_on_gpu(index: int) -> str:
         return reason
     if not module.build_info()["cuda_compiler"]:
         return "the extension was built without CUDA: no CUDA compiler (nvcc) was found"
-    error: str = module.cuda_probe_error(index)
+    error = module.cuda_probe_error(index)
     if error:
         archs = module.build_info()["cuda_architectures"]
         return f"{error} (built for {archs}; CXRGAN_CUDA_ARCHS=native builds for the GPUs here)"

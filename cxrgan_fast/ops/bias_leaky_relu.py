@@ -57,7 +57,7 @@ def bias_leaky_relu(
 # --- The native backend -------------------------------------------------------------------------
 
 
-def _shape(image: Tensor) -> tuple[int, ...]:
+def _shape(image: Tensor) -> tuple[int, int, int, int, int]:
     """The C++ side's view of a dense image: dtype, layout, N, C, H·W."""
     core = native()
     samples, channels, height, width = image.shape

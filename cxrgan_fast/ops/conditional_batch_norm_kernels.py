@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops.backend import NATIVE_DTYPES, native, place, workspace
 from cxrgan_fast.ops.registration import dense, like
+
+if TYPE_CHECKING:
+    from cxrgan_fast._C import ConditionalBatchNorm
 
 # --- The native backend -------------------------------------------------------------------------
 
@@ -50,7 +53,7 @@ def _problem(
     bias: Tensor,
     negative_slope: float,
     direction: int | None = None,
-) -> Any:
+) -> ConditionalBatchNorm:
     """The C++ side's view of a call; the tensors, all dense, must outlive it.
 
     A path asked for must be possible in the direction: 0 is forward, 1 backward.

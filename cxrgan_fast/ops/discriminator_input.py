@@ -13,7 +13,7 @@ The transpose is a gather by the inverse shift: nothing is added up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from . import reference
 from .backend import NATIVE_DTYPES, choose_backend, native, place
 from .discriminator_input_checks import check_arguments
 from .registration import Op, dense, register
+
+if TYPE_CHECKING:
+    from cxrgan_fast._C import AugmentedBatch
 
 _NAME = "discriminator_input"
 
@@ -133,15 +136,24 @@ def _pairs(uniform: Tensor | None) -> Tensor | None:
 
 def _batch(
     image: Tensor, stored: int, fakes: int, translation: Tensor | None, cutout: Tensor | None
-) -> Any:
+) -> AugmentedBatch:
     """What every native call needs; it does not keep the tensors."""
-    uniforms = [
-        (0, 0) if each is None else (each.data_ptr(), each.stride(0))
-        for each in (translation, cutout)
-    ]
+    _, channels, height, width = image.shape
     return native().AugmentedBatch(
-        stored, fakes, *image.shape[1:], *uniforms[0], *uniforms[1], *place(image)
+        stored,
+        fakes,
+        channels,
+        height,
+        width,
+        *_address_and_stride(translation),
+        *_address_and_stride(cutout),
+        *place(image),
     )
+
+
+def _address_and_stride(uniform: Tensor | None) -> tuple[int, int]:
+    """Of the pairs of uniform numbers, the second from a sample's to the next's."""
+    return (0, 0) if uniform is None else (uniform.data_ptr(), uniform.stride(0))
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -15,10 +15,15 @@ from bench.cases import Case
 from bench.figures import summaries
 from bench.gpu_figures import gpu_figures, passes
 from bench.report import report
-from cxrgan_fast.ops.backend import selected_backend
+from bench.timing import measure
+from cxrgan_fast.ops import conditional_batch_norm_kernels as batch_norm_kernels
+from cxrgan_fast.ops.backend import choose_backend, selected_backend
+from cxrgan_fast.ops.conditional_batch_norm_kernels import _problem
 
 CPU = torch.device("cpu")
 IMAGES = Case("conditional_batch_norm_act", (5, 3, 4, 6), "float32")
+LARGE = Case("conditional_batch_norm_act", (38, 2, 32, 32), "float32")
+"""Whose x alone fits into a block's shared memory, and x and dy into a cluster's."""
 WAYS = ["eager", "fused", "native"]
 """With a backend that auto would not take; where it does, native is not measured twice."""
 
@@ -26,7 +31,8 @@ WAYS = ["eager", "fused", "native"]
 @pytest.fixture
 def auto_takes_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as the benchmark can tell."""
-    monkeypatch.setattr(gpu_case, "choose_backend", lambda *_: "triton")
+    choose = create_autospec(choose_backend, return_value="triton")
+    monkeypatch.setattr(gpu_case, "choose_backend", choose)
 
 
 @pytest.mark.usefixtures("auto_takes_triton")
@@ -64,7 +70,7 @@ def test_a_step_of_a_graph_is_a_third_of_one_of_three(captured, monkeypatch) -> 
     def measured(variants: dict[str, Any], *_: Any, **options: Any) -> dict[str, list[float]]:
         return {name: [30.0] for name in variants}
 
-    monkeypatch.setattr(gpu_case, "measure", measured)
+    monkeypatch.setattr(gpu_case, "measure", create_autospec(measure, side_effect=measured))
     figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
     assert figures["median_ms"]["fused"] == 0.03
     assert figures["replayed"]["cold"]["median_us"]["fused"] == 10.0
@@ -90,42 +96,54 @@ def test_cold_steps_have_tensors_of_their_own_and_warm_ones_share_them(captured)
     assert list(gpu_case._inputs_of_graphs(loss, cases.inputs(loss), CPU)) == ["warm"]
 
 
+def paths_of(case: Case) -> list[str]:
+    """Which paths the extension says that it takes."""
+    (x, labels, weight, bias, *_), _ = cases.inputs(case)
+    return list(_problem(x, labels, weight, bias, cases.SLOPE).paths(x.data_ptr()))
+
+
+@pytest.mark.parametrize(
+    ("case", "impossible"), [(IMAGES, "cluster"), (LARGE, "slab")], ids=["small", "large"]
+)
 def test_paths_are_forced_where_there_are_some_and_named_where_they_cannot(
-    captured, monkeypatch
+    captured, standin, case: Case, impossible: str
 ) -> None:
-    used: list[tuple[str, str]] = []
-
-    @contextmanager
-    def use_cuda_path(path: str):
-        if path == "cluster":
-            raise RuntimeError("a cluster does not hold\nthe slab")
-        used.append((path, selected_backend()))
-        yield
-
-    problem = SimpleNamespace(paths=lambda: ("slab", "two_pass"))
-    monkeypatch.setattr(gpu_case, "DEVICES_OF_PATHS", ("cpu",))
-    monkeypatch.setattr(gpu_case.batch_norm_kernels, "use_cuda_path", use_cuda_path)
-    monkeypatch.setattr(gpu_case, "_problem", lambda *_: problem)
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    paths = ["native two_pass", "native slab"]
+    """With the CUDA kernels' source and its answer to which paths it takes."""
+    figures = gpu_case.measure_case(case, ["eager"], CPU, 0.001)
+    paths = [f"native {path}" for path in gpu_case.PATHS if path != impossible]
     assert list(figures["median_ms"]) == ["eager", "fused", *paths, "copy"]
-    assert figures["left_out"] == {
-        "native": "it is what auto takes here: see fused",
-        "native cluster": "RuntimeError: a cluster does not hold",
-    }
-    assert set(used) == {("two_pass", "native"), ("slab", "native")}
+    assert list(figures["replayed"]["cold"]["median_us"]) == ["eager", "fused", *paths, "copy"]
+    reasons = figures["left_out"]
+    assert reasons.keys() == {"native", f"native {impossible}"}
+    assert reasons["native"] == "it is what auto takes here: see fused"
+    reason = reasons[f"native {impossible}"]
+    assert reason.startswith(f"UserError: {case.op}: path {impossible!r} cannot take input")
     assert figures["paths"] == {
-        "fused": ["slab", "two_pass"],
-        "native two_pass": ["two_pass", "two_pass"],
-        "native slab": ["slab", "slab"],
+        "fused": paths_of(case),
+        **{path: [path.removeprefix("native ")] * 2 for path in paths},
     }
     assert selected_backend() == "auto"
+    assert batch_norm_kernels._cuda_path == ("auto", 0)
+
+
+def test_paths_are_reported_beside_ops_that_have_none(captured, standin) -> None:
+    of_images = gpu_case.measure_case(LARGE, ["eager"], CPU, 0.001)
     of_bias = gpu_case.measure_case(Case("bias_leaky_relu", (2, 3, 4, 4)), [], CPU, 0.001)
     assert list(of_bias["median_ms"]) == ["fused", "copy"]
-    text = report({"cases": [figures, of_bias], "summary": summaries([figures, of_bias])})
-    assert "RuntimeError: a cluster does not hold" in text
+    assert "paths" not in of_bias
+    text = report({"cases": [of_images, of_bias], "summary": summaries([of_images, of_bias])})
+    assert "path 'slab' cannot take input of shape" in text
     assert "native two_pass µs" in text
-    assert "slab+two_pass" in text
+    forward, backward = paths_of(LARGE)
+    assert forward != backward
+    assert f"{forward}+{backward}" in text
+
+
+@pytest.mark.usefixtures("auto_takes_triton")
+def test_native_measured_beside_another_backend_tells_its_paths(captured, standin) -> None:
+    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert figures["paths"]["native"] == paths_of(IMAGES)
+    assert figures["paths"]["fused"] == ["two_pass", "two_pass"]
 
 
 @pytest.mark.usefixtures("auto_takes_triton")
@@ -139,7 +157,7 @@ def test_what_cannot_be_captured_is_still_launched(captured, monkeypatch) -> Non
             raise RuntimeError("operation not permitted when stream is capturing")
         return capture(self, work)
 
-    monkeypatch.setattr(graphs.Capturer, "capture", refused)
+    monkeypatch.setattr(graphs.Capturer, "capture", create_autospec(capture, side_effect=refused))
     figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
     assert list(figures["median_ms"]) == [*WAYS, "copy"]
     assert list(figures["replayed"]["cold"]["median_us"]) == ["eager", "fused", "copy"]
@@ -148,26 +166,16 @@ def test_what_cannot_be_captured_is_still_launched(captured, monkeypatch) -> Non
     assert len(spoiled) == 2  # cold and warm
 
 
-def test_launches_that_cannot_be_counted_are_left_out_alone(captured, monkeypatch) -> None:
-    counts = iter([RuntimeError("the CUDA driver answers with error 1"), 12, 36])
-
-    def launches(graph: object) -> int:
-        count = next(counts)
-        if isinstance(count, Exception):
-            raise count
-        return count
-
-    monkeypatch.setattr(graphs, "launches", launches)
+def test_launches_that_cannot_be_counted_are_left_out_alone(captured) -> None:
+    graphs.launches.side_effect = [RuntimeError("the CUDA driver answers with error 1"), 12, 36]
     figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
     assert "error 1" in figures["left_out"]["eager, launches"]
     assert figures["launches"] == {"fused": [12, 0]}
 
 
 def test_nothing_captured_is_still_reported(captured, monkeypatch) -> None:
-    def refused(self: object, work: Any) -> object:
-        raise RuntimeError("no graphs here")
-
-    monkeypatch.setattr(graphs.Capturer, "capture", refused)
+    capture = create_autospec(graphs.Capturer.capture, side_effect=RuntimeError("no graphs here"))
+    monkeypatch.setattr(graphs.Capturer, "capture", capture)
     figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
     assert {"eager, replayed", "fused, replayed", "copy, replayed"} <= figures["left_out"].keys()
     text = report({"cases": [figures], "summary": summaries([figures])})
@@ -179,7 +187,7 @@ def test_the_fused_op_is_indispensable(captured, monkeypatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(cases, "fused", lambda case: broken)
+    monkeypatch.setattr(cases, "fused", create_autospec(cases.fused, return_value=broken))
     with pytest.raises(RuntimeError, match="no kernel image"):
         gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
 
@@ -230,37 +238,30 @@ def test_figures_of_a_gpu() -> None:
     assert rows[2] == ["slab", "500", "50", "100", "6+9", "3+3"]
 
 
-def test_a_failed_capture_gives_the_stream_back(monkeypatch) -> None:
+def test_a_failed_capture_gives_the_stream_back(captured) -> None:
     """As PyTorch 2.11 has it: ending a capture that failed fails, before the stream is restored."""
-
-    class Stream:
-        wait_stream = staticmethod(lambda other: None)
-
-    before = current = Stream()
-
-    def set_stream(stream: Stream) -> None:
-        nonlocal current
-        current = stream
-
-    @contextmanager
-    def capture(graph: object, stream: Stream, **options: Any):
-        set_stream(stream)
-        yield
-        raise RuntimeError("operation failed due to a previous error during capture")
-
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
-    monkeypatch.setattr(torch.cuda, "set_stream", set_stream)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda **options: None)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
+    before = torch.cuda.current_stream()
+    failed = RuntimeError("operation failed due to a previous error during capture")
+    torch.cuda.graph.return_value.__exit__.side_effect = failed
     with pytest.raises(RuntimeError, match="previous error during capture"):
         graphs.Capturer().capture(lambda: None)
-    assert current is before
+    torch.cuda.set_stream.assert_called_once_with(before)
 
 
-def test_launches_are_the_nodes_that_give_the_gpu_work(monkeypatch) -> None:
+def test_a_capture_leaves_other_threads_to_what_they_do(captured) -> None:
+    """In PyTorch's default mode, a call that another thread makes of CUDA would break it."""
+    graphs.Capturer().capture(lambda: None)
+    torch.cuda.CUDAGraph.assert_called_once_with(keep_graph=True)
+    torch.cuda.graph.assert_called_once_with(
+        torch.cuda.graph.call_args.args[0],
+        pool=torch.cuda.graph_pool_handle.return_value,
+        stream=torch.cuda.Stream.return_value,
+        capture_error_mode="thread_local",
+    )
+    assert [name for name, *_ in captured[0].method_calls] == ["instantiate"]
+
+
+def test_launches_are_the_nodes_that_give_the_gpu_work(kept_graphs, monkeypatch) -> None:
     kinds = [0, 2, 5, 0, 1, 6]  # kernels, a memory set, an empty node, a copy, an event
 
     def nodes(handle: Any, into: Any, count: Any) -> int:
@@ -276,7 +277,8 @@ def test_launches_are_the_nodes_that_give_the_gpu_work(monkeypatch) -> None:
 
     driver = SimpleNamespace(cuGraphGetNodes=nodes, cuGraphNodeGetType=kind)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    graph = SimpleNamespace(raw_cuda_graph=lambda: 0x1234)
+    graph = create_autospec(torch.cuda.CUDAGraph, instance=True)
+    graph.raw_cuda_graph.return_value = 0x1234
     assert graphs.launches(graph) == 4
     driver.cuGraphGetNodes = lambda *_: 400
     with pytest.raises(RuntimeError, match="error 400"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -13,23 +14,58 @@ import torch
 from bench import cases, gpu_case, kernels, plot_kernels
 from bench.cases import Case
 from bench.report import report
+from cxrgan_fast.ops import available_backends
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cases and overheads are measured there, whatever device is said."""
+    measure, dispatch = gpu_case.measure_case, kernels.overheads
+
+    def measure_case(
+        case: Case, beside: Sequence[str], device: torch.device, seconds: float
+    ) -> dict[str, object]:
+        assert device.type == "cuda"
+        return measure(case, beside, CPU, 0.0)
+
+    def overheads(
+        names: Sequence[str], device: torch.device, *, smallest: tuple[int, ...], seconds: float
+    ) -> list[Any]:
+        assert device.type == "cuda"
+        return dispatch(names, CPU, smallest=smallest, seconds=0.0)
+
+    monkeypatch.setattr(gpu_case, "MOST_STEPS", 2)
+    monkeypatch.setattr(kernels, "STREAMED_MB", 1)
+    monkeypatch.setattr(kernels, "overheads", create_autospec(dispatch, side_effect=overheads))
+    measured = create_autospec(measure, side_effect=measure_case)
+    monkeypatch.setattr(gpu_case, "measure_case", measured)
+
+
+def answers(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[Case, Sequence[str]], object]
+) -> None:
+    """Have a case measured by asking that for its figures."""
+    measured = create_autospec(
+        gpu_case.measure_case, side_effect=lambda case, beside, *_: answer(case, beside)
+    )
+    monkeypatch.setattr(gpu_case, "measure_case", measured)
 
 
 def test_compiled_on_some_shapes_and_then_on_one_loss(monkeypatch) -> None:
     asked: dict[Case, list[str]] = {}
 
-    def measured(case: Case, beside: list[str], device: object, seconds: float) -> Case:
+    def answer(case: Case, beside: Sequence[str]) -> Case:
         asked[case] = list(beside)
         return case
 
-    monkeypatch.setattr(gpu_case, "measure_case", measured)
+    answers(monkeypatch, answer)
     every = cases.all_cases(["bias_leaky_relu", "generator_loss"], dtypes=["float32"])
     done: list[Any] = []
     kernels.run(
         every,
-        torch.device("cuda"),
+        CUDA,
         compiled_shapes=[cases.SHAPES[2]],
         seconds=1,
         finished=done.append,
@@ -46,12 +82,12 @@ def test_compiled_on_some_shapes_and_then_on_one_loss(monkeypatch) -> None:
 
 
 def test_what_is_compiled_comes_in_turns_and_first_in_bfloat16(monkeypatch) -> None:
-    monkeypatch.setattr(gpu_case, "measure_case", lambda case, *_: case)
+    answers(monkeypatch, lambda case, beside: case)
     shapes = cases.SHAPES[2:4]
     done: list[Any] = []
     kernels.run(
         cases.all_cases(cases.IMAGE_OPS, shapes, layouts=["contiguous"]),
-        torch.device("cuda"),
+        CUDA,
         compiled_shapes=shapes,
         seconds=1,
         finished=done.append,
@@ -65,17 +101,13 @@ def test_what_is_compiled_comes_in_turns_and_first_in_bfloat16(monkeypatch) -> N
 
 
 @pytest.fixture
-def command(captured, monkeypatch, tmp_path):
+def command(captured, on_the_cpu, monkeypatch, tmp_path):
     """``bench.kernels`` on a GPU that is the CPU, and the file that it is to write."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(kernels.torch, "device", lambda name: SimpleNamespace(type="cuda"))
-    monkeypatch.setattr(kernels, "overheads", lambda *_, **__: [])
-    monkeypatch.setattr(kernels.gc, "freeze", lambda: None)
-    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", lambda: False)
-    measure = gpu_case.measure_case
-    monkeypatch.setattr(
-        gpu_case, "measure_case", lambda case, beside, _, seconds: measure(case, beside, CPU, 0.001)
-    )
+    available_backends()  # while PyTorch still says that there is no GPU
+    found = create_autospec(torch.cuda.is_available, return_value=True)
+    monkeypatch.setattr(torch.cuda, "is_available", found)
+    kept = create_autospec(kernels.keep_large_tensors_off_mmap, return_value=False)
+    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", kept)
     out = tmp_path / "kernels.json"
     flags = "--device cuda --ops bias_leaky_relu generator_loss --shapes 2x3x4x4 --dtypes float32"
     words = f"{flags} --against eager --layouts contiguous --out {out}"
@@ -90,6 +122,7 @@ def test_the_command_on_a_gpu(command, capsys) -> None:
     record = json.loads(out.read_text())
     assert record["complete"] is True
     assert record["method"]["shapes_of_compiled_and_triton"] == "all"
+    assert {row["op"] for row in record["dispatch"]} == {"bias_leaky_relu", "generator_loss"}
     assert len(record["cases"]) == 6
     assert "replayed as CUDA graphs" in plot_kernels.title(record)
     printed = capsys.readouterr().out
@@ -99,15 +132,44 @@ def test_the_command_on_a_gpu(command, capsys) -> None:
     assert [each.name for each in out.parent.iterdir()] == [out.name]
 
 
-def test_every_case_is_in_the_file_before_the_next_is_measured(command, monkeypatch) -> None:
+def test_every_op_from_its_kernels_to_the_report(command, standin, monkeypatch, capsys) -> None:
+    """All of the command but torch.compile, with the CUDA kernels' source, on small tensors."""
     main, out = command
-    measure, found = gpu_case.measure_case, []
+    words = "--device cuda --shapes 12x40x8x8 --dtypes bfloat16 --layouts channels_last"
+    words = f"{words} --against eager --out {out}"
+    monkeypatch.setattr(sys, "argv", ["kernels", *words.split()])
+    main()
+    record = json.loads(out.read_text())
+    assert record["complete"] is True
+    assert {row["op"] for row in record["dispatch"]} == set(cases.OPS)
+    assert {row["op"] for row in record["cases"]} == set(cases.OPS)
+    everywhere = {"eager", "fused"}
+    if "cpu" in available_backends()["triton"].runs_on:
+        everywhere.add("triton")
+    for row in record["cases"]:
+        ways = everywhere
+        if row["op"] == "conditional_batch_norm_act":
+            assert set(row["paths"]["fused"]) <= set(gpu_case.PATHS)
+            ways = ways | {f"native {path}" for path in gpu_case.PATHS}  # all take this shape
+        assert row["left_out"] == {"native": "it is what auto takes here: see fused"}
+        assert row["launches"].keys() == ways
+        copied = {"copy"} if row["op"] in cases.IMAGE_OPS else set()
+        for timed in (row["median_ms"], *(each["median_us"] for each in row["replayed"].values())):
+            assert timed.keys() == ways | copied
+    printed = capsys.readouterr().out
+    assert all(f"{op}, replayed" in printed for op in cases.IMAGE_OPS)
+    assert "losses, replayed" in printed
+
+
+def test_every_case_is_in_the_file_before_the_next_is_measured(command) -> None:
+    main, out = command
+    measure, found = gpu_case.measure_case.side_effect, []
 
     def measured(*arguments: Any) -> dict[str, Any]:
         found.append(len(json.loads(out.read_text())["cases"]) if out.exists() else 0)
         return measure(*arguments)
 
-    monkeypatch.setattr(gpu_case, "measure_case", measured)
+    gpu_case.measure_case.side_effect = measured
     main()
     assert found == [0, 1, 2, 3, 4, 5]
 
@@ -121,7 +183,7 @@ def test_what_is_left_of_a_killed_run_can_be_drawn(command, monkeypatch) -> None
         write(path, text)
         found.append(json.loads(out.read_text()))
 
-    monkeypatch.setattr(kernels, "replace", replace)
+    monkeypatch.setattr(kernels, "replace", create_autospec(write, side_effect=replace))
     main()
     *partial, whole = found
     assert [each["complete"] for each in partial] == [False] * 6
@@ -133,9 +195,7 @@ def test_what_is_left_of_a_killed_run_can_be_drawn(command, monkeypatch) -> None
 def test_a_report_that_fails_takes_no_figures_along(command, monkeypatch) -> None:
     main, out = command
 
-    def broken(record: object) -> str:
-        raise KeyError("copy")
-
+    broken = create_autospec(kernels.report, side_effect=KeyError("copy"))
     monkeypatch.setattr(kernels, "report", broken)
     with pytest.raises(KeyError, match="copy"):
         main()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch):
     """Run ``bench.kernels`` here, where the allocator is left alone: its exit code."""
-    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", lambda: False)
+    kept = create_autospec(kernels.keep_large_tensors_off_mmap, return_value=False)
+    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", kept)
 
     def run(*arguments: object) -> int:
         flags = ["--shapes", "3x2x4x4", "--seconds-per-case", "0.001", "--against", "eager"]
@@ -137,10 +139,8 @@ def test_ctrl_c_keeps_the_cases_that_are_complete(
 def test_ctrl_c_before_the_first_case_leaves_an_older_file(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def interrupted(*arguments: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
-
     (tmp_path / "result.json").write_text("older")
+    interrupted = create_autospec(kernels.measure, side_effect=KeyboardInterrupt)
     monkeypatch.setattr(kernels, "measure", interrupted)
     assert command("--out", tmp_path / "result.json") == 130
     assert (tmp_path / "result.json").read_text() == "older"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import safetensors.torch
@@ -34,8 +35,10 @@ def phantoms():
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantoms):
     """Run ``bench.parity`` here on tiny networks, with the allocator left alone."""
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(parity, "keep_large_tensors_off_mmap", lambda: False)
-    monkeypatch.setattr(parity_training, "forget", lambda: None)  # as slow as all tests' heap
+    kept = create_autospec(parity.keep_large_tensors_off_mmap, return_value=False)
+    monkeypatch.setattr(parity, "keep_large_tensors_off_mmap", kept)
+    forget = create_autospec(parity_training.forget)  # the real one is as slow as all tests' heap
+    monkeypatch.setattr(parity_training, "forget", forget)
     real = load_dataset
 
     def load(source: str, **options: Any) -> Any:

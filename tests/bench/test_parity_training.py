@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -110,8 +111,10 @@ def test_what_is_written_is_not_on_the_clock(dataset, tmp_path: Path, monkeypatc
     def save(*arguments: Any) -> None:
         now[0] += 1000
 
-    monkeypatch.setattr(parity_training, "start", lambda *arguments: Training())
-    monkeypatch.setattr(parity_training, "_save", save)
+    start = create_autospec(parity_training.start, return_value=Training())
+    monkeypatch.setattr(parity_training, "start", start)
+    saved = create_autospec(parity_training._save, side_effect=save)
+    monkeypatch.setattr(parity_training, "_save", saved)
     run = train("reference", CONFIG, dataset, CPU, snapshots=[20, 40], folder=tmp_path)
     assert [each["seconds"] for each in run["snapshots"]] == [29, 49]
     assert run["first_step_s"] == 10

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 
 from bench import profile_step
 from bench.profile_step import GROUPS, Part, figures, group_of, parts_of, report
@@ -71,23 +72,23 @@ def test_shares_add_up_and_unknown_parts_are_named() -> None:
     assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
 
 
-def op(name: str, *kernels: tuple[str, float], parent: Any = None, number: int = -1) -> Any:
-    return SimpleNamespace(
-        name=name,
-        device_type=DeviceType.CPU,
-        cpu_parent=parent,
-        sequence_nr=number,
-        self_cpu_time_total=1000.0,
-        kernels=[SimpleNamespace(name=kernel, duration=took) for kernel, took in kernels],
-    )
+def op(
+    name: str,
+    *kernels: tuple[str, float],
+    parent: FunctionEvent | None = None,
+    number: int = -1,
+) -> FunctionEvent:
+    event = FunctionEvent(0, name, 1, 0.0, 1000.0, sequence_nr=number)
+    if parent is not None:
+        event.set_cpu_parent(parent)
+    for kernel, took in kernels:
+        event.append_kernel(kernel, 0, took)
+    return event
 
 
-def kernel(name: str, took: float, annotation: bool = False) -> Any:
-    return SimpleNamespace(
-        name=name,
-        device_type=DeviceType.CUDA,
-        is_user_annotation=annotation,
-        time_range=SimpleNamespace(elapsed_us=lambda: took),
+def kernel(name: str, took: float, annotation: bool = False) -> FunctionEvent:
+    return FunctionEvent(
+        0, name, 1, 0.0, took, device_type=DeviceType.CUDA, is_user_annotation=annotation
     )
 
 
@@ -168,7 +169,8 @@ def test_the_command(monkeypatch, capsys, tmp_path) -> None:
     flags = ["--resolution", "32", "--base-channels", "8", "--batch-size", "2", "--device", "cpu"]
     flags += ["--precision", "fp32", "--phantom-images", "4", "--steps", "1", "--spectral-norm"]
     monkeypatch.setattr(sys, "argv", ["profile_step", *flags, "--out", str(file)])
-    monkeypatch.setattr(profile_step, "keep_large_tensors_off_mmap", lambda: True)
+    kept = create_autospec(profile_step.keep_large_tensors_off_mmap, return_value=True)
+    monkeypatch.setattr(profile_step, "keep_large_tensors_off_mmap", kept)
     assert run_command(profile_step.main) == 0
     assert "rest" in capsys.readouterr().out
     record = json.loads(file.read_text())

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -23,7 +24,8 @@ def command(monkeypatch: pytest.MonkeyPatch):
     """Run ``bench.throughput`` here on tiny networks, with the allocator left alone."""
     tiny = {"base_channels": 8, "batch_size": 2, "r1_interval": 2, "latent_size": 8}
     monkeypatch.setitem(training_config.PRESETS, "small", tiny)
-    monkeypatch.setattr(throughput, "keep_large_tensors_off_mmap", lambda: False)
+    kept = create_autospec(throughput.keep_large_tensors_off_mmap, return_value=False)
+    monkeypatch.setattr(throughput, "keep_large_tensors_off_mmap", kept)
     monkeypatch.setattr(throughput, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(throughput, "PHANTOM_IMAGES", 8)
     monkeypatch.setattr(throughput, "PHANTOM_BATCHES", 2)
@@ -179,10 +181,8 @@ def test_ctrl_c_keeps_the_points_that_are_complete(
 def test_ctrl_c_before_the_first_point_leaves_an_older_file(
     command, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    def interrupted(*arguments: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
-
     (tmp_path / "result.json").write_text("older")
+    interrupted = create_autospec(throughput.measure_point, side_effect=KeyboardInterrupt)
     monkeypatch.setattr(throughput, "measure_point", interrupted)
     assert command("--out", tmp_path / "result.json") == 130
     assert (tmp_path / "result.json").read_text() == "older"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -134,11 +135,10 @@ def test_on_a_gpu_each_kind_of_step_is_captured_once(captured: list[Any]) -> Non
 
 
 def test_what_cannot_be_captured_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Capturer:
-        def capture(self, work: Any) -> None:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-    monkeypatch.setattr(graphs, "Capturer", Capturer)
+    refused = RuntimeError("operation not permitted when stream is capturing\nmore")
+    capturer: Any = create_autospec(graphs.Capturer)
+    capturer.return_value.capture.side_effect = refused
+    monkeypatch.setattr(graphs, "Capturer", capturer)
     cycle = record_cycle(new_step())
     floor = ConvolutionFloor(cycle, torch.device("cuda"))
     assert floor.how == "queued: operation not permitted when stream is capturing"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -35,9 +35,11 @@ class Allocating:
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch):
     """Start a variant of that name which is the given step."""
+    build = create_autospec(throughput_variants.build)
+    monkeypatch.setattr(throughput_variants, "build", build)
 
     def run(step: Any, name: str = "reference", config: TrainConfig = CONFIG) -> Running:
-        monkeypatch.setattr(throughput_variants, "build", lambda *arguments: step())
+        build.side_effect = lambda *_: step()
         return Running.start(name, config, None, CPU)
 
     return run
@@ -101,11 +103,16 @@ def test_the_memory_of_graphs_counts_where_they_have_been_captured(
         {"segment_pool_id": (0, 0), "total_size": 900, "allocated_size": 100},
         {"segment_pool_id": (0, 1), "total_size": 80, "allocated_size": 30},
     ]
-    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
     gpu = torch.device("cuda")
-    monkeypatch.setattr(throughput_variants, "wait", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
-    monkeypatch.setattr(throughput_variants, "peak_bytes", lambda function, device: 4000)
+
+    def answers(module: Any, name: str, answer: Any) -> None:
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, create_autospec(real, side_effect=lambda *_: answer))
+
+    answers(torch.cuda, "memory_snapshot", segments)
+    answers(torch.cuda, "memory_allocated", 1000)
+    answers(throughput_variants, "wait", None)
+    answers(throughput_variants, "peak_bytes", 4000)
 
     class Captures(Allocating):
         def __init__(self) -> None:
@@ -113,7 +120,7 @@ def test_the_memory_of_graphs_counts_where_they_have_been_captured(
             segments.append({"segment_pool_id": (0, 2), "total_size": 700, "allocated_size": 200})
             segments.append({"segment_pool_id": (0, 2), "total_size": 60, "allocated_size": 0})
 
-    monkeypatch.setattr(throughput_variants, "build", lambda *arguments: Captures())
+    throughput_variants.build.side_effect = lambda *_: Captures()
     running = Running.start("eager_with_pool", CONFIG, None, gpu)
     assert running.pools == {(0, 2)}
     assert running._peak_of_a_step() == 4000 + 500 + 60
@@ -122,10 +129,11 @@ def test_the_memory_of_graphs_counts_where_they_have_been_captured(
 def test_launches_are_counted_on_the_device_and_on_the_host() -> None:
     kinds = torch.autograd.DeviceType
 
-    def event(name: str, device: Any, annotation: bool = False) -> SimpleNamespace:
-        return SimpleNamespace(
-            name=lambda: name, device_type=lambda: device, is_user_annotation=lambda: annotation
-        )
+    def event(name: str, device: Any, annotation: bool = False) -> Any:
+        made = create_autospec(torch.autograd._KinetoEvent, instance=True)
+        made.name.return_value, made.device_type.return_value = name, device
+        made.is_user_annotation.return_value = annotation
+        return made
 
     events = [
         event("aten::add", kinds.CPU),

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from cxrgan_fast.data import load_dataset
+from cxrgan_fast.data.dataset import Split
 from cxrgan_fast.nn import NetworkConfig, build_generator
 from cxrgan_fast.training.snapshot import save_generator
 
@@ -17,7 +18,7 @@ NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8)
 CLASSES = ("normal", "bacterial")
 
 
-def write_images(folder: Path, split: str, n: int, size: int = 32) -> Path:
+def write_images(folder: Path, split: Split, n: int, size: int = 32) -> Path:
     """Class folders of phantoms, which are other ones in each split."""
     data = load_dataset("phantom", resolution=32, split=split, phantom_images=n, progress=False)
     for row in range(n):

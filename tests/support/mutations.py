@@ -45,13 +45,14 @@ def originals() -> dict[str, bytes]:
 
 def _dicom(pixels: np.ndarray) -> bytes:
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = "1.2.3"
+    kind, number = UID("1.2.840.10008.5.1.4.1.1.1.1"), UID("1.2.3")
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = kind
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = number
     made.Rows, made.Columns = pixels.shape
     made.BitsAllocated, made.BitsStored, made.HighBit = 16, 12, 11
     made.PixelRepresentation, made.SamplesPerPixel = 0, 1

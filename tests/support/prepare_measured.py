@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, prepare_set
@@ -13,7 +14,7 @@ from cxrgan_fast.errors import UserError
 
 def main() -> None:
     """Prepare argv[1:-1], each into a folder of argv[-1] of its own."""
-    results = []
+    results: list[dict[str, Any]] = []
     for place, source in enumerate(sys.argv[1:-1]):
         out = Path(sys.argv[-1]) / str(place)
         division = Division(val_share=0, test_share=0)

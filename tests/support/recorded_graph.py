@@ -49,7 +49,7 @@ class _Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         refuse_to_wait(function)
         if torch.Tag.nondeterministic_seeded in function.tags:
-            known = [each._cdata for each in self.graph.generators]
+            known = [getattr(each, "_cdata") for each in self.graph.generators]  # noqa: B009 - untyped
             generator = kwargs.get("generator")
             assert getattr(generator, "_cdata", None) in known, f"{function}: unknown generator"
         outputs = function(*args, **kwargs)
