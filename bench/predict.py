@@ -3,8 +3,8 @@
 For each case the path, the launches, the warps' instructions, the bytes, and the microseconds of a
 step (forward, running statistics, backward) replayed as a CUDA graph on the same tensors, against a
 copy. The launches are those that the product's own launchers ask for, the instructions those that
-nvcc compiles; what the hardware makes of them is a model (``bench.predict_model``) that is good to
-about 40 %. No GPU is needed; nvcc and nvdisasm are.
+nvcc compiles; what the hardware makes of them is a model (``bench.predict_model``) that is meant to
+be right within 40 %. No GPU is needed; nvcc and nvdisasm are.
 
 ``--against FILE`` holds what ``bench.kernels --device cuda`` has measured against it and marks what
 is off by more, or takes another path or other launches: the model is then wrong, and to be mended.

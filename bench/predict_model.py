@@ -1,4 +1,4 @@
-"""How long launches take on a GPU that is not here: a model of four limits, good to about 40 %.
+"""How long launches take on a GPU that is not here: a model, meant to be right within 40 %.
 
 A launch takes what an empty one takes that depends on the launch before it, and then the largest of
 
