@@ -1,6 +1,6 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result into a page.
 
-The result is of ``bench.kernels``, ``bench.throughput``, ``bench.profile_step``,
+The result is of ``bench.kernels``, ``bench.predict``, ``bench.throughput``, ``bench.profile_step``,
 ``bench.disturbances`` or ``bench.parity``. The page has a line ``<!-- NAME -->`` for the file of
 that name, in bench/results its path there, and a block of code after it, which is replaced.
 """
@@ -13,7 +13,13 @@ import re
 import sys
 from pathlib import Path
 
-from bench import disturbances_report, parity_report, profile_step, throughput_report
+from bench import (
+    disturbances_report,
+    parity_report,
+    predict_report,
+    profile_step,
+    throughput_report,
+)
 from bench import report as kernels_report
 from bench.record import ROOT
 from cxrgan_fast.command import run_command
@@ -22,6 +28,7 @@ from cxrgan_fast.errors import UserError
 RESULTS = ROOT / "bench" / "results"
 REPORTS = {
     "cases": kernels_report.report,
+    "predictions": predict_report.report,
     "points": throughput_report.report,
     "groups": profile_step.report,
     "disturbances": disturbances_report.report,

@@ -1,0 +1,190 @@
+"""``python -m bench.predict`` on the product's launchers, as nvcc compiles them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bench import predict, predict_plans
+from bench.cases import CUDA_SHAPES, DTYPES, LAYOUTS, Case, all_cases
+from bench.gpu_figures import passes
+from bench.predict_model import Hardware
+from cxrgan_fast.command import run_command
+from cxrgan_fast.errors import UserError
+from programs import run_program
+
+CASES = all_cases([predict.OP], CUDA_SHAPES, DTYPES, LAYOUTS)
+
+# Paths of the same cases, in a process of its own: what a GPU has is asked for once.
+ASK = """
+import json, sys
+from pathlib import Path
+from cuda_standin import building
+core = building.load(Path(sys.argv[1]))
+for dtype, layout, samples, channels, pixels in json.loads(sys.argv[2]):
+    problem = core.ConditionalBatchNorm(
+        getattr(core, dtype), getattr(core, layout), samples, channels, pixels, 0.2, 2, 0, 0, 0,
+        0, 0, core.NORM_PATHS["auto"],
+    )
+    aligned = 1 << 20
+    print(json.dumps([*problem.paths(aligned), problem.forward_workspace(aligned),
+                      problem.backward_workspace(aligned, aligned)]))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compilers() -> None:
+    try:
+        predict_plans.find("nvcc")
+        predict_plans.find("nvdisasm")
+    except UserError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def predictions() -> list[dict[str, Any]]:
+    return predict.predict(CASES, Hardware())
+
+
+@pytest.mark.parametrize("multiprocessors", [132, 40])
+def test_paths_and_workspaces_are_those_of_the_extension(
+    multiprocessors: int, cuda_standin: ModuleType
+) -> None:
+    asked = [
+        (case.dtype.upper(), case.layout.upper(), *case.shape[:2], case.shape[2] * case.shape[3])
+        for case in CASES
+    ]
+    printed = run_program(
+        ASK,
+        str(cuda_standin.__file__),
+        json.dumps(asked),
+        CXRGAN_STANDIN_DEVICE=f"cc=90,sms={multiprocessors}",
+    )
+    plans = predict_plans.plans(CASES, Hardware(multiprocessors=multiprocessors), 90, "auto")
+    found = [[*plan.paths, *plan.workspace_bytes] for plan in plans]
+    assert found == [json.loads(line) for line in printed.splitlines()]
+    assert len({plan.paths for plan in plans}) > 1
+
+
+def test_the_code_makes_the_passes_that_its_path_is_credited_with(
+    predictions: list[dict[str, Any]],
+) -> None:
+    for case, each in zip(CASES, predictions, strict=True):
+        made = passes("fused", {"fused": tuple(each["paths"])})
+        assert each["bytes_read"] + each["bytes_written"] == made * case.image_bytes, case
+
+
+def test_every_launch_is_of_a_kernel_that_was_compiled(predictions: list[dict[str, Any]]) -> None:
+    for case, each in zip(CASES, predictions, strict=True):
+        directions = [kernel["direction"] for kernel in each["kernels"]]
+        assert each["launches"] == [directions.count("forward"), directions.count("backward")]
+        assert directions == sorted(directions, reverse=True), case
+        for kernel in each["kernels"]:
+            assert kernel["registers"] > 0, (case, kernel)
+            assert kernel["spilled_bytes"] == 0, (case, kernel)
+            assert kernel["resident"] > 0, (case, kernel)
+            assert kernel["instructions"] > 0, (case, kernel)
+            assert kernel["us"] >= Hardware().overlapping_launch_us, (case, kernel)
+            packets = kernel["instructions_of"]["packet"]
+            moved = kernel["bytes_read"] + kernel["bytes_written"]
+            # A packet of eight values is converted, compared and stored in no fewer instructions.
+            assert (packets > 20) == (moved > 0), (case, kernel)
+
+
+def test_blocks_at_once_are_as_many_as_fit(predictions: list[dict[str, Any]]) -> None:
+    def fit(kernel: dict[str, Any], blocks: int) -> bool:
+        warps = blocks * kernel["threads"] // 32
+        of_warp = -(-kernel["registers"] * 32 // 256) * 256  # registers are given out by 256
+        shared = blocks * (kernel["shared_bytes"] + 1024)  # the driver keeps a KiB of each block
+        return warps <= 64 and warps * of_warp <= 65536 and shared <= 228 << 10 and blocks <= 32
+
+    for kernel in (kernel for each in predictions for kernel in each["kernels"]):
+        assert fit(kernel, kernel["resident"]), kernel
+        assert not fit(kernel, kernel["resident"] + 1), kernel
+
+
+def test_clusters_are_launched_where_the_path_is_theirs(predictions: list[dict[str, Any]]) -> None:
+    seen = set()
+    for case, each in zip(CASES, predictions, strict=True):
+        for direction, path in zip(("forward", "backward"), each["paths"], strict=True):
+            of_it = [k["cluster"] for k in each["kernels"] if k["direction"] == direction]
+            assert (max(of_it) > 1) == (path == "cluster"), (case, direction)
+            seen.add(path)
+    assert "cluster" in seen
+
+
+def test_two_passes_are_more_launches_and_slower_where_images_are_small() -> None:
+    small = [Case(predict.OP, (64, 512, 4, 4), "bfloat16", layout) for layout in LAYOUTS]
+    two_pass = predict.predict(small, Hardware(), path="two_pass")
+    cluster = predict.predict(small, Hardware(), path="cluster")
+    for two, one in zip(two_pass, cluster, strict=True):
+        assert (two["paths"], one["paths"]) == (["two_pass"] * 2, ["cluster"] * 2)
+        assert sum(two["launches"]) > sum(one["launches"])
+        launches = [sum(k["limits_us"]["launch"] for k in each["kernels"]) for each in (two, one)]
+        assert launches[0] > launches[1]
+
+
+def test_images_of_more_samples_are_never_faster() -> None:
+    for layout in LAYOUTS:
+        cases = [
+            Case(predict.OP, (samples, 64, 64, 64), "bfloat16", layout)
+            for samples in (8, 16, 32, 64, 128, 256)
+        ]
+        times = [each["us"] for each in predict.predict(cases, Hardware(), path="two_pass")]
+        assert times == sorted(times), layout
+
+
+def test_slower_hardware_is_slower(predictions: list[dict[str, Any]]) -> None:
+    slower = Hardware(memory_gb_per_s=2000, clock_ghz=1.4, launch_us=2)
+    for now, then in zip(predictions, predict.predict(CASES, slower), strict=True):
+        assert then["us"] > now["us"]
+        assert then["paths"] == now["paths"]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 3), (2, 8, 7, 9)])
+def test_images_without_whole_packets_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="whose packets of 16 bytes are whole"):
+        predict.predict([Case(predict.OP, shape, "bfloat16", "contiguous")], Hardware())
+
+
+def test_a_kernel_whose_sums_are_not_known_is_named() -> None:
+    answer = {"rows": True, "classes": 2}
+    with pytest.raises(UserError, match="new_kernel: sums_of in bench/predict_plans"):
+        predict_plans.sums_of("new_kernel", {"tiling": {}, "threads": 32}, answer)
+
+
+def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, capsys) -> None:
+    out, gpu = tmp_path / "out.json", tmp_path / "kernels.json"
+    words = ["--shapes", "4x16x8x8", "--dtypes", "float32", "--multiprocessors", "64"]
+
+    def command(*more: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["predict", *words, "--out", str(out), *more])
+        return run_command(predict.main)
+
+    assert command() == 0
+    record = json.loads(out.read_text())
+    assert record["command"] == f"python -m bench.predict {' '.join(words)}"
+    assert record["hardware"]["multiprocessors"] == 64
+    assert len(record["commit"]) >= 7
+    assert [case["layout"] for case in record["predictions"]] == list(LAYOUTS)
+    assert "4x16x8x8" in capsys.readouterr().out
+
+    def case_of(each: dict[str, Any], factor: float) -> dict[str, Any]:
+        medians = {"fused": factor * each["us"], "copy": each["copy_us"]}
+        named = {name: each[name] for name in ("shape", "layout", "dtype")}
+        return {"op": predict.OP, **named, "replayed": {"warm": {"median_us": medians}}}
+
+    first, second = record["predictions"]
+    cases = [case_of(first, 1.2), case_of(second, 5.0)]
+    gpu.write_text(json.dumps({"device": "cuda", "cases": cases}))
+    with pytest.raises(SystemExit) as ended:
+        command("--against", str(gpu))
+    assert ended.value.code == 1
+    assert "OFF by 400 %" in capsys.readouterr().out
+    compared = json.loads(out.read_text())["compared"]
+    assert [each["ratio"] for each in compared] == [1.2, 5.0]

@@ -1,0 +1,327 @@
+"""The arithmetic of ``bench.predict``: the code's counts, the four limits, and comparisons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import predict
+from bench.cases import Case
+from bench.gpu_figures import gpu_figures
+from bench.predict_code import Code, Cost, TableLoop, code_of
+from bench.predict_model import (
+    Hardware,
+    Launch,
+    Units,
+    copy_us,
+    share_in_l2,
+    time_of,
+    units_of,
+    work_of,
+)
+from bench.predict_report import comparison, is_off, report
+from bench.predict_sass import kernels, usage
+from bench.record import ROOT
+from cxrgan_fast.command import run_command
+from cxrgan_fast.errors import UserError
+
+BEFORE = ROOT / "bench" / "results" / "predicted_kernels_before.json"
+H100 = Hardware()
+LAUNCH = Launch("some_kernel", "forward", 264, 256, 2, Cost(1000, 2, 10), Cost(100, 1, 0), 10**7)
+
+# A unit loop around a packet loop, whose first trip divides; a sum over a table; a spin.
+LISTING = """
+.text.some_kernel:
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/              @!P0 BRA `(.L_x_1) ;
+        /*0020*/                   CALL.REL.NOINC `($__internal_0_$__cuda_sm20_div_s64) ;
+        /*0030*/                   BRA `(.L_x_1) ;
+.L_x_1:
+        /*0040*/                   LDG.E.64 R2, desc[UR6][R4.64] ;
+        /*0050*/                   IADD3 R6, R2, 0x1, RZ ;
+.L_x_2:
+        /*0060*/                   IADD3 R6, R6, 0x1, RZ ;
+        /*0070*/              @!P1 BRA `(.L_x_4) ;
+.L_x_3:
+        /*0080*/               @P2 LDG.E.128 R8, desc[UR6][R4.64] ;
+        /*0090*/               @P3 LDG.E.128 R12, desc[UR6][R4.64+0x10] ;
+        /*00a0*/               @P4 BRA `(.L_x_5) ;
+        /*00b0*/                   FCHK P0, R8, R9 ;
+        /*00c0*/                   FFMA R16, R8, R9, R9 ;
+.L_x_5:
+        /*00d0*/                   FADD R16, R12, R15 ;
+        /*00e0*/                   FADD R16, R8, R11 ;
+        /*00f0*/                   STG.E.128 desc[UR6][R4.64], R8 ;
+        /*0100*/               @P5 BRA `(.L_x_3) ;
+.L_x_4:
+        /*0110*/                   BRA.DIV UR4, `(.L_x_9) ;
+        /*0120*/                   SHFL.BFLY PT, R17, R16, R5, 0x1f ;
+        /*0130*/                   FADD R16, R16, R17 ;
+        /*0140*/               @P6 BRA `(.L_x_4) ;
+        /*0150*/                   STG.E desc[UR6][R4.64], R16 ;
+        /*0160*/               @P0 BRA `(.L_x_2) ;
+.L_x_6:
+        /*0170*/                   LDG.E.STRONG.GPU R20, desc[UR6][R4.64] ;
+        /*0180*/                   ISETP.NE.AND P0, PT, R20, RZ, PT ;
+        /*0190*/               @P0 BRA `(.L_x_6) ;
+.L_x_7:
+        /*01a0*/                   CS2R R24, SRZ ;
+.L_x_8:
+        /*01b0*/                   LDG.E R22, desc[UR6][R4.64] ;
+        /*01c0*/                   LDG.E R23, desc[UR6][R4.64+0x4] ;
+        /*01d0*/                   DADD R24, R24, R22 ;
+        /*01e0*/               @P1 BRA `(.L_x_8) ;
+        /*01f0*/               @P2 BRA `(.L_x_10) ;
+        /*0200*/                   LDG.E R22, desc[UR6][R4.64] ;
+        /*0210*/                   DADD R24, R24, R22 ;
+.L_x_10:
+        /*0220*/                   STG.E desc[UR6][R4.64], R24 ;
+        /*0230*/               @P3 BRA `(.L_x_7) ;
+        /*0240*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0250*/                   EXIT ;
+.L_x_9:
+        /*0260*/                   WARPSYNC.COLLECTIVE R16, `(.L_x_11) ;
+        /*0270*/                   SHFL.BFLY P0, R18, R16, R5, R17 ;
+.L_x_11:
+        /*0280*/                   BRA `(.L_x_4) ;
+"""
+
+
+def test_code_is_counted_by_its_loops() -> None:
+    code = code_of(kernels(LISTING)["some_kernel"])
+    # Two loads, four more and the branch back; both sums wait, the second for what has come.
+    assert code.packets == Cost(7, 1, 0)
+    assert (code.loads, code.stores) == (2, 1)
+    # The unit's own four, and the division's two of its first batch.
+    assert code.unit == Cost(2 + 2 + 2, 0, 0)
+    assert code.unit_exchange == Cost(4, 0, 1)
+    assert code.spins == 1
+    assert code.tables == [TableLoop(Cost(4, 1, 0), 2)]
+    # Without the two instructions for a part that is left over.
+    assert code.sum == Cost(4, 0, 0)
+    # Not the call. By the time that the load has come, so has the constant; then the barrier.
+    assert code.around == Cost(6, 1, 1)
+    assert code.packets_of(2) == Cost(3.5, 0.5, 0)
+
+
+def test_code_that_is_no_nested_loops_is_refused() -> None:
+    jump = "/*{:04x}*/ @P0 BRA `({}) ;\n"
+    into_both = (
+        ".text.k:\n" + jump.format(0, ".L_x_2") + ".L_x_1:\n/*0010*/ FADD R1, R1, R1 ;\n"
+        ".L_x_2:\n/*0020*/ FADD R1, R1, R1 ;\n" + jump.format(48, ".L_x_1") + "/*0040*/ EXIT ;\n"
+    )
+    with pytest.raises(ValueError, match="not those of nested loops"):
+        code_of(kernels(into_both)["k"])
+
+
+def test_usage_is_what_ptxas_prints() -> None:
+    printed = (
+        "ptxas info    : Compiling entry function '_Z1kv' for 'sm_90'\n"
+        "ptxas info    : Function properties for _Z1kv\n"
+        "    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\n"
+        "ptxas info    : Used 40 registers, used 1 barriers, 8 bytes stack, 64 bytes smem\n"
+    )
+    assert usage(printed) == {"_Z1kv": (40, 64, 16)}
+
+
+def test_units_of_a_tiling() -> None:
+    # 64 units by 4 chunks of 8 warps are 2 for each, of two packets a lane.
+    cluster = units_of(units=64, chunks=4, group=32, across=4, threads=256, packets=4, in_flight=2)
+    assert cluster == Units(rounds=2, trips=1, exchanges=3, exchanges_around=3)
+    planes = units_of(units=64, chunks=1, group=2, across=1, threads=64, packets=2, in_flight=4)
+    assert planes == Units(rounds=2, trips=1, exchanges=1, exchanges_around=5)
+
+
+def test_work_of_a_warp() -> None:
+    code = Code(
+        packets=Cost(100, 1, 0),
+        unit=Cost(40, 2, 1),
+        unit_exchange=Cost(10, 0, 1),
+        around=Cost(1000, 3, 0),
+        exchange=Cost(20, 0, 0),
+        merge=Cost(5, 0, 1),
+        tables=[TableLoop(Cost(30, 1, 0), 4)],
+        sum=Cost(50, 0, 2),
+    )
+    units = Units(rounds=3, trips=2, exchanges=2, exchanges_around=5)
+    everything, around = work_of(code, units, 256, [(6, 9, 1)])
+    # Merges of 7 more warps, 6 sums of 9 parts in 3 trips of 4, exchanges over a warp.
+    assert around == Cost(1000 + 7 * 5 + 6 * (50 + 3 * 30) + 5 * 20, 3 + 6 * 3, 7 + 6 * 2)
+    assert everything == around + Cost(3 * (40 + 2 * 10 + 2 * 100), 3 * (2 + 2), 3 * (1 + 2))
+    with pytest.raises(ValueError, match="1 table loops in the code, 2 known"):
+        work_of(code, units, 256, [(6, 9, 1), (1, 1, 1)])
+
+
+def test_the_four_limits() -> None:
+    of = dataclasses.replace(
+        H100, multiprocessors=132, clock_ghz=2, l2_cycles=400, memory_cycles=800, near_cycles=30,
+        warp_cycles=3, issue_share=0.5, launch_us=1.5, l2_gb_per_s=5000, memory_gb_per_s=4000,
+        memory_share=0.5, fill_bytes_per_cycle=64,
+    )  # fmt: skip
+    time = time_of(LAUNCH, of, from_l2=1)
+    assert time.launch == 1.5
+    assert time.chain == pytest.approx((3 * 1000 + 10 * 30 + 2 * 400) / 2000)
+    assert time.issue == pytest.approx(2 * 8 * 1000 / (4 * 0.5 * 2000))
+    assert time.memory == pytest.approx((3 * 100 + 400) / 2000 + 10 / 5)
+    assert time.total == 1.5 + time.issue
+    assert time.limit == "issue"
+    half = time_of(LAUNCH, of, from_l2=0.5)
+    assert half.chain == pytest.approx((3 * 1000 + 10 * 30 + 2 * 600) / 2000)
+    assert half.memory == pytest.approx((3 * 100 + 600) / 2000 + 5 / 5 + 5 / 2)
+    # On few multiprocessors their own rate is the limit; a second wave waits for the first.
+    few = time_of(dataclasses.replace(LAUNCH, blocks=10, warp=Cost(), around=Cost()), of, 1)
+    assert few.memory == pytest.approx(1e7 / (10 * 64 * 2000))
+    assert time_of(dataclasses.replace(LAUNCH, blocks=265), of, 1).chain == 2 * time.chain
+
+
+def test_what_a_launch_itself_takes() -> None:
+    def launch_us(**changes: Any) -> float:
+        return time_of(dataclasses.replace(LAUNCH, **changes), H100, 1).launch
+
+    assert launch_us() == H100.launch_us
+    assert launch_us(cluster=2) == H100.launch_us + H100.cluster_us
+    assert launch_us(overlapping=True) == H100.overlapping_launch_us
+    assert launch_us(spins=2) == H100.launch_us + 2 * H100.grid_barrier_us
+
+
+def test_a_copy_and_what_l2_has() -> None:
+    assert share_in_l2(0, H100) == share_in_l2(35_000_000, H100) == 1
+    assert share_in_l2(70_000_000, H100) == 0.5
+    in_l2 = H100.launch_us + 400 / 1980 + 2 * 10 / 5
+    assert copy_us(10_000_000, H100) == pytest.approx(in_l2)
+    half = 70 * (0.5 / 5.0 + 0.5 / (3.35 * 0.9))
+    assert copy_us(35_000_000, H100) == pytest.approx(H100.launch_us + 400 / 1980 + half)
+
+
+@given(
+    more=st.sampled_from(["blocks", "bytes_read", "bytes_written", "spins", "warp", "around"]),
+    blocks=st.integers(1, 5000),
+    resident=st.integers(1, 32),
+    moved=st.integers(0, 10**9),
+    from_l2=st.floats(0, 1),
+    warp=st.tuples(st.integers(0, 10**5), st.integers(0, 100), st.integers(0, 100)),
+)
+def test_more_is_never_faster(
+    more: str, blocks: int, resident: int, moved: int, from_l2: float, warp: tuple[int, int, int]
+) -> None:
+    less = dataclasses.replace(
+        LAUNCH, blocks=blocks, resident=resident, bytes_read=moved, warp=Cost(*warp)
+    )
+    value = getattr(less, more)
+    added = Cost(1, 1, 1) if isinstance(value, Cost) else 1 + value // 10
+    larger = dataclasses.replace(less, **{more: value + added})
+    time = time_of(less, H100, from_l2).total
+    # Another block, on a multiprocessor that did nothing, has a way to L2 of its own.
+    few = more == "blocks" and blocks < H100.multiprocessors
+    assert time > 0
+    assert few or time_of(larger, H100, from_l2).total >= time - 1e-9
+    assert time_of(less, H100, from_l2 / 2).total >= time - 1e-9
+    of_two_halves = dataclasses.replace(less, bytes_read=math.ceil(moved / 2))
+    assert 2 * time_of(of_two_halves, H100, from_l2).total > time
+
+
+# --- Held against a measurement -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def predicted() -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(BEFORE.read_text())
+    return record
+
+
+def measured_of(case: dict[str, Any], factor: float, **changes: Any) -> dict[str, Any]:
+    """A case as ``bench.kernels`` writes it on a GPU, had it taken so many times the prediction."""
+    us = {"eager": 9 * case["us"], "fused": factor * case["us"], "copy": 2 * case["copy_us"]}
+    samples = {name: [each] for name, each in us.items()}
+    of = Case(predict.OP, tuple(case["shape"]), case["dtype"], case["layout"])
+    launches = {"fused": tuple(case["launches"])} | changes.get("launches", {})
+    paths = {"fused": tuple(case["paths"])} | changes.get("paths", {})
+    replayed = {"cold": (3, samples), "warm": (3, samples)}
+    return gpu_figures(of, samples, replayed, {}, launches, {}, paths)
+
+
+def test_a_planted_difference_is_marked(predicted: dict[str, Any]) -> None:
+    first, second, third, fourth = predicted["predictions"][:4]
+    cases = [
+        measured_of(first, 1.39),
+        measured_of(second, 1.41),
+        measured_of(third, 0.7),
+        measured_of(fourth, 1.0, launches={"fused": (9, 9)}, paths={"fused": ("slab", "two_pass")}),
+    ]
+    compared = predict.against(predicted["predictions"], {"cases": cases})
+    assert [each["ratio"] for each in compared] == [1.39, 1.41, 0.7, 1.0]
+    assert [each["off"] for each in compared] == [
+        [],
+        ["OFF by 41 %"],
+        ["OFF by 30 %"],
+        ["OFF: path slab+two_pass", "OFF: launches 9+9"],
+    ]
+    assert compared[0]["copy_ratio"] == 2
+    text = comparison(compared)
+    assert "within 40 %" in text
+    assert "OFF: path slab+two_pass; OFF: launches 9+9" in text
+
+
+def test_native_is_what_is_compared_where_another_backend_is_the_fused_one(
+    predicted: dict[str, Any],
+) -> None:
+    case = predicted["predictions"][0]
+    measured = measured_of(case, 3.0)
+    measured["replayed"]["warm"]["median_us"]["native"] = 1.1 * case["us"]
+    measured["paths"]["native"], measured["launches"]["native"] = case["paths"], case["launches"]
+    measured["paths"]["fused"] = ["two_pass", "two_pass"]
+    (compared,) = predict.against([case], {"cases": [measured]})
+    assert compared["ratio"] == pytest.approx(1.1, abs=1e-3)
+    assert compared["off"] == []
+
+
+def test_where_only_cold_was_measured_that_is_compared(predicted: dict[str, Any]) -> None:
+    case = predicted["predictions"][0]
+    measured = measured_of(case, 1.0)
+    del measured["replayed"]["warm"]
+    (compared,) = predict.against([case], {"cases": [measured]})
+    assert compared["state"] == "cold"
+    measured["replayed"] = {}
+    with pytest.raises(UserError, match="no predicted case of conditional_batch_norm_act"):
+        predict.against([case], {"cases": [measured]})
+
+
+@pytest.mark.parametrize(("ratio", "off"), [(1.4, False), (1 / 1.4, False), (1.41, True)])
+def test_off_is_more_than_40_percent_either_way(ratio: float, off: bool) -> None:
+    assert is_off(ratio) == off
+    assert is_off(float("nan"))
+
+
+def test_the_table_has_a_line_for_each_case(predicted: dict[str, Any]) -> None:
+    lines = report(predicted).splitlines()
+    assert "predicted, not measured" in lines[0]
+    assert len(lines) == 3 + len(predicted["predictions"])
+    for line, case in zip(lines[3:], predicted["predictions"], strict=True):
+        assert line.split()[0] == "x".join(map(str, case["shape"]))
+        assert f"{case['us']:.1f}" in line.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--clock-ghz", "0"], "--clock-ghz: got 0.0, expected over 0"),
+        (["--memory-gb-per-s", "nan"], "--memory-gb-per-s: got nan, expected over 0"),
+        (["--against", "nowhere.json"], "nowhere.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict", "--out", str(tmp_path / "out.json"), *words])
+    assert run_command(predict.main) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()
