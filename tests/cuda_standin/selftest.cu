@@ -131,6 +131,45 @@ __global__ void cluster_kernel(const float* x, float* parts, float* sums) {
   sums[blockIdx.x] = shared<unsigned>()[0] == rank ? sum : -1.0f;
 }
 
+// The blocks' numbers, read by the first of a cluster where they lie; kWait: until it has, they stay.
+template <bool kWait>
+__global__ void peers_kernel(const float* x, float* sums) {
+  const unsigned size = cuda_standin::cluster_size();
+  if (threadIdx.x == 0) shared<float>()[0] = x[blockIdx.x];
+  cuda_standin::cluster_arrive();
+  cuda_standin::cluster_wait();
+  if (threadIdx.x == 0 && cuda_standin::cluster_rank() == 0) {
+    float sum = 0;
+    for (unsigned i = 0; i < size; ++i) {
+      sum += *static_cast<float*>(cuda_standin::map_shared(shared<float>(), static_cast<int>(i)));
+      __syncwarp(1);  // others get their turn between two reads
+    }
+    sums[blockIdx.x / size] = sum;
+  }
+  cuda_standin::cluster_arrive();
+  if (kWait) cuda_standin::cluster_wait();
+}
+
+// ---- Cooperative launches
+
+template <bool kGridSync>
+__global__ void grid_kernel(const float* x, float* parts, float* sums) {
+  if (threadIdx.x == 0) {
+    shared<unsigned>()[0] = blockIdx.x;
+    parts[blockIdx.x] = x[blockIdx.x];
+  }
+  if (kGridSync) cuda_standin::grid_sync();
+  if (threadIdx.x != 1) return;
+  float sum = 0;
+  for (unsigned i = 0; i < gridDim.x; ++i) sum += parts[i];
+  const bool alone = cuda_standin::cluster_rank() == 0 && cuda_standin::cluster_size() == 1;
+  sums[blockIdx.x] = alone && shared<unsigned>()[0] == blockIdx.x ? sum : -1.0f;
+}
+
+__global__ void grid_sync_kernel(unsigned but) {
+  if (blockIdx.x != but) cuda_standin::grid_sync();
+}
+
 // ---- Mistakes
 
 // A kibibyte a level, each of which needs the one before: no compiler makes a loop of it.
@@ -267,6 +306,32 @@ EXPORT int cluster(const float* x, float* parts, float* sums, unsigned blocks, u
   cudaLaunchConfig_t config = {blocks, 64, sizeof(unsigned), nullptr, &attribute, 1};
   return cudaLaunchKernelEx(&config, barrier != 0 ? cluster_kernel<true> : cluster_kernel<false>, x,
                             parts, sums);
+}
+
+EXPORT int peers(const float* x, float* sums, unsigned blocks, unsigned size, int wait) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {size, 1, 1};
+  cudaLaunchConfig_t config = {blocks, 64, sizeof(float), nullptr, &attribute, 1};
+  return cudaLaunchKernelEx(&config, wait != 0 ? peers_kernel<true> : peers_kernel<false>, x, sums);
+}
+
+EXPORT int grid(const float* x, float* parts, float* sums, unsigned blocks, int barrier) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = 1;
+  cudaLaunchConfig_t config = {blocks, 64, sizeof(unsigned), nullptr, &attribute, 1};
+  return cudaLaunchKernelEx(&config, barrier != 0 ? grid_kernel<true> : grid_kernel<false>, x, parts,
+                            sums);
+}
+
+// A barrier of a grid that block `but` does not come to.
+EXPORT int grid_barrier(unsigned blocks, unsigned but, uint64_t shared_bytes, int cooperative) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = cooperative;
+  cudaLaunchConfig_t config = {blocks, 64, shared_bytes, nullptr, &attribute, 1};
+  return cudaLaunchKernelEx(&config, grid_sync_kernel, but);
 }
 
 EXPORT int mistake(int which) {

@@ -122,6 +122,16 @@ def test_limits_of_a_cluster(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert try_launch(cuda, grid=wide) == OK
 
 
+def test_limits_of_a_cooperative_launch(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = 1 << 20  # the block that does not come to the barrier
+    assert cuda.grid_barrier(128, nobody, 0, True) == OK  # 32 blocks on each of 4
+    assert cuda.grid_barrier(129, nobody, 0, True) == "cudaErrorCooperativeLaunchTooLarge"
+    assert cuda.grid_barrier(24, nobody, 37 * KIB, True) == OK
+    assert cuda.grid_barrier(25, nobody, 37 * KIB, True) == "cudaErrorCooperativeLaunchTooLarge"
+    monkeypatch.setenv("CXRGAN_STANDIN_DEVICE", "cooperative=0")
+    assert cuda.grid_barrier(1, nobody, 0, True) == "cudaErrorNotSupported"
+
+
 def test_an_unknown_order_is_refused(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXRGAN_STANDIN_ORDER", "sideways")
     assert try_launch(cuda) == "cudaErrorInitializationError"

@@ -166,3 +166,50 @@ def test_the_blocks_of_a_cluster_run_together(cuda: Any, order: str, size: int) 
 
 def test_a_missing_cluster_barrier_shows(cuda: Any, in_each_order: InEachOrder) -> None:
     assert not all(in_each_order(lambda: cluster_sums_are_right(cuda, 4, barrier=False)))
+
+
+def peers_sums_are_right(cuda: Any, size: int, wait: bool) -> bool:
+    x, sums = random(24), np.zeros(24 // size, np.float32)
+    assert cuda.peers(x, sums, 24, size, wait) == OK
+    return near(sums, x.reshape(-1, size).sum(1))
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_blocks_of_a_cluster_read_each_others_shared_memory(
+    cuda: Any, order: str, size: int
+) -> None:
+    assert peers_sums_are_right(cuda, size, wait=True)
+
+
+def test_a_block_that_ends_while_others_read_it_shows(
+    cuda: Any, in_each_order: InEachOrder
+) -> None:
+    assert not all(in_each_order(lambda: peers_sums_are_right(cuda, 8, wait=False)))
+
+
+# ---- Cooperative launches
+
+
+def grid_sums_are_right(cuda: Any, barrier: bool) -> bool:
+    x = random(24)
+    parts, sums = np.full(24, np.nan, np.float32), np.zeros(24, np.float32)
+    assert cuda.grid(x, parts, sums, 24, barrier) == OK
+    return near(sums, x.sum().repeat(24))
+
+
+def test_all_blocks_of_a_cooperative_launch_run_together(cuda: Any, order: str) -> None:
+    assert grid_sums_are_right(cuda, barrier=True)
+
+
+def test_a_missing_grid_barrier_shows(cuda: Any, in_each_order: InEachOrder) -> None:
+    assert not any(in_each_order(lambda: grid_sums_are_right(cuda, barrier=False)))
+
+
+def test_a_block_that_does_not_come_to_the_grids_barrier_is_reported(cuda: Any) -> None:
+    assert cuda.grid_barrier(4, 2, 0, True) == "cudaErrorLaunchFailure"
+    assert "grid barrier not reached by all threads: 192 of 256" in cuda.message()
+
+
+def test_a_grids_barrier_needs_a_cooperative_launch(cuda: Any) -> None:
+    assert cuda.grid_barrier(4, 4, 0, False) == "cudaErrorLaunchFailure"
+    assert "a launch that is not cooperative" in cuda.message()
