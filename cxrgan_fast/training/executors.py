@@ -224,7 +224,7 @@ def _end_allocations(device: int, pool: Any) -> None:
     Raises:
         RuntimeError: none is.
     """
-    # As later versions of PyTorch call it, and as 2.6 does.
+    # As later versions of PyTorch call it, and as earlier ones do.
     names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
     end = next(getattr(torch._C, name) for name in names if hasattr(torch._C, name))
     end(device, pool)

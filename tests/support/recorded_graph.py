@@ -279,7 +279,7 @@ def _check_pool(device: int, pool: Pool) -> None:
 
 
 END_ALLOCATIONS = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
-"""One function of PyTorch's, as later versions and as 2.6 call it."""
+"""One function of PyTorch's, as later versions and as earlier ones call it."""
 
 
 def stand_in_for_cuda_graphs(
