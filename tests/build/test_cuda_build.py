@@ -28,9 +28,10 @@ USAGE = re.compile(
 )
 
 
-# The kernels are fitted to the registers of what they have been tuned for; for these ptxas keeps a
-# few bytes of some kernels' in memory.
-FEW_BYTES = {"sm_100": 64, "sm_120": 64}
+# The kernels are fitted to the registers of what they have been tuned for. For these ptxas keeps
+# some bytes of a few kernels in memory, and moves them a few times.
+STACK = {"sm_100": 64, "sm_120": 64}
+MOVES = 4
 
 
 @functools.cache
@@ -88,9 +89,9 @@ def test_compiles_without_warnings_or_spills(source: Path, outputs: dict[str, st
     assert bool(kernels) == ("__global__" in source.read_text() or "_kernel<" in source.read_text())
     assert len(usages) == len(kernels) * len(architectures())
     for usage in usages:
-        most = FEW_BYTES.get(usage["architecture"], 0)
+        most = STACK.get(usage["architecture"], 0)
         assert int(usage["stack"]) <= most, usage[0]
-        assert int(usage["stores"]) + int(usage["loads"]) <= 2 * most, usage[0]
+        assert int(usage["stores"]) + int(usage["loads"]) <= MOVES * most, usage[0]
 
 
 @pytest.mark.parametrize(
