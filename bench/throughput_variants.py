@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, bool]] = {
     "reference_compiled": {"compile": True},
     "reference_amp_compiled": {"amp": True, "channels_last": True, "compile": True},
 }
-COMPILING = ("reference_compiled", "reference_amp_compiled", "compile", "graph")
+COMPILING = ("reference_compiled", "reference_amp_compiled", "compile")
 
 WARM_UP = 3
 RECOMPILATIONS = 64

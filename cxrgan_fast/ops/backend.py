@@ -12,12 +12,14 @@ import functools
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +42,8 @@ BACKEND_VARIABLE = "CXRGAN_BACKEND"
 """The environment variable that chooses a backend where the program does not."""
 
 _DEVICES = ("cpu", "cuda")
+_EXTENSION = "cxrgan_fast._C"
+_KERNELS = "cxrgan_fast.kernels"
 
 _selected = os.environ.get(BACKEND_VARIABLE) or "auto"  # checked when an op is called
 
@@ -58,13 +62,18 @@ class BackendStatus:
 def load_native() -> tuple[Extension | None, str]:
     """Import the compiled extension: the module and "", or None and the reason why not."""
     try:
-        module = cast("Extension", importlib.import_module("cxrgan_fast._C"))
-    except ModuleNotFoundError:
-        return None, "the C++ extension was not built (CXRGAN_NATIVE=0, or run `pip install -e .`)"
-    except ImportError as error:
-        return None, f"the C++ extension cannot be loaded: {error}"
-    # Its loops run on PyTorch's own threads: a second pool would oversubscribe the cores.
-    module.borrow_openmp_of(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        module = cast("Extension", importlib.import_module(_EXTENSION))
+        # Its loops run on PyTorch's own threads: a second pool would oversubscribe the cores.
+        module.borrow_openmp_of(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    except ModuleNotFoundError as error:
+        if error.name == _EXTENSION:
+            return (
+                None,
+                "the C++ extension was not built (CXRGAN_NATIVE=0, or run `pip install -e .`)",
+            )
+        return None, _broken("the C++ extension", error)
+    except Exception as error:  # built for another Python, machine or version of this package
+        return None, _broken("the C++ extension", error)
     return module, ""
 
 
@@ -119,15 +128,60 @@ def triton_interpreter() -> bool:
 
 
 @functools.cache
+def import_triton() -> str:
+    """Import Triton: the reason why that fails, or "".
+
+    PyTorch takes a Triton that raises an ImportError to be absent, but anything else takes its
+    optimizers and torch.compile down. So such a Triton is made to be absent.
+    """
+    try:
+        importlib.import_module("triton")
+    except ModuleNotFoundError as error:
+        return "Triton is not installed" if error.name == "triton" else _broken("Triton", error)
+    except Exception as error:
+        sys.modules["triton"] = None  # type: ignore[assignment]  # imports raise an ImportError
+        return _broken("Triton", error)
+    return ""
+
+
+@functools.cache
 def load_triton() -> str:
     """Why the Triton kernels cannot be used here, whatever the tensor; "" if they can."""
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    if importlib.util.find_spec("cxrgan_fast.kernels") is None:
+    if import_triton():
+        return import_triton()
+    if importlib.util.find_spec(_KERNELS) is None:
         return "the Triton kernels are not installed; run `pip install -e .`"
     if not triton_interpreter() and torch.version.cuda is None and torch.version.hip is None:
         return "this PyTorch was built without GPUs"
+    if triton_interpreter() and _interpreter_fails():
+        return _interpreter_fails()
+    try:
+        importlib.import_module(_KERNELS)
+    except Exception as error:  # of a decorator of Triton's, say, which looks for a driver
+        return _broken("a Triton kernel", error)
     return ""
+
+
+def _interpreter_fails() -> str:
+    """Why Triton's interpreter cannot run the kernels; "" if it can."""
+    triton = importlib.import_module("triton").__version__
+    release = [tuple(map(int, each.split(".")[:2])) for each in (triton, np.__version__)]
+    if release[0] < (3, 7) and release[1] >= (2, 4):  # takes an array of one element for a number
+        return (
+            f"the interpreter of Triton {triton} fails with NumPy {np.__version__}; "
+            "install triton>=3.7 or numpy<2.4"
+        )
+    return ""
+
+
+def _broken(what: str, error: Exception) -> str:
+    """The reason that env gives for what raised an error when it was imported, in one line."""
+    first = _first_line(error)
+    return f"{what} cannot be loaded ({type(error).__name__}{': ' if first else ''}{first})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 @functools.cache
@@ -167,8 +221,28 @@ def _why_not_on(backend: str, device: str) -> str:
     if not torch.cuda.is_available():
         return "PyTorch sees no GPU here"
     if backend == "native":
-        return min(_native_on_gpu(index) for index in range(torch.cuda.device_count()))
+        return _native_on_any_gpu()
     return ""
+
+
+def _native_on_any_gpu() -> str:
+    """Why the native kernels can run on none of the GPUs; "" if they can on one.
+
+    To look at a GPU makes a context there, hundreds of megabytes of its memory. So PyTorch's
+    current one comes first, the first that can is the last, and of GPUs of a kind one is asked.
+    """
+    try:
+        current = torch.cuda.current_device()
+    except RuntimeError as error:  # in a process that was forked after its parent used a GPU, say
+        return f"PyTorch cannot use its GPUs: {_first_line(error)}"
+    reasons: dict[tuple[int, int], str] = {}
+    for index in sorted(range(torch.cuda.device_count()), key=lambda index: index != current):
+        capability = torch.cuda.get_device_capability(index)  # needs no context
+        if capability not in reasons:
+            reasons[capability] = _native_on_gpu(index)
+            if not reasons[capability]:
+                return ""
+    return next(iter(reasons.values()))
 
 
 @functools.cache
@@ -246,6 +320,9 @@ def choose_backend(tensor: Tensor, op: str) -> str:
     """
     device = tensor.device
     return _resolve(_selected, device.type, device.index, tensor.dtype, op)
+
+
+import_triton()  # before PyTorch does, in the next line: see there
 
 
 # torch.compile takes the answer as a constant; it guards on _selected, and recompiles when it

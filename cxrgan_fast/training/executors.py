@@ -10,7 +10,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -93,61 +93,72 @@ class GraphExecutor(Executor):
             except RuntimeError as error:
                 # Ending a capture that has failed fails as well, and says less.
                 cause = _first_of(error)
-                if isinstance(cause, torch.OutOfMemoryError):
-                    raise cause from None
-                reason = str(cause).strip().splitlines()[0]
+                self._close_failed_capture()
+                if isinstance(cause, torch.OutOfMemoryError) or not isinstance(cause, Exception):
+                    raise cause from None  # to go on helps nobody who lacks memory, or hit Ctrl-C
+                reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
                 _say(f"this step cannot be captured as a CUDA graph ({reason}); it runs op by op")
-                self._forget_captures()
+                self.name = "eager"
+                self.graphs.clear()
                 self.step.body(kind)
                 return
         self.graphs[kind].replay()
 
-    def _forget_captures(self) -> None:
-        """Run op by op from now on, as if nothing had been captured.
+    def _close_failed_capture(self) -> None:
+        """Undo what a capture that failed has left half open in PyTorch, for the whole process.
 
-        PyTorch leaves a capture that failed half open. Before 2.13 its generators refuse to work
-        outside of one. The allocator takes it to be under way: memory that another stream has used,
-        such as that of every `copy_to_host`, would never be free again.
+        The allocator takes it to be under way: memory that another stream has used, such as that of
+        every `copy_to_host`, would never be free again. Before 2.13 so do the generators that it
+        had registered, the step's and the device's default one (`CUDAGraph::capture_begin`): they
+        refuse to draw, and every graph that was captured with them refuses to be replayed, until a
+        capture with them ends well. Where none can, they get a state that no capture has seen.
         """
-        self.name = "eager"
-        self.graphs.clear()
-        step = self.step
-        state = step.random.get_state()
-        step.random = torch.Generator(step.device)
-        step.random.set_state(state)
-        with suppress(AttributeError, RuntimeError):  # an older PyTorch's; it had ended
-            index = self._stream.device_index
-            torch._C._cuda_endAllocateToPool(index, self._pool)
-            torch._C._cuda_releasePool(index, self._pool)
+        index = self._stream.device_index
+        with suppress(RuntimeError):  # it had ended
+            _end_allocations(index, self._pool)
+        step, default = self.step, torch.cuda.default_generators[index]
+        try:
+            self._capture(lambda: step.clock.add_(0), torch.cuda.graph_pool_handle())
+        except RuntimeError:
+            step.random = _copy_of(step.random)
+            default.graphsafe_set_state(_copy_of(default))
 
     def _captured(self, kind: StepKind) -> torch.cuda.CUDAGraph:
         step = self.step
         current = torch.cuda.current_stream(step.device)
         with unchanged(step) as restore:
             self._stream.wait_stream(current)
-            with torch.cuda.stream(self._stream):
-                for _ in range(_WARM_UP):
-                    step.body(kind)
-                    restore()
-            current.wait_stream(self._stream)
-            _drop_gradients(step)  # the graph's own are made, and stay, in its memory
-            graph = torch.cuda.CUDAGraph()
-            graph.register_generator_state(step.random)
-            gc.collect()  # what ends during a capture, an event say, would break it
             try:
-                # The graphs share one pool: none needs what another has left in it.
-                with torch.cuda.graph(
-                    graph,
-                    pool=self._pool,
-                    stream=self._stream,
-                    # Other threads, which write and fetch images, go on with what they do.
-                    capture_error_mode="thread_local",
-                ):
-                    step.body(kind)
-            finally:
-                # Where the body fails, ending the capture fails too, before the stream is restored.
-                torch.cuda.set_stream(current)
+                with torch.cuda.stream(self._stream):
+                    for _ in range(_WARM_UP):
+                        step.body(kind)
+                        restore()
+            finally:  # a body that fails has queued work, and what it writes is restored here
+                current.wait_stream(self._stream)
+            _drop_gradients(step)  # the graph's own are made, and stay, in its memory
+            # The graphs share one pool: none needs what another has left in it.
+            graph = self._capture(lambda: step.body(kind), self._pool)
         _drop_gradients(step)
+        return graph
+
+    def _capture(self, work: Callable[[], object], pool: Any) -> torch.cuda.CUDAGraph:
+        """Capture work that draws from the step's generator; its graph takes memory from a pool."""
+        current = torch.cuda.current_stream(self.step.device)
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.step.random)
+        gc.collect()  # what ends during a capture, an event say, would break it
+        try:
+            with torch.cuda.graph(
+                graph,
+                pool=pool,
+                stream=self._stream,
+                # Other threads, which write and fetch images, go on with what they do.
+                capture_error_mode="thread_local",
+            ):
+                work()
+        finally:
+            # Where the work fails, ending the capture fails too, before the stream is restored.
+            torch.cuda.set_stream(current)
         return graph
 
 
@@ -205,6 +216,26 @@ def _why_no_graph(step: TrainingStep) -> str:
     if step.config.precision == "fp16" and step.config.optimization.optimizer == "rmsprop":
         return "rmsprop has no kernel that skips an overflowed fp16 step without asking the host"
     return ""
+
+
+def _end_allocations(device: int, pool: Any) -> None:
+    """Have the allocator take no capture into a pool to be under way.
+
+    Raises:
+        RuntimeError: none is.
+    """
+    # As later versions of PyTorch call it, and as earlier ones do.
+    names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
+    end = next(getattr(torch._C, name) for name in names if hasattr(torch._C, name))
+    end(device, pool)
+    torch._C._cuda_releasePool(device, pool)
+
+
+def _copy_of(generator: torch.Generator) -> torch.Generator:
+    """Another generator, whose numbers go on as those of this one."""
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    return copy
 
 
 def _drop_gradients(step: TrainingStep) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pybind11 import get_cmake_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
@@ -24,12 +28,22 @@ USAGE = re.compile(
 )
 
 
+# The kernels are fitted to the registers of what they have been tuned for. For these ptxas keeps
+# some bytes of a few kernels in memory, and moves them a few times.
+STACK = {"sm_100": 64, "sm_120": 64}
+MOVES = 4
+
+
+@functools.cache
 def architectures() -> list[str]:
-    """Those that CMakeLists.txt builds for, such as 75-real; without a suffix, PTX too."""
-    found = re.search(
-        r"set\(ARCHITECTURES ((?:\d+(?:-real)? ?)+)\)", (ROOT / "CMakeLists.txt").read_text()
-    )
-    assert found is not None
+    """Those that CMake builds for by default, such as 75-real; without a suffix, PTX too."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["cmake", "-S", str(ROOT), "-B", folder, f"-Dpybind11_DIR={get_cmake_dir()}",
+                   f"-DPython_EXECUTABLE={sys.executable}"]  # fmt: skip
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = re.search(r"-- CUDA architectures: (.*)", run.stdout)
+    assert found is not None, run.stdout
     return found.group(1).split()
 
 
@@ -75,7 +89,9 @@ def test_compiles_without_warnings_or_spills(source: Path, outputs: dict[str, st
     assert bool(kernels) == ("__global__" in source.read_text() or "_kernel<" in source.read_text())
     assert len(usages) == len(kernels) * len(architectures())
     for usage in usages:
-        assert usage["stack"] == usage["stores"] == usage["loads"] == "0", usage[0]
+        most = STACK.get(usage["architecture"], 0)
+        assert int(usage["stack"]) <= most, usage[0]
+        assert int(usage["stores"]) + int(usage["loads"]) <= MOVES * most, usage[0]
 
 
 @pytest.mark.parametrize(

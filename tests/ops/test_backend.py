@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -142,6 +143,56 @@ def test_a_gpu_that_the_build_is_not_for_is_refused(monkeypatch: pytest.MonkeyPa
     assert resolve("auto", "cuda", 1, torch.float32, "op") == "triton"
     with pytest.raises(UserError, match=r"op: backend 'native' .*no kernel image"):
         resolve("native", "cuda", 1, torch.float32, "op")
+
+
+@pytest.mark.parametrize(
+    ("current", "capabilities", "able", "looked_at"),
+    [
+        (0, ["9.0", "9.0", "9.0"], {0, 1, 2}, [0]),
+        (2, ["9.0", "9.0", "9.0"], {0, 1, 2}, [2]),  # not a context on the first for each process
+        (0, ["9.0", "9.0", "7.5", "7.5"], {2, 3}, [0, 2]),
+        (1, ["9.0", "7.5", "9.0"], set(), [1, 0]),
+    ],
+)
+def test_as_few_gpus_are_looked_at_as_tell(
+    monkeypatch: pytest.MonkeyPatch,
+    current: int,
+    capabilities: list[str],
+    able: set[int],
+    looked_at: list[int],
+) -> None:
+    """To look is to make a context, hundreds of megabytes on a GPU that others may be using."""
+    seen: list[int] = []
+
+    def why_not(index: int) -> str:
+        seen.append(index)
+        return "" if index in able else f"nothing for {capabilities[index]}"
+
+    stand_ins = {
+        "is_available": lambda: True,
+        "device_count": lambda: len(capabilities),
+        "current_device": lambda: current,
+        "get_device_capability": lambda index: tuple(map(int, capabilities[index].split("."))),
+    }
+    for name, stand_in in stand_ins.items():
+        double = create_autospec(getattr(torch.cuda, name), side_effect=stand_in)
+        monkeypatch.setattr(torch.cuda, name, double)
+    monkeypatch.setattr(backend, "_native_on_gpu", why_not)
+    monkeypatch.setattr(backend, "load_native", lambda: (object(), ""))
+    expected = "" if able else f"nothing for {capabilities[current]}"
+    assert backend._why_not_on.__wrapped__("native", "cuda") == expected
+    assert seen == looked_at
+
+
+def test_gpus_that_pytorch_refuses_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("Cannot re-initialize CUDA in forked subprocess.\nMore")
+    for name, answer in (("is_available", [True]), ("current_device", error)):
+        double = create_autospec(getattr(torch.cuda, name), side_effect=answer)
+        monkeypatch.setattr(torch.cuda, name, double)
+    monkeypatch.setattr(backend, "load_native", lambda: (object(), ""))
+    assert backend._why_not_on.__wrapped__("native", "cuda") == (
+        "PyTorch cannot use its GPUs: Cannot re-initialize CUDA in forked subprocess."
+    )
 
 
 def test_a_cpu_tensor_looks_at_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,9 @@ def test_views_at_any_address(
     moved.copy_(image)
     case.variables["input"] = moved
     output = case.call(case.variables, {name: each.clone() for name, each in case.state.items()})
-    torch.testing.assert_close(output, truth["output"], rtol=1e-6, atol=1e-6)
+    # A moved image may be summed in another order, after which 16 bits may round to a neighbour.
+    rtol = max(1e-6, torch.finfo(dtype).eps if dtype != torch.float32 else 0)
+    torch.testing.assert_close(output, truth["output"], rtol=rtol, atol=1e-6)
     outside = torch.cat([storage[:offset], storage[offset + image.numel() :]])
     assert outside.isnan().all()
 

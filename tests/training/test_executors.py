@@ -17,7 +17,14 @@ from cxrgan_fast.training.executors import (
 )
 from cxrgan_fast.training.schedules import StepKind
 from cxrgan_fast.training.step import TrainingStep
-from recorded_graph import refuse_to_wait, stand_in_for_cuda_graphs
+from recorded_graph import (
+    END_ALLOCATIONS,
+    AsOnTheDevice,
+    CudaStandIn,
+    RecordedGraph,
+    refuse_to_wait,
+    stand_in_for_cuda_graphs,
+)
 
 TINY = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
         "precision": "fp32"}  # fmt: skip
@@ -88,11 +95,11 @@ def assert_same_bits(one: list[torch.Tensor], other: list[torch.Tensor]) -> None
 
 
 @pytest.fixture
-def cuda_graphs_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in_for_cuda_graphs(monkeypatch)
+def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaStandIn:
+    return stand_in_for_cuda_graphs(monkeypatch)
 
 
-@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("case", CASES)
 def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
     eager, graph = step_with(dataset, **CASES[case]), step_with(dataset, **CASES[case])
@@ -108,7 +115,7 @@ def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
     assert (graph.step, int(graph.clock)) == (steps, steps)
 
 
-@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+@pytest.mark.usefixtures("cuda")
 def test_a_captured_run_goes_on_from_a_checkpoint(dataset):
     settings = CASES["noise"]
     straight = GraphExecutor(step_with(dataset, **settings))
@@ -124,7 +131,7 @@ def test_a_captured_run_goes_on_from_a_checkpoint(dataset):
     assert_same_bits(state(straight.step), state(resumed.step))
 
 
-@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+@pytest.mark.usefixtures("cuda")
 def test_the_stand_in_tells_a_step_that_bakes_a_number_in(dataset, monkeypatch):
     """A moving average whose weight the host computes is what a graph must not hold."""
     eager, graph = step_with(dataset), step_with(dataset)
@@ -143,7 +150,7 @@ def test_the_stand_in_tells_a_step_that_bakes_a_number_in(dataset, monkeypatch):
     assert not all(torch.equal(a, b) for a, b in averages)
 
 
-@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("update", ["discriminator", "generator"])
 def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys, update):
     eager, graph = step_with(dataset), step_with(dataset)
@@ -155,13 +162,11 @@ def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys,
         return generator(latents, labels)
 
     graph.run_generator = asks_the_host
-    random = graph.random
     run, replay = Executor(eager), GraphExecutor(graph)
     for _ in range(4):
         run()
         replay()
     assert replay.name == "eager"
-    assert graph.random is not random  # which a failed capture leaves unusable before PyTorch 2.13
     assert_same_bits(state(eager), state(graph))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -169,20 +174,101 @@ def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys,
     assert lines[0].endswith("; it runs op by op")
 
 
-@pytest.mark.usefixtures("cuda_graphs_stood_in_for")
-def test_too_little_memory_for_a_capture_is_no_reason_to_go_on(dataset):
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("end_allocations", END_ALLOCATIONS)
+def test_a_failed_capture_leaves_nothing_half_open(dataset, monkeypatch, end_allocations, refused):
+    """Nor does one after which no other can begin."""
+    cuda = stand_in_for_cuda_graphs(monkeypatch, end_allocations)
+    eager, step = step_with(dataset), step_with(dataset)
+    mine = RecordedGraph()  # of somebody else in this process
+    with cuda.capture(mine, cuda.graph_pool_handle(), cuda.stream):
+        torch.zeros(2)
+
+    def asks_the_host(latents, labels):
+        cuda.refuses_captures = refused
+        assert latents.isfinite().all()
+        return step.generator(latents, labels)
+
+    step.run_generator = asks_the_host
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    run, replay = OpByOp(eager), GraphExecutor(step)
+    run()
+    with AsOnTheDevice(cuda):
+        replay()  # the step's own generator draws
+        assert torch.equal(torch.randn(3), expected)  # and so does the default one
+    assert cuda.pools_under_way == set()
+    assert_same_bits(state(eager), state(step))
+    if not refused:
+        mine.replay()
+
+
+def test_the_stand_in_leaves_a_failed_capture_half_open(cuda):
+    """As PyTorch before 2.13, or there would be nothing to see that an executor mends it."""
+    random, graph = torch.Generator(), RecordedGraph()
+    graph.register_generator_state(random)
+    pool = cuda.graph_pool_handle()
+    with (
+        pytest.raises(RuntimeError, match="previous error"),
+        cuda.capture(graph, pool, cuda.stream),
+    ):
+        torch.randn(3, generator=random).isfinite().all().item()
+    for generator in (None, random):
+        with AsOnTheDevice(cuda), pytest.raises(RuntimeError, match="outside graph capture"):
+            torch.randn(3, generator=generator)
+    with pytest.raises(RuntimeError, match="outside graph capture"):
+        graph.replay()
+    assert cuda.pools_under_way == {pool}
+    with pytest.raises(TypeError, match="pair of numbers"):
+        cuda.end_allocations(0, object())
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()], ids=repr
+)
+def test_what_is_no_fault_of_the_step_ends_a_capture_and_the_run(dataset, cuda, capsys, error):
     step = step_with(dataset)
     calls = []
 
-    def runs_out_of_memory(latents, labels):
+    def fails_once(latents, labels):
         calls.append(labels)
-        if len(calls) > 6:  # after two of each of three runs before the capture
-            raise torch.OutOfMemoryError("CUDA out of memory")
+        if len(calls) == 7:  # after two of each of three runs before the capture
+            raise error
         return step.generator(latents, labels)
 
-    step.run_generator = runs_out_of_memory
-    with pytest.raises(torch.OutOfMemoryError):
-        GraphExecutor(step)()
+    step.run_generator = fails_once
+    executor = GraphExecutor(step)
+    with pytest.raises(type(error)):
+        executor()
+    assert capsys.readouterr().err == ""
+    assert cuda.pools_under_way == set()
+    with AsOnTheDevice(cuda):
+        torch.randn(3)
+        torch.randn(3, generator=step.random)
+    executor()  # with memory at last
+    assert (executor.name, len(executor.graphs)) == ("graph", 1)
+
+
+@pytest.mark.parametrize("calls_before", [1, 2, 3])
+def test_a_warm_up_that_fails_is_undone_after_its_work(dataset, cuda, calls_before):
+    eager, step = step_with(dataset), step_with(dataset)
+    calls = []
+
+    def fails_once(latents, labels):
+        calls.append(labels)
+        if len(calls) == 1 + calls_before:
+            raise RuntimeError("no algorithm for this shape")
+        return step.generator(latents, labels)
+
+    step.run_generator = fails_once
+    run, replay = OpByOp(eager), GraphExecutor(step)
+    for _ in range(2):
+        run()
+        with AsOnTheDevice(cuda, step.tensors()):
+            replay()
+    assert replay.name == "eager"
+    assert_same_bits(state(eager), state(step))
 
 
 @pytest.mark.parametrize("case", CASES)
