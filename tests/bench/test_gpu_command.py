@@ -13,6 +13,7 @@ import torch
 from bench import cases, gpu_case, kernels, plot_kernels
 from bench.cases import Case
 from bench.report import report
+from cxrgan_fast.ops import available_backends
 
 CPU = torch.device("cpu")
 
@@ -45,6 +46,23 @@ def test_compiled_on_some_shapes_and_then_on_one_loss(monkeypatch) -> None:
     assert all("eager" in beside for beside in asked.values())
 
 
+def test_without_a_shape_to_compile_for_nothing_compiles(monkeypatch) -> None:
+    """As bench/gpu.sh measures first what a training runs in."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(gpu_case, "measure_case", lambda case, beside, *_: asked.append(beside))
+    arguments = kernels._parser().parse_args(["--against", "eager", "--compiled-shapes"])
+    kernels.run(
+        cases.all_cases(dtypes=["bfloat16"], layouts=["channels_last"]),
+        torch.device("cuda"),
+        baselines=arguments.against,
+        compiled_shapes=arguments.compiled_shapes,
+        seconds=1,
+        finished=lambda row: None,
+    )
+    assert len(asked) == 2 * len(cases.SHAPES) + 2 * 5
+    assert all(beside == ["eager"] for beside in asked)
+
+
 def test_what_is_compiled_comes_in_turns_and_first_in_bfloat16(monkeypatch) -> None:
     monkeypatch.setattr(gpu_case, "measure_case", lambda case, *_: case)
     shapes = cases.SHAPES[2:4]
@@ -67,6 +85,7 @@ def test_what_is_compiled_comes_in_turns_and_first_in_bfloat16(monkeypatch) -> N
 @pytest.fixture
 def command(captured, monkeypatch, tmp_path):
     """``bench.kernels`` on a GPU that is the CPU, and the file that it is to write."""
+    available_backends()  # looked for once in a process: not on a GPU that is not there
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(kernels.torch, "device", lambda name: SimpleNamespace(type="cuda"))
     monkeypatch.setattr(kernels, "overheads", lambda *_, **__: [])
