@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import pytest
+import torch
 
 import planted_questions
-from bench import first_minute, first_questions
+from bench import first_minute, first_questions, first_step
 from bench.first_minute import ANSWERED, FAILED, NOT_HERE, Result
-from bench.question import Setting
+from bench.question import Question, Setting
 from cxrgan_fast.command import run_command
+from cxrgan_fast.training.executors import Executor, GraphExecutor
+from cxrgan_fast.training.schedules import StepKind
 from programs import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +173,38 @@ def test_every_path_of_the_extension_is_asked_about(cuda_standin: ModuleType) ->
     reached = RuntimeError("the kernel was reached")
     with mock.patch.object(cuda_standin, "ConditionalBatchNorm", side_effect=reached):
         assert "the kernel was reached" in first_minute.ask(question).answer
+
+
+def test_a_step_whose_bits_differ_is_a_failure(monkeypatch) -> None:
+    """A weight that the steps op by op alone move, as if a recording had missed it."""
+    asked = {each.text: each for each in first_questions.questions(CPU)}
+    text = "a captured step is the step to the bit, R1"
+    assert first_minute.ask(asked[text]).status == NOT_HERE
+    step = partial(first_questions._step, Setting("cpu", standin=True, command=""), "R1")
+    right = first_minute.ask(Question(text, step))
+    assert (right.status, right.details["graphs"]) == (ANSWERED, 2), right.answer
+    run = first_step._BelowHooks.run
+
+    def drifts(executor: Executor, kind: StepKind) -> None:
+        run(executor, kind)
+        with torch.no_grad():
+            next(iter(executor.step.generator.parameters())).mul_(1 + 2**-20)
+
+    monkeypatch.setattr(first_step._BelowHooks, "run", drifts)
+    wrong = first_minute.ask(Question(text, step))
+    assert wrong.status == FAILED
+    assert "tensors differ after 9 steps" in wrong.answer
+
+
+def test_a_step_that_is_not_captured_is_a_failure_that_says_why(monkeypatch) -> None:
+    def cannot(executor: GraphExecutor, kind: StepKind) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(GraphExecutor, "_captured", cannot)
+    step = partial(first_questions._step, Setting("cpu", standin=True, command=""), "fp32")
+    result = first_minute.ask(Question("step", step))
+    assert result.status == FAILED
+    assert "operation not permitted when stream is capturing" in result.answer
 
 
 @pytest.mark.parametrize(
