@@ -86,6 +86,8 @@ def _what_is_here(setting: Setting) -> Answer:
     except (RuntimeError, AssertionError) as error:
         why = " ".join(str(error).split())
         raise WrongError(f"PyTorch cannot use {setting.device}: {why}; {line}", about) from None
+    if setting.device == "cuda" and environment["auto"].get("cuda") == "reference":
+        raise WrongError(f"no backend with kernels of its own runs on this GPU; {line}", about)
     return line, about
 
 

@@ -90,13 +90,17 @@ def test_no_end_of_a_question_stops_the_next() -> None:
     assert first_minute._failures(found) == 4
 
 
-def test_after_a_failure_that_leaves_the_gpu_unusable_another_process_asks(monkeypatch) -> None:
-    """Where there is no GPU none is usable; an answer, or a reason, is no reason to look."""
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_after_a_failure_that_leaves_the_gpu_unusable_another_process_asks(
+    monkeypatch, device: str
+) -> None:
+    """Where there is no GPU none is usable."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    found = results(planted_questions.with_every_end, Setting("cuda", False, ""), limit=1)
-    processes = [each.details["process"] for each in found if each.status == ANSWERED]
-    assert len(set(processes)) == 3
-    assert [each.status for each in found].count(FAILED) == 4
+    found = results(planted_questions.with_a_failure, Setting(device, False, ""))
+    assert [each.status for each in found] == [ANSWERED, NOT_HERE, ANSWERED, FAILED, ANSWERED]
+    first, second, third = (each.details["process"] for each in found if each.details)
+    assert first == second  # what cannot be asked is no reason to look
+    assert (third != second) == (device == "cuda")
 
 
 def test_a_list_that_cannot_be_made_is_a_failure() -> None:

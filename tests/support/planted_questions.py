@@ -70,6 +70,17 @@ def with_every_end(setting: Setting) -> list[Question]:
     ]
 
 
+def with_a_failure(setting: Setting) -> list[Question]:
+    """Answers before and after a question that cannot be asked, then after one that fails."""
+    return [
+        Question("first", _here),
+        Question("not here", partial(_raise, NotHereError("there is no sea"))),
+        Question("second", _here),
+        Question("raises", partial(_raise, ValueError("no such thing"))),
+        Question("third", _here),
+    ]
+
+
 def with_a_hang(setting: Setting) -> list[Question]:
     """One with an answer, then one without."""
     return [Question("first", _here), Question("hang", _hang), Question("last", _here)]
