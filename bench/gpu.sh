@@ -1,28 +1,55 @@
 #!/usr/bin/env bash
 # Builds, tests and measures on this machine's GPU, without a network. Each of these takes under
-# 9 minutes, the limits of its steps added up:
+# 9 minutes, the limits of its steps added up, and begins with what it would cost most not to have:
 #
-#   bench/gpu.sh                                               is it right? how fast are the ops?
-#   bench/gpu.sh build throughput-64 throughput-128 training   how fast are training steps? a run
-#   bench/gpu.sh build compiled-64                             the steps again, with what compiles
-#   bench/gpu.sh build compiled-128
-#   bench/gpu.sh build parity-64                               are the images as good? (needs scipy)
-#   bench/gpu.sh build parity-128
+#   bench/gpu.sh                                              is it right? how fast is what trains?
+#   bench/gpu.sh build throughput-128 training compiled-64    a run; steps against what compiles
+#   bench/gpu.sh build triton-tests compile-tests large parity-64    are the images as good?
 #
-#   bench/gpu.sh [STEP...]    of: build env gpu-tests native-tests triton-tests memcheck racecheck
-#                                 large kernels throughput-64 throughput-128 compiled-64
-#                                 compiled-128 training parity-64 parity-128
+# and for what those leave: bench/gpu.sh build compiled-128, and bench/gpu.sh build parity-128.
 #
-#   PYTHON   an interpreter that has PyTorch (default: python3)
-#   OUT      where results go (default: bench/results/NAME-OF-THE-GPU)
-#   WHEELS   a folder of wheels that PYTHON lacks; they are installed for this run only
-#   DATA     what is trained on: a folder of images (default: phantom, the embedded set)
+#   bench/gpu.sh [STEP...]    of: build first-minute kernels-bf16 throughput-64 gpu-tests
+#                                 native-tests memcheck racecheck kernels throughput-128 training
+#                                 compiled-64 compiled-128 triton-tests compile-tests large
+#                                 parity-64 parity-128; without any, the first nine
 #
-# A step that fails or meets its limit of time does not stop the next. The exit status is how many
-# did. The benchmark of the ops, the training and the parity take what time is left; parity keeps
-# its trainings in runs/, so that a second call adds the seeds that did not fit into the first. OUT
-# gets env.json, kernels.json, throughput_*.json, parity_*.json, the tests' *.xml, training.json
-# with its last grid and progress.gif, log.txt and, last, summary.txt.
+#   PYTHON     an interpreter that has PyTorch (default: python3)
+#   OUT        where results go (default: bench/results/NAME-OF-THE-GPU)
+#   WHEELS     a folder of wheels that PYTHON lacks; they are installed for this run only. What
+#              lacks and how to have it is said first: see NEEDS
+#   EXTENSION  cxrgan_fast/_C.*.so as it was built elsewhere, for the same version of Python and
+#              this GPU, instead of building it here. For an H100, where nvcc is but no GPU:
+#                  CXRGAN_CUDA_ARCHS=90 python3 setup.py build_ext --inplace
+#   DATA       what is trained on: a folder of images (default: phantom, the embedded set)
+#
+# A step that fails, meets its limit of time or lacks a package does not stop the next. The exit
+# status is how many did. The benchmark of the ops, what compiles and the parity take what time is
+# left; parity keeps its trainings in runs/, so that a second call adds the seeds that did not fit
+# into the first. OUT gets first_minute.json, kernels*.json, throughput_*.json, parity_*.json, the
+# tests' *.xml, training.json with its last grid and progress.gif, log.txt and, last, summary.txt.
+# Each of them holds what was measured when its step was stopped.
+
+# The Python packages that each step needs beside PyTorch, which brings NumPy and Triton: by the
+# names that pip knows. Without those in brackets it loses a part, or time, only.
+NEEDS="
+build           pybind11 setuptools
+first-minute    (pillow safetensors tqdm)
+kernels-bf16    tqdm
+throughput-64   pillow safetensors tqdm
+gpu-tests       pytest (pillow safetensors tqdm pytest-xdist)
+native-tests    pytest (hypothesis pillow tqdm pytest-xdist)
+kernels         tqdm
+throughput-128  pillow safetensors tqdm
+training        pillow pydantic pyyaml safetensors tensorboard tqdm tyro
+compiled-64     pillow safetensors tqdm
+compiled-128    pillow safetensors tqdm
+triton-tests    pytest (hypothesis pillow tqdm pytest-xdist)
+compile-tests   pytest (pillow tqdm pytest-xdist)
+large           pytest
+parity-64       pillow safetensors scipy tqdm
+parity-128      pillow safetensors scipy tqdm
+"
+
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -30,30 +57,54 @@ PYTHON=${PYTHON:-python3}
 # Compiling takes most of the benchmark's time: torch.compile and Triton are measured on these.
 COMPILED="64x64x32x32 64x32x128x128"
 TOTAL=530 # seconds that everything may take
-LEAST=60  # of them for the benchmark, however long the steps before it took
+LEAST=35  # of them for the step that takes what is left, however long those before it took
 GRACE=8 # seconds between asking a step to stop, so that it keeps what it has, and ending it
 MOST_WORKERS=8 # each has a context of its own on the GPU
 
 build() {
-  command -v nvcc >/dev/null || export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
-  if ! "$PYTHON" -m pip install --no-build-isolation --no-deps -e .; then
-    echo "pip cannot install into this Python: built in place instead"
-    "$PYTHON" setup.py build_ext --inplace || return
-    # What an installation maps to that name.
-    if [ -d kernels ] && [ ! -e cxrgan_fast/kernels ]; then ln -sv ../kernels cxrgan_fast/; fi
+  if [ -n "${EXTENSION:-}" ]; then
+    [ "$EXTENSION" -ef "cxrgan_fast/${EXTENSION##*/}" ] || cp -v "$EXTENSION" cxrgan_fast/ || return
+    link_kernels
+  else
+    command -v nvcc >/dev/null || export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+    if ! "$PYTHON" -m pip install --no-build-isolation --no-deps -e .; then
+      echo "pip cannot install into this Python: built in place instead"
+      "$PYTHON" setup.py build_ext --inplace || return
+      link_kernels
+    fi
   fi
-  "$PYTHON" -c "from cxrgan_fast import _C; print(_C.__file__, _C.build_info())"
+  check_extension
 }
 
-environment() { # once: to start PyTorch and the GPU takes seconds
-  "$PYTHON" -m cxrgan_fast.env --json | tee "$OUT/env.json"
+link_kernels() { # what an installation maps to that name
+  if [ -d kernels ] && [ ! -e cxrgan_fast/kernels ]; then ln -sv ../kernels cxrgan_fast/; fi
+}
+
+check_extension() { # a carried one may be of another Python, of another GPU, or without CUDA
+  "$PYTHON" -c "
+import os, sys
+from cxrgan_fast.ops import available_backends
+from cxrgan_fast.ops.backend import load_native
+core, reason = load_native()
+if core is None:
+    sys.exit(reason)
+print(core.__file__, core.build_info())
+carried = os.environ.get('EXTENSION')
+if carried and os.path.basename(carried) != os.path.basename(core.__file__):
+    sys.exit(f'EXTENSION: {carried} is not what this Python imports')
+sys.exit(available_backends()['native'].why_not.get('cuda'))"
+}
+
+first_minute() {
+  exec_python -m bench.first_minute --device cuda --json "$OUT/first_minute.json"
 }
 
 tests() { # NAME PYTEST-ARGUMENTS...
   # What a tile of Triton's computes does not depend on its size: tests are not to look for the
   # fastest, at each of their hundreds of shapes.
   export CXRGAN_TRITON_TUNE=0
-  exec_python -m pytest -q --junitxml="$OUT/$1.xml" "${@:2}"
+  # A file that cannot be imported, since a package is missing, does not cost the others.
+  exec_python -m pytest -q --continue-on-collection-errors --junitxml="$OUT/$1.xml" "${@:2}"
 }
 
 tests_in_parallel() { # where pytest-xdist is installed
@@ -65,12 +116,28 @@ tests_in_parallel() { # where pytest-xdist is installed
   tests "$@"
 }
 
-triton_tests() { # but for hundreds of shapes a test: each class of them is compiled for
-  tests_in_parallel triton-tests tests/ops tests/kernels/test_kernels.py \
-    -k "(triton-cuda and not any_shape) or test_kernels"
+# Triton's kernels are compiled for every class of shapes, and inductor's for every test: that takes
+# minutes, and is not what a training runs in. The tests of hundreds of shapes leave Triton out.
+COMPILED_TESTS="compile or inductor or one_graph"
+
+gpu_tests() {
+  tests_in_parallel gpu-tests tests/gpu -k "not triton and not backends_agree"
 }
 
-sanitize() { # TOOL OPTIONS...
+native_tests() {
+  tests_in_parallel native-tests tests/ops -k "native-cuda and not ($COMPILED_TESTS)"
+}
+
+triton_tests() {
+  tests_in_parallel triton-tests tests/gpu tests/ops tests/kernels/test_kernels.py \
+    -k "(triton-cuda and not any_shape and not ($COMPILED_TESTS)) or backends_agree or test_kernels"
+}
+
+compile_tests() {
+  tests_in_parallel compile-tests tests/ops -k "native-cuda and ($COMPILED_TESTS)"
+}
+
+sanitize() { # TOOL SECONDS OPTIONS...: as many calls as fit into them, each op and path first
   local sanitizer cuda=${CUDA_HOME:-/usr/local/cuda}
   sanitizer=$(PATH=$PATH:$cuda/bin:$cuda/compute-sanitizer command -v compute-sanitizer) || {
     echo "there is no compute-sanitizer here"
@@ -78,13 +145,13 @@ sanitize() { # TOOL OPTIONS...
   }
   # A tensor beside another in one cached block hides what is written past its end.
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-  exec "$sanitizer" --tool "$1" --error-exitcode 9 "${@:2}" "$PYTHON" -m bench.sanitize
+  # PyTorch's kernels are not looked into: ours are all in a namespace of that name.
+  exec "$sanitizer" --tool "$1" --error-exitcode 9 --kernel-name kernel_substring=cxrgan "${@:3}" \
+    "$PYTHON" -m bench.sanitize --seconds "$2"
 }
 
-kernels() {
-  # shellcheck disable=SC2086 # a list
-  exec_python -m bench.kernels --device cuda --out "$OUT/kernels.json" --seconds-per-case 0.3 \
-    --compiled-shapes $COMPILED
+kernels() { # NAME-OF-THE-FILE ARGUMENTS...
+  exec_python -m bench.kernels --device cuda --out "$OUT/$1.json" --seconds-per-case 0.3 "${@:2}"
 }
 
 throughput() { # RESOLUTION NAME-OF-THE-FILE ARGUMENTS...
@@ -94,15 +161,18 @@ throughput() { # RESOLUTION NAME-OF-THE-FILE ARGUMENTS...
 
 training() { # SECONDS: a run that ends within them, and what it measured
   # The rest is to load the images, to write, and to end. 0 minutes would be no limit.
-  local runs seconds=$(($1 > 90 ? $1 - 60 : $1 / 3))
+  local runs status seconds=$(($1 > 90 ? $1 - 60 : $1 / 3))
   runs=$(mktemp -d)
+  trap : INT # the training saves what it has, and that is kept
   "$PYTHON" -m cxrgan_fast.train --device cuda --data "${DATA:-phantom}" --resolution 64 \
-    --steps 1000000 --out "$runs" --max-minutes "$(awk "BEGIN { print $seconds / 60 }")" || return
+    --steps 1000000 --out "$runs" --max-minutes "$(awk "BEGIN { print $seconds / 60 }")"
+  status=$?
   local run=("$runs"/*)
   "$PYTHON" -m bench.training_run "${run[0]}" "$OUT/training.json" || return
   cp "$(printf '%s\n' "${run[0]}"/grids/*.png | tail -n 1)" "$OUT/training.png"
   cp "${run[0]}/progress.gif" "$OUT/training.gif"
   rm -rf "$runs"
+  return "$status"
 }
 
 parity() { # RESOLUTION STEPS SNAPSHOTS SECONDS: as many seeds, to 5, as fit into them
@@ -122,26 +192,69 @@ time_left() {
 limit_and_command() { # STEP
   case $1 in
   build) echo 75 build ;;
-  env) echo 25 environment ;;
-  gpu-tests) echo 60 tests_in_parallel gpu-tests tests/gpu ;;
-  native-tests) echo 60 tests_in_parallel native-tests tests/ops -k native-cuda ;;
-  triton-tests) echo 50 triton_tests ;;
-  # PyTorch asks the driver things that it refuses, and copes: no errors of the kernels'.
-  memcheck) echo 40 sanitize memcheck --report-api-errors no ;;
-  racecheck) echo 40 sanitize racecheck ;;
-  large) echo 40 tests large tests/ops/test_large_tensors.py -m slow -k cuda ;;
-  kernels) echo "$(time_left)" kernels ;;
-  # What compiles would take more than everything else: a step of its own.
-  throughput-64 | throughput-128)
-    echo 75 throughput "${1#*-}" throughput --seconds 15 \
-      --variants reference reference_amp eager graph floor
+  first-minute) echo 65 first_minute ;;
+  # What training runs in, and nothing that is compiled first.
+  kernels-bf16)
+    echo 60 kernels kernels_bf16 --dtypes bfloat16 --layouts channels_last --against eager \
+      --compiled-shapes
     ;;
-  compiled-64 | compiled-128) echo 440 throughput "${1#*-}" throughput_compiled --seconds 20 ;;
-  training) echo "$(time_left)" training "$(time_left)" ;;
+  throughput-64 | throughput-128)
+    echo 60 throughput "${1#*-}" throughput --seconds 12 --variants reference_amp eager graph floor
+    ;;
+  gpu-tests) echo 40 gpu_tests ;;
+  native-tests) echo 45 native_tests ;;
+  # PyTorch asks the driver things that it refuses, and copes: no errors of the kernels'.
+  memcheck) echo 40 sanitize memcheck 25 --report-api-errors no ;;
+  racecheck) echo 35 sanitize racecheck 20 ;;
+  kernels) echo "$(time_left)" kernels kernels --compiled-shapes $COMPILED ;;
+  training) echo 150 training 150 ;;
+  # All variants, of which those that compile take most of the time before a turn is timed.
+  compiled-64 | compiled-128)
+    echo "$(time_left)" throughput "${1#*-}" throughput_compiled --seconds 15
+    ;;
+  triton-tests) echo 180 triton_tests ;;
+  compile-tests) echo 50 compile_tests ;;
+  large) echo 60 tests large tests/ops/test_large_tensors.py -m slow -k cuda ;;
   parity-64) echo "$(time_left)" parity 64 1000 5 "$(time_left)" ;;
   parity-128) echo "$(time_left)" parity 128 500 5 "$(time_left)" ;;
   *) return 1 ;;
   esac
+}
+
+# --- What is carried in -------------------------------------------------------------------------
+
+needs() { # STEP: the packages that it needs, those that cost it a part only in brackets
+  # A build that is carried in needs nothing.
+  [ "$1" = build ] && [ -n "${EXTENSION:-}" ] && return
+  awk -v step="$1" '$1 == step { $1 = ""; print }' <<<"$NEEDS"
+}
+
+lacking() { # NAMES: those of them that are missing
+  local name found=
+  for name in $*; do
+    case $missing in *" $name "*) found+=" $name" ;; esac
+  done
+  echo "${found# }"
+}
+
+install_wheels() { # FOLDER TARGET: all but what this PyTorch was built with
+  local wheel wheels=()
+  for wheel in "$1"/*.whl; do
+    case ${wheel##*/} in
+    torch-* | numpy-* | triton-* | nvidia_*) echo "not taken from WHEELS: ${wheel##*/}" ;;
+    *.whl) [ ! -e "$wheel" ] || wheels+=("$wheel") ;;
+    esac
+  done
+  if [ ${#wheels[@]} -eq 0 ]; then
+    echo "WHEELS: $1 has no wheels to install"
+    return
+  fi
+  local install=("$PYTHON" -m pip install --quiet --no-index --no-deps --target "$2")
+  "${install[@]}" "${wheels[@]}" && return
+  echo "one at a time, so that a wheel for another Python costs itself alone"
+  for wheel in "${wheels[@]}"; do
+    "${install[@]}" "$wheel" || echo "WHEELS: ${wheel##*/} cannot be installed"
+  done
 }
 
 # --- Running steps -----------------------------------------------------------------------------
@@ -156,7 +269,8 @@ fi
 
 steps=("$@")
 [ $# -gt 0 ] ||
-  steps=(build env gpu-tests native-tests triton-tests memcheck racecheck large kernels)
+  steps=(build first-minute kernels-bf16 throughput-64 gpu-tests native-tests memcheck racecheck
+    kernels)
 for step in "${steps[@]}"; do
   limit_and_command "$step" >/dev/null || {
     echo "error: no step $step; see the head of $0" >&2
@@ -178,15 +292,39 @@ child=
 trap 'rm -rf "$scratch"' EXIT
 trap '[ -z "$child" ] || kill -INT -- "-$child" 2>/dev/null; exit 130' INT TERM
 if [ -n "${WHEELS:-}" ]; then
-  "$PYTHON" -m pip install --quiet --no-index --no-deps --target "$scratch/site" "$WHEELS"/*.whl ||
-    exit 2
+  install_wheels "$WHEELS" "$scratch/site"
   export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH}
 fi
 
 : >"$OUT/log.txt"
+for step in "${steps[@]}"; do needs "$step"; done | tr -d '()' | tr '\n' ' ' >"$scratch/needed"
+# shellcheck disable=SC2046 # words
+missing=" $("$PYTHON" -m bench.packages $(cat "$scratch/needed")) "
+if [ "$missing" != "  " ]; then
+  {
+    for step in "${steps[@]}"; do
+      all=$(needs "$step")
+      without=$(lacking "${all%%(*}")
+      [ -z "$without" ] || echo "$step cannot start without $without"
+      without=$(lacking "$(tr -d '()' <<<"${all#"${all%%(*}"}")")
+      [ -z "$without" ] || echo "$step loses a part without $without"
+    done
+    echo "To carry them, run where there is a network, and give the folder as WHEELS=wheels:"
+    # shellcheck disable=SC2086 # words
+    echo "  $("$PYTHON" -m bench.packages --how $missing | tail -n 1)"
+  } | tee -a "$OUT/log.txt"
+fi
 failed=0
 rows=()
 for step in "${steps[@]}"; do
+  all=$(needs "$step")
+  without=$(lacking "${all%%(*}")
+  if [ -n "$without" ]; then
+    echo "== $step lacks $without" | tee -a "$OUT/log.txt"
+    rows+=("$(printf '%-14s %5d s  %s' "$step" 0 "lacks $without")")
+    failed=$((failed + 1))
+    continue
+  fi
   read -r limit command <<<"$(limit_and_command "$step")"
   echo "== $step, at most $limit s" | tee -a "$OUT/log.txt"
   start=$SECONDS
@@ -218,7 +356,7 @@ for step in "${steps[@]}"; do
     shown=40
   fi
   tail -n $shown "$scratch/log"
-  rows+=("$(printf '%-12s %5d s  %s' "$step" $((SECONDS - start)) "$result")")
+  rows+=("$(printf '%-14s %5d s  %s' "$step" $((SECONDS - start)) "$result")")
 done
 {
   echo "$name: $failed of ${#steps[@]} steps failed, $SECONDS s"

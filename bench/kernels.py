@@ -49,6 +49,7 @@ TINY = (2, 4, 1, 1)
 STREAMED_MB = 16  # read, and as many written
 # Where some shapes only are compiled for, so is one kind of loss.
 COMPILED_LOSS = "non_saturating"
+COMPILED_HELP = "those that compiled and triton are measured on (default: all; no value: none)"
 SECONDS = {"cpu": 6.0, "cuda": 0.6}
 
 
@@ -68,14 +69,16 @@ def run(
         device: where.
         baselines: what to measure beside the fused op.
         compiled_shapes: images that what compiles is measured on, if not all: then also one kind of
-            loss. They come last, so that an interruption costs no other case.
+            loss, if there are any. They come last: an interruption costs no other case.
         seconds: about how long to time each case.
         finished: is given the figures of each case when it is complete.
     """
 
     def compiles(case: Case) -> bool:
         shapes = compiled_shapes
-        return shapes is None or case.shape in shapes or case.kind == COMPILED_LOSS
+        if not shapes:
+            return shapes is None
+        return case.shape in shapes or case.kind == COMPILED_LOSS
 
     ordered = sorted(cases, key=compiles)
     if device.type == "cuda":
@@ -189,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     add("--dtypes", nargs="+", choices=DTYPES, default=list(MEASURED_DTYPES))
     add("--against", nargs="*", choices=BASELINES, default=list(BASELINES), help="default: both")
-    add("--compiled-shapes", nargs="+", type=_shape, metavar="NxCxHxW", help="default: all")
+    add("--compiled-shapes", nargs="*", type=_shape, metavar="NxCxHxW", help=COMPILED_HELP)
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--seconds-per-case", type=float, help="at least 5 rounds are run (default 6, cuda 0.6)")
     add("--threads", type=int, help="of PyTorch on the CPU (default: PyTorch's)")
@@ -294,10 +297,11 @@ def _method(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     """What the figures of a GPU cannot be read without."""
     shapes = arguments.compiled_shapes
     words = "all" if shapes is None else ["x".join(map(str, shape)) for shape in shapes]
+    losses = "all" if shapes is None else COMPILED_LOSS if shapes else "none"
     return {
         "compiled": f"torch.compile(eager, dynamic=False, mode={COMPILE_MODES['cuda']!r})",
         "shapes_of_compiled_and_triton": words,
-        "losses_of_compiled_and_triton": "all" if shapes is None else COMPILED_LOSS,
+        "losses_of_compiled_and_triton": losses,
         "seconds_per_case": arguments.seconds_per_case,
         "l2_bytes": torch.cuda.get_device_properties(device).L2_cache_size,
         "median_ms": "launched from Python, on the same tensors every time",

@@ -10,7 +10,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import math
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,43 +36,68 @@ SHAPES = ((3, 5, 7, 5), (2, 33, 1, 3), (5, 8, 4, 4), (1, 3, 65, 67))
 LOGITS = ((7,), (5001,))
 
 
-def run_all(device: torch.device) -> tuple[int, int]:
-    """Run everything once.
+Call = Callable[[], tuple[int, int]]
+"""Makes some passes: how many it has made, and how many a path could not make."""
+
+
+def run_all(device: torch.device, deadline: float = math.inf) -> tuple[int, int, int]:
+    """Run everything once: each op, dtype, layout and path at one shape before the next shape.
+
+    Args:
+        device: where.
+        deadline: of `time.monotonic`; no call is begun after it, since a sanitizer that is stopped
+            does not say what it has found.
 
     Returns:
-        How many forward and backward passes were made, and how many a path could not make.
+        How many forward and backward passes were made, how many a path could not make, and how many
+        calls are left.
     """
     done = refused = 0
-    images = cases.all_cases(cases.IMAGE_OPS, SHAPES, DTYPES, LAYOUTS)
-    losses = [
-        dataclasses.replace(case, shape=shape)
-        for case in cases.all_cases(cases.LOSSES, dtypes=DTYPES)
-        for shape in LOGITS
-    ]
-    for case in (*images, *losses):
-        inputs = cases.inputs(case, device)
-        for name, way in ways(case, (), device).items():
-            if name.split()[0] != "native":
-                continue
-            try:
-                with way.force():
-                    gradients = way.step(inputs)()
-            except UserError:  # a path that this image does not fit
-                refused += 1
-                continue
-            assert all(each.isfinite().all() for each in gradients), f"{case}, {name}"
-            done += 1
-    with use_backend("native"):
-        for case in images:
-            _rarer_calls(case, device)
-        for shape, dtype, layout in itertools.product(SHAPES, DTYPES.values(), LAYOUTS.values()):
-            _discriminator_input(shape, dtype, layout, device)
-            done += 1
+    left = _calls(device)
+    while left and time.monotonic() < deadline:
+        made, could_not = left.pop(0)()
+        done, refused = done + made, refused + could_not
     _wait(device)
+    return done, refused, len(left)
+
+
+def _calls(device: torch.device) -> list[Call]:
+    calls: list[Call] = []
+    losses = cases.all_cases(cases.LOSSES, dtypes=DTYPES)
+    for shape, logits in itertools.zip_longest(SHAPES, LOGITS):
+        images = cases.all_cases(cases.IMAGE_OPS, [shape], DTYPES, LAYOUTS)
+        of_logits = [dataclasses.replace(case, shape=logits) for case in losses if logits]
+        calls += [partial(_every_way, case, device) for case in (*images, *of_logits)]
+        calls += [partial(_rarer_calls, case, device) for case in images]
+        for dtype, layout in itertools.product(DTYPES.values(), LAYOUTS.values()):
+            calls.append(partial(_discriminator_input, shape, dtype, layout, device))
+    return calls
+
+
+def _every_way(case: Case, device: torch.device) -> tuple[int, int]:
+    done = refused = 0
+    inputs = cases.inputs(case, device)
+    for name, way in ways(case, (), device).items():
+        if name.split()[0] != "native":
+            continue
+        try:
+            with way.force():
+                gradients = way.step(inputs)()
+        except UserError:  # a path that this image does not fit
+            refused += 1
+            continue
+        assert all(each.isfinite().all() for each in gradients), f"{case}, {name}"
+        done += 1
     return done, refused
 
 
-def _rarer_calls(case: Case, device: torch.device) -> None:
+def _rarer_calls(case: Case, device: torch.device) -> tuple[int, int]:
+    with use_backend("native"):
+        _evaluation_and_second_derivatives(case, device)
+    return 0, 0  # they are not counted
+
+
+def _evaluation_and_second_derivatives(case: Case, device: torch.device) -> None:
     (x, *others), grad = cases.inputs(case, device)
     assert grad is not None  # the case is one of images
     if case.op == "bias_leaky_relu":
@@ -93,8 +122,16 @@ def _rarer_calls(case: Case, device: torch.device) -> None:
 
 def _discriminator_input(
     shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, device: torch.device
-) -> None:
+) -> tuple[int, int]:
     """With everything, up to its second derivative; on a GPU also with rows out of range."""
+    with use_backend("native"):
+        _augmented(shape, dtype, layout, device)
+    return 1, 0
+
+
+def _augmented(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, device: torch.device
+) -> None:
     fakes, *image = shape
     samples = fakes + 3
     stored = torch.randint(256, (4, *image), dtype=torch.uint8, device=device)
@@ -129,12 +166,20 @@ def main() -> None:
     """Run and say how much."""
     parser = argparse.ArgumentParser(prog="python -m bench.sanitize", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    device = torch.device(parser.parse_args().device)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="then no call is begun")
+    arguments = parser.parse_args()
+    deadline = time.monotonic() + arguments.seconds
+    device = torch.device(arguments.device)
     status = available_backends()["native"]
     if device.type not in status.runs_on:
         raise UserError(f"no native kernels to run on {device}: {status.why_not[device.type]}")
-    done, refused = run_all(device)
-    print(f"{done} passes forward and backward on {device}; {refused} that a path cannot make")
+    done, refused, left = run_all(device, deadline)
+    if not done:
+        raise UserError(f"--seconds {arguments.seconds:g}: too few for a single call")
+    print(
+        f"{done} passes forward and backward on {device}; {refused} that a path cannot make; "
+        f"{left} calls left for want of time"
+    )
 
 
 if __name__ == "__main__":

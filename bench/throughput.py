@@ -4,8 +4,8 @@ All variants train on the same images with the same settings in one process, in 
 whatever else slows the machine slows all of them. A turn is as many steps as lie between two with
 R1, or several times that, so that every turn has its share of them. Prints tables and writes every
 sample as JSON; ``python -m bench.plot_throughput`` draws it.
-``--sweep`` measures over batch sizes and over resolutions, the least work first, and writes the
-file after each point; Ctrl-C keeps the complete points.
+``--sweep`` measures over batch sizes and over resolutions, the least work first. The file is
+written after the first steps of each variant and after each round: a stop keeps what it has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -56,6 +55,9 @@ PHANTOM_BATCHES = 16  # at least, in an epoch: a DataLoader begins each one anew
 SHOWN = ("preset", "family", "precision", "base_channels", "augment", "optimizer", "r1_gamma")
 """Settings that the JSON names; the others are the package's defaults."""
 
+Turns = dict[str, tuple[int, list[tuple[float, float]]]]
+"""Of each variant the steps in a turn, and of each turn its seconds and the host's."""
+
 
 def measure_point(
     config: TrainConfig,
@@ -67,6 +69,7 @@ def measure_point(
     seconds: float,
     limit: float,
     progress: Callable[[str], object] = lambda words: None,
+    hand_over: Callable[[Figures], object] = lambda point: None,
 ) -> Figures:
     """Measure some variants at one resolution and batch size.
 
@@ -82,11 +85,29 @@ def measure_point(
         seconds: about how long to time all variants together.
         limit: seconds that the turns of one variant may take.
         progress: is told what is being done.
+        hand_over: is given the point as far as it is measured, whenever there is more of it: it has
+            ``complete``: False, ``started`` with what the first steps of each variant took, and
+            the variants of which a turn has been timed.
 
     Returns:
         The figures of the point, without its targets.
     """
     running, left_out = dict[str, Running](), dict[str, str]()
+    variants, started = dict[str, Figures](), dict[str, Figures]()
+    where = {"resolution": config.network.resolution, "batch_size": config.batch_size}
+    images = config.batch_size * config.objective.discriminator_steps
+
+    def so_far() -> None:
+        parts = {"started": started, "variants": with_ratios(variants), "left_out": left_out}
+        hand_over({**where, "complete": False, **parts})
+
+    def timed(turns: Turns) -> None:
+        variants.clear()  # of what has failed in a later turn
+        for name in running:
+            steps, each = turns[name]
+            variants[name] = variant_figures(each, steps, images, on_gpu=device.type == "cuda")
+        so_far()
+
     try:
         for name in names:
             progress(f"{name}: first steps")
@@ -100,35 +121,28 @@ def measure_point(
                         f"{least:.0f} s, more than the limit of {limit:g} s"
                     )
                 running[name] = variant
+                started[name] = {
+                    "first_step_s": round(variant.first_step_s, 3),
+                    "warm_step_ms": round(1e3 * variant.step_s, 3),
+                }
             except Exception as error:
                 left_out[name] = _reason(error)
-        turns = _take_turns(running, left_out, rounds, seconds, progress)
-        variants = {}
+            so_far()
+        _take_turns(running, left_out, rounds, seconds, progress, timed)
         for name, variant in running.items():
-            figures = variant_figures(
-                turns[name][1],
-                turns[name][0],
-                config.batch_size * config.objective.discriminator_steps,
-                on_gpu=device.type == "cuda",
-            )
             progress(f"{name}: memory and launches")
             try:
-                figures = {**variant.costs(), **figures}
+                variants[name] = {**variant.costs(), **variants[name]}
             except Exception as error:
                 left_out[f"{name}, memory and launches"] = _reason(error)
-            if figures.get("how", "").startswith("queued"):
-                left_out[f"{name}, replayed"] = figures["how"]
-            variants[name] = figures
+            if variants[name].get("how", "").startswith("queued"):
+                left_out[f"{name}, replayed"] = variants[name]["how"]
+            so_far()
     finally:
         for variant in running.values():
             variant.stop()
         forget()
-    return {
-        "resolution": config.network.resolution,
-        "batch_size": config.batch_size,
-        "variants": with_ratios(variants),
-        "left_out": left_out,
-    }
+    return {**where, "variants": with_ratios(variants), "left_out": left_out}
 
 
 def _take_turns(
@@ -137,10 +151,12 @@ def _take_turns(
     rounds: int | None,
     seconds: float,
     progress: Callable[[str], object],
-) -> dict[str, tuple[int, list[tuple[float, float]]]]:
-    """The steps in a turn of each variant, and its turns; the order moves on from round to round.
+    timed: Callable[[Turns], object],
+) -> None:
+    """Time every variant in turns, whose order moves on from round to round.
 
-    A variant that fails in a turn goes from ``running`` to ``left_out``.
+    A variant that fails in a turn goes from ``running`` to ``left_out``. ``timed`` is given all
+    turns so far after every round.
     """
     names = list(running)
     steps = {
@@ -150,9 +166,7 @@ def _take_turns(
     if rounds is None:
         one_round = sum((steps[name] + 1) * each.step_s for name, each in running.items())
         rounds = _clamp(seconds / max(one_round, 1e-9), MIN_ROUNDS, MAX_ROUNDS)
-    turns: dict[str, tuple[int, list[tuple[float, float]]]] = {
-        name: (steps[name], []) for name in names
-    }
+    turns: Turns = {name: (steps[name], []) for name in names}
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
         first = number % max(len(names), 1)
@@ -164,7 +178,7 @@ def _take_turns(
             except Exception as error:
                 left_out[name] = _reason(error)
                 running.pop(name).stop()
-    return turns
+        timed(turns)
 
 
 def _clamp(value: float, least: int, most: int) -> int:
@@ -282,6 +296,7 @@ def main() -> None:
         for resolution, batch_size in wanted
     ]
     done: list[Figures] = []
+    at_work: Figures | None = None
     record = {
         "device": device.type,
         "complete": False,
@@ -290,21 +305,29 @@ def main() -> None:
         "points": done,
     }
     about = circumstances(_command(sys.argv[1:]))
+
+    def hand_over(point: Figures) -> None:
+        nonlocal at_work
+        at_work = {**point, "targets": []}  # which are judged when it is complete
+        so_far = {**record, "points": [*done, at_work]}
+        replace(arguments.out, json.dumps(whole(about, so_far)) + "\n")
+
     try:
         # cuDNN's fastest algorithms for all variants, as the training program has them.
         with algorithms(deterministic=False), tqdm(configs, unit="point", disable=None) as bar:
             for each in bar:
-                point = _measure(arguments, each, device, bar.set_description)
+                point = _measure(arguments, each, device, bar.set_description, hand_over)
                 done.append(point)
+                at_work = None
                 if len(configs) > 1:
                     replace(arguments.out, json.dumps(whole(about, record)) + "\n")
                     bar.write(f"{name_of(point)}: {_line(point)}", file=sys.stderr)
         record["complete"] = True
     finally:
-        if done:
-            _finish(arguments.out, about, record, of=len(configs))
+        if done or at_work:
+            _finish(arguments.out, about, record, at_work, len(configs))
         else:
-            print("no point is complete; nothing is written")
+            print("nothing is measured; nothing is written")
 
 
 def _measure(
@@ -312,11 +335,13 @@ def _measure(
     config: TrainConfig,
     device: torch.device,
     progress: Callable[[str], object],
+    hand_over: Callable[[Figures], object],
 ) -> Figures:
     """A point with its targets. What fails as a whole is a point without variants."""
     where = {"resolution": config.network.resolution, "batch_size": config.batch_size}
     try:
         dataset = _load(arguments, config)
+        data = f"{dataset.name}, {len(dataset)} images"
         point = measure_point(
             config,
             dataset,
@@ -326,8 +351,9 @@ def _measure(
             seconds=arguments.seconds,
             limit=arguments.limit,
             progress=lambda words: progress(f"{name_of(where)}, {words}"),
+            hand_over=lambda point: hand_over({**point, "data": data}),
         )
-        point["data"] = f"{dataset.name}, {len(dataset)} images"
+        point["data"] = data
     except (RuntimeError, MemoryError) as error:
         point = {**where, "variants": {}, "left_out": {"all": _reason(error)}}
     threads = torch.get_num_threads()
@@ -340,14 +366,16 @@ def _line(point: Figures) -> str:
     return ", ".join(rates + [f"{name} left out" for name in point["left_out"]]) + " images/s"
 
 
-def _finish(path: Path, about: dict[str, Any], record: dict[str, Any], *, of: int) -> None:
+def _finish(path: Path, about: Figures, record: Figures, at_work: Figures | None, of: int) -> None:
     done = record["points"]
-    record = {**record, "growth": growth(done)}
+    points = [*done, at_work] if at_work else done
+    record = {**record, "points": points, "growth": growth(done)}
     # First the file: what goes wrong with a table takes no figure along.
     replace(path, as_text(whole(about, record)))
     print(report(record), end="\n\n")
     complete = "complete" if record["complete"] else "NOT complete"
-    print(f"{len(done)} of {of} points, {complete}: written to {path}")
+    parts = " and a part of the next" if at_work else ""
+    print(f"{len(done)} of {of} points{parts}, {complete}: written to {path}")
 
 
 METHOD = {
@@ -355,6 +383,7 @@ METHOD = {
     "turn": "steps from one with R1 to the next, or several times that, after one untimed",
     "times_reference": "median of the reference over the variant's",
     "times_floor": "median of the variant over the floor's",
+    "started": "of a point that was stopped: warm_step_ms is one step, timed alone",
     "first_step_s": "construction and first step, without imports; compilers' caches are empty",
     "peak_mb": "tensors at the most in a step with R1, or on a GPU in all steps from one to the "
     "next, the variant's own only; without a DataLoader's processes",

@@ -16,10 +16,10 @@ from cxrgan_fast.training.config import (
     PRESETS,
     TrainConfig,
     override,
-    read_config_file,
     resolve_device,
     resolve_precision,
 )
+from cxrgan_fast.training.config_file import read_config_file
 
 
 @dataclass(frozen=True)

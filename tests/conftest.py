@@ -1,5 +1,6 @@
 """Fixtures for every room's tests."""
 
+import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +10,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from hypothesis import settings
 
 # Before anything imports Triton. Without a GPU its kernels are tested in its interpreter.
 if not torch.cuda.is_available():
@@ -32,10 +32,14 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How many examples every property is tried on, everywhere. A machine with other work to do is no
-# reason to fail one.
-settings.register_profile("cxrgan_fast", max_examples=500, deadline=None)
-settings.load_profile("cxrgan_fast")
+# On a machine with a GPU and little else it may be missing: that costs the files of properties.
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    # How many examples every property is tried on, everywhere. A machine with other work to do is
+    # no reason to fail one.
+    settings.register_profile("cxrgan_fast", max_examples=500, deadline=None)
+    settings.load_profile("cxrgan_fast")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from cxrgan_fast.data.readers import image_size as image_size_of
 from cxrgan_fast.data.sources import ImageFile, Source, open_source
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.matching import check_classes, subset
-from cxrgan_fast.training.config import DataConfig, TrainConfig, override, read_config_file
+from cxrgan_fast.training.config import DataConfig, TrainConfig, override
+from cxrgan_fast.training.config_file import read_config_file
 from cxrgan_fast.training.generation import GROUP, draw_images, latents_for
 from cxrgan_fast.training.sources import ClassSource
 

@@ -14,7 +14,8 @@ from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.checks import check
-from cxrgan_fast.training.config import TrainConfig, override, write_config
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config_file import write_config
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due

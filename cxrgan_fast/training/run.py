@@ -13,7 +13,8 @@ from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.best import Row, is_better, keep_best, restore_best
 from cxrgan_fast.training.checks import changed_on_resume
-from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config_file import read_config, write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.grid import animate, grid_path, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host

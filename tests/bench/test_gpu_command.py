@@ -81,6 +81,23 @@ def test_compiled_on_some_shapes_and_then_on_one_loss(monkeypatch) -> None:
     assert all("eager" in beside for beside in asked.values())
 
 
+def test_without_a_shape_to_compile_for_nothing_compiles(monkeypatch) -> None:
+    """As bench/gpu.sh measures first what a training runs in."""
+    asked: list[list[str]] = []
+    answers(monkeypatch, lambda case, beside: asked.append(beside))
+    arguments = kernels._parser().parse_args(["--against", "eager", "--compiled-shapes"])
+    kernels.run(
+        cases.all_cases(dtypes=["bfloat16"], layouts=["channels_last"]),
+        torch.device("cuda"),
+        baselines=arguments.against,
+        compiled_shapes=arguments.compiled_shapes,
+        seconds=1,
+        finished=lambda row: None,
+    )
+    assert len(asked) == 2 * len(cases.SHAPES) + 2 * 5
+    assert all(beside == ["eager"] for beside in asked)
+
+
 def test_what_is_compiled_comes_in_turns_and_first_in_bfloat16(monkeypatch) -> None:
     answers(monkeypatch, lambda case, beside: case)
     shapes = cases.SHAPES[2:4]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -176,6 +179,66 @@ def test_ctrl_c_keeps_the_points_that_are_complete(
     assert record["complete"] is False
     assert len(record["points"]) == 1
     assert "(incomplete)" in plot_throughput.title(record)
+
+
+TINY = """
+import sys
+from bench import throughput
+from cxrgan_fast.command import run_command
+from cxrgan_fast.training import config
+config.PRESETS["small"] = {
+    "base_channels": 8, "batch_size": 2, "r1_interval": 2, "latent_size": 8
+}
+throughput.TURN_SECONDS = 0.0
+throughput.PHANTOM_IMAGES, throughput.PHANTOM_BATCHES = 8, 2
+throughput.MAX_ROUNDS = 10**6
+sys.exit(run_command(throughput.main))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_a_stop_within_a_point_keeps_what_it_has(tmp_path: Path, number: int, rounds: int) -> None:
+    """A point is the run of a GPU: without its rounds there would be nothing."""
+    file = tmp_path / "result.json"
+    variants = ["reference", "eager", "floor"]
+    flags = ["--resolution", "32", "--device", "cpu", "--rounds", str(10**6)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TINY, *flags, "--limit=1e9", "--out", file, "--variants", *variants],
+        cwd=Path(throughput.__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def there() -> bool:
+        """Whether as many rounds are in the file; for none, the first steps of one variant."""
+        if not file.exists():
+            return False
+        (point,) = json.loads(file.read_text())["points"]
+        samples = [len(each["samples_ms"]) for each in point["variants"].values()]
+        return bool(point["started"]) if not rounds else max(samples, default=0) >= rounds
+
+    deadline = time.monotonic() + 90
+    while not there() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    record = json.loads(file.read_text())
+    assert record["complete"] is False
+    (point,) = record["points"]
+    assert point["complete"] is False
+    assert point["data"] == "phantom, 8 images"
+    assert point["started"]["reference"]["first_step_s"] > 0
+    if rounds:  # all variants in turns, so that ratios hold
+        samples = {name: len(each["samples_ms"]) for name, each in point["variants"].items()}
+        assert list(samples) == variants
+        assert len(set(samples.values())) == 1
+        assert point["variants"]["eager"]["times_reference"] > 0
+    if number == signal.SIGINT:
+        said = f"0 of 1 points and a part of the next, NOT complete: written to {file}"
+        assert said in output
+        assert not rounds or "images/s" in output
 
 
 def test_ctrl_c_before_the_first_point_leaves_an_older_file(

@@ -55,12 +55,12 @@ class CudaStandIn:
 
     def state_of(self, generator: torch.Generator | None) -> GeneratorState:
         """The state of a generator; without one that of the default one."""
-        return self._states[(generator or torch.default_generator)._cdata]
+        return self._states[_address(generator or torch.default_generator)]
 
     def exchange_state(self, generator: torch.Generator, other: torch.Generator) -> None:
         """Let a generator go on with the numbers and with the state of another one."""
         generator.set_state(other.get_state())
-        self._states[generator._cdata] = self.state_of(other)
+        self._states[_address(generator)] = self.state_of(other)
 
     def graph_pool_handle(self) -> Pool:
         """A pool, as `torch.cuda.graph_pool_handle` names it."""
@@ -206,7 +206,7 @@ class _Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         refuse_to_wait(function)
         if torch.Tag.nondeterministic_seeded in function.tags:
-            known = [getattr(each, "_cdata") for each in self.graph.generators]  # noqa: B009 - untyped
+            known = [_address(each) for each in self.graph.generators]
             generator = kwargs.get("generator")
             assert getattr(generator, "_cdata", None) in known, f"{function}: unknown generator"
         outputs = function(*args, **kwargs)
@@ -264,6 +264,12 @@ def refuse_to_wait(function: Any) -> None:
     tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     if tags & set(function.tags):
         raise RuntimeError(f"{function} waits for the device\nmore lines")
+
+
+def _address(generator: torch.Generator) -> int:
+    """The same for every Python object of one generator; PyTorch's types lack it."""
+    found: int = getattr(generator, "_cdata")  # noqa: B009 - untyped
+    return found
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:

@@ -12,7 +12,8 @@ from cxrgan_fast import train as command
 from cxrgan_fast.command import run_command
 from cxrgan_fast.nn import NetworkConfig, build_generator
 from cxrgan_fast.training.checkpoint import checkpoint_path, generator_path
-from cxrgan_fast.training.config import TrainConfig, override, write_config
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config_file import write_config
 from cxrgan_fast.training.snapshot import save_generator
 from evaluations import write_images
 

@@ -13,11 +13,10 @@ from cxrgan_fast.training.config import (
     TrainConfig,
     flatten,
     override,
-    read_config_file,
     resolve_device,
     resolve_precision,
-    write_config,
 )
+from cxrgan_fast.training.config_file import read_config_file, write_config
 
 
 def file_with(tmp_path: Path, text: str) -> Path:

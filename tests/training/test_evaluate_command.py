@@ -19,7 +19,8 @@ from cxrgan_fast.metrics.evaluation import METRICS, OTHER_PATIENTS, TEST_SPLIT
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.training import evaluation as evaluation_module
 from cxrgan_fast.training.checkpoint import generator_path
-from cxrgan_fast.training.config import TrainConfig, override, write_config
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config_file import write_config
 from cxrgan_fast.training.snapshot import save_generator
 from evaluations import CLASSES, NETWORK, PIXELS, QUICK, fid, read, write_images, write_noise
 

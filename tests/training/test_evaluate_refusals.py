@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cxrgan_fast.training.checkpoint import generator_path
-from cxrgan_fast.training.config import TrainConfig, override, write_config
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config_file import write_config
 from evaluations import (
     NETWORK,
     PIXELS,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cxrgan_fast.training import logs
 from cxrgan_fast.training.checkpoint import best_generator_path, checkpoint_path, saved_steps
-from cxrgan_fast.training.config import read_config_file
+from cxrgan_fast.training.config_file import read_config_file
 from cxrgan_fast.training.snapshot import load_generator
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
