@@ -211,9 +211,10 @@ __device__ void combine_gradients(const Norm& op, const Sums* slots, int64_t fir
     }
     d = Each::sum(d);
     centred = Each::sum(centred);
-    __syncthreads();  // the pairs before have been read
-    scratch[threadIdx.x] = {d, centred};
-    __syncthreads();
+    if (sharing > 1) {  // then all pairs are gone over in one turn
+      scratch[threadIdx.x] = {d, centred};
+      __syncthreads();
+    }
     if (!takes_part || part != 0 || c >= last || Each::member() != 0) continue;
     for (int i = 1; i < sharing; ++i) {
       d += scratch[threadIdx.x + i * kWarp].d;

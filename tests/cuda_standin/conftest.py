@@ -15,7 +15,7 @@ from cuda_standin import building
 FOLDER = Path(__file__).resolve().parent
 CACHE = FOLDER.parents[1] / "build" / "cuda_standin"  # `make clean` removes it
 
-ORDERS = ("forwards", "backwards", "1", "2")
+ORDERS = ("forwards", "backwards", "1", "2", "eager")
 """Values of CXRGAN_STANDIN_ORDER."""
 
 InEachOrder = Callable[[Callable[[], bool]], list[bool]]

@@ -2,8 +2,8 @@
 // C++ compiler. Kernels run on the CPU, in fibers (scheduler.cpp), so that their source is tested
 // without a GPU. Only what the kernels may use is here; anything else fails to compile.
 //
-// CXRGAN_STANDIN_ORDER   forwards (the default), backwards, or a number that seeds a shuffle: which
-//                        threads and blocks go first (scheduler.h)
+// CXRGAN_STANDIN_ORDER   forwards (the default), backwards, eager, or a number that seeds a shuffle:
+//                        which threads and blocks go first (scheduler.h)
 // CXRGAN_STANDIN_DEVICE  such as "sms=4,cc=75,shared=65536,l2=1048576": what GPU to be (device.h)
 #pragma once
 

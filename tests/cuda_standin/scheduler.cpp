@@ -54,7 +54,7 @@ Context scheduler;
 Fiber* current;
 int threads;  // of a block
 int arrived_at_cluster, cluster_phases, at_grid_barrier, live;
-bool released;  // a barrier, in this round
+bool released;  // a barrier, in this round; in eager order also a warp
 char failure[512];
 
 // ---- Failures
@@ -177,6 +177,7 @@ void complete_warp(const Fiber& last) {
     warp[lane].state = State::kReady;
   }
   waiting_lanes &= ~mask;
+  if (order.kind == Order::Kind::kEager) released = true;
 }
 
 // ---- Order
@@ -195,8 +196,8 @@ void shuffle_if_asked(std::vector<size_t>& indices) {
 
 void set_turns(std::vector<size_t>& indices, size_t count) {
   indices.resize(count);
-  for (size_t i = 0; i < count; ++i)
-    indices[i] = order.kind == Order::Kind::kBackwards ? count - 1 - i : i;
+  const bool backwards = order.kind == Order::Kind::kBackwards || order.kind == Order::Kind::kEager;
+  for (size_t i = 0; i < count; ++i) indices[i] = backwards ? count - 1 - i : i;
   shuffle_if_asked(indices);
 }
 
@@ -280,6 +281,10 @@ bool read_order(Order* out) {
   const std::string name = text == nullptr || *text == '\0' ? "forwards" : text;
   if (name == "forwards" || name == "backwards") {
     *out = {name == "forwards" ? Order::Kind::kForwards : Order::Kind::kBackwards, 0};
+    return true;
+  }
+  if (name == "eager") {
+    *out = {Order::Kind::kEager, 0};
     return true;
   }
   // Odd and spread, because the generator must not start from 0, nor alike for 1 and 2.

@@ -22,9 +22,11 @@ struct Outcome {
 };
 
 // In which order ready threads and blocks take their turns. Reads CXRGAN_STANDIN_ORDER: forwards,
-// backwards, or a number that seeds a new permutation at every turn.
+// backwards, a number that seeds a new permutation at every turn, or eager: the last warp that can go
+// on always does, so that it is as far ahead of the others as barriers let it. (The first ones are
+// those that mostly read what all have left.)
 struct Order {
-  enum class Kind { kForwards, kBackwards, kShuffled } kind;
+  enum class Kind { kForwards, kBackwards, kShuffled, kEager } kind;
   uint64_t seed;
 };
 bool read_order(Order* order);

@@ -115,6 +115,20 @@ __global__ void neighbour_kernel(const int* in, int* out) {
                      values[threadIdx.x - lane + (lane + 31) % 32];
 }
 
+// Each round's number by way of the other warp, with so many buffers for it.
+__global__ void rounds_kernel(int* sums, int buffers) {
+  int* const values = shared<int>();
+  const unsigned other = threadIdx.x ^ 32;
+  int sum = 0;
+  for (int round = 0; round < 2; ++round) {
+    int* const buffer = values + round % buffers * 64;
+    buffer[threadIdx.x] = __shfl_sync(kAll, round + 1, 0);
+    __syncthreads();
+    sum += buffer[other];
+  }
+  sums[threadIdx.x] = sum;
+}
+
 // ---- Clusters
 
 template <bool kClusterSync>
@@ -292,6 +306,10 @@ SHUFFLE(uint64_t)
 EXPORT int halves(const int* in, int* out) { return launch(1, 64, 0, halves_kernel, in, out); }
 
 EXPORT int vote(const int* in, int* out) { return launch(1, 64, 0, vote_kernel, in, out); }
+
+EXPORT int rounds(int* sums, int buffers) {
+  return launch(1, 64, 2 * 64 * sizeof(int), rounds_kernel, sums, buffers);
+}
 
 EXPORT int neighbours(const int* in, int* out, int barrier) {
   return launch(1, 64, 64 * sizeof(int),

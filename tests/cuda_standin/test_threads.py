@@ -39,7 +39,7 @@ def test_a_reduction_is_right_in_every_order(cuda: Any, order: str) -> None:
 def test_a_missing_barrier_shows(cuda: Any, in_each_order: InEachOrder) -> None:
     right = in_each_order(lambda: block_sums_are_right(cuda, barriers=False))
     # Backwards, a thread's partners have all been before it.
-    assert right == [False, True, False, False]
+    assert right == [False, True, False, False, True]
 
 
 def test_a_block_that_relies_on_another_shows(cuda: Any, in_each_order: InEachOrder) -> None:
@@ -48,7 +48,19 @@ def test_a_block_that_relies_on_another_shows(cuda: Any, in_each_order: InEachOr
         assert cuda.running_sum(x, sums, 20) == OK
         return near(sums, x.cumsum())
 
-    assert in_each_order(is_right) == [True, False, False, False]
+    assert in_each_order(is_right) == [True, False, False, False, False]
+
+
+def test_a_warp_that_gets_ahead_of_the_others_shows(cuda: Any, in_each_order: InEachOrder) -> None:
+    """It writes what the others have yet to read, if nothing but a shuffle is in between."""
+
+    def is_right(buffers: int) -> bool:
+        sums = np.zeros(64, np.int32)
+        assert cuda.rounds(sums, buffers) == OK
+        return set(sums.tolist()) == {3}  # 1 + 2, of the rounds
+
+    assert all(in_each_order(lambda: is_right(2)))
+    assert in_each_order(lambda: is_right(1)) == [True, True, True, True, False]
 
 
 def test_threads_and_blocks_take_turns_in_the_order_chosen(

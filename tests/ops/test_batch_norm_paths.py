@@ -142,7 +142,7 @@ def test_an_unknown_path_is_refused(target: Target) -> None:
 CHECK = "import standin_check; standin_check.main()"
 
 
-@pytest.mark.parametrize("order", ["forwards", "backwards", "1", "2"])
+@pytest.mark.parametrize("order", ["forwards", "backwards", "1", "2", "eager"])
 def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None:
     """What depends on the order in which threads or blocks get their turns lacks a barrier."""
     module = str(cuda_standin.__file__)
@@ -168,7 +168,7 @@ def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None
         ("sms=132,cc=90,shared=232448", "auto,two_pass,persistent"),
         # It keeps a part of its images, or nothing at all, and reads the rest again.
         ("sms=80,cc=90,shared=16384", "persistent"),
-        ("sms=80,cc=90,shared=9000", "persistent"),
+        ("sms=80,cc=90,shared=3000", "persistent"),
     ],
 )
 def test_other_gpus(gpu: str, paths: str, cuda_standin: ModuleType) -> None:

@@ -22,7 +22,8 @@ from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
 from discriminator_input_cases import InputCase, input_case
 from op_cases import CASES, LAYOUTS, batch_norm_case, relative_error
 
-SHAPES = [(12, 40, 8, 8), (5, 8, 13, 9), (2, 3, 50, 50)]
+# Of the last two a block goes over several rounds: a sample's units are many, or samples are.
+SHAPES = [(12, 40, 8, 8), (5, 8, 13, 9), (2, 3, 50, 50), (3, 4, 48, 40), (40, 4, 8, 8)]
 
 
 def check_images(path: str) -> None:
