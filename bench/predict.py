@@ -1,10 +1,10 @@
 """``python -m bench.predict``: how fast conditional_batch_norm_act should be on a GPU, and why.
 
 For each case the path, the launches, the warps' instructions, the bytes, and the microseconds of a
-step (forward, running statistics, backward) replayed as a CUDA graph on the same tensors, against a
-copy. The launches are those that the product's own launchers ask for, the instructions those that
-nvcc compiles; what the hardware makes of them is a model (``bench.predict_model``) that is meant to
-be right within 40 %. No GPU is needed; nvcc and nvdisasm are.
+step (forward with running statistics, backward) replayed as a CUDA graph on the same tensors,
+against a copy. The launches are those that the product's own launchers ask for, the instructions
+those that nvcc compiles; what the hardware makes of them is a model (``bench.predict_model``) that
+is meant to be right within 40 %. No GPU is needed; nvcc and nvdisasm are.
 
 ``--against FILE`` holds what ``bench.kernels --device cuda`` has measured against it and marks what
 is off by more, or takes another path or other launches: the model is then wrong, and to be mended.
@@ -23,12 +23,11 @@ from typing import Any
 
 from bench.cases import CUDA_SHAPES, DTYPES, LAYOUTS, Case, all_cases
 from bench.gpu_case import PATHS
-from bench.gpu_figures import passes
 from bench.kernels import _shape
+from bench.predict_cost import WARP
 from bench.predict_model import (
     TENSORS_OF_A_COPY,
     TENSORS_OF_A_STEP,
-    WARP,
     Hardware,
     copy_us,
     share_in_l2,
@@ -36,6 +35,7 @@ from bench.predict_model import (
 )
 from bench.predict_plans import OP, Plan, plans
 from bench.predict_report import compare, comparison, report
+from bench.predict_trips import Trips
 from bench.record import ROOT, check_out, read_result, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
@@ -84,12 +84,13 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
                 "registers": kernel.registers,
                 "spilled_bytes": kernel.spilled_bytes,
                 "tiling": asked["tiling"],
+                "kept": round(Trips(asked, {}).kept, 3),
                 "instructions_of": {
-                    "packet": round(kernel.code.packets_of(plan.packets_in_flight).instructions, 1),
-                    "unit": round(kernel.code.unit.instructions),
+                    "packet": round(launch.of_packet, 1),
+                    "unit": round(launch.of_unit),
                     "around": round(launch.around.instructions),
                 },
-                "instructions": round(launch.warp.instructions * warps),
+                "instructions": round(launch.instructions * warps),
                 "bytes_read": launch.bytes_read,
                 "bytes_written": launch.bytes_written,
                 "us": round(time.total, 3),
@@ -101,7 +102,8 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
         for direction in ("forward", "backward")
     }
     total, copy = sum(time.total for time in times), copy_us(case.image_bytes, hardware)
-    made = passes("fused", {"fused": plan.paths})
+    # What bench.gpu_figures credits, and of images that are kept in part what is read again.
+    made = sum(row["bytes_read"] + row["bytes_written"] for row in rows) / case.image_bytes
     return {
         "shape": list(case.shape),
         "layout": case.layout,
