@@ -34,13 +34,14 @@ from bench.predict_model import (
     time_of,
 )
 from bench.predict_plans import OP, Plan, plans
-from bench.predict_report import compare, comparison, report
+from bench.predict_report import DIRECTIONS, compare, comparison, in_short, report
 from bench.predict_trips import Trips
 from bench.record import ROOT, check_out, read_result, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
 MOST_STATUS = 99
+FILES = ("--out", "--against", "--before")
 
 
 def predict(
@@ -59,6 +60,30 @@ def predict(
     """
     found = plans(cases, hardware, architecture, path)
     return [_figures(case, plan, hardware) for case, plan in zip(cases, found, strict=True)]
+
+
+def by_path(
+    cases: Sequence[Case], hardware: Hardware, architecture: int = 90
+) -> list[dict[str, list[float | None]]]:
+    """Predict some cases on every path.
+
+    Args:
+        cases: of conditional_batch_norm_act.
+        hardware: on what.
+        architecture: that the kernels are compiled for.
+
+    Returns:
+        For each case the microseconds of each path forward and backward; None where it cannot take
+        the case.
+    """
+    found: list[dict[str, list[float | None]]] = [{} for _ in cases]
+    for path in PATHS:
+        for each, case in zip(found, predict(cases, hardware, architecture, path), strict=True):
+            each[path] = [
+                case[f"{direction}_us"] if taken == path else None
+                for direction, taken in zip(DIRECTIONS, case["paths"], strict=True)
+            ]
+    return found
 
 
 def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
@@ -99,7 +124,7 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
         )
     of_direction = {
         direction: [row for row in rows if row["direction"] == direction]
-        for direction in ("forward", "backward")
+        for direction in DIRECTIONS
     }
     total, copy = sum(time.total for time in times), copy_us(case.image_bytes, hardware)
     # What bench.gpu_figures credits, and of images that are kept in part what is read again.
@@ -163,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     default = ROOT / "bench" / "results" / "predicted_kernels.json"
     add("--out", type=Path, default=default, help="where the JSON goes (default: %(default)s)")
     add("--against", type=Path, help="kernels.json of a GPU, to hold the prediction against")
+    add("--before", type=Path, help="an older JSON of this command, to print beside this one")
     add("--shapes", nargs="+", type=_shape, default=list(CUDA_SHAPES), metavar="NxCxHxW")
     add("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     add("--dtypes", nargs="+", choices=DTYPES, default=["bfloat16"])
@@ -192,9 +218,9 @@ def _command(arguments: Sequence[str]) -> str:
     """The command line as given, but for the names of files."""
     words, given = ["python -m bench.predict"], iter(arguments)
     for word in given:
-        if word in ("--out", "--against"):
+        if word in FILES:
             next(given)
-        elif not word.startswith(("--out=", "--against=")):
+        elif not word.startswith(tuple(f"{each}=" for each in FILES)):
             words.append(word)
     return " ".join(words)
 
@@ -207,6 +233,9 @@ def main() -> None:
     measured = None
     if arguments.against is not None:
         measured = read_result(arguments.against, "bench.kernels", {"cases", "device"})
+    before = None
+    if arguments.before is not None:
+        before = read_result(arguments.before, "bench.predict", {"predictions", "commit"})
     cases = all_cases([OP], arguments.shapes, arguments.dtypes, arguments.layouts)
     record: dict[str, Any] = {
         "op": OP,
@@ -215,6 +244,15 @@ def main() -> None:
         "hardware": dataclasses.asdict(hardware),
         "predictions": predict(cases, hardware, arguments.architecture, arguments.path),
     }
+    if arguments.path == "auto":
+        paths = by_path(cases, hardware, arguments.architecture)
+        for each, times in zip(record["predictions"], paths, strict=True):
+            each["us_by_path"] = times
+    if before is not None:
+        record["before"] = {
+            "commit": before["commit"],
+            "predictions": [in_short(each) for each in before["predictions"]],
+        }
     compared = [] if measured is None else against(record["predictions"], measured)
     if compared:
         record["compared"] = compared

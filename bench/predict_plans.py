@@ -95,9 +95,8 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
         lines.append(" ".join(map(str, ("case", *words))))
     answers = _run([str(folder / "plans")], "\n".join(lines) + "\n").splitlines()
 
-    @functools.cache
     def kernel(symbol: str, grid: bool) -> Kernel:
-        return Kernel(code_of(_listings(folder)[symbol], grid), *used[symbol])
+        return Kernel(_code(folder, symbol, grid), *used[symbol])
 
     found = []
     for case, line in zip(cases, answers, strict=True):
@@ -197,6 +196,11 @@ def _compiled(architecture: int) -> Path:
         with suppress(OSError):  # another process was first
             built.replace(folder)
     return folder
+
+
+@functools.cache
+def _code(folder: Path, symbol: str, grid: bool) -> Part:
+    return code_of(_listings(folder)[symbol], grid)
 
 
 @functools.cache

@@ -287,6 +287,13 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
         named = {name: each[name] for name in ("shape", "layout", "dtype")}
         return {"op": predict.OP, **named, "replayed": {"warm": {"median_us": medians}}}
 
+    for case in record["predictions"]:
+        # What auto takes is one of the paths, in the same time.
+        times = case["us_by_path"]
+        assert list(times) == list(PATHS)
+        for index, direction in enumerate(("forward", "backward")):
+            assert times[case["paths"][index]][index] == case[f"{direction}_us"]
+
     first, second = record["predictions"]
     cases = [case_of(first, 1.2), case_of(second, 5.0)]
     gpu.write_text(json.dumps({"device": "cuda", "cases": cases}))
@@ -296,3 +303,25 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
     assert "OFF by 400 %" in capsys.readouterr().out
     compared = json.loads(out.read_text())["compared"]
     assert [each["ratio"] for each in compared] == [1.2, 5.0]
+
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps(record | {"commit": "0123456789", "predictions": [first]}))
+    assert command("--before", str(older)) == 0
+    found = json.loads(out.read_text())
+    assert found["command"] == record["command"]
+    assert found["before"]["commit"] == "0123456789"
+    assert [case["us"] for case in found["before"]["predictions"]] == [first["us"]]
+    assert "before (commit 0123456) → after" in capsys.readouterr().out
+
+
+def test_a_path_that_cannot_take_a_case_has_no_time() -> None:
+    """Of a plane a block there are more than run at once; what is large fits into no block."""
+    cases = [
+        Case(predict.OP, (64, 512, 4, 4), "bfloat16", "contiguous"),
+        Case(predict.OP, (64, 32, 64, 64), "bfloat16", "channels_last"),
+    ]
+    planes, large = predict.by_path(cases, Hardware())
+    assert planes["persistent"] == [None, None]
+    assert large["slab"] == large["cluster"] == [None, None]
+    for times in (planes["slab"], planes["cluster"], large["persistent"], planes["two_pass"]):
+        assert all(each is not None and each > Hardware().launch_us for each in times)

@@ -19,7 +19,7 @@ from bench.gpu_figures import gpu_figures
 from bench.predict_code import Part, Trip, code_of
 from bench.predict_cost import Cost
 from bench.predict_model import Hardware, Launch, copy_us, share_in_l2, time_of
-from bench.predict_report import comparison, is_off, report
+from bench.predict_report import comparison, in_short, is_off, report
 from bench.predict_sass import kernels, usage
 from bench.predict_trips import Trips, work_of
 from bench.record import ROOT
@@ -417,12 +417,55 @@ def test_the_table_has_a_line_for_each_case(predicted: dict[str, Any]) -> None:
         assert f"{case['us']:.1f}" in line.split()
 
 
+def test_slower_paths_and_what_was_before_stand_beside_it(predicted: dict[str, Any]) -> None:
+    first, second, third = (dict(case) for case in predicted["predictions"][:3])
+    first |= {"paths": ["slab", "cluster"], "forward_us": 11.4, "backward_us": 12.0}
+    first["us_by_path"] = {
+        "two_pass": [20.0, 10.0], "slab": [11.4, None], "cluster": [10.0, 12.0],
+    }  # fmt: skip
+    second["us_by_path"] = {"slab": [second["forward_us"], second["backward_us"]]}
+    third["us_by_path"] = {"slab": [third["forward_us"], third["backward_us"]]}
+    older = in_short(first) | {"us": 2 * first["us"], "paths": ["two_pass", "two_pass"]}
+    record = predicted | {
+        "predictions": [first, second, third],
+        "before": {"commit": "89abcdef", "predictions": [older, in_short(third)]},
+    }
+    whole, slower, beside = report(record).split("\n\n")
+    assert len(whole.splitlines()) == 3 + 3
+    # 14 % slower forward than a cluster is not much, 20 % slower backward than two passes is.
+    (row,) = (line.split() for line in slower.splitlines()[3:])
+    assert row[3:] == ["backward", "cluster", "two_pass", "12.0", "10.0", "1.20"]
+    rows = [line.split() for line in beside.splitlines()[3:]]
+    assert "before (commit 89abcde)" in beside
+    assert [row[0] for row in rows] == [
+        "x".join(map(str, case["shape"])) for case in (first, third)
+    ]
+    assert rows[0][3:5] == ["two_pass", "slab+cluster"]
+    assert [row[-1] for row in rows] == ["2.00", "1.00"]
+    nowhere = report(predicted | {"predictions": [second]}).split("\n\n")[1]
+    assert nowhere.endswith(": nowhere")
+
+
+def test_in_short_every_path_is_credited_the_least_passes(predicted: dict[str, Any]) -> None:
+    for case in predicted["predictions"]:
+        short = in_short(case)
+        kernels = case["kernels"]
+        packets = sum(kernel["instructions_of"]["packet"] for kernel in kernels)
+        assert short["instructions_of_packet"] == pytest.approx(packets, abs=0.1)
+        assert short["bytes"] == case["bytes_read"] + case["bytes_written"]
+        # Before, no path read a part again: those of two passes were credited eight.
+        made = 5 if case["paths"][0] != "two_pass" else 8
+        least = case["fraction_of_copy_bandwidth"] * 5 / made
+        assert short["least_fraction_of_copy_bandwidth"] == pytest.approx(least, abs=2e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--clock-ghz", "0"], "--clock-ghz: got 0.0, expected over 0"),
         (["--memory-gb-per-s", "nan"], "--memory-gb-per-s: got nan, expected over 0"),
         (["--against", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--before", "nowhere.json"], "nowhere.json cannot be read"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(
