@@ -45,7 +45,11 @@ FILES = ("--out", "--against", "--before")
 
 
 def predict(
-    cases: Sequence[Case], hardware: Hardware, architecture: int = 90, path: str = "auto"
+    cases: Sequence[Case],
+    hardware: Hardware,
+    architecture: int = 90,
+    path: str = "auto",
+    as_before: bool = False,
 ) -> list[dict[str, Any]]:
     """Predict each of some cases.
 
@@ -54,11 +58,12 @@ def predict(
         hardware: on what.
         architecture: that the kernels are compiled for.
         path: of ``use_cuda_path``.
+        as_before: how to count, of ``bench.predict_trips.Trips``.
 
     Raises:
         UserError: as ``bench.predict_plans.plans`` does.
     """
-    found = plans(cases, hardware, architecture, path)
+    found = plans(cases, hardware, architecture, path, as_before)
     return [_figures(case, plan, hardware) for case, plan in zip(cases, found, strict=True)]
 
 
@@ -249,9 +254,11 @@ def main() -> None:
         for each, times in zip(record["predictions"], paths, strict=True):
             each["us_by_path"] = times
     if before is not None:
+        now = predict(cases, hardware, arguments.architecture, arguments.path, as_before=True)
         record["before"] = {
             "commit": before["commit"],
             "predictions": [in_short(each) for each in before["predictions"]],
+            "now": [in_short(each) for each in now],
         }
     compared = [] if measured is None else against(record["predictions"], measured)
     if compared:

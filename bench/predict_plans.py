@@ -15,7 +15,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,13 @@ class Plan:
     """Each launch as the launcher asked for it, with the numbers of its tiling."""
 
 
-def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: str) -> list[Plan]:
+def plans(
+    cases: Sequence[Case],
+    hardware: Hardware,
+    architecture: int,
+    path: str,
+    as_before: bool = False,
+) -> list[Plan]:
     """What is launched for each of some cases, forward and backward.
 
     Args:
@@ -77,6 +83,7 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
         hardware: on what.
         architecture: that the kernels are compiled for, such as 90.
         path: of ``use_cuda_path``.
+        as_before: how to count, of ``bench.predict_trips.Trips``.
 
     Raises:
         UserError: nvcc or nvdisasm is not here, or the launchers and ``predict_plans.cu`` do not
@@ -110,7 +117,7 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
                 tuple(answer["workspace_bytes"]),
                 tuple(answer["packets_in_flight"]),
                 [
-                    launch_of(asked, each.code, answer, case.image_bytes)
+                    launch_of(each.code, Trips(asked, answer, as_before), case.image_bytes)
                     for asked, each in zip(answer["launches"], of, strict=True)
                 ],
                 of,
@@ -120,25 +127,23 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
     return found
 
 
-def launch_of(
-    asked: Mapping[str, Any], code: Part, answer: Mapping[str, Any], image: int
-) -> Launch:
+def launch_of(code: Part, trips: Trips, image: int) -> Launch:
     """A launch with its work.
 
     Args:
-        asked: the launch as ``predict_plans.cu`` prints it.
         code: its kernel.
-        answer: about its case.
+        trips: of the kernel's loops, with the launch that they are of.
         image: bytes of the image.
 
     Raises:
         UserError: the kernel has loops that ``bench.predict_trips`` does not know.
     """
+    asked = trips.asked
     name = asked["kernel"].split("<")[0]
     if asked["tiling"] is None:
         raise UserError(f"{name}: it has no Norm and no Tiling; see bench/predict_plans.cu")
     try:
-        work = work_of(code, Trips(asked, answer))
+        work = work_of(code, trips)
     except ValueError as error:
         raise UserError(f"{name}: {error}; see bench/predict_trips.py") from None
     return Launch(

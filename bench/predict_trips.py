@@ -46,10 +46,13 @@ class Trips:
     Args:
         asked: the launch, with its tiling, as ``predict_plans.cu`` prints it.
         answer: about its case.
+        as_before: count the packets of a unit's last trip for whole trips, and all warps of a block
+            for as busy as the busiest, as ``predicted_kernels_before.json`` does.
     """
 
     asked: Mapping[str, Any]
     answer: Mapping[str, Any]
+    as_before: bool = False
 
     def of(self) -> dict[str, float]:
         """By kind; of what a loop takes several at once, how many there are."""
@@ -96,6 +99,8 @@ class Trips:
         """The part of a block's warps, 0 to 1, that goes over the loops of a kind, if not all."""
         t, warps = self.asked["tiling"], self.asked["threads"] // WARP
         columns = t["across"] * (self.answer["width"] if self.answer["rows"] else 1)
+        if self.as_before:
+            return {}
         some = min(math.ceil(columns / WARP) / warps, 1)
         return {"once": some, "columns": some, "group": some, "add of kernel": some}
 
@@ -114,6 +119,8 @@ class Trips:
         trips = math.ceil(packets / self.in_flight)
         batch = self.answer["packets_in_flight"][1]
         done = packets if trip.stores else math.ceil(packets / batch) * batch
+        if self.as_before:
+            done = trips * self.in_flight
         return trip.first + trip.cost.times(done / self.in_flight, trips)
 
     @property

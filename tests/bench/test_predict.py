@@ -17,6 +17,7 @@ from bench.gpu_case import PATHS
 from bench.gpu_figures import passes
 from bench.predict_code import Part
 from bench.predict_model import Hardware
+from bench.predict_trips import Trips
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from programs import run_program
@@ -203,17 +204,18 @@ def test_a_kernel_whose_loops_are_not_known_is_named() -> None:
         90,
         "two_pass",
     )
+    code = plan.kernels[0].code
     asked = {**plan.asked[0], "kernel": "new_kernel<int>"}
     answer = {"rows": True, "width": 8, "classes": 2, "packets_in_flight": plan.packets_in_flight}
-    assert predict_plans.launch_of(asked, plan.kernels[0].code, answer, 2).bytes_read == 2
-    unknown = dataclasses.replace(plan.kernels[0].code, parts=[Part("knots")])
+    assert predict_plans.launch_of(code, Trips(asked, answer), 2).bytes_read == 2
+    unknown = dataclasses.replace(code, parts=[Part("knots")])
     with pytest.raises(UserError, match="new_kernel: a loop over 'knots' in one over 'kernel'"):
-        predict_plans.launch_of(asked, unknown, answer, 2)
+        predict_plans.launch_of(unknown, Trips(asked, answer), 2)
     with pytest.raises(UserError, match="new_kernel: it has no Norm and no Tiling"):
-        predict_plans.launch_of({**asked, "tiling": None}, plan.kernels[0].code, answer, 2)
+        predict_plans.launch_of(code, Trips({**asked, "tiling": None}, answer), 2)
     uneven = {**answer, "packets_in_flight": (3, 2)}
     with pytest.raises(UserError, match="loads 4 and stores 0 packets, expected multiples of 3"):
-        predict_plans.launch_of(asked, plan.kernels[0].code, uneven, 2)
+        predict_plans.launch_of(code, Trips(asked, uneven), 2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -311,6 +313,8 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
     assert found["command"] == record["command"]
     assert found["before"]["commit"] == "0123456789"
     assert [case["us"] for case in found["before"]["predictions"]] == [first["us"]]
+    assert len(found["before"]["now"]) == 2
+    assert found["before"]["now"][0]["us"] >= found["predictions"][0]["us"]
     assert "before (commit 0123456) → after" in capsys.readouterr().out
 
 
