@@ -1,4 +1,4 @@
-"""The arithmetic of ``bench.predict``: the code's counts, the four limits, and comparisons."""
+"""The arithmetic of ``bench.predict``: the four limits, its tables, and comparisons."""
 
 from __future__ import annotations
 
