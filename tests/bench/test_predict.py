@@ -247,6 +247,24 @@ def test_the_way_through_each_kernel_is_that_of_its_path(path: str, dtype: str) 
             assert code.cost.peer == (0 if grid else 2), case
 
 
+def test_blocks_that_cannot_wait_leave_the_combining_to_a_launch_of_its_own() -> None:
+    """The same kernels end where others would wait: their way is a shorter one."""
+    for dtype in DTYPES:
+        plan = _plan(Case(predict.OP, (16, 512, 4, 4), dtype, "contiguous"), "two_pass")
+        assert [
+            [each.kind for each in kernel.code.parts if each.kind != "other"]
+            for kernel in plan.kernels
+        ] == [
+            ["unit", "exchange", "once", "columns"],
+            ["channels"],
+            ["unit"],
+            ["unit"],
+            ["channels"],
+            ["unit"],
+        ]
+        assert all(kernel.code.cost.instructions > 100 for kernel in plan.kernels[::3])
+
+
 def _plan(case: Case, path: str) -> predict_plans.Plan:
     return predict_plans.plans([case], Hardware(), 90, path)[0]
 

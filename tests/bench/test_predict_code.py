@@ -127,11 +127,6 @@ def test_a_cluster_waits_for_itself_and_a_grid_for_all() -> None:
     assert [each.kind for each in cluster.parts] == ["unit", "blocks", "group", "unit"]
     assert cluster.parts[1] == Part("blocks", Cost(3, 0, 0, 1))
     assert cluster.cost == Cost(4 + 1 + 2 + 2, 1, 1, 1)
-    # What is combined after a wait of the grid is left out where there is none.
-    alone = listing.replace("UCGABAR", "NOP").replace(
-        "LD.E.128 R20, [R4]", "LDG.E.128 R20, [R4.64]"
-    )
-    assert "spin" not in [each.kind for each in code_of(alone, grid=False).walk()]
 
 
 def test_code_that_is_no_nested_loops_is_refused() -> None:
