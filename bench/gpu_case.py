@@ -32,7 +32,7 @@ MOST_STEPS = 32
 INDISPENSABLE = ("eager", "fused")
 COMPILING = ("compiled", "triton")
 """Ways that compile kernels for each case, which takes longer than to measure it."""
-PATHS = ("two_pass", "slab", "cluster")
+PATHS = ("two_pass", "slab", "cluster", "persistent")
 """The ways of the native backend through conditional_batch_norm_act, on these devices."""
 DEVICES_OF_PATHS = ("cuda",)
 

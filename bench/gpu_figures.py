@@ -3,7 +3,9 @@
 A rate counts the passes over the image tensor that a way makes by design. The two-pass kernels of
 conditional_batch_norm_act make 3 forward (x, then x and y) and 5 backward (x and dy, then those and
 dx). Where the images stay in shared memory they are 2 and 3, which is also the least that any way
-can make, and what is counted for PyTorch's, whose passes nobody has counted.
+can make, and what is counted for PyTorch's, whose passes nobody has counted. It is counted too for
+the persistent kernels, which read again what a device's shared memory cannot hold: their rate is of
+the least passes, and lower than that of the bytes that they move.
 """
 
 from __future__ import annotations

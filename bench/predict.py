@@ -1,10 +1,10 @@
 """``python -m bench.predict``: how fast conditional_batch_norm_act should be on a GPU, and why.
 
 For each case the path, the launches, the warps' instructions, the bytes, and the microseconds of a
-step (forward, running statistics, backward) replayed as a CUDA graph on the same tensors, against a
-copy. The launches are those that the product's own launchers ask for, the instructions those that
-nvcc compiles; what the hardware makes of them is a model (``bench.predict_model``) that is meant to
-be right within 40 %. No GPU is needed; nvcc and nvdisasm are.
+step (forward with running statistics, backward) replayed as a CUDA graph on the same tensors,
+against a copy. The launches are those that the product's own launchers ask for, the instructions
+those that nvcc compiles; what the hardware makes of them is a model (``bench.predict_model``) that
+is meant to be right within 40 %. No GPU is needed; nvcc and nvdisasm are.
 
 ``--against FILE`` holds what ``bench.kernels --device cuda`` has measured against it and marks what
 is off by more, or takes another path or other launches: the model is then wrong, and to be mended.
@@ -23,28 +23,33 @@ from typing import Any
 
 from bench.cases import CUDA_SHAPES, DTYPES, LAYOUTS, Case, all_cases
 from bench.gpu_case import PATHS
-from bench.gpu_figures import passes
 from bench.kernels import _shape
+from bench.predict_cost import WARP
 from bench.predict_model import (
     TENSORS_OF_A_COPY,
     TENSORS_OF_A_STEP,
-    WARP,
     Hardware,
     copy_us,
     share_in_l2,
     time_of,
 )
 from bench.predict_plans import OP, Plan, plans
-from bench.predict_report import compare, comparison, report
+from bench.predict_report import DIRECTIONS, compare, comparison, in_short, report
+from bench.predict_trips import Trips
 from bench.record import ROOT, check_out, read_result, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
 MOST_STATUS = 99
+FILES = ("--out", "--against", "--before")
 
 
 def predict(
-    cases: Sequence[Case], hardware: Hardware, architecture: int = 90, path: str = "auto"
+    cases: Sequence[Case],
+    hardware: Hardware,
+    architecture: int = 90,
+    path: str = "auto",
+    as_before: bool = False,
 ) -> list[dict[str, Any]]:
     """Predict each of some cases.
 
@@ -53,12 +58,37 @@ def predict(
         hardware: on what.
         architecture: that the kernels are compiled for.
         path: of ``use_cuda_path``.
+        as_before: how to count, of ``bench.predict_trips.Trips``.
 
     Raises:
         UserError: as ``bench.predict_plans.plans`` does.
     """
-    found = plans(cases, hardware, architecture, path)
+    found = plans(cases, hardware, architecture, path, as_before)
     return [_figures(case, plan, hardware) for case, plan in zip(cases, found, strict=True)]
+
+
+def by_path(
+    cases: Sequence[Case], hardware: Hardware, architecture: int = 90
+) -> list[dict[str, list[float | None]]]:
+    """Predict some cases on every path.
+
+    Args:
+        cases: of conditional_batch_norm_act.
+        hardware: on what.
+        architecture: that the kernels are compiled for.
+
+    Returns:
+        For each case the microseconds of each path forward and backward; None where it cannot take
+        the case.
+    """
+    found: list[dict[str, list[float | None]]] = [{} for _ in cases]
+    for path in PATHS:
+        for each, case in zip(found, predict(cases, hardware, architecture, path), strict=True):
+            each[path] = [
+                case[f"{direction}_us"] if taken == path else None
+                for direction, taken in zip(DIRECTIONS, case["paths"], strict=True)
+            ]
+    return found
 
 
 def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
@@ -84,12 +114,13 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
                 "registers": kernel.registers,
                 "spilled_bytes": kernel.spilled_bytes,
                 "tiling": asked["tiling"],
+                "kept": round(Trips(asked, {}).kept, 3),
                 "instructions_of": {
-                    "packet": round(kernel.code.packets_of(plan.packets_in_flight).instructions, 1),
-                    "unit": round(kernel.code.unit.instructions),
+                    "packet": round(launch.of_packet, 1),
+                    "unit": round(launch.of_unit),
                     "around": round(launch.around.instructions),
                 },
-                "instructions": round(launch.warp.instructions * warps),
+                "instructions": round(launch.instructions * warps),
                 "bytes_read": launch.bytes_read,
                 "bytes_written": launch.bytes_written,
                 "us": round(time.total, 3),
@@ -98,10 +129,11 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
         )
     of_direction = {
         direction: [row for row in rows if row["direction"] == direction]
-        for direction in ("forward", "backward")
+        for direction in DIRECTIONS
     }
     total, copy = sum(time.total for time in times), copy_us(case.image_bytes, hardware)
-    made = passes("fused", {"fused": plan.paths})
+    # What bench.gpu_figures credits, and of images that are kept in part what is read again.
+    made = sum(row["bytes_read"] + row["bytes_written"] for row in rows) / case.image_bytes
     return {
         "shape": list(case.shape),
         "layout": case.layout,
@@ -161,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     default = ROOT / "bench" / "results" / "predicted_kernels.json"
     add("--out", type=Path, default=default, help="where the JSON goes (default: %(default)s)")
     add("--against", type=Path, help="kernels.json of a GPU, to hold the prediction against")
+    add("--before", type=Path, help="an older JSON of this command, to print beside this one")
     add("--shapes", nargs="+", type=_shape, default=list(CUDA_SHAPES), metavar="NxCxHxW")
     add("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     add("--dtypes", nargs="+", choices=DTYPES, default=["bfloat16"])
@@ -190,9 +223,9 @@ def _command(arguments: Sequence[str]) -> str:
     """The command line as given, but for the names of files."""
     words, given = ["python -m bench.predict"], iter(arguments)
     for word in given:
-        if word in ("--out", "--against"):
+        if word in FILES:
             next(given)
-        elif not word.startswith(("--out=", "--against=")):
+        elif not word.startswith(tuple(f"{each}=" for each in FILES)):
             words.append(word)
     return " ".join(words)
 
@@ -205,6 +238,9 @@ def main() -> None:
     measured = None
     if arguments.against is not None:
         measured = read_result(arguments.against, "bench.kernels", {"cases", "device"})
+    before = None
+    if arguments.before is not None:
+        before = read_result(arguments.before, "bench.predict", {"predictions", "commit"})
     cases = all_cases([OP], arguments.shapes, arguments.dtypes, arguments.layouts)
     record: dict[str, Any] = {
         "op": OP,
@@ -213,6 +249,17 @@ def main() -> None:
         "hardware": dataclasses.asdict(hardware),
         "predictions": predict(cases, hardware, arguments.architecture, arguments.path),
     }
+    if arguments.path == "auto":
+        paths = by_path(cases, hardware, arguments.architecture)
+        for each, times in zip(record["predictions"], paths, strict=True):
+            each["us_by_path"] = times
+    if before is not None:
+        now = predict(cases, hardware, arguments.architecture, arguments.path, as_before=True)
+        record["before"] = {
+            "commit": before["commit"],
+            "predictions": [in_short(each) for each in before["predictions"]],
+            "now": [in_short(each) for each in now],
+        }
     compared = [] if measured is None else against(record["predictions"], measured)
     if compared:
         record["compared"] = compared

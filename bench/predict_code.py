@@ -2,117 +2,81 @@
 
 Nothing is typed in by hand. Of nvdisasm's listing of a kernel (``bench.predict_sass``):
 
-- Loops are found from the branches that go back (natural loops). A *packet loop* is an innermost
-  one with global accesses of 16 bytes and no double arithmetic, the *unit loop* is around it. A
-  *table loop* is an innermost one that loads from global memory and adds in double. An *exchange*
-  is an innermost loop of shuffles, a *merge* one of shared memory, a *spin* waits for other blocks.
-- What a way through costs is the longest one, in instructions. Blocks that call a division's slow
-  way or gather a diverged warp are never on it.
-- A trip of a packet loop is the longest way without a division: a strip divides by the size of its
-  first batch only. What the division's way has more is counted once a unit.
-- A trip of a table loop takes several parts at once; fewer that are left over count as a trip, and
-  the code for them, around the loop, is not on the way.
-- A warp waits (``far``) where an instruction touches a register that a load from global memory is
-  to fill; all that it has asked for before has then come. ``near`` is the same for shared memory,
-  shuffles, constants and the special functions. Barriers are waits, those of a cluster far ones.
+- Loops are found from the branches that go back (natural loops), and told apart by what they load,
+  store and compute (``_kind``). How often each goes round is known to ``bench.predict_trips``.
+- What a way through a loop costs is the longest one, in instructions. Blocks that call a division's
+  slow way or gather a diverged warp are never on it. Blocks that take what a trip of several parts
+  has left over are not on it either where there is another way: parts are counted by the loop.
+- One kernel may be launched as a grid whose blocks wait for each other, or not: the way goes
+  through the waiting and the hand-over of the launch at hand.
+- A trip of a packet loop is the longest way without a division, a reciprocal or a label: those
+  are of the first trip only, and counted once a unit. Where packets are kept in shared memory there
+  are two costs of a trip, of kept packets and of others.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bench.predict_cost import Cost, cost_of
 from bench.predict_sass import Block, Instruction, Loop, blocks_of, loops_of
 
-_REGISTER = re.compile(r"\bR(\d+)(\.64)?")
-_NEAR = frozenset({"LDS", "SHFL", "MUFU", "S2R", "LDC", "I2F", "F2I"})
-_FAR = frozenset({"LDG", "LD", "ATOMG"})
-_FAR_BARRIERS = frozenset({"UCGABAR_WAIT", "MEMBAR"})
 _DOUBLE = frozenset({"DADD", "DFMA", "DMUL"})
+_CLUSTER = ("UCGABAR_ARV", "UCGABAR_WAIT")
 _MUST = 10**6
 """The weight of a loop that the way through its surroundings has to go through."""
+_CLUSTERS = 10 * _MUST
+"""The weight of what a cluster waits by: more than all that grids have in its place."""
+_MANY = 4
+"""So many scalar loads in a block are parameters that could not be loaded 16 bytes at a time."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What some code costs a warp: instructions, and waits for far and for near data."""
+class Trip:
+    """A trip of a packet loop."""
 
-    instructions: float = 0
-    far: float = 0
-    near: float = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        """Both, one after the other."""
-        return Cost(
-            self.instructions + other.instructions, self.far + other.far, self.near + other.near
-        )
-
-    def __mul__(self, times: float) -> Cost:
-        """The same so many times."""
-        return Cost(self.instructions * times, self.far * times, self.near * times)
-
-    def less(self, other: Cost) -> Cost:
-        """What this has more than another, at least nothing."""
-        return Cost(
-            max(self.instructions - other.instructions, 0),
-            max(self.far - other.far, 0),
-            max(self.near - other.near, 0),
-        )
-
-
-@dataclass(frozen=True)
-class TableLoop:
-    """A loop over partial sums: what a trip costs, and how many it loads."""
-
-    trip: Cost
+    cost: Cost
+    first: Cost
+    """What the first trip of a unit has more."""
     loads: int
+    """Global loads of 16 bytes, for each lane; and stores."""
+    stores: int
 
 
 @dataclass
-class Code:
-    """The counts of one kernel; each is of one warp."""
+class Part:
+    """A loop, or the whole kernel, with the loops on the way through it."""
 
-    packets: Cost = Cost()
-    """A trip of every packet loop, together."""
-    loads: int = 0
-    """Global loads of 16 bytes in those trips, for each lane; and stores."""
-    stores: int = 0
-    unit: Cost = Cost()
-    """Each unit, around its packets."""
-    unit_exchange: Cost = Cost()
-    """A trip of the exchanges of a unit."""
-    around: Cost = Cost()
-    """Once, around everything else."""
-    exchange: Cost = Cost()
-    """A trip of the exchanges outside of units."""
-    merge: Cost = Cost()
-    """Taking in what one warp of a block has left in shared memory for another."""
-    tables: list[TableLoop] = field(default_factory=list)
-    sum: Cost = Cost()
-    """Each sum over a table, around the loop: the mean of them."""
-    spins: int = 0
-    """Waits for all blocks of the grid."""
+    kind: str
+    cost: Cost = field(default_factory=Cost)
+    """Of a trip, without the loops in it; of packets that are read again, or not to be kept."""
+    items: int = 1
+    """What a trip takes at once of what the loop goes over."""
+    kept: Trip | None = None
+    """Of packet loops: where packets are kept in shared memory, and where not."""
+    again: Trip | None = None
+    parts: list[Part] = field(default_factory=list)
 
-    def packets_of(self, in_flight: int) -> Cost:
-        """What each packet costs, where a trip takes so many."""
-        return self.packets * (1 / in_flight)
+    def walk(self) -> Iterable[Part]:
+        """This and all loops in it."""
+        yield self
+        for each in self.parts:
+            yield from each.walk()
 
 
-def code_of(listing: str) -> Code:
-    """The counts of one kernel.
+def code_of(listing: str, grid: bool) -> Part:
+    """A kernel by its loops.
 
     Args:
         listing: its part of ``nvdisasm -c``, as ``kernels`` gives it.
+        grid: whether it is launched as a grid whose blocks wait for each other.
 
     Raises:
         ValueError: its branches are not those of nested loops.
     """
-    blocks, code, sums = blocks_of(listing), Code(), list[Cost]()
-    _Reader(blocks, code, sums).around(loops_of(blocks))
-    if sums:
-        code.sum = sum(sums, Cost()) * (1 / len(sums))
-    return code
+    blocks = blocks_of(listing)
+    return _Reader(blocks, grid).part(loops_of(blocks), "kernel")
 
 
 @dataclass
@@ -122,95 +86,206 @@ class _Way:
     blocks: list[list[Instruction]] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
 
-    @property
-    def cost(self) -> Cost:
-        return _cost_of(self.blocks)
+    def cost(self, off: Callable[[Instruction], bool] = lambda each: False) -> Cost:
+        return cost_of(self.blocks, off)
 
-    def count(self, name: str, *, wide: bool = False) -> int:
+    def count(
+        self, *names: str, wide: bool = False, off: Callable[[Instruction], bool] | None = None
+    ) -> int:
         found = [each for block in self.blocks for each in block]
-        return sum(each.name == name and (each.wide or not wide) for each in found)
+        return sum(
+            each.name in names and (each.wide or not wide) and not (off and off(each))
+            for each in found
+        )
+
+
+def _of_others(each: Instruction) -> bool:
+    """Whether it reads what another block of the cluster has."""
+    return each.name == "LD" and "STRONG" not in each.suffix
+
+
+def _wide_load(each: Instruction) -> bool:
+    return each.wide and each.name == "LDG"
+
+
+def _in_shared(each: Instruction) -> bool:
+    return each.name in ("LDS", "STS") and ".128" in each.suffix
+
+
+def _left_over(block: Block) -> bool:
+    """Whether a block takes what a trip of several parts has left over."""
+    return block.has(("LDG", "LD", "LDS")) and not block.has(("STG", "STS"))
+
+
+def _unaligned(block: Block) -> bool:
+    loads = [each for each in block.instructions if each.name == "LDG"]
+    return len(loads) >= _MANY and not any(each.wide or ".64" in each.suffix for each in loads)
 
 
 class _Reader:
-    """Walks the loops of a kernel from the outside and adds up their costs."""
+    """Walks the loops of a kernel from the outside."""
 
-    def __init__(self, blocks: list[Block], code: Code, sums: list[Cost]) -> None:
-        self.blocks, self.code, self.sums = blocks, code, sums
+    def __init__(self, blocks: list[Block], grid: bool) -> None:
+        self.blocks, self.grid = blocks, grid
+        # Of a kernel that a grid waits in, what combines for all blocks comes after the waiting.
+        self.may_wait = any(
+            each.name in ("LDG", "LD") and "STRONG.GPU" in each.suffix
+            for block in blocks
+            for each in block.instructions
+        )
 
-    def around(self, loop: Loop) -> None:
-        """Take what is outside of units, which are in loops of it."""
-        way = self._way(loop)
-        self.code.around += way.cost
-        for child in way.loops:
-            kinds = {self.kind(each) for each in child.children}
-            if "packets" in kinds:
-                self._unit(child)
-            elif "table" in kinds:
-                sum_way = self._way(child, rather_not=self._left_over)
-                self.sums.append(sum_way.cost)
-                for each in sum_way.loops:
-                    self._inner(each, in_unit=False)
-            elif child.children:
-                self.around(child)
+    def part(self, loop: Loop, kind: str) -> Part:
+        """A loop with those in it."""
+        if kind == "packets":
+            return self._packets(loop)
+        inner = kind not in ("kernel", "unit") and loop.children
+        way = self._way(loop, rather_not=_left_over if inner else _unaligned)
+        found = [self.part(each, self._kind(each)) for each in way.loops]
+        parts: list[Part] = []
+        for each in found:
+            # One loop takes several parts at once, the next to it what that has left over.
+            if parts and parts[-1].kind == each.kind and not (each.parts or each.kept):
+                least = each.kind == "columns"
+                parts[-1] = min((parts[-1], each), key=lambda e: e.items if least else -e.items)
             else:
-                self._inner(child, in_unit=False)
+                parts.append(each)
+        return Part(kind, way.cost(), self._items(kind, way), parts=parts)
 
-    def kind(self, loop: Loop) -> str:
-        """What an innermost loop is for; "" of others."""
+    @staticmethod
+    def _items(kind: str, way: _Way) -> int:
+        stores = way.count("STS", "STG")
+        loads = way.count("LDG", "LD")
+        of = {
+            "moments": loads,
+            "slots": loads,
+            "blocks": loads,
+            "classes": loads // 3,  # γ, dβ and dγ
+            "add": way.count("LDS"),
+            "merge": way.count("FCHK"),
+            "columns": stores,
+        }
+        return max(of.get(kind, 1), 1)
+
+    def _kind(self, loop: Loop) -> str:
+        """What a loop goes over."""
         if loop.children:
-            return ""
+            return self._kind_around({self._kind(each) for each in loop.children})
         found = [each for i in loop.body for each in self.blocks[i].instructions]
         names = {each.name for each in found}
+        wide = {each.name for each in found if each.wide}
         if any("STRONG.GPU" in each.suffix for each in found if each.name in ("LDG", "LD")):
             return "spin"
         if names & _DOUBLE:
-            return "table" if "LDG" in names else "other"
-        if any(each.wide for each in found):
+            return self._kind_of_sums(names, found)
+        if "LDG" in wide:
             return "packets"
+        if "STG" in wide:
+            return "columns"  # of a block's sums, from shared memory into a table
         if "SHFL" in names:
             return "exchange"
         return "merge" if "LDS" in names else "other"
 
-    def _unit(self, loop: Loop) -> None:
-        way = self._way(loop)
-        self.code.unit += way.cost
-        for child in way.loops:
-            self._inner(child, in_unit=True)
-
-    def _packets(self, loop: Loop) -> None:
-        whole = self._way(loop)
-        trip = self._way(loop, never=lambda block: block.has(("FCHK",)))
-        if not trip.blocks:
-            trip = whole
-        self.code.packets += trip.cost
-        self.code.unit += whole.cost.less(trip.cost)
-        self.code.loads += trip.count("LDG", wide=True)
-        self.code.stores += trip.count("STG", wide=True)
-
-    def _inner(self, loop: Loop, *, in_unit: bool) -> None:
-        """Take an innermost loop; one with loops in it as if it were once around."""
-        kind, code, way = self.kind(loop), self.code, self._way(loop)
-        if kind == "packets" and in_unit:
-            self._packets(loop)
-        elif kind == "table":
-            code.tables.append(TableLoop(way.cost, way.count("LDG")))
-        elif kind == "spin":
-            code.spins += 1
-        elif kind == "merge":
-            code.merge += way.cost * (1 / max(way.count("LDS"), 1))
-        elif kind == "exchange" and in_unit:
-            code.unit_exchange += way.cost
-        elif kind == "exchange":
-            code.exchange += way.cost
-        elif in_unit:
-            code.unit += way.cost
-        else:
-            code.around += way.cost
+    @staticmethod
+    def _kind_of_sums(names: set[str], found: list[Instruction]) -> str:
+        if "SHFL" in names:
+            return "fold"
+        of_loads = [each.suffix for each in found if each.name in ("LDG", "LD")]
+        whole = any(".128" in each for each in of_loads)
+        if "DFMA" in names:
+            return "moments" if whole else "columns" if "MUFU" in names else "classes"
+        return "blocks" if whole else "slots" if of_loads else "add"
 
     @staticmethod
-    def _left_over(block: Block) -> bool:
-        """Whether a block around a table loop takes what a trip of several parts has left over."""
-        return block.has(("LDG",)) and not block.has(("STG",))
+    def _kind_around(kinds: set[str]) -> str:
+        around = {
+            "packets": "unit",
+            "slots": "samples",
+            "samples": "pairs",
+            "moments": "group",
+            "classes": "group",
+            "group": "channels",
+            "pairs": "channels",
+            "add": "round",
+        }
+        return next((name for kind, name in around.items() if kind in kinds), "once")
+
+    def _packets(self, loop: Loop) -> Part:
+        inside = [each for i in loop.body for each in self.blocks[i].instructions]
+        again = kept = self._trip(loop, _in_shared)
+        if any(map(_in_shared, inside)):
+            # They are kept while they are measured, and not loaded again when they are written.
+            writes = any(each.wide and each.name == "STG" for each in inside)
+            kept = self._trip(loop, _wide_load if writes else None)
+        return Part("packets", again.cost, kept=kept, again=again)
+
+    def _trip(self, loop: Loop, not_done: Callable[[Instruction], bool] | None) -> Trip:
+        """A trip without some loads and stores, or with all."""
+
+        def first(block: Block) -> bool:
+            label = any(each.name == "LDG" and ".64" in each.suffix for each in block.instructions)
+            return label or block.has(("FCHK", "MUFU"))
+
+        often = self._reached(loop, first)
+
+        def rather_not(block: Block) -> bool:
+            wide = [e for e in block.instructions if e.wide or _in_shared(e)]
+            left_out = [each for each in wide if not_done and not_done(each)]
+            return _unaligned(block) or (
+                bool(left_out) and len(left_out) == len(wide) and id(block) in often
+            )
+
+        # Scalar loads with a predicate beside loads of 16 bytes are for what is not aligned.
+        unaligned = {
+            id(each)
+            for i in loop.body
+            if any(map(_wide_load, self.blocks[i].instructions))
+            for each in self.blocks[i].instructions
+            if each.name == "LDG" and each.guarded and "." not in each.suffix.replace(".E", "", 1)
+        }
+
+        whole = self._way(loop, rather_not=rather_not)
+        trip = self._way(loop, never=first, rather_not=rather_not)
+        if not trip.blocks:
+            trip = whole
+        own = {id(each) for block in trip.blocks for each in block}
+
+        def off(each: Instruction) -> bool:
+            # What is not done of packets is done of the parameters of the first trip.
+            return id(each) in unaligned or bool(id(each) in own and not_done and not_done(each))
+
+        cost = trip.cost(off)
+        return Trip(
+            cost,
+            whole.cost(off).less(cost),
+            trip.count("LDG", wide=True, off=off),
+            trip.count("STG", wide=True, off=off),
+        )
+
+    def _reached(self, loop: Loop, never: Callable[[Block], bool]) -> set[int]:
+        """The ids of the blocks of an innermost loop that some way leads to without others."""
+        found, waiting = set[int](), [loop.header]
+        while waiting:
+            i = waiting.pop()
+            block = self.blocks[i]
+            if i in loop.body and id(block) not in found and not never(block):
+                found.add(id(block))
+                waiting += block.successors
+        return found
+
+    def _exits(self, node: int) -> bool:
+        """Whether a launch whose blocks do not wait may end here."""
+        return not self.grid and any(e.name == "EXIT" for e in self.blocks[node].instructions[-1:])
+
+    def _weight(self, loop: Loop) -> int | None:
+        """What a loop weighs on the way through its surroundings; None if it is not on it."""
+        inside = [each for i in loop.body for each in self.blocks[i].instructions]
+        if any(map(_of_others, inside)):
+            return None if self.grid else 2 * _MUST
+        if self._kind(loop) == "spin":
+            return 2 * _MUST if self.grid else None
+        if self._kind(loop) == "channels" and self.may_wait and not self.grid:
+            return None
+        return 1 if self._kind(loop) == "other" else _MUST
 
     def _way(
         self,
@@ -227,14 +302,20 @@ class _Reader:
             rather_not: whether a block is on it only where there is no other way.
         """
         inside = {i: child for child in loop.children for i in child.body}
-        weights = {
-            i: len(block.instructions) * (-1 if rather_not(block) else 1)
-            for i, block in ((i, self.blocks[i]) for i in loop.body if i not in inside)
-            if not block.cold and not never(block)
-        }
+        weights = dict[int, int]()
+        for i in loop.body:
+            block = self.blocks[i]
+            if i in inside or block.cold or never(block):
+                continue
+            weights[i] = len(block.instructions) * (-1 if rather_not(block) else 1)
+            if block.has(_CLUSTER):
+                weights[i] += _CLUSTERS
+                if self.grid:
+                    del weights[i]
         for child in loop.children:
-            counts = child.children or self.kind(child) in ("packets", "table")
-            weights[child.header] = _MUST if counts else 1
+            weight = self._weight(child)
+            if weight is not None:
+                weights[child.header] = weight
 
         def after(node: int) -> set[int]:
             own = inside[node].body if node in inside else {node}
@@ -245,7 +326,7 @@ class _Reader:
             loop.header,
             weights,
             lambda node: {n for n in after(node) if n in weights and n != loop.header},
-            lambda node: loop.header in after(node) or not after(node),
+            lambda node: loop.header in after(node) or not after(node) or self._exits(node),
         )
         return _Way(
             [[] if i in inside else self.blocks[i].instructions for i in way],
@@ -260,7 +341,7 @@ def _longest(
     ends: Callable[[int], bool],
 ) -> list[int]:
     """The nodes of the heaviest way from a node to one that ends it; none if there is none."""
-    best: dict[int, tuple[int, list[int]] | None] = {}
+    best = dict[int, tuple[int, list[int]] | None]()
     order, state = list[int](), dict[int, bool]()
     waiting = [(start, False)] if start in weights else []
     while waiting:
@@ -282,42 +363,7 @@ def _longest(
         if not ways:
             best[node] = None
             continue
-        length, way = max(ways, key=lambda each: each[0])
-        best[node] = length + weights[node], [node, *way]
+        length, rest = max(ways, key=lambda each: each[0])
+        best[node] = length + weights[node], [node, *rest]
     found = best.get(start)
     return found[1] if found else []
-
-
-def _cost_of(way: list[list[Instruction]]) -> Cost:
-    """What a way costs; an empty list on it is a loop: before it a warp waits for everything."""
-    instructions = far = near = 0
-    pending: dict[int, bool] = {}  # registers to be filled: whether from far
-
-    def wait(registers: Iterable[int]) -> None:
-        nonlocal far, near
-        found = [pending[each] for each in registers if each in pending]
-        if any(found):
-            far += 1
-            pending.clear()
-        elif found:
-            near += 1
-            for each in [each for each, from_far in pending.items() if not from_far]:
-                del pending[each]
-
-    for block in way:
-        if not block:
-            wait(list(pending))
-        for each in block:
-            instructions += 1
-            count = 4 if ".128" in each.suffix else 2 if ".64" in each.suffix else 1
-            operands = [
-                [int(n) + i for i in range(2 if pair else count)]
-                for n, pair in _REGISTER.findall(each.operands)
-            ]
-            wait(r for registers in operands for r in registers)
-            if each.name in _NEAR | _FAR and operands:
-                pending |= dict.fromkeys(operands[0], each.name in _FAR)
-            far += each.name in _FAR_BARRIERS
-            near += each.name == "BAR"
-    wait(list(pending))
-    return Cost(instructions, far, near)

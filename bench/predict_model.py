@@ -8,20 +8,19 @@ A launch takes what an empty one takes that depends on the launch before it, and
 - *issue*: all instructions of the busiest multiprocessor at the pace of its schedulers.
 - *memory*: what a warp does around its units, and then all bytes at the rate of L2 or of memory.
 
-Bytes come from L2 as far as the tensors of a step (four of the image's size) fit into it. Kernels,
-blocks, tilings and resident blocks come from the product's launchers (``bench.predict_plans``),
-instructions and waits from the compiled code (``bench.predict_code``).
+Where blocks wait for each other, that is added. Bytes come from L2 as far as the tensors of a step
+(four of the image's size) fit into it; what a launch has kept in shared memory it reads once, the
+rest twice. Kernels, blocks, tilings and resident blocks come from the product's launchers
+(``bench.predict_plans``), instructions and waits from the compiled code (``bench.predict_code``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.predict_code import Code, Cost
+from bench.predict_cost import WARP, Cost
 
-WARP = 32
 TENSORS_OF_A_STEP = 4  # x, y, dy and dx
 TENSORS_OF_A_COPY = 2
 
@@ -54,6 +53,7 @@ class Hardware:
     fill_bytes_per_cycle: float = _constant(64, "of a multiprocessor, from L2; white paper")
     l2_cycles: float = _constant(400, "estimate: 260 alone (arXiv:2402.13499), loaded more")
     memory_cycles: float = _constant(800, "estimate: 480 alone (arXiv:2402.13499), loaded more")
+    peer_cycles: float = _constant(200, "another block of a cluster: 180 alone (arXiv:2402.13499)")
     near_cycles: float = _constant(30, "shared memory: 29 (arXiv:2402.13499); shuffles")
     warp_cycles: float = _constant(3, "estimate: an instruction of a warp alone; 4 if each depends")
     issue_share: float = _constant(0.7, "estimate, of four instructions a cycle and multiprocessor")
@@ -78,6 +78,11 @@ class Launch:
     """Everything that the warp does."""
     around: Cost
     """Of that, what is outside of units."""
+    instructions: float
+    """Of a warp in the mean."""
+    of_packet: float = 0
+    """Instructions of a packet, in all loops over packets; and of a unit, around its packets."""
+    of_unit: float = 0
     bytes_read: int = 0
     bytes_written: int = 0
     cluster: int = 1
@@ -107,73 +112,6 @@ class Time:
         return max(vars(self), key=lambda name: float(vars(self)[name]))
 
 
-@dataclass(frozen=True)
-class Units:
-    """How a launch's warps go over units: the numbers of its tiling that the model asks for."""
-
-    rounds: int
-    """Units that a warp's group of lanes takes, one after the other."""
-    trips: int
-    """Of the packet loops, in each."""
-    exchanges: int
-    """Trips of the shuffles over the lanes of a unit that have the same channels."""
-    exchanges_around: int
-    """The same over a warp."""
-
-
-def units_of(
-    *, units: int, chunks: int, group: int, across: int, threads: int, packets: int, in_flight: int
-) -> Units:
-    """The numbers of a tiling (csrc/cuda/strips.cuh).
-
-    Args:
-        units: of a tile.
-        chunks: blocks to a tile.
-        group: lanes to a unit.
-        across: of them side by side across channels.
-        threads: of a block.
-        packets: of a thread at most.
-        in_flight: packets that a trip takes.
-    """
-    rounds = math.ceil(units / (chunks * (threads // group)))
-    return Units(
-        rounds=rounds,
-        trips=math.ceil(packets / rounds / in_flight),
-        exchanges=round(math.log2(group / across)),
-        exchanges_around=round(math.log2(WARP / across)),
-    )
-
-
-def work_of(
-    code: Code, units: Units | None, threads: int, sums: Sequence[tuple[int, int, int]] = ()
-) -> tuple[Cost, Cost]:
-    """What the busiest warp of a launch does.
-
-    Args:
-        code: the counts of its kernel.
-        units: how warps go over units; None where there are none.
-        threads: of a block.
-        sums: of each table loop in the order of the code, how many sums a warp makes, of how many
-            parts each lane takes for each, and how many numbers it loads for a part.
-
-    Returns:
-        Everything, and of that what is outside of units.
-
-    Raises:
-        ValueError: the code has more or fewer table loops than there are sums.
-    """
-    if len(code.tables) != len(sums):
-        raise ValueError(f"{len(code.tables)} table loops in the code, {len(sums)} known")
-    around = code.around + code.merge * max(threads // WARP - 1, 0)
-    for loop, (count, parts, loads) in zip(code.tables, sums, strict=True):
-        around += (code.sum + loop.trip * math.ceil(parts * loads / loop.loads)) * count
-    if units is None:
-        return around + code.exchange, around + code.exchange
-    around += code.exchange * units.exchanges_around
-    unit = code.unit + code.unit_exchange * units.exchanges + code.packets * units.trips
-    return around + unit * units.rounds, around
-
-
 def time_of(launch: Launch, hardware: Hardware, from_l2: float) -> Time:
     """The microseconds of a launch.
 
@@ -185,16 +123,16 @@ def time_of(launch: Launch, hardware: Hardware, from_l2: float) -> Time:
     of = hardware
     waves = math.ceil(launch.blocks / (launch.resident * of.multiprocessors))
     busiest = math.ceil(launch.blocks / of.multiprocessors)
-    instructions = busiest * math.ceil(launch.threads / WARP) * launch.warp.instructions
+    instructions = busiest * math.ceil(launch.threads / WARP) * launch.instructions
     at_work = min(launch.blocks, of.multiprocessors)
     moved = launch.bytes_read + launch.bytes_written
     base = of.overlapping_launch_us if launch.overlapping else of.launch_us
-    around = _warp_us(launch.around, of, from_l2)
+    around = _warp_us(launch.around, launch.cluster, of, from_l2)
     return Time(
         launch=base
         + (of.cluster_us if launch.cluster > 1 else 0)
         + of.grid_barrier_us * launch.spins,
-        chain=waves * _warp_us(launch.warp, of, from_l2),
+        chain=waves * _warp_us(launch.warp, launch.cluster, of, from_l2),
         issue=instructions / (4 * of.issue_share * of.clock_ghz * 1e3),
         memory=around
         + max(
@@ -222,9 +160,11 @@ def share_in_l2(touched: int, hardware: Hardware) -> float:
     return min(1.0, room / touched) if touched else 1.0
 
 
-def _warp_us(cost: Cost, of: Hardware, from_l2: float) -> float:
+def _warp_us(cost: Cost, cluster: int, of: Hardware, from_l2: float) -> float:
     far = from_l2 * of.l2_cycles + (1 - from_l2) * of.memory_cycles
-    cycles = cost.instructions * of.warp_cycles + cost.near * of.near_cycles + cost.far * far
+    peer = of.peer_cycles if cluster > 1 else of.near_cycles  # its own shared memory
+    cycles = cost.instructions * of.warp_cycles + cost.near * of.near_cycles
+    cycles += cost.far * far + cost.peer * peer
     return cycles / (of.clock_ghz * 1e3)
 
 

@@ -8,7 +8,6 @@
 // Each case is answered by a line of JSON. This file alone knows the launchers' signatures and the
 // plan's numbers: when those change, so does it.
 #include <cstdio>
-#include <cstring>
 #include <initializer_list>
 #include <iostream>
 #include <sstream>
@@ -35,6 +34,8 @@ const char* name_of(NormPath path) {
       return "slab";
     case NormPath::kCluster:
       return "cluster";
+    case NormPath::kPersistent:
+      return "persistent";
   }
   throw std::runtime_error("bench/predict_plans.cu: a path without a name");
 }
@@ -62,10 +63,12 @@ T* tensor() {
   return reinterpret_cast<T*>(uintptr_t{1} << 20);
 }
 
-int packets_in_flight(const Shape& shape) {
-  int packets = 0;
-  with_view(shape, [&](auto view) { packets = decltype(view)::kBatch; });
-  return packets;
+// Packets of a tensor that a trip takes: of x alone forward, of dy and x backward.
+void packets_in_flight(const Shape& shape, int& forward, int& backward) {
+  with_view(shape, [&](auto view) {
+    forward = decltype(view)::kFlight;
+    backward = decltype(view)::kBatch;
+  });
 }
 
 bool whole_packets(const Shape& shape) {
@@ -74,25 +77,28 @@ bool whole_packets(const Shape& shape) {
 
 void print(const char* direction, const Shape& shape, const std::vector<predict::Launch>& launches) {
   for (const predict::Launch& each : launches) {
+    static_assert(offsetof(Norm, tiling) == 0);
+    const Tiling* const tiling = each.parameter<Tiling>({"Norm", "Tiling"});
+    const Keeping* const keeping = each.parameter<Keeping>({"Keeping"});
     std::printf(
         "{\"direction\": \"%s\", \"symbol\": \"%s\", \"kernel\": \"%s\", \"blocks\": %ld, "
         "\"threads\": %d, \"shared_bytes\": %ld, \"cluster\": %d, \"cooperative\": %s, "
-        "\"overlapping\": %s, \"resident\": %d, \"tiling\": ",
+        "\"overlapping\": %s, \"resident\": %d, \"kept\": %d, \"tiling\": ",
         direction, each.symbol.c_str(), each.name.c_str(), static_cast<long>(each.blocks),
         each.threads, static_cast<long>(each.shared_bytes), each.cluster,
-        each.cooperative ? "true" : "false", each.overlapping ? "true" : "false", each.resident);
-    if (each.first.empty()) {
+        each.cooperative ? "true" : "false", each.overlapping ? "true" : "false", each.resident,
+        keeping == nullptr ? 0 : keeping->packets);
+    if (tiling == nullptr) {
       std::printf("null}");
     } else {
-      Tiling t;  // a Norm begins with one
-      static_assert(offsetof(Norm, tiling) == 0);
-      std::memcpy(&t, each.first.data(), sizeof t);
+      const Tiling& t = *tiling;
       std::printf(
           "{\"samples\": %ld, \"channels\": %ld, \"tiles\": %ld, \"piece\": %ld, \"pieces\": %d, "
-          "\"units\": %d, \"group\": %d, \"across\": %d, \"chunks\": %d, \"packets_a_thread\": %ld}}",
+          "\"units\": %d, \"group\": %d, \"across\": %d, \"chunks\": %d, \"round\": %d, "
+          "\"slots\": %ld, \"packets_a_thread\": %ld}}",
           static_cast<long>(t.samples), static_cast<long>(t.channels), static_cast<long>(t.tiles),
-          static_cast<long>(t.piece), t.pieces, t.units, t.group, t.across, t.chunks,
-          static_cast<long>(packets_a_thread(shape, t, each.threads)));
+          static_cast<long>(t.piece), t.pieces, t.units, t.group, t.across, t.chunks, t.round,
+          static_cast<long>(t.slots()), static_cast<long>(packets_a_thread(shape, t)));
     }
     std::printf("%s", &each == &launches.back() ? "" : ", ");
   }
@@ -107,20 +113,20 @@ void answer(const ImageShape& images, NormPath path) {
   };
   const int64_t forward_bytes = forward_workspace(images, true, path, kDevice);
   const int64_t backward_bytes = backward_workspace(images, true, path, kDevice);
+  int forward_packets = 0, backward_packets = 0;
+  packets_in_flight(shape, forward_packets, backward_packets);
   std::printf(
       "{\"paths\": [\"%s\", \"%s\"], \"workspace_bytes\": [%ld, %ld], \"rows\": %s, "
-      "\"width\": %d, \"whole_packets\": %s, \"packets_in_flight\": %d, \"classes\": %d, "
+      "\"width\": %d, \"whole_packets\": %s, \"packets_in_flight\": [%d, %d], \"classes\": %d, "
       "\"launches\": [",
       name_of(forward_path(images, true, path, kDevice)),
       name_of(backward_path(images, true, path, kDevice)), static_cast<long>(forward_bytes),
       static_cast<long>(backward_bytes), shape.rows ? "true" : "false", shape.width,
-      whole_packets(shape) ? "true" : "false", packets_in_flight(shape), kClasses);
+      whole_packets(shape) ? "true" : "false", forward_packets, backward_packets, kClasses);
 
   float* const numbers = tensor<float>();
-  conditional_batch_norm_forward(op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers, path,
-                                 where(forward_bytes));
-  update_running_statistics(images.channels, images.values_per_channel(), 0.1, numbers, numbers,
-                            numbers, numbers, where(0));
+  conditional_batch_norm_forward(op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
+                                 {numbers, numbers, 0.1}, path, where(forward_bytes));
   print("forward", shape, predict::taken());
   std::printf(", ");
   conditional_batch_norm_backward(op, tensor(), tensor(), numbers, numbers, true, tensor(), numbers,
@@ -148,7 +154,7 @@ void obey(const std::string& line) {
     images.dtype = called(dtype, {Dtype::kFloat32, Dtype::kBFloat16, Dtype::kFloat16});
     images.layout = called(layout, {Layout::kContiguous, Layout::kChannelsLast});
     answer(images, called(path, {NormPath::kAuto, NormPath::kTwoPass, NormPath::kSlab,
-                                 NormPath::kCluster}));
+                                 NormPath::kCluster, NormPath::kPersistent}));
   }
   if (!words) throw std::runtime_error("not understood: " + line);
 }
@@ -156,8 +162,9 @@ void obey(const std::string& line) {
 }  // namespace
 
 int main() {
-  predict::keep_first("Norm", sizeof(Tiling));
-  predict::keep_first("Tiling", sizeof(Tiling));
+  predict::keep("Norm", sizeof(Norm));
+  predict::keep("Tiling", sizeof(Tiling));
+  predict::keep("Keeping", sizeof(Keeping));
   try {
     for (std::string line; std::getline(std::cin, line);) obey(line);
   } catch (const std::exception& error) {

@@ -15,16 +15,17 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.cases import Case
-from bench.predict_code import Code, code_of
-from bench.predict_model import WARP, Hardware, Launch, units_of, work_of
+from bench.predict_code import Part, code_of
+from bench.predict_model import Hardware, Launch
 from bench.predict_sass import kernels, usage
+from bench.predict_trips import Trips, work_of
 from bench.record import ROOT
 from cxrgan_fast.errors import UserError
 
@@ -44,7 +45,7 @@ CACHE = ROOT / "build" / "predict"  # `make clean` removes it
 class Kernel:
     """A kernel as it is compiled."""
 
-    code: Code
+    code: Part
     registers: int
     """Of a thread."""
     shared_bytes: int
@@ -59,7 +60,8 @@ class Plan:
     paths: tuple[str, str]
     """Forward and backward."""
     workspace_bytes: tuple[int, int]
-    packets_in_flight: int
+    packets_in_flight: tuple[int, int]
+    """Of a tensor, in a trip; forward and backward."""
     launches: list[Launch]
     kernels: list[Kernel]
     """Of each launch."""
@@ -67,7 +69,13 @@ class Plan:
     """Each launch as the launcher asked for it, with the numbers of its tiling."""
 
 
-def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: str) -> list[Plan]:
+def plans(
+    cases: Sequence[Case],
+    hardware: Hardware,
+    architecture: int,
+    path: str,
+    as_before: bool = False,
+) -> list[Plan]:
     """What is launched for each of some cases, forward and backward.
 
     Args:
@@ -75,6 +83,7 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
         hardware: on what.
         architecture: that the kernels are compiled for, such as 90.
         path: of ``use_cuda_path``.
+        as_before: how to count, of ``bench.predict_trips.Trips``.
 
     Raises:
         UserError: nvcc or nvdisasm is not here, or the launchers and ``predict_plans.cu`` do not
@@ -93,26 +102,22 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
         lines.append(" ".join(map(str, ("case", *words))))
     answers = _run([str(folder / "plans")], "\n".join(lines) + "\n").splitlines()
 
-    @functools.cache
-    def kernel(symbol: str) -> Kernel:
-        return Kernel(code_of(_listings(folder)[symbol]), *used[symbol])
+    def kernel(symbol: str, grid: bool) -> Kernel:
+        return Kernel(_code(folder, symbol, grid), *used[symbol])
 
     found = []
     for case, line in zip(cases, answers, strict=True):
         answer = json.loads(line)
         if not answer["whole_packets"]:
             raise UserError(f"{case}: predicted are images whose packets of 16 bytes are whole")
-        of = [
-            Kernel(Code(), 0, 0, 0) if each["symbol"] == "memset" else kernel(each["symbol"])
-            for each in answer["launches"]
-        ]
+        of = [kernel(each["symbol"], each["cooperative"]) for each in answer["launches"]]
         found.append(
             Plan(
                 tuple(answer["paths"]),
                 tuple(answer["workspace_bytes"]),
-                answer["packets_in_flight"],
+                tuple(answer["packets_in_flight"]),
                 [
-                    _launch(asked, each.code, answer, case.image_bytes)
+                    launch_of(each.code, Trips(asked, answer, as_before), case.image_bytes)
                     for asked, each in zip(answer["launches"], of, strict=True)
                 ],
                 of,
@@ -122,84 +127,42 @@ def plans(cases: Sequence[Case], hardware: Hardware, architecture: int, path: st
     return found
 
 
-def _launch(asked: Mapping[str, Any], code: Code, answer: Mapping[str, Any], image: int) -> Launch:
-    tiling, in_flight = asked["tiling"], answer["packets_in_flight"]
-    units = None
-    if tiling is not None:
-        units = units_of(
-            **{name: tiling[name] for name in ("units", "chunks", "group", "across")},
-            threads=asked["threads"],
-            packets=tiling["packets_a_thread"],
-            in_flight=in_flight,
-        )
+def launch_of(code: Part, trips: Trips, image: int) -> Launch:
+    """A launch with its work.
+
+    Args:
+        code: its kernel.
+        trips: of the kernel's loops, with the launch that they are of.
+        image: bytes of the image.
+
+    Raises:
+        UserError: the kernel has loops that ``bench.predict_trips`` does not know.
+    """
+    asked = trips.asked
     name = asked["kernel"].split("<")[0]
-    sums = sums_of(name, asked, answer) if code.tables else []
+    if asked["tiling"] is None:
+        raise UserError(f"{name}: it has no Norm and no Tiling; see bench/predict_plans.cu")
     try:
-        warp, around = work_of(code, units, asked["threads"], sums)
+        work = work_of(code, trips)
     except ValueError as error:
-        raise UserError(f"{name}: {error}; see sums_of in bench/predict_plans.py") from None
-    if code.loads % in_flight or code.stores % in_flight:
-        raise UserError(
-            f"{name}: a trip of its packet loops loads {code.loads} and stores {code.stores} "
-            f"packets, expected multiples of View::kBatch, {in_flight}"
-        )
+        raise UserError(f"{name}: {error}; see bench/predict_trips.py") from None
     return Launch(
         kernel=asked["kernel"],
         direction=asked["direction"],
         blocks=asked["blocks"],
         threads=asked["threads"],
         resident=asked["resident"],
-        warp=warp,
-        around=around,
-        bytes_read=code.loads // in_flight * image,
-        bytes_written=code.stores // in_flight * image,
+        warp=work.warp,
+        around=work.around,
+        instructions=work.instructions,
+        of_packet=work.of_packet,
+        of_unit=work.of_unit,
+        bytes_read=round(work.loads * image),
+        bytes_written=round(work.stores * image),
         cluster=asked["cluster"],
         overlapping=asked["overlapping"],
-        spins=code.spins,
+        spins=work.spins,
     )
-
-
-def sums_of(
-    name: str, asked: Mapping[str, Any], answer: Mapping[str, Any]
-) -> list[tuple[int, int, int]]:
-    """How a warp of a kernel goes over tables of partial sums; see ``predict_model.work_of``.
-
-    This, and ``predict_plans.cu``, is what is known here of conditional_batch_norm_steps.cuh beside
-    its compiled code: which loop sums what.
-
-    Args:
-        name: of the kernel, without template arguments.
-        asked: the launch.
-        answer: about its case.
-
-    Returns:
-        For each loop over a table, in the order of the code: how many sums a warp makes, of how
-        many parts each lane takes, and how many numbers it loads for a part.
-
-    Raises:
-        UserError: the kernel is not known.
-    """
-    tiling, warps, rows = asked["tiling"], asked["threads"] // WARP, answer["rows"]
-    combining = name.startswith("combine_")
-
-    def sums(teams: int, count: int, parts: int, loads: int) -> tuple[int, int, int]:
-        """Of `count` sums for each of the block's channels, by teams of lanes side by side."""
-        channels = teams if combining else -(-tiling["channels"] // tiling["tiles"])
-        groups = -(-channels // teams)
-        return -(-count * groups // warps), -(-parts // (WARP // teams)), loads
-
-    if name in ("combine_moments_kernel", "slab_forward_kernel"):
-        teams = 2 if rows else 1  # Team<kRows, Moments>::kAcross
-        return [sums(teams, 1, tiling["chunks"], 1)]
-    if name in ("combine_gradients_kernel", "slab_backward_kernel"):
-        teams = 4 if rows else 1  # Team<kRows, Sums>::kAcross
-        samples, classes, pieces = tiling["samples"], answer["classes"], tiling["pieces"]
-        return [
-            sums(teams, samples if pieces > 1 else 0, pieces, 1),
-            sums(teams, classes, samples, 2),  # a label, then what belongs to it
-            sums(teams, 1, classes, 3),  # γ, dβ and dγ
-        ]
-    raise UserError(f"{name}: sums_of in bench/predict_plans.py does not know what tables it sums")
 
 
 # --- What is compiled --------------------------------------------------------------------------
@@ -238,6 +201,11 @@ def _compiled(architecture: int) -> Path:
         with suppress(OSError):  # another process was first
             built.replace(folder)
     return folder
+
+
+@functools.cache
+def _code(folder: Path, symbol: str, grid: bool) -> Part:
+    return code_of(_listings(folder)[symbol], grid)
 
 
 @functools.cache

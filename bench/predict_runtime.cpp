@@ -32,7 +32,8 @@ std::string without(std::string text, const std::string& part) {
 }
 
 struct Spelled {
-  std::string name, first_parameter;
+  std::string name;
+  std::vector<std::string> parameters;  // types
 };
 
 Spelled spelled(const std::string& symbol) {
@@ -42,15 +43,21 @@ Spelled spelled(const std::string& symbol) {
   std::free(demangled);
   for (const char* part : {"void ", "cxrgan::cuda::", "(anonymous namespace)::"})
     text = without(text, part);
+  Spelled found;
   int depth = 0;
+  size_t begin = 0;
   for (size_t i = 0; i < text.size(); ++i) {
     depth += text[i] == '<' ? 1 : text[i] == '>' ? -1 : 0;
-    if (text[i] == '(' && depth == 0) {
-      const size_t end = text.find_first_of(",)", i);
-      return {text.substr(0, i), text.substr(i + 1, end - i - 1)};
+    if (depth > 0) continue;
+    if (text[i] == '(') {
+      found.name = text.substr(0, i);
+      begin = i + 1;
+    } else if (text[i] == ',' || text[i] == ')') {
+      found.parameters.push_back(text.substr(begin, i - begin));
+      begin = i + 2;  // ", "
     }
   }
-  return {text, ""};
+  return found;
 }
 
 int blocks_at_once(const std::string& symbol, int threads, size_t shared_bytes) {
@@ -87,10 +94,11 @@ cudaError_t record(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
       launch.overlapping = true;
   }
   launch.resident = blocks_at_once(launch.symbol, launch.threads, shared_bytes);
-  const auto kept = only<Kept>().find(known.first_parameter);
-  if (kept != only<Kept>().end()) {
-    const auto* const bytes = static_cast<const std::byte*>(arguments[0]);
-    launch.first.assign(bytes, bytes + kept->second);
+  for (size_t i = 0; i < known.parameters.size(); ++i) {
+    const auto kept = only<Kept>().find(known.parameters[i]);
+    if (kept == only<Kept>().end()) continue;
+    const auto* const bytes = static_cast<const std::byte*>(arguments[i]);
+    launch.parameters[kept->first].assign(bytes, bytes + kept->second);
   }
   only<Launches>().push_back(std::move(launch));
   return cudaSuccess;
@@ -102,7 +110,7 @@ Device& device() { return only<Device>(); }
 
 void set_usage(const std::string& symbol, const Usage& usage) { only<Usages>()[symbol] = usage; }
 
-void keep_first(const std::string& type, size_t bytes) { only<Kept>()[type] = bytes; }
+void keep(const std::string& type, size_t bytes) { only<Kept>()[type] = bytes; }
 
 std::vector<Launch> taken() {
   std::vector<Launch> launches(std::move(static_cast<std::vector<Launch>&>(only<Launches>())));

@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,7 +36,18 @@ struct Launch {
   int cluster = 1;  // blocks
   bool cooperative = false, overlapping = false;  // programmatic dependent launch
   int resident = 0;  // blocks that a multiprocessor holds at once
-  std::vector<std::byte> first;  // the bytes of its first parameter, if that is kept
+  // The bytes of its parameters of the types that are kept, by type.
+  std::map<std::string, std::vector<std::byte>> parameters;
+
+  // The beginning of one of some types, which is a T; null if it has none.
+  template <class T>
+  const T* parameter(std::initializer_list<const char*> types) const {
+    for (const char* const type : types) {
+      const auto found = parameters.find(type);
+      if (found != parameters.end()) return reinterpret_cast<const T*>(found->second.data());
+    }
+    return nullptr;
+  }
 };
 
 Device& device();
@@ -42,8 +55,8 @@ Device& device();
 // Of the kernels whose name, without namespaces, is that: for occupancy.
 void set_usage(const std::string& symbol, const Usage& usage);
 
-// Keeps `bytes` of the first parameter of kernels whose first parameter is of that type.
-void keep_first(const std::string& type, size_t bytes);
+// Keeps the parameters of a type, by its name without namespaces, of so many bytes: of every launch.
+void keep(const std::string& type, size_t bytes);
 
 // The launches since the last call.
 std::vector<Launch> taken();

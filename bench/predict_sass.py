@@ -17,6 +17,8 @@ class Instruction:
     name: str
     suffix: str
     operands: str
+    guarded: bool = False
+    """Whether it has a predicate."""
 
     @property
     def wide(self) -> bool:
@@ -95,7 +97,7 @@ def blocks_of(listing: str) -> list[Block]:
         if found is None:
             continue
         guard, name, suffix, operands = found.groups()
-        blocks[-1].instructions.append(Instruction(name, suffix, operands))
+        blocks[-1].instructions.append(Instruction(name, suffix, operands, guard is not None))
         if name not in ("BRA", "EXIT", "RET"):
             continue
         # A branch may have its predicate in front or among its operands.

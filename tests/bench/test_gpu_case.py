@@ -22,8 +22,10 @@ from cxrgan_fast.ops.conditional_batch_norm_kernels import _problem
 
 CPU = torch.device("cpu")
 IMAGES = Case("conditional_batch_norm_act", (5, 3, 4, 6), "float32")
-LARGE = Case("conditional_batch_norm_act", (38, 2, 32, 32), "float32")
+LARGE = Case("conditional_batch_norm_act", (20, 3, 36, 36), "float32")
 """Whose x alone fits into a block's shared memory, and x and dy into a cluster's."""
+MANY = Case("conditional_batch_norm_act", (8, 8, 12, 12), "float32")
+"""Of more channels than blocks run at once."""
 WAYS = ["eager", "fused", "native"]
 """With a backend that auto would not take; where it does, native is not measured twice."""
 
@@ -103,7 +105,9 @@ def paths_of(case: Case) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("case", "impossible"), [(IMAGES, "cluster"), (LARGE, "slab")], ids=["small", "large"]
+    ("case", "impossible"),
+    [(IMAGES, "cluster"), (LARGE, "slab"), (MANY, "persistent")],
+    ids=["small", "large", "many"],
 )
 def test_paths_are_forced_where_there_are_some_and_named_where_they_cannot(
     captured, standin, case: Case, impossible: str
@@ -194,8 +198,9 @@ def test_the_fused_op_is_indispensable(captured, monkeypatch) -> None:
 
 def test_each_way_is_credited_its_own_passes() -> None:
     paths = {"fused": ("slab", "two_pass"), "triton": ("two_pass",) * 2, "c": ("cluster",) * 2}
-    assert [passes(way, paths) for way in ("copy", "eager", "fused", "triton", "c")] == [
-        *(2, 2 + 3, 2 + 5, 3 + 5, 2 + 3)
+    paths |= {"p": ("persistent", "persistent"), "q": ("two_pass", "persistent")}
+    assert [passes(way, paths) for way in ("copy", "eager", "fused", "triton", "c", "p", "q")] == [
+        *(2, 2 + 3, 2 + 5, 3 + 5, 2 + 3, 2 + 3, 3 + 3)
     ]
 
 

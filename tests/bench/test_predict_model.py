@@ -1,4 +1,4 @@
-"""The arithmetic of ``bench.predict``: the code's counts, the four limits, and comparisons."""
+"""The arithmetic of ``bench.predict``: the four limits, its tables, and comparisons."""
 
 from __future__ import annotations
 
@@ -16,148 +16,18 @@ from hypothesis import strategies as st
 from bench import predict
 from bench.cases import Case
 from bench.gpu_figures import gpu_figures
-from bench.predict_code import Code, Cost, TableLoop, code_of
-from bench.predict_model import (
-    Hardware,
-    Launch,
-    Units,
-    copy_us,
-    share_in_l2,
-    time_of,
-    units_of,
-    work_of,
-)
-from bench.predict_report import comparison, is_off, report
-from bench.predict_sass import kernels, usage
+from bench.predict_cost import Cost
+from bench.predict_model import Hardware, Launch, copy_us, share_in_l2, time_of
+from bench.predict_report import comparison, in_short, is_off, report
 from bench.record import ROOT
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
 BEFORE = ROOT / "bench" / "results" / "predicted_kernels_before.json"
 H100 = Hardware()
-LAUNCH = Launch("some_kernel", "forward", 264, 256, 2, Cost(1000, 2, 10), Cost(100, 1, 0), 10**7)
-
-# A unit loop around a packet loop, whose first trip divides; a sum over a table; a spin.
-LISTING = """
-.text.some_kernel:
-        /*0000*/                   LDC R1, c[0x0][0x28] ;
-        /*0010*/              @!P0 BRA `(.L_x_1) ;
-        /*0020*/                   CALL.REL.NOINC `($__internal_0_$__cuda_sm20_div_s64) ;
-        /*0030*/                   BRA `(.L_x_1) ;
-.L_x_1:
-        /*0040*/                   LDG.E.64 R2, desc[UR6][R4.64] ;
-        /*0050*/                   IADD3 R6, R2, 0x1, RZ ;
-.L_x_2:
-        /*0060*/                   IADD3 R6, R6, 0x1, RZ ;
-        /*0070*/              @!P1 BRA `(.L_x_4) ;
-.L_x_3:
-        /*0080*/               @P2 LDG.E.128 R8, desc[UR6][R4.64] ;
-        /*0090*/               @P3 LDG.E.128 R12, desc[UR6][R4.64+0x10] ;
-        /*00a0*/               @P4 BRA `(.L_x_5) ;
-        /*00b0*/                   FCHK P0, R8, R9 ;
-        /*00c0*/                   FFMA R16, R8, R9, R9 ;
-.L_x_5:
-        /*00d0*/                   FADD R16, R12, R15 ;
-        /*00e0*/                   FADD R16, R8, R11 ;
-        /*00f0*/                   STG.E.128 desc[UR6][R4.64], R8 ;
-        /*0100*/               @P5 BRA `(.L_x_3) ;
-.L_x_4:
-        /*0110*/                   BRA.DIV UR4, `(.L_x_9) ;
-        /*0120*/                   SHFL.BFLY PT, R17, R16, R5, 0x1f ;
-        /*0130*/                   FADD R16, R16, R17 ;
-        /*0140*/               @P6 BRA `(.L_x_4) ;
-        /*0150*/                   STG.E desc[UR6][R4.64], R16 ;
-        /*0160*/               @P0 BRA `(.L_x_2) ;
-.L_x_6:
-        /*0170*/                   LDG.E.STRONG.GPU R20, desc[UR6][R4.64] ;
-        /*0180*/                   ISETP.NE.AND P0, PT, R20, RZ, PT ;
-        /*0190*/               @P0 BRA `(.L_x_6) ;
-.L_x_7:
-        /*01a0*/                   CS2R R24, SRZ ;
-.L_x_8:
-        /*01b0*/                   LDG.E R22, desc[UR6][R4.64] ;
-        /*01c0*/                   LDG.E R23, desc[UR6][R4.64+0x4] ;
-        /*01d0*/                   DADD R24, R24, R22 ;
-        /*01e0*/               @P1 BRA `(.L_x_8) ;
-        /*01f0*/               @P2 BRA `(.L_x_10) ;
-        /*0200*/                   LDG.E R22, desc[UR6][R4.64] ;
-        /*0210*/                   DADD R24, R24, R22 ;
-.L_x_10:
-        /*0220*/                   STG.E desc[UR6][R4.64], R24 ;
-        /*0230*/               @P3 BRA `(.L_x_7) ;
-        /*0240*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
-        /*0250*/                   EXIT ;
-.L_x_9:
-        /*0260*/                   WARPSYNC.COLLECTIVE R16, `(.L_x_11) ;
-        /*0270*/                   SHFL.BFLY P0, R18, R16, R5, R17 ;
-.L_x_11:
-        /*0280*/                   BRA `(.L_x_4) ;
-"""
-
-
-def test_code_is_counted_by_its_loops() -> None:
-    code = code_of(kernels(LISTING)["some_kernel"])
-    # Two loads, four more and the branch back; both sums wait, the second for what has come.
-    assert code.packets == Cost(7, 1, 0)
-    assert (code.loads, code.stores) == (2, 1)
-    # The unit's own four, and the division's two of its first batch.
-    assert code.unit == Cost(2 + 2 + 2, 0, 0)
-    assert code.unit_exchange == Cost(4, 0, 1)
-    assert code.spins == 1
-    assert code.tables == [TableLoop(Cost(4, 1, 0), 2)]
-    # Without the two instructions for a part that is left over.
-    assert code.sum == Cost(4, 0, 0)
-    # Not the call. By the time that the load has come, so has the constant; then the barrier.
-    assert code.around == Cost(6, 1, 1)
-    assert code.packets_of(2) == Cost(3.5, 0.5, 0)
-
-
-def test_code_that_is_no_nested_loops_is_refused() -> None:
-    jump = "/*{:04x}*/ @P0 BRA `({}) ;\n"
-    into_both = (
-        ".text.k:\n" + jump.format(0, ".L_x_2") + ".L_x_1:\n/*0010*/ FADD R1, R1, R1 ;\n"
-        ".L_x_2:\n/*0020*/ FADD R1, R1, R1 ;\n" + jump.format(48, ".L_x_1") + "/*0040*/ EXIT ;\n"
-    )
-    with pytest.raises(ValueError, match="not those of nested loops"):
-        code_of(kernels(into_both)["k"])
-
-
-def test_usage_is_what_ptxas_prints() -> None:
-    printed = (
-        "ptxas info    : Compiling entry function '_Z1kv' for 'sm_90'\n"
-        "ptxas info    : Function properties for _Z1kv\n"
-        "    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\n"
-        "ptxas info    : Used 40 registers, used 1 barriers, 8 bytes stack, 64 bytes smem\n"
-    )
-    assert usage(printed) == {"_Z1kv": (40, 64, 16)}
-
-
-def test_units_of_a_tiling() -> None:
-    # 64 units by 4 chunks of 8 warps are 2 for each, of two packets a lane.
-    cluster = units_of(units=64, chunks=4, group=32, across=4, threads=256, packets=4, in_flight=2)
-    assert cluster == Units(rounds=2, trips=1, exchanges=3, exchanges_around=3)
-    planes = units_of(units=64, chunks=1, group=2, across=1, threads=64, packets=2, in_flight=4)
-    assert planes == Units(rounds=2, trips=1, exchanges=1, exchanges_around=5)
-
-
-def test_work_of_a_warp() -> None:
-    code = Code(
-        packets=Cost(100, 1, 0),
-        unit=Cost(40, 2, 1),
-        unit_exchange=Cost(10, 0, 1),
-        around=Cost(1000, 3, 0),
-        exchange=Cost(20, 0, 0),
-        merge=Cost(5, 0, 1),
-        tables=[TableLoop(Cost(30, 1, 0), 4)],
-        sum=Cost(50, 0, 2),
-    )
-    units = Units(rounds=3, trips=2, exchanges=2, exchanges_around=5)
-    everything, around = work_of(code, units, 256, [(6, 9, 1)])
-    # Merges of 7 more warps, 6 sums of 9 parts in 3 trips of 4, exchanges over a warp.
-    assert around == Cost(1000 + 7 * 5 + 6 * (50 + 3 * 30) + 5 * 20, 3 + 6 * 3, 7 + 6 * 2)
-    assert everything == around + Cost(3 * (40 + 2 * 10 + 2 * 100), 3 * (2 + 2), 3 * (1 + 2))
-    with pytest.raises(ValueError, match="1 table loops in the code, 2 known"):
-        work_of(code, units, 256, [(6, 9, 1), (1, 1, 1)])
+LAUNCH = Launch(
+    "some_kernel", "forward", 264, 256, 2, Cost(1000, 2, 10), Cost(100, 1, 0), 800, bytes_read=10**7
+)
 
 
 def test_the_four_limits() -> None:
@@ -169,7 +39,7 @@ def test_the_four_limits() -> None:
     time = time_of(LAUNCH, of, from_l2=1)
     assert time.launch == 1.5
     assert time.chain == pytest.approx((3 * 1000 + 10 * 30 + 2 * 400) / 2000)
-    assert time.issue == pytest.approx(2 * 8 * 1000 / (4 * 0.5 * 2000))
+    assert time.issue == pytest.approx(2 * 8 * 800 / (4 * 0.5 * 2000))
     assert time.memory == pytest.approx((3 * 100 + 400) / 2000 + 10 / 5)
     assert time.total == 1.5 + time.issue
     assert time.limit == "issue"
@@ -177,6 +47,10 @@ def test_the_four_limits() -> None:
     assert half.chain == pytest.approx((3 * 1000 + 10 * 30 + 2 * 600) / 2000)
     assert half.memory == pytest.approx((3 * 100 + 600) / 2000 + 5 / 5 + 5 / 2)
     # On few multiprocessors their own rate is the limit; a second wave waits for the first.
+    other = dataclasses.replace(LAUNCH, warp=Cost(1000, 2, 10, 4), cluster=2)
+    assert time_of(other, of, 1).chain == pytest.approx(time.chain + 4 * of.peer_cycles / 2000)
+    alone = time_of(dataclasses.replace(other, cluster=1), of, 1)
+    assert alone.chain == pytest.approx(time.chain + 4 * 30 / 2000)
     few = time_of(dataclasses.replace(LAUNCH, blocks=10, warp=Cost(), around=Cost()), of, 1)
     assert few.memory == pytest.approx(1e7 / (10 * 64 * 2000))
     assert time_of(dataclasses.replace(LAUNCH, blocks=265), of, 1).chain == 2 * time.chain
@@ -202,7 +76,9 @@ def test_a_copy_and_what_l2_has() -> None:
 
 
 @given(
-    more=st.sampled_from(["blocks", "bytes_read", "bytes_written", "spins", "warp", "around"]),
+    more=st.sampled_from(
+        ["blocks", "bytes_read", "bytes_written", "spins", "warp", "around", "instructions"]
+    ),
     blocks=st.integers(1, 5000),
     resident=st.integers(1, 32),
     moved=st.integers(0, 10**9),
@@ -216,7 +92,7 @@ def test_more_is_never_faster(
         LAUNCH, blocks=blocks, resident=resident, bytes_read=moved, warp=Cost(*warp)
     )
     value = getattr(less, more)
-    added = Cost(1, 1, 1) if isinstance(value, Cost) else 1 + value // 10
+    added = Cost(1, 1, 1, 1) if isinstance(value, Cost) else 1 + value // 10
     larger = dataclasses.replace(less, **{more: value + added})
     time = time_of(less, H100, from_l2).total
     # Another block, on a multiprocessor that did nothing, has a way to L2 of its own.
@@ -309,12 +185,59 @@ def test_the_table_has_a_line_for_each_case(predicted: dict[str, Any]) -> None:
         assert f"{case['us']:.1f}" in line.split()
 
 
+def test_slower_paths_and_what_was_before_stand_beside_it(predicted: dict[str, Any]) -> None:
+    first, second, third = (dict(case) for case in predicted["predictions"][:3])
+    first |= {"paths": ["slab", "cluster"], "forward_us": 11.4, "backward_us": 12.0}
+    first["us_by_path"] = {
+        "two_pass": [20.0, 10.0], "slab": [11.4, None], "cluster": [10.0, 12.0],
+    }  # fmt: skip
+    second["us_by_path"] = {"slab": [second["forward_us"], second["backward_us"]]}
+    third["us_by_path"] = {"slab": [third["forward_us"], third["backward_us"]]}
+    older = in_short(first) | {"us": 2 * first["us"], "paths": ["two_pass", "two_pass"]}
+    record = predicted | {
+        "predictions": [first, second, third],
+        "before": {
+            "commit": "89abcdef",
+            "predictions": [older, in_short(third)],
+            "now": [in_short(each) for each in (first, second, third)],
+        },
+    }
+    whole, slower, beside = report(record).split("\n\n")
+    assert len(whole.splitlines()) == 3 + 3
+    # 14 % slower forward than a cluster is not much, 20 % slower backward than two passes is.
+    (row,) = (line.split() for line in slower.splitlines()[3:])
+    assert row[3:] == ["backward", "cluster", "two_pass", "12.0", "10.0", "1.20"]
+    rows = [line.split() for line in beside.splitlines()[3:]]
+    assert "before (commit 89abcde)" in beside
+    assert [row[0] for row in rows] == [
+        "x".join(map(str, case["shape"])) for case in (first, third)
+    ]
+    assert rows[0][3:5] == ["two_pass", "slab+cluster"]
+    assert [row[-1] for row in rows] == ["2.00", "1.00"]
+    nowhere = report(predicted | {"predictions": [second]}).split("\n\n")[1]
+    assert nowhere.endswith(": nowhere")
+
+
+def test_in_short_every_path_is_credited_the_least_passes(predicted: dict[str, Any]) -> None:
+    for case in predicted["predictions"]:
+        short = in_short(case)
+        kernels = case["kernels"]
+        packets = sum(kernel["instructions_of"]["packet"] for kernel in kernels)
+        assert short["instructions_of_packet"] == pytest.approx(packets, abs=0.1)
+        assert short["bytes"] == case["bytes_read"] + case["bytes_written"]
+        # Before, no path read a part again: those of two passes were credited eight.
+        made = 5 if case["paths"][0] != "two_pass" else 8
+        least = case["fraction_of_copy_bandwidth"] * 5 / made
+        assert short["least_fraction_of_copy_bandwidth"] == pytest.approx(least, abs=2e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--clock-ghz", "0"], "--clock-ghz: got 0.0, expected over 0"),
         (["--memory-gb-per-s", "nan"], "--memory-gb-per-s: got nan, expected over 0"),
         (["--against", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--before", "nowhere.json"], "nowhere.json cannot be read"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(
