@@ -118,16 +118,23 @@ __device__ __forceinline__ typename V::Pack activate(const Affine<V>& a,
   return pack<typename V::Scalar, V::kWidth>(x);
 }
 
-// y of a strip from get(index in the strip), its packets of x. The parameters of its sample are looked
-// for when its first packets are on their way: they wait for its label.
-template <class V, class Get>
+// Packets of a strip from its packet i on, as many as there are.
+template <class V, int kCount>
+__device__ __forceinline__ void load_packets(const typename V::Scalar* x, const Strip& s, int i,
+                                             typename V::Pack (&packets)[kCount]) {
+#pragma unroll
+  for (int u = 0; u < kCount; ++u)
+    if (i + u < s.count) packets[u] = load<V>(x, s, s.first + (i + u) * s.step);
+}
+
+// y of a strip; fetch(index in the strip, packets) gives its packets of x from there on. The parameters
+// of its sample are looked for when its first packets are on their way: they wait for its label.
+template <class V, class Fetch>
 __device__ __forceinline__ void write_activated(const Norm& op, Affine<V>& a, const Strip& s,
-                                                const Get& get, typename V::Scalar* y) {
+                                                const Fetch& fetch, typename V::Scalar* y) {
   for (int i = 0; i < s.count; i += V::kFlight) {
     typename V::Pack packets[V::kFlight];
-#pragma unroll
-    for (int u = 0; u < V::kFlight; ++u)
-      if (i + u < s.count) packets[u] = get(i + u);
+    fetch(i, packets);
     if (i == 0) a.set_sample(op, s);
 #pragma unroll
     for (int u = 0; u < V::kFlight; ++u)
@@ -190,21 +197,16 @@ __device__ __forceinline__ void load_corrections(bool has_channels, const Correc
   }
 }
 
-// dx of a strip from get_dy(index) and get_x(index). Parameters come as in write_activated.
-template <class V, class GetDy, class GetX>
+// dx of a strip; fetch(index in the strip, packets of dy, packets of x) gives those from there on.
+// Parameters come as in write_activated.
+template <class V, class Fetch>
 __device__ __forceinline__ void write_gradient(const Norm& op, Affine<V>& a,
                                                const Correction (&corrections)[V::kChannels],
-                                               const Strip& s, const GetDy& get_dy,
-                                               const GetX& get_x, typename V::Scalar* dx) {
+                                               const Strip& s, const Fetch& fetch,
+                                               typename V::Scalar* dx) {
   for (int i = 0; i < s.count; i += V::kBatch) {
     typename V::Pack gradients[V::kBatch], packets[V::kBatch];
-#pragma unroll
-    for (int u = 0; u < V::kBatch; ++u) {
-      if (i + u < s.count) {
-        gradients[u] = get_dy(i + u);
-        packets[u] = get_x(i + u);
-      }
-    }
+    fetch(i, gradients, packets);
     if (i == 0) a.set_sample(op, s);
 #pragma unroll
     for (int u = 0; u < V::kBatch; ++u) {

@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(kPassThreads, 2)
   const Share share = share_of_block(op.tiling, Order::kBackwards);
   Affine<V> a = affine_of<V>(op, share.tile, mean, rstd);
   for_units<V>(op.tiling, share, Order::kBackwards, [&](const Strip& s, int) {
-    write_activated<V>(op, a, s, [&](int i) { return load<V>(x, s, s.first + i * s.step); }, y);
+    const auto fetch = [&](int i, auto& packets) { load_packets<V>(x, s, i, packets); };
+    write_activated<V>(op, a, s, fetch, y);
   });
 }
 
@@ -162,10 +163,11 @@ __global__ void __launch_bounds__(kPassThreads, 2)
   load_corrections<V>(channel_of<V>(op.tiling, share.tile) < op.tiling.channels,
                       corrections + channel_of<V>(op.tiling, share.tile), own);
   for_units<V>(op.tiling, share, Order::kBackwards, [&](const Strip& s, int) {
-    const auto at = [&](int i) { return s.first + i * s.step; };
-    write_gradient<V>(
-        op, a, own, s, [&](int i) { return load<V>(dy, s, at(i)); },
-        [&](int i) { return load<V>(x, s, at(i)); }, dx);
+    const auto fetch = [&](int i, auto& gradients, auto& values) {
+      load_packets<V>(dy, s, i, gradients);
+      load_packets<V>(x, s, i, values);
+    };
+    write_gradient<V>(op, a, own, s, fetch, dx);
   });
 }
 

@@ -124,13 +124,16 @@ constexpr double kClusterCost = 0.6;       // of waiting for the others, and of 
 constexpr double kGridCost = 2.0;
 constexpr double kCombineCost = 1.0;       // of combining in the two-pass path
 constexpr double kLatency = 0.6;           // of a load, in a crowd
+constexpr double kRoundCost = 0.55;        // of a block's instructions for a round, each time at least
 constexpr double kBytesInFlight = 64;      // of a thread
 constexpr double kMultiprocessorRate = 54e3;  // bytes a microsecond at most, to and from L2
 constexpr double kBusyForAll = 0.7;        // of the multiprocessors have the device's whole bandwidth
 
-// Of moving bytes with so many blocks of so many threads, `at_once` of them to a multiprocessor.
-inline double moving_cost(double bytes, int64_t blocks, int threads, int64_t at_once,
+// Of moving bytes with blocks of so many threads, `at_once` of them to a multiprocessor, that go over
+// their rounds so many times.
+inline double moving_cost(double bytes, const Tiling& t, int threads, int64_t at_once, int times,
                           const Limits& limits) {
+  const int64_t blocks = t.tiles * t.chunks, rounds = divide_up(t.rounds(), t.chunks);
   const int64_t places = limits.multiprocessors * at_once;
   const int64_t busy = smaller(blocks, limits.multiprocessors);
   const int64_t waves = divide_up(blocks, places);
@@ -139,7 +142,9 @@ inline double moving_cost(double bytes, int64_t blocks, int threads, int64_t at_
   const double of_one = resident * kBytesInFlight / kLatency;
   const double rate = of_one < kMultiprocessorRate ? of_one : kMultiprocessorRate;
   const double whole = kBusyForAll * limits.multiprocessors * kMultiprocessorRate;
-  return idle * bytes / (busy * rate < whole ? busy * rate : whole);
+  const double moving = idle * bytes / (busy * rate < whole ? busy * rate : whole);
+  const double computing = kRoundCost * times * waves * rounds;
+  return moving > computing ? moving : computing;
 }
 
 inline double image_bytes(const Shape& shape) {
@@ -159,7 +164,7 @@ inline double expected_cost(const Shape& shape, int tensors, const SinglePlan& p
       smaller(kSingleThreads / plan.threads, limits.shared_bytes_per_block / plan.shared_bytes), 1);
   const double wait = plan.grid() ? kGridCost : plan.cluster() > 1 ? kClusterCost : 0;
   return kLaunchCost + wait + 2 * kLatency +
-         moving_cost(bytes, plan.blocks(), plan.threads, at_once, limits);
+         moving_cost(bytes, t, plan.threads, at_once, 2, limits);
 }
 
 inline double expected_cost(const Shape& shape, int tensors, const PassPlan& plan,
@@ -167,10 +172,8 @@ inline double expected_cost(const Shape& shape, int tensors, const PassPlan& pla
   const double image = image_bytes(shape);
   const double wait = runs_at_once(plan.first, 2, limits) ? kGridCost : kLaunchCost;
   return 2 * kLaunchCost + wait + kCombineCost + 2 * kLatency +
-         moving_cost(image * tensors, plan.first.tiles * plan.first.chunks, kPassThreads, 2,
-                     limits) +
-         moving_cost(image * (tensors + 1), plan.second.tiles * plan.second.chunks, kPassThreads, 2,
-                     limits);
+         moving_cost(image * tensors, plan.first, kPassThreads, 2, 1, limits) +
+         moving_cost(image * (tensors + 1), plan.second, kPassThreads, 2, 1, limits);
 }
 
 constexpr int kMostOfACluster = 8;  // blocks, on every device that has clusters

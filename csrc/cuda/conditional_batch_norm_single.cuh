@@ -39,6 +39,17 @@ class Slab {
     return reinterpret_cast<Pack*>(dynamic_shared())[(first_ + i) * threads + thread];
   }
 
+  // Those of the thread from its packet `first` on, `count` at most, if it holds them all.
+  template <int kCount>
+  __device__ __forceinline__ bool read(int first, int count, Pack (&packets)[kCount]) const {
+    if (count > kCount) count = kCount;
+    if (!holds(first + count - 1)) return false;
+#pragma unroll
+    for (int u = 0; u < kCount; ++u)
+      if (u < count) packets[u] = (*this)[first + u];
+    return true;
+  }
+
   // What lies behind the packets of all threads.
   __device__ __forceinline__ unsigned char* end() const {
     return dynamic_shared() + (first_ + packets_) * static_cast<int>(blockDim.x * sizeof(Pack));
@@ -137,10 +148,10 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
                  scratch.rstd + (channel - first));
   for_units<V>(t, share, Order::kBackwards, [&](const Strip& s, int) {
     passed -= s.count;
-    const auto get = [&](int i) {
-      return slab.holds(passed + i) ? slab[passed + i] : load<V>(x, s, s.first + i * s.step);
+    const auto fetch = [&](int i, auto& packets) {
+      if (!slab.read(passed + i, s.count - i, packets)) load_packets<V>(x, s, i, packets);
     };
-    write_activated<V>(op, a, s, get, y);
+    write_activated<V>(op, a, s, fetch, y);
   });
   if (!keeping.grid) cluster_wait();  // others may still read this block's moments
 }
@@ -219,14 +230,15 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
   load_corrections<V>(channel < t.channels, scratch.corrections + (channel - first), corrections);
   for_units<V>(t, share, Order::kBackwards, [&](const Strip& s, int) {
     passed -= s.count;
-    const auto at = [&](int i) { return s.first + i * s.step; };
-    write_gradient<V>(
-        op, a, corrections, s,
-        [&](int i) {
-          return gradients.holds(passed + i) ? gradients[passed + i] : load<V>(dy, s, at(i));
-        },
-        [&](int i) { return values.holds(passed + i) ? values[passed + i] : load<V>(x, s, at(i)); },
-        dx);
+    const auto fetch = [&](int i, auto& of_dy, auto& of_x) {
+      if (gradients.read(passed + i, s.count - i, of_dy)) {
+        values.read(passed + i, s.count - i, of_x);
+      } else {
+        load_packets<V>(dy, s, i, of_dy);
+        load_packets<V>(x, s, i, of_x);
+      }
+    };
+    write_gradient<V>(op, a, corrections, s, fetch, dx);
   });
   // Nobody waits for these.
   combine_gradients<V::kRows>(op, slots, first, last, share.chunk, share.chunks, rstd + first,
