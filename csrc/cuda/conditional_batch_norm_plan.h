@@ -103,7 +103,7 @@ inline bool is_even(const Tiling& t) {
 inline SinglePlan single_plan_of(const Shape& shape, int tensors, NormPath path, int chunks,
                                  int across, const Limits& limits) {
   SinglePlan best{};
-  for (int packets = shape.rows ? 32 : 4; packets >= 2; packets /= 2) {
+  for (int packets = shape.rows ? 32 : 4; packets >= (shape.rows ? 2 : 1); packets /= 2) {
     const SinglePlan plan =
         single_plan_of(shape, tensors, path, chunks, packets, across, limits);
     if (plan.path == NormPath::kTwoPass) continue;

@@ -68,9 +68,9 @@ inline Tiling tiling_of(const Shape& shape, int packets, int across) {
     pixels_a_turn = kWarp / t.across;
   } else {
     t.across = 1;
-    // Several packets to a lane, which go together, rather than a warp to a plane.
-    constexpr int kPacketsOfALane = 4;
-    t.group = power_of_two(divide_up(t.pixels, kPacketsOfALane * shape.width), kWarp);
+    // Several packets to a lane, which go together, rather than a warp to a small plane.
+    const int64_t of_lane = smaller(packets, 4);
+    t.group = power_of_two(divide_up(t.pixels, of_lane * shape.width), kWarp);
     t.tiles = t.channels;
     pixels_a_turn = t.group * shape.width;
   }

@@ -161,9 +161,9 @@ def test_blocks_wait_for_each_other_as_their_path_has_it(
 def test_two_passes_are_more_launches_and_slower_where_images_are_small() -> None:
     small = [Case(predict.OP, (64, 512, 4, 4), "bfloat16", layout) for layout in LAYOUTS]
     two_pass = predict.predict(small, Hardware(), path="two_pass")
-    cluster = predict.predict(small, Hardware(), path="cluster")
-    for two, one in zip(two_pass, cluster, strict=True):
-        assert (two["paths"], one["paths"]) == (["two_pass"] * 2, ["cluster"] * 2)
+    slab = predict.predict(small, Hardware(), path="slab")
+    for two, one in zip(two_pass, slab, strict=True):
+        assert (two["paths"], one["paths"]) == (["two_pass"] * 2, ["slab"] * 2)
         assert one["launches"] == [1, 1]
         # A plane a block is more blocks than run at once: they cannot wait, and combine in a launch
         # of their own.
@@ -337,13 +337,15 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
 
 
 def test_a_path_that_cannot_take_a_case_has_no_time() -> None:
-    """Of a plane a block there are more than run at once; what is large fits into no block."""
+    """Of a plane a block there are more than run at once, and a block takes all of these samples at
+    once; what is large fits into no block.
+    """
     cases = [
         Case(predict.OP, (64, 512, 4, 4), "bfloat16", "contiguous"),
         Case(predict.OP, (64, 32, 64, 64), "bfloat16", "channels_last"),
     ]
     planes, large = predict.by_path(cases, Hardware())
-    assert planes["persistent"] == [None, None]
+    assert planes["persistent"] == planes["cluster"] == [None, None]
     assert large["slab"] == large["cluster"] == [None, None]
-    for times in (planes["slab"], planes["cluster"], large["persistent"], planes["two_pass"]):
+    for times in (planes["slab"], large["two_pass"], large["persistent"], planes["two_pass"]):
         assert all(each is not None and each > Hardware().launch_us for each in times)
