@@ -1,0 +1,54 @@
+"""Which images of a source are masks of others, and no X-rays: by names, and by what recurs."""
+
+from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
+
+from cxrgan_fast.data.sources.names import base, is_container, is_mask_folder, parent
+from cxrgan_fast.data.sources.names import without_mask_ending as _without_ending
+
+
+def find_masks(images: Sequence[str], folders: Collection[str]) -> set[str]:
+    """Find the images that are masks.
+
+    A folder named masks, labels or the like holds masks if it lies beside a folder of images, or
+    if half of its files or more are named as images elsewhere. (Otherwise it may be a class, such
+    as a device that is called a mask.) A file IM1_mask.png beside IM1.png is one too.
+
+    Args:
+        images: the names of all images.
+        folders: of all folders.
+    """
+    named = {folder for folder in folders if is_mask_folder(base(folder))}
+    beside_images = {parent(folder) for folder in folders if is_container(base(folder))}
+    inside: dict[str, list[str]] = {}
+    outside: set[str] = set()
+    for name in images:
+        outer = _outermost(name, named)
+        if outer is None:
+            outside.add(_stem(name).casefold())
+        else:
+            inside.setdefault(outer, []).append(name)
+    masks: set[str] = set()
+    for folder, names in inside.items():
+        recurring = sum(_without_ending(_stem(name)).casefold() in outside for name in names)
+        if parent(folder) in beside_images or 2 * recurring >= len(names):
+            masks.update(names)
+    there = {(parent(name), _stem(name)) for name in images if name not in masks}
+    for name in images:
+        folder, stem = parent(name), _stem(name)
+        if _without_ending(stem) != stem and (folder, _without_ending(stem)) in there:
+            masks.add(name)
+    return masks
+
+
+def _outermost(name: str, named: Collection[str]) -> str | None:
+    at = name.find("/")
+    while at >= 0:
+        if name[:at] in named:
+            return name[:at]
+        at = name.find("/", at + 1)
+    return None
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
