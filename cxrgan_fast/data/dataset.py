@@ -20,7 +20,13 @@ from cxrgan_fast.data.phantom import phantom_image
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import prepare
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import SPLITS, check_class_names, match_class, open_source
+from cxrgan_fast.data.sources import (
+    SPLITS,
+    check_class_names,
+    match_class,
+    open_source,
+    read_classes,
+)
 from cxrgan_fast.errors import UserError
 
 Split = Literal["train", "test", "val"]
@@ -239,10 +245,11 @@ def _load_phantom(
     seed: int,
     progress: bool,
 ) -> ImageDataset:
-    names = tuple(classes) if classes is not None else PHANTOM_CLASSES
-    names = tuple(match_class(name, PHANTOM_CLASSES, "the phantom set") for name in names)
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"classes: name one or both of {', '.join(PHANTOM_CLASSES)}, each once")
+    wanted = PHANTOM_CLASSES if classes is None else classes
+    parts = read_classes(wanted, PHANTOM_CLASSES, "the phantom set")
+    names = tuple(member for members in parts.values() for member in members)
+    if names != tuple(parts):
+        raise UserError(f"classes: the phantom set has {', '.join(PHANTOM_CLASSES)}, none to join")
     if count < len(names):
         raise UserError(
             f"phantom images {count}: expected at least {len(names)}, one for each class"

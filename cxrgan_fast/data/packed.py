@@ -166,7 +166,7 @@ def _open(path: Path, verify: bool) -> PackedSet:
                 raise UserError(f"{path / name}: damaged (its checksum differs): {_DAMAGED}")
     images = np.load(path / CONTENT[0], mmap_mode="r", allow_pickle=False)
     labels = np.load(path / CONTENT[1], allow_pickle=False)
-    names = check_class_names(tuple(described["class_names"]), path)
+    names = check_class_names(described["class_names"], f"{path}: damaged packed set")
     rows = _read_rows((path / CONTENT[2]).read_bytes())
     shape = tuple(described["shape"])
     if images.dtype != np.uint8 or images.shape != shape or len(shape) != 4:

@@ -8,7 +8,7 @@ what is written goes into the folder that `folder_names` gives.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cxrgan_fast.data.sources.names import is_mask_folder, no_data, split_of
 from cxrgan_fast.errors import UserError, printable
@@ -23,19 +23,19 @@ _FILE = re.compile(r"\.(?:csv|gif|jpe?g|jsonl?|npy|png|pt|safetensors|ya?ml|zip)
 _TAKEN = frozenset({"__macosx", "checkpoints", "grids", "evaluation", "runs"})
 
 
-def check_class_names(names: Sequence[object], where: object) -> tuple[str, ...]:
+def check_class_names(names: object, where: object) -> tuple[str, ...]:
     """Return class names that can be shown, stored and told apart.
 
     Args:
-        names: in the order of the labels.
+        names: a list or tuple, in the order of the labels; what comes from a file may be anything.
         where: what has them, for messages.
 
     Raises:
-        UserError: there are none; one is no string, empty, too long or cannot be printed; two are
-            the same.
+        UserError: there are none, or no list of them; one is no string, empty, too long or cannot
+            be printed; two are the same.
     """
-    if not names:
-        raise UserError(f"{where}: has no class names; expected one or more")
+    if not isinstance(names, list | tuple) or not names:
+        raise UserError(f"{where}: has no class names; expected a list of one or more")
     found: dict[str, None] = {}
     for name in names:
         if not isinstance(name, str):
@@ -88,7 +88,7 @@ def check_folder_name(folder: str, what: str) -> str:
     Raises:
         UserError: it is not.
     """
-    if not _is_one_part(folder):
+    if not _is_one_part(folder) or _FILE.search(folder):
         raise UserError(
             f"{what} {printable(folder)!r}: expected the name of one folder, without / and other "
             "characters that some system refuses, and not hidden"

@@ -206,8 +206,8 @@ class _Folders:
             return True
         kinds = [name for name in names if is_container(name) or is_mask_folder(name)]
         if len(kinds) == len(names):
-            # CLASS/images is a class; images below a folder of images is one more wrapper.
-            return len(names) == 1 and is_container(base(inner))
+            # CLASS/images/1.png is a class; below x/images/CLASS there is one more wrapper.
+            return len(names) == 1 and self._is_wrapper(inside[0], base(inner))
         if is_container(base(inner)):
             return not all(is_patient_folder(name) or name[1:].isdigit() for name in names)
         # Names of patients have digits; most names of classes have none.
