@@ -189,6 +189,8 @@ def fetch(options: Download) -> None:
     print(f"{got.path}: {counts} images, {got.size / 1e6:.0f} MB, sha256 {got.sha256}")
     for warning in got.warnings():
         print(f"warning: {warning}")
+    for note in got.notes:
+        print(printable(note))
     print(f"look at it: python -m cxrgan_fast.data inspect {got.path}")
 
 

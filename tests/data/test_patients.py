@@ -128,7 +128,8 @@ def test_a_column_that_is_near_and_not_read_is_named(tmp_path: Path) -> None:
     writer(tmp_path)("1.png", 0)
     (tmp_path / "t.csv").write_text("path,label,patient_key\n1.png,a,7\n")
     assert open_source(tmp_path / "t.csv").notes() == [
-        "no column is read as the patient (near: patient_key): name it by --patient-column"
+        "no column is read as the patient (near: patient_key): call it patient, or prepare "
+        "the set with --patient-column NAME"
     ]
     columns = Columns(patient_column="patient_key")
     assert open_source(tmp_path / "t.csv", columns).files[0].patient == "7"

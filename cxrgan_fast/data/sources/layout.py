@@ -15,7 +15,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from cxrgan_fast.data.readers import IMAGE_SUFFIXES
 from cxrgan_fast.data.sources.content import has_image_name
@@ -277,7 +276,7 @@ def _image(each: _Found, class_name: str, shared: Collection[str]) -> ImageFile:
 
 
 def _own_name(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix("")) if has_image_name(name) else name
+    return name[: -len(suffix(name))] if has_image_name(name) else name
 
 
 def _shared_folders(found: Sequence[_Found]) -> set[str]:

@@ -1,10 +1,15 @@
 """Which images of a source are masks of others, and no X-rays: by names, and by what recurs."""
 
 from collections.abc import Collection, Sequence
-from pathlib import PurePosixPath
 
-from cxrgan_fast.data.sources.names import base, is_container, is_mask_folder, parent
-from cxrgan_fast.data.sources.names import without_mask_ending as _without_ending
+from cxrgan_fast.data.sources.names import (
+    base,
+    is_container,
+    is_mask_folder,
+    parent,
+    split_suffix,
+    without_mask_ending,
+)
 
 
 def find_masks(images: Sequence[str], folders: Collection[str]) -> set[str]:
@@ -19,6 +24,19 @@ def find_masks(images: Sequence[str], folders: Collection[str]) -> set[str]:
         folders: of all folders.
     """
     named = {folder for folder in folders if is_mask_folder(base(folder))}
+    masks = _in_folders(images, folders, named) if named else set()
+    endings = [name for name in images if without_mask_ending(_stem(name)) != _stem(name)]
+    if endings:
+        there = {(parent(name), _stem(name)) for name in images if name not in masks}
+        masks |= {
+            name for name in endings if (parent(name), without_mask_ending(_stem(name))) in there
+        }
+    return masks
+
+
+def _in_folders(
+    images: Sequence[str], folders: Collection[str], named: Collection[str]
+) -> set[str]:
     beside_images = {parent(folder) for folder in folders if is_container(base(folder))}
     inside: dict[str, list[str]] = {}
     outside: set[str] = set()
@@ -30,14 +48,9 @@ def find_masks(images: Sequence[str], folders: Collection[str]) -> set[str]:
             inside.setdefault(outer, []).append(name)
     masks: set[str] = set()
     for folder, names in inside.items():
-        recurring = sum(_without_ending(_stem(name)).casefold() in outside for name in names)
+        recurring = sum(without_mask_ending(_stem(name)).casefold() in outside for name in names)
         if parent(folder) in beside_images or 2 * recurring >= len(names):
             masks.update(names)
-    there = {(parent(name), _stem(name)) for name in images if name not in masks}
-    for name in images:
-        folder, stem = parent(name), _stem(name)
-        if _without_ending(stem) != stem and (folder, _without_ending(stem)) in there:
-            masks.add(name)
     return masks
 
 
@@ -51,4 +64,4 @@ def _outermost(name: str, named: Collection[str]) -> str | None:
 
 
 def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
+    return split_suffix(base(name))[0]

@@ -1,7 +1,7 @@
 """What the names of folders and files tell: splits, masks, wrappers, patients."""
 
 import re
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 SPLITS = ("train", "test", "val")
 
@@ -53,12 +53,14 @@ _PATIENT_FOLDER = re.compile(
 )
 
 
+@lru_cache(maxsize=1 << 16)
 def split_of(name: str) -> str | None:
     """Return the split that a folder's or a column's name means, in any case; None if none."""
     word = name.strip().casefold()
     return _SPLIT_WORDS.get(word) or _SPLIT_WORDS.get(_AFTER_SPLIT.sub("", word))
 
 
+@lru_cache(maxsize=1 << 16)
 def is_mask_folder(name: str) -> bool:
     """Whether a folder's name speaks of masks, labels or segmentations."""
     return bool(
@@ -71,6 +73,7 @@ def without_mask_ending(stem: str) -> str:
     return _MASK_FILE.sub("", stem)
 
 
+@lru_cache(maxsize=1 << 16)
 def is_container(name: str) -> bool:
     """Whether a folder's name (images, PA, images_001) is no class's and no patient's."""
     word = name.strip().casefold()
@@ -109,4 +112,10 @@ def parent(path: str) -> str:
 
 def suffix(path: str) -> str:
     """Return a file's suffix in lower case, or "no suffix"."""
-    return PurePosixPath(path).suffix.lower() or "no suffix"
+    return split_suffix(base(path))[1].lower() or "no suffix"
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return a file's name without its suffix, and the suffix with its dot or ""."""
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, "")

@@ -184,7 +184,8 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
                 if column in ("path", "label"):
                     raise UserError(
                         f"{where}: has no column {column!r} (it has {shown}): expected path,label "
-                        f"and, if known, patient and split; or name it by --{column}-column"
+                        "and, if known, patient and split; or prepare the set with "
+                        f"--{column}-column NAME"
                     )
                 continue
             wanted = usual
@@ -197,8 +198,8 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
         near = [name for name in header if any(word in name for word in _PATIENT_WORDS)]
         if near:
             notes.append(
-                f"no column is read as the patient (near: {printable(', '.join(near))}): name it "
-                "by --patient-column"
+                f"no column is read as the patient (near: {printable(', '.join(near))}): call it "
+                "patient, or prepare the set with --patient-column NAME"
             )
     return places, notes
 
