@@ -245,9 +245,29 @@ def test_doubtful_patients_are_told_by_inspect_and_when_data_are_loaded(
     assert f"warning: {warning}" in dataset.notes
 
 
-def test_a_folder_that_recurs_in_every_class_is_no_patient(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [("portable", "standing"), ("batch1", "batch2"), ("PA", "AP")])
+def test_folders_that_recur_in_every_class_are_no_patients(
+    tmp_path: Path, kinds: tuple[str, str]
+) -> None:
     write = writer(tmp_path)
     for image in range(8):
         for of_class in "AB":
-            write(f"{of_class}/{'portable' if image % 2 else 'standing'}/{image}.png", image)
+            write(f"{of_class}/{kinds[image % 2]}/{image}.png", image)
     assert len({file.patient for file in open_source(tmp_path).files}) == 16
+
+
+@pytest.mark.parametrize("names", ["PA{0}", "img{0}", "{0}", "20{0}", "p{0}"])
+def test_patients_who_recur_in_every_class_stay_whole(tmp_path: Path, names: str) -> None:
+    write = writer(tmp_path)
+    for patient in range(6):
+        for image in range(24):
+            write(f"{'AB'[image % 2]}/{names.format(patient + 11)}/{image}.png", patient)
+    assert len({file.patient for file in open_source(tmp_path).files}) == 6
+
+
+def test_many_folders_of_words_are_patients(tmp_path: Path) -> None:
+    write = writer(tmp_path)
+    for patient in ("ann", "bob", "cyd", "dan", "eve"):
+        for of_class in "AB":
+            write(f"{of_class}/{patient}/1.png", 1)
+    assert len({file.patient for file in open_source(tmp_path).files}) == 5

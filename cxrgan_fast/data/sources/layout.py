@@ -31,7 +31,9 @@ from cxrgan_fast.data.sources.names import (
     base,
     is_container,
     is_mask_folder,
+    is_part,
     is_patient_folder,
+    is_wrapper,
     parent,
     patient_of_file,
     split_of,
@@ -42,6 +44,8 @@ from cxrgan_fast.errors import UserError, printable
 
 PUBLISHED_CLASSES = ("normal", "bacterial", "viral")
 PUBLISHED_DEFAULT = ("normal", "bacterial")
+_MOST_KINDS = 4  # folders of words that recur below every class: more of them are patients
+
 UNNAMED_KIND = "its name says neither 'bacteria' nor 'virus'"
 
 NO_IMAGE = "no image by name or content"
@@ -203,11 +207,11 @@ class _Folders:
             return True
         if folded & {"normal", "pneumonia"}:
             return True
-        kinds = [name for name in names if is_container(name) or is_mask_folder(name)]
+        kinds = [name for name in names if is_wrapper(name) or is_mask_folder(name)]
         if len(kinds) == len(names):
             # CLASS/images/1.png is a class; below x/images/CLASS there is one more wrapper.
             return len(names) == 1 and self._is_wrapper(inside[0], base(inner))
-        if is_container(base(inner)):
+        if is_wrapper(base(inner)):
             return not all(is_patient_folder(name) or name[1:].isdigit() for name in names)
         # Names of patients have digits; most names of classes have none.
         wordy = [name for name in names if not any(char.isdigit() for char in name)]
@@ -280,9 +284,11 @@ def _own_name(name: str) -> str:
 
 
 def _shared_folders(found: Sequence[_Found]) -> set[str]:
-    """The names of folders that recur below every class and are no patients (PA, hospital A).
+    """The names of folders that recur below every class and are no patients (PA, hospital_2).
 
-    A patient may have images of every class too: a few of them, in a folder with a number.
+    A patient may have images of every class too. To take a kind for a patient makes a split
+    coarser; to take a patient for a kind would divide that patient. So what looks like a patient is
+    one: a number, a small share of a class, or one of many such folders.
     """
     in_class: dict[str, Counter[str]] = {}
     sizes: Counter[str] = Counter()
@@ -294,15 +300,14 @@ def _shared_folders(found: Sequence[_Found]) -> set[str]:
     if len(sizes) < 2 or len(in_class) < len(sizes):
         return set()
     everywhere = set.intersection(*(set(counts) for counts in in_class.values()))
-    shared = set()
-    for folder in everywhere:
-        numbered = any(char.isdigit() for char in folder)
-        if all(
-            10 * counts[folder] >= sizes[name] and (not numbered or counts[folder] >= 10)
-            for name, counts in in_class.items()
-        ):
-            shared.add(folder)
-    return shared
+    shared = {folder for folder in everywhere if is_part(folder)}
+    words = {
+        folder
+        for folder in everywhere
+        if not any(char.isdigit() for char in folder)
+        and all(10 * counts[folder] >= sizes[name] for name, counts in in_class.items())
+    }
+    return shared | words if len(words) <= _MOST_KINDS else shared
 
 
 def _above(path: str) -> Iterator[str]:

@@ -29,6 +29,12 @@ _CONTAINERS = frozenset(
         *("png", "pngs", "jpg", "jpgs", "jpeg", "jpegs", "dicom", "dicoms", "dcm"),
     }
 )
+_PARTS = frozenset(
+    {
+        *("batch", "part", "fold", "set", "series", "study", "group", "year"),
+        *("site", "hospital", "center", "centre", "clinic", "device", "scanner"),
+    }
+)
 _NUMBER_AFTER = re.compile(r"[ _-]?\d+$")
 
 _NO_DATA = {
@@ -75,9 +81,19 @@ def without_mask_ending(stem: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def is_container(name: str) -> bool:
-    """Whether a folder's name (images, PA, images_001) is no class's and no patient's."""
+    """Whether a folder's name (images, PA, png) is no class's and no patient's."""
+    return name.strip().casefold() in _CONTAINERS
+
+
+def is_wrapper(name: str) -> bool:
+    """Whether a folder's name is that of a container, or of a numbered one (images_001)."""
+    return is_container(name) or is_container(_NUMBER_AFTER.sub("", name.strip()))
+
+
+def is_part(name: str) -> bool:
+    """Whether a folder's name is that of a part of a set: batch2, fold_0, hospital 3."""
     word = name.strip().casefold()
-    return word in _CONTAINERS or _NUMBER_AFTER.sub("", word) in _CONTAINERS
+    return word not in _PARTS and _NUMBER_AFTER.sub("", word) in _PARTS
 
 
 def no_data(name: str) -> str | None:
