@@ -104,7 +104,7 @@ def table(root: Path, names: list[str], each: int = 3) -> Path:
 
 
 def test_a_subset_writes_into_safe_folders_and_keeps_the_names(tmp_path: Path) -> None:
-    names = [name.strip() for name in ODD]
+    names = [*(name.strip() for name in ODD), "a b", "a_b"]  # of which plain letters make one
     path = table(tmp_path / "set", names)
     before = {each for each in tmp_path.rglob("*") if each.is_file()}
     out = tmp_path / "a/b/out"

@@ -461,3 +461,18 @@ def test_older_packed_sets_have_no_notes(tmp_path: Path) -> None:
     assert not any("not used" in note for note in dataset.notes)
     with pytest.raises(UserError, match="names no image that is there"):
         open_source(made.path / "images.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("s/grade1/1.png", "s/grade2/2.png"), ("grade1", "grade2")),  # named as the folder above
+        (("any/Edema/1.png", "any/Effusion/2.png"), ("Edema", "Effusion")),  # words are classes
+        (("lungs/images/p11/1.png", "lungs/images/p12/2.png"), ("lungs",)),
+        (("lungs/images/1.png", "lungs/images/2.png"), ("lungs",)),
+    ],
+)
+def test_what_is_a_wrapper_and_what_a_class(
+    tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    assert open_source(touch(tmp_path / "s", *names)).classes == classes

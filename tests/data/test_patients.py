@@ -271,3 +271,11 @@ def test_many_folders_of_words_are_patients(tmp_path: Path) -> None:
         for of_class in "AB":
             write(f"{of_class}/{patient}/1.png", 1)
     assert len({file.patient for file in open_source(tmp_path).files}) == 5
+
+
+def test_a_folder_of_a_kind_in_one_class_alone_is_no_patient(tmp_path: Path) -> None:
+    write = writer(tmp_path)
+    for image in range(4):
+        write(f"A/images/{image}.png", image)
+        write(f"B/{image}.png", image)
+    assert len({file.patient for file in open_source(tmp_path).files}) == 8
