@@ -8,6 +8,8 @@ from typing import Annotated
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.class_folders import choose_folders
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.training.config import resolve_device
 from cxrgan_fast.training.generation import generate_to_folder, prepare_output
 from cxrgan_fast.training.interpolation import write_interpolations
@@ -28,6 +30,11 @@ class Arguments:
     """Seed of the latents: the same seed gives the same bytes."""
     classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()
     """Classes to draw; none means all."""
+    class_folders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER ...")] = ()
+    """Folders of classes, where they are not to be called as the classes are."""
+    like: str | None = None
+    """Real data, as --data of train takes them, whose own class folders the images go into: who
+    numbers folders by name (torchvision's ImageFolder) then gives both sets the same labels."""
     checkpoint: str | None = None
     """A kept step, best (lowest FID of --eval-every), or a .safetensors file; else the newest."""
     interpolate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -44,12 +51,22 @@ def main() -> None:
     out, n, seed = arguments.out, arguments.n_per_class, arguments.seed
     device = resolve_device(arguments.device)
     sources = load_sources(arguments.run, arguments.checkpoint, arguments.classes, device)
+    classes = [source.class_name for source in sources]
+    folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
     if n == 0 and arguments.interpolate:
+        if folders:
+            raise UserError("--class-folders and --like do nothing for --n-per-class 0: leave out")
         prepare_output(out)
     else:
         batch_size = arguments.batch_size
-        generate_to_folder(sources, out, n_per_class=n, seed=seed, batch_size=batch_size)
+        generate_to_folder(
+            sources, out, n_per_class=n, seed=seed, batch_size=batch_size, folders=folders
+        )
         print(f"{n} images of each of {', '.join(s.class_name for s in sources)}: {out}")
+        for name, folder in folders.items():
+            print(f"{name} is in {folder}")
+        for warning in warnings:
+            print(f"warning: {warning}")
     if arguments.interpolate:
         for sheet in write_interpolations(sources, out, seed):
             print(f"interpolation: {sheet}")

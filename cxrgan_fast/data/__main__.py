@@ -16,10 +16,11 @@ from cxrgan_fast.data.download import download
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
 from cxrgan_fast.data.inspection_sheet import draw_sheet
 from cxrgan_fast.data.packed import PackedSet
+from cxrgan_fast.data.patients import patient_warnings
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
 from cxrgan_fast.data.reading import check_workers
-from cxrgan_fast.data.sources import SPLITS, open_source
+from cxrgan_fast.data.sources import SPLITS, Columns, open_source
 from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.data.subset import make_subset
 from cxrgan_fast.errors import UserError, printable
@@ -39,7 +40,10 @@ class Prepare:
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = field(default_factory=Preparation)
     """What is done to each image."""
     classes: str = ""
-    """Classes in the order of their labels, with commas between; without, the usual ones."""
+    """Classes in the order of their labels, with commas between, as in normal,pneumonia=A+B, which
+    joins the classes A and B; without, the usual ones."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
+    """Which columns of a table say what."""
     division: Annotated[Division, tyro.conf.arg(name="")] = field(default_factory=Division)
     """How images are divided."""
     skip_bad: bool = False
@@ -51,7 +55,7 @@ class Prepare:
 def prepare(options: Prepare) -> None:
     """Run ``prepare``."""
     start = time.perf_counter()
-    source = open_source(options.source)
+    source = open_source(options.source, options.columns)
     try:
         made = prepare_set(
             source,
@@ -66,9 +70,6 @@ def prepare(options: Prepare) -> None:
         _say_problems(error.problems)
         raise
     _say(made, time.perf_counter() - start)
-    if source.passed_over:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(source.passed_over.items()))
-        print(f"passed over, being no images by their names: {kinds}")
 
 
 def _say(made: PackedSet, seconds: float) -> None:
@@ -80,7 +81,10 @@ def _say(made: PackedSet, seconds: float) -> None:
         patients = len({row.patient for row in of_class})
         print(f"  {printable(name)}: {len(of_class)} images of {patients} patients ({shown})")
     splits = [row.split for row in made.rows]
-    for warning in split_warnings([row.patient for row in made.rows], splits):
+    for note in made.notes:
+        print(printable(note))
+    whose = [row.patient for row in made.rows]
+    for warning in (*patient_warnings(whose), *split_warnings(whose, splits)):
         print(f"warning: {printable(warning)}")
     if made.left_out:
         print(f"left out: {len(made.left_out)} files")
@@ -111,6 +115,8 @@ class Subset:
     """Size of file that is preferred."""
     classes: str = ""
     """Classes, with commas between; without, the usual ones."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
+    """Which columns of a table say what."""
     split: Literal["train", "test", "val"] | None = None
     """Only images of this split."""
     seed: int = 0
@@ -120,7 +126,7 @@ class Subset:
 def subset(options: Subset) -> None:
     """Run ``subset``."""
     made = make_subset(
-        open_source(options.source),
+        open_source(options.source, options.columns),
         options.out,
         per_class=options.per_class,
         max_bytes=options.max_bytes,
@@ -146,6 +152,8 @@ class Inspect:
     """File for everything that was found, with the names of all files concerned."""
     sheet: Path | None = None
     """PNG file for histograms and examples."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
+    """Which columns of a table say what."""
     workers: int | None = None
     """Threads; without, one a core."""
 
@@ -156,7 +164,7 @@ def inspect(options: Inspect) -> None:
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.absolute().parent}; make it first")
     check_workers(options.workers)
-    source = open_source(options.source)
+    source = open_source(options.source, options.columns)
     found = inspect_source(source, workers=options.workers)
     if options.json is not None:
         text = json.dumps(as_json(found), indent=1) + "\n"
@@ -181,11 +189,13 @@ def fetch(options: Download) -> None:
     print(f"{got.path}: {counts} images, {got.size / 1e6:.0f} MB, sha256 {got.sha256}")
     for warning in got.warnings():
         print(f"warning: {warning}")
+    for note in got.notes:
+        print(printable(note))
     print(f"look at it: python -m cxrgan_fast.data inspect {got.path}")
 
 
 def _classes(text: str) -> list[str] | None:
-    return [name.strip() for name in text.split(",")] if text else None
+    return [text] if text else None  # lists with commas are read with the classes that there are
 
 
 _COMMANDS: dict[type, Callable[[Any], None]] = {

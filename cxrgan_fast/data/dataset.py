@@ -14,12 +14,19 @@ from torch import Tensor
 
 from cxrgan_fast.data.kept import kept_set
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
+from cxrgan_fast.data.patients import patient_warnings
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.phantom import phantom_image
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import prepare
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import SPLITS, match_class, open_source
+from cxrgan_fast.data.sources import (
+    SPLITS,
+    check_class_names,
+    match_class,
+    open_source,
+    read_classes,
+)
 from cxrgan_fast.errors import UserError
 
 Split = Literal["train", "test", "val"]
@@ -38,6 +45,7 @@ class ImageDataset:
         name: of the set: "phantom" or the data folder's name.
         skipped: files that could not be read, each with the reason (only with `skip_bad`).
         prepared: what was done to have it, for a user to read.
+        notes: what of the source is not used, and what is doubtful, a line each.
         fingerprint: SHA-256 of pixels, labels and class names.
     """
 
@@ -49,6 +57,7 @@ class ImageDataset:
     name: str
     skipped: list[tuple[str, str]] = field(default_factory=list)
     prepared: str = ""
+    notes: list[str] = field(default_factory=list)
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +66,7 @@ class ImageDataset:
                 f"images: expected torch.uint8 of shape (N, C, H, W), got {self.images.dtype} "
                 f"of shape {tuple(self.images.shape)}"
             )
+        check_class_names(self.class_names, self.name)
         n = len(self.images)
         if self.labels.dtype != torch.int64 or self.labels.shape != (n,):
             raise UserError(
@@ -133,7 +143,8 @@ def load_dataset(
         resolution: height and width of every image, R.
         image_channels: 1 (grayscale) or 3 (RGB), C.
         classes: which classes, in the order of their labels; default normal and bacterial for
-            the phantom set and the published layout, every class folder otherwise.
+            the phantom set and the published layout, every class folder otherwise. NAME=A+B joins
+            the classes A and B of a source or a packed set.
         split: "train", "test" or "val". The phantom set's splits are disjoint.
         skip_bad: go on without unreadable images and list them in `skipped`.
         phantom_images: size of the phantom set, its classes in equal parts.
@@ -171,11 +182,15 @@ def _from_packed(
             f"{preparation.resolution} and {preparation.image_channels} are asked for: give "
             f"--resolution {resolution} --image-channels {channels}, or prepare the set anew"
         )
-    return _of_packed(made, *made.choose(split, classes))
+    return _of_packed(made, split, classes)
 
 
-def _of_packed(made: PackedSet, names: tuple[str, ...], places: list[int]) -> ImageDataset:
-    labels = {name: label for label, name in enumerate(names)}
+def _of_packed(
+    made: PackedSet, split: Split | None = None, classes: Sequence[str] | None = None
+) -> ImageDataset:
+    names, places = made.choose(split, classes)
+    members = made.parts(classes).values()
+    labels = {member: label for label, joined in enumerate(members) for member in joined}
     rows = [made.rows[place] for place in places]
     return ImageDataset(
         images=torch.from_numpy(np.asarray(made.images[places])),
@@ -186,7 +201,12 @@ def _of_packed(made: PackedSet, names: tuple[str, ...], places: list[int]) -> Im
         name=made.name,
         skipped=made.left_out,
         prepared=f"read from the packed set {made.path}",
+        notes=[*made.notes, *_doubts([row.patient for row in rows])],
     )
+
+
+def _doubts(patients: Sequence[str]) -> list[str]:
+    return [f"warning: {warning}" for warning in patient_warnings(patients)]
 
 
 def _from_source(
@@ -198,19 +218,22 @@ def _from_source(
     progress: bool,
 ) -> ImageDataset:
     start = time.perf_counter()
+    opened = open_source(path)
     made, note = kept_set(
-        open_source(path),
+        opened,
         preparation,
         classes=classes,
         split=split,
         skip_bad=skip_bad,
         progress=progress,
     )
-    dataset = _of_packed(made, made.class_names, list(range(len(made.rows))))
+    dataset = _of_packed(made)
     size = f"{preparation.resolution} x {preparation.resolution}"
     took = time.perf_counter() - start
     return replace(
-        dataset, prepared=f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s"
+        dataset,
+        prepared=f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s",
+        notes=[*opened.notes(classes, split), *_doubts(dataset.patients)],
     )
 
 
@@ -222,10 +245,11 @@ def _load_phantom(
     seed: int,
     progress: bool,
 ) -> ImageDataset:
-    names = tuple(classes) if classes is not None else PHANTOM_CLASSES
-    names = tuple(match_class(name, PHANTOM_CLASSES, "the phantom set") for name in names)
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"classes: name one or both of {', '.join(PHANTOM_CLASSES)}, each once")
+    wanted = PHANTOM_CLASSES if classes is None else classes
+    parts = read_classes(wanted, PHANTOM_CLASSES, "the phantom set")
+    names = tuple(member for members in parts.values() for member in members)
+    if names != tuple(parts):
+        raise UserError(f"classes: the phantom set has {', '.join(PHANTOM_CLASSES)}, none to join")
     if count < len(names):
         raise UserError(
             f"phantom images {count}: expected at least {len(names)}, one for each class"

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +38,7 @@ class Download:
         size: bytes of all images.
         sha256: over the names, sizes and SHA-256 of all images, in the order of names.
         changed: whether it is not what an earlier download there was.
+        notes: what of it is not used unless asked for, a line each.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Download:
     size: int
     sha256: str
     changed: bool
+    notes: list[str] = field(compare=False)
 
     def warnings(self) -> list[str]:
         """What is not as published."""
@@ -91,7 +93,7 @@ def download(out: Path, *, progress: bool = True) -> Download:
     changed = earlier is not None and earlier.get("sha256") != digest
     if not changed:
         write_atomic(record, (json.dumps(described, indent=1) + "\n").encode())
-    return Download(out, dict(counts), size, digest, changed)
+    return Download(out, dict(counts), size, digest, changed, source.notes())
 
 
 def _fetch(kagglehub: ModuleType, out: Path) -> None:

@@ -3,16 +3,17 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrgan_fast.data.duplicates import groups, near_duplicates, thumbnail
+from cxrgan_fast.data.patients import patient_warnings, settle_patients
 from cxrgan_fast.data.readers import look
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import SPLITS, ImageFile, Source
+from cxrgan_fast.data.sources import SPLITS, ImageFile, Source, Unused
 from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.errors import UserError, printable
 
@@ -47,7 +48,8 @@ class Inspection:
         images: what was seen of each image that can be read, sorted by name.
         thumbnails: uint8, (N, 32, 32), of the same.
         unusable: (name, reason) of files that cannot be read or used.
-        passed_over: how many files of which suffix are no images by their names.
+        unused: all other files that were listed.
+        notes: what a user should know of what is used and what is not.
         exact: groups of files with the same bytes.
         near: groups of images that look the same, of which not all have the same bytes.
         correlations: of each pair of the latter.
@@ -58,7 +60,8 @@ class Inspection:
     images: list[Seen]
     thumbnails: npt.NDArray[np.uint8]
     unusable: list[tuple[str, str]]
-    passed_over: dict[str, int]
+    unused: list[Unused]
+    notes: list[str]
     has_splits: bool
     exact: list[list[int]] = field(default_factory=list)
     near: list[list[int]] = field(default_factory=list)
@@ -127,7 +130,7 @@ def inspect_source(
         low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
         seen = Seen(
             file=file,
-            patient=found.patient or file.patient,
+            patient=found.patient or "",
             width=found.width,
             height=found.height,
             kind=found.kind,
@@ -143,7 +146,7 @@ def inspect_source(
 
     images: list[Seen] = []
     thumbnails: list[npt.NDArray[np.uint8]] = []
-    unusable = source.problems + source.without_kind(source.classes, None)
+    unusable = source.problems + source.without_kind(list(source.classes), None)
     results = in_threads(see, len(files), "looking", workers=workers, progress=progress)
     for file, result in zip(files, results, strict=True):
         if isinstance(result, str):
@@ -151,6 +154,12 @@ def inspect_source(
         else:
             images.append(result[0])
             thumbnails.append(result[1])
+    patients = settle_patients(
+        [seen.file for seen in images], [seen.patient or None for seen in images]
+    )
+    images = [
+        replace(seen, patient=patient) for seen, patient in zip(images, patients, strict=True)
+    ]
     if not images:
         name, reason = min(unusable)
         raise UserError(
@@ -162,7 +171,8 @@ def inspect_source(
         images=images,
         thumbnails=np.stack(thumbnails),
         unusable=sorted(unusable),
-        passed_over=dict(source.passed_over),
+        unused=source.unused,
+        notes=source.notes(),
         has_splits=source.has_splits,
     )
     _find_copies(found)
@@ -212,6 +222,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "patients": len(per_patient),
         "images_per_patient": spread(list(per_patient.values())),
         "has_splits": found.has_splits,
+        "patient_warnings": patient_warnings([seen.patient for seen in images]),
         "split_warnings": split_warnings(
             [seen.patient for seen in images], [seen.file.split for seen in images]
         ),
@@ -243,7 +254,8 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "duplicates_of_other_patients": [names(group) for group in found.of_other_patients()],
         "patients_of_several_classes": found.patients_of_several_classes(),
         "unusable": [list(each) for each in found.unusable],
-        "passed_over": found.passed_over,
+        "unused": [asdict(each) for each in found.unused],
+        "notes": found.notes,
     }
 
 
@@ -276,9 +288,7 @@ def as_table(found: Inspection) -> str:
         "(ranges: smallest – median – largest)",
         "",
     ]
-    if record["passed_over"]:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(record["passed_over"].items()))
-        lines.append(f"passed over, being no images by their names: {kinds}")
+    lines += [printable(note) for note in found.notes]
     warnings = _warnings(record)
     lines += [f"warning: {warning}" for warning in warnings] or ["nothing to warn of"]
     return "\n".join(lines)
@@ -289,7 +299,7 @@ def _range(spread: dict[str, float], digits: int = 0) -> str:
 
 
 def _warnings(record: dict[str, Any]) -> list[str]:
-    found = [printable(each) for each in record["split_warnings"]]
+    found = [printable(each) for each in (*record["patient_warnings"], *record["split_warnings"])]
 
     def add(key: str, what: str, then: str) -> None:
         listed = record[key]

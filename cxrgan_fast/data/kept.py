@@ -51,7 +51,13 @@ def kept_set(
     """
     preparation.validate()
     names, files = source.choose(split, classes)
-    folder = cache_folder() / "sets" / _key(source, names, files, preparation, progress)
+    folder = (
+        cache_folder()
+        / "sets"
+        / _key(
+            source, names, files, source.without_kind(classes, split=None), preparation, progress
+        )
+    )
     if is_packed(folder):
         try:
             made = open_packed(folder)
@@ -70,7 +76,7 @@ def kept_set(
             out,
             preparation,
             division=Division("source"),
-            classes=names,
+            classes=classes,
             split=split,
             skip_bad=skip_bad,
             progress=progress,
@@ -88,6 +94,7 @@ def _key(
     source: Source,
     names: Sequence[str],
     files: Sequence[ImageFile],
+    without_kind: Sequence[tuple[str, str]],
     preparation: Preparation,
     progress: bool,
 ) -> str:
@@ -106,7 +113,9 @@ def _key(
     for file, content in zip(files, digests, strict=True):
         about = (file.name, file.class_name, file.patient, file.split, content)
         whole.update(repr(about).encode("utf-8", "surrogateescape"))
+        if file.patient_given:  # what DICOM files tell then counts no more
+            whole.update(b"given")
     # What cannot be used is listed in the set as well.
-    problems = source.problems + source.without_kind(names, split=None)
+    problems = [*source.problems, *without_kind]
     whole.update(repr(problems).encode("utf-8", "surrogateescape"))
     return whole.hexdigest()[:40]

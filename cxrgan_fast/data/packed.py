@@ -8,7 +8,8 @@ A folder with four files, in version 1 of the format:
 - `images.csv`: a row an image, in UTF-8, with the columns file (the name in its source), class,
   patient, split, width, height (of the original, upright) and sha256 (of the original file);
 - `set.json`: the name, class names, shape, settings (with a hash of the list of files, their sizes
-  and times), files that were left out with the reason, and the SHA-256 of the other three files.
+  and times), files that were left out with the reason, the path of the source, notes on what of it
+  was not used, and the SHA-256 of the other three files.
   It is written last: without it there is no set.
 
 Bytes of names that are not UTF-8 are kept as surrogate escapes (PEP 383).
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrgan_fast.data.sources import SPLITS, match_class
+from cxrgan_fast.data.sources import SPLITS, check_class_names, read_classes
 from cxrgan_fast.errors import UserError
 
 FORMAT = "cxrgan_fast packed set"
@@ -64,6 +65,7 @@ class PackedSet:
         rows: of each image.
         settings: how it was prepared.
         left_out: files that could not be used, each with the reason.
+        notes: what of the source was not used, a line each.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class PackedSet:
     rows: list[Row]
     settings: dict[str, Any]
     left_out: list[tuple[str, str]]
+    notes: list[str]
 
     def choose(
         self, split: str | None = None, classes: Sequence[str] | None = None
@@ -91,27 +94,35 @@ class PackedSet:
         Raises:
             UserError: there is no such class or split, or it has no images.
         """
-        if classes is not None and not classes:
-            raise UserError(f"classes: none named; {self.path} has {', '.join(self.class_names)}")
-        wanted = self.class_names if classes is None else classes
-        names = tuple(match_class(name, self.class_names, self.path) for name in wanted)
-        if len(set(names)) < len(names):
-            raise UserError(f"classes {', '.join(names)}: name each class once")
+        parts = self.parts(classes)
         places: list[int] = []
-        for name in names:
+        for name, members in parts.items():
             of_class = [
                 place
                 for place, row in enumerate(self.rows)
-                if row.class_name == name and split in (None, row.split)
+                if row.class_name in members and split in (None, row.split)
             ]
             if not of_class:
-                present = {row.split for row in self.rows if row.class_name == name}
+                present = {row.split for row in self.rows if row.class_name in members}
                 has = ", ".join(each for each in SPLITS if each in present)
                 raise UserError(
                     f"{self.path}: class {name!r} has no {split!r} images; it has {has or 'none'}"
                 )
-            places += of_class
-        return names, places
+            # In the order in which a source gives the images of joined classes.
+            places += sorted(of_class, key=lambda place: self.rows[place].file)
+        return tuple(parts), places
+
+    def parts(self, classes: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+        """Return, in the order of labels, the classes of the set that make up each class.
+
+        Args:
+            classes: as in `choose`.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        wanted = self.class_names if classes is None else classes
+        return read_classes(wanted, self.class_names, self.path)
 
 
 def is_packed(path: Path) -> bool:
@@ -155,7 +166,7 @@ def _open(path: Path, verify: bool) -> PackedSet:
                 raise UserError(f"{path / name}: damaged (its checksum differs): {_DAMAGED}")
     images = np.load(path / CONTENT[0], mmap_mode="r", allow_pickle=False)
     labels = np.load(path / CONTENT[1], allow_pickle=False)
-    names = tuple(described["class_names"])
+    names = check_class_names(described["class_names"], f"{path}: damaged packed set")
     rows = _read_rows((path / CONTENT[2]).read_bytes())
     shape = tuple(described["shape"])
     if images.dtype != np.uint8 or images.shape != shape or len(shape) != 4:
@@ -173,6 +184,7 @@ def _open(path: Path, verify: bool) -> PackedSet:
         rows=rows,
         settings=described["settings"],
         left_out=[(name, reason) for name, reason in described["left_out"]],
+        notes=[str(note) for note in described.get("notes", [])],  # older sets have none
     )
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from cxrgan_fast.data import packed
 from cxrgan_fast.data.packed import PackedSet, Row, open_packed
+from cxrgan_fast.data.patients import settle_patients
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.reading import check_workers, read_pictures
 from cxrgan_fast.data.sources import ImageFile, Source
@@ -112,7 +113,7 @@ def prepare_set(
             f"splits {division.splits}: {source.where} has no splits of its own; divide by patient"
         )
     names, files = source.choose(split, classes)
-    problems = source.problems + source.without_kind(names, split)
+    problems = source.problems + source.without_kind(classes, split)
     if problems and not skip_bad:
         raise UnusableFilesError(problems)
     job = _job(source, names, files, preparation, division)
@@ -130,7 +131,11 @@ def prepare_set(
             problems = sorted([*problems, *bad])
             _refuse_empty_class(names, rows, problems)
             rows = _divided(rows, division)
-            _finish(out, partial, source.name, names, rows, problems, job, preparation)
+            about = {
+                "source": str(Path(source.where).absolute()),
+                "notes": source.notes(classes, split),
+            }
+            _finish(out, partial, source.name, names, rows, problems, job, preparation, about)
     except OSError as error:
         raise write_error(out, error) from error
     return open_packed(out, verify=False)
@@ -150,6 +155,8 @@ def _job(
     for file in files:
         about = (file.name, file.class_name, file.patient, file.split, source.stamp(file))
         digest.update(repr(about).encode("utf-8", "surrogateescape"))
+        if file.patient_given:  # what DICOM files tell then counts no more
+            digest.update(b"given")
     return {"settings": settings, "listing": digest.hexdigest()}
 
 
@@ -262,17 +269,21 @@ def _read_all(
                 journal.write(json.dumps(list(asdict(line).values())) + "\n")
                 journal.flush()
                 done[place] = line
+    places = sorted(done)
+    patients = settle_patients(
+        [files[place] for place in places], [done[place].patient for place in places]
+    )
     rows = {
         place: Row(
             file=files[place].name,
             class_name=files[place].class_name,
-            patient=line.patient or files[place].patient,
+            patient=patient,
             split=files[place].split,
-            width=line.width,
-            height=line.height,
-            sha256=line.sha256,
+            width=done[place].width,
+            height=done[place].height,
+            sha256=done[place].sha256,
         )
-        for place, line in sorted(done.items())
+        for place, patient in zip(places, patients, strict=True)
     }
     return rows, bad
 
@@ -348,6 +359,7 @@ def _finish(
     left_out: Sequence[tuple[str, str]],
     job: dict[str, Any],
     preparation: Preparation,
+    about: dict[str, Any],
 ) -> None:
     """Write the set's files beside the work, move them up, and describe them last."""
     shape = (len(rows), *preparation.empty(1).shape[1:])
@@ -375,6 +387,7 @@ def _finish(
         "shape": list(shape),
         "settings": {**job["settings"], "listing": job["listing"]},
         "left_out": [list(each) for each in left_out],
+        **about,
         "sha256": {each: packed.file_digest(out / each) for each in packed.CONTENT},
     }
     write_atomic(out / packed.DESCRIPTION, (json.dumps(described, indent=1) + "\n").encode())

@@ -21,18 +21,9 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset(
     {
-        ".bmp",
-        ".dcm",
-        ".dicom",
-        ".gif",
-        ".jpeg",
-        ".jpg",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
+        *(".avif", ".bmp", ".dcm", ".dib", ".dicom", ".gif", ".j2c", ".j2k", ".jfif", ".jp2"),
+        *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png"),
+        *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
     }
 )
 """File name endings (in lower case) that are read as images."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from cxrgan_fast.data.readers import image_size
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import ImageFile, Source
+from cxrgan_fast.data.sources import ImageFile, Source, folder_names
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import write_atomic, write_error
 
@@ -123,7 +123,7 @@ def make_subset(
         "seed": seed,
     }
     try:
-        total = _write(source, out, chosen, settings)
+        total = _write(source, out, chosen, _folders(names), settings)
     except OSError as error:
         raise write_error(out, error) from error
     counts = Counter(each.file.class_name for each in chosen)
@@ -264,7 +264,11 @@ def _cost(each: Candidate) -> int:
 
 
 def _write(
-    source: Source, out: Path, chosen: Sequence[Candidate], settings: dict[str, object]
+    source: Source,
+    out: Path,
+    chosen: Sequence[Candidate],
+    folders: dict[str, str],
+    settings: dict[str, object],
 ) -> int:
     partial = out / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -276,7 +280,7 @@ def _write(
     taken: set[str] = set()
     for each in chosen:
         file = each.file
-        place = _free_place(file, taken)
+        place = _free_place(file, folders[file.class_name], taken)
         (partial / place).parent.mkdir(exist_ok=True)
         content = source.read(file)
         if hashlib.sha256(content).hexdigest() != each.sha256:
@@ -297,10 +301,23 @@ def _write(
     return sum(each.size for each in chosen) + len(manifest) + len(description)
 
 
-def _free_place(file: ImageFile, taken: set[str]) -> str:
+def _folders(names: Sequence[str]) -> dict[str, str]:
+    """The folder of each class: of letters that every archive and mailer keeps."""
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for name, folder in folder_names(names).items():
+        plain, number = _safe(folder), 1
+        while plain.casefold() in taken:
+            number += 1
+            plain = f"{_safe(folder)}-{number}"
+        taken.add(plain.casefold())
+        folders[name] = plain
+    return folders
+
+
+def _free_place(file: ImageFile, folder: str, taken: set[str]) -> str:
     """A path that is safe on every system, and not given to another file."""
     stem, dot, suffix = _safe(file.name.rpartition("/")[2]).rpartition(".")
-    folder = _safe(file.class_name)
     place, number = f"{folder}/{stem}{dot}{suffix}", 1
     while place.casefold() in taken:
         number += 1

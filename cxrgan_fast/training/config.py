@@ -70,9 +70,10 @@ class DataConfig:
     """What is trained on."""
 
     data: str = "phantom"
-    """Folder of images, or "phantom" for the embedded synthetic set."""
+    """Folder, table, zip archive or packed set of images, or "phantom" for the synthetic set."""
     classes: tuple[str, ...] = ()
-    """Classes to use; none means normal and bacterial of the published set, else all."""
+    """Classes to use; none means normal and bacterial of the published set, else all. NAME=A+B
+    joins the classes A and B."""
     skip_bad: bool = False
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: int = 1000

@@ -5,7 +5,7 @@ import hashlib
 import io
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cxrgan_fast.data import to_uint8
+from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import write_atomic, write_error
 from cxrgan_fast.training.sources import ClassSource
@@ -118,12 +119,15 @@ def generate_to_folder(
     n_per_class: int,
     seed: int = 0,
     batch_size: int = 64,
+    folders: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> None:
     """Write a labelled set of generated images.
 
     `out` gets `CLASS/CLASS_seedS_00000.png` and so on, and, when all of them are there,
-    `manifest.csv` with the columns file, class, seed and checkpoint. The same seed gives the same
+    `manifest.csv` with the columns file, class, seed and checkpoint. It is a table that is a
+    source by itself. Where a class's name is no safe name of a folder, folder and files have the
+    one that `folder_names` gives, and the manifest the class's own. The same seed gives the same
     bytes whatever the batch size, and image i is the same however many are asked for: on one
     machine with the same versions; elsewhere convolutions may round differently. After a failure
     or Ctrl-C nothing is left in `out`: half a set would look like a whole one.
@@ -135,6 +139,7 @@ def generate_to_folder(
         seed: of the latents.
         batch_size: images drawn between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
+        folders: the folders of classes, where it is not as above; several may share one.
         progress: show a bar on stderr, if that is a terminal.
 
     Raises:
@@ -145,6 +150,7 @@ def generate_to_folder(
         if value < 1:
             raise UserError(f"{flag} {value}: expected 1 or more")
     total = n_per_class * len(sources)
+    safe = folder_names(source.class_name for source in sources)
     with (
         _made_whole(out) as made,
         tqdm(total=total, unit="img", disable=None if progress else True) as bar,
@@ -153,14 +159,14 @@ def generate_to_folder(
         rows = []
         for source in sources:
             name = source.class_name
-            folder = out / name
-            folder.mkdir()
+            folder = out / {**safe, **(folders or {})}[name]
+            folder.mkdir(exist_ok=folder in made)
             made.append(folder)
             for indices in _batches(n_per_class, batch_size):
                 latents = latents_for(seed, name, indices, source.snapshot.network.latent_size)
                 labels = torch.full((len(indices),), source.label)
                 pixels = draw_images(source, latents, labels)
-                paths = [folder / f"{name}_seed{seed}_{i:05d}.png" for i in indices]
+                paths = [folder / f"{safe[name]}_seed{seed}_{i:05d}.png" for i in indices]
                 list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
                 bar.update(len(paths))
                 files = (path.relative_to(out).as_posix() for path in paths)

@@ -13,7 +13,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.readers import image_size as image_size_of
-from cxrgan_fast.data.sources import ImageFile, Source, open_source
+from cxrgan_fast.data.sources import ImageFile, Source, folder_names, open_source
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.training.config import DataConfig, TrainConfig, override
@@ -43,7 +43,7 @@ def is_run(path: Path) -> bool:
     What is not there at all counts as a run: the complaint is then about the run.
     """
     if not path.is_dir():
-        return True
+        return path.suffix.lower() != ".csv" or not path.is_file()
     marks = ("config.yaml", "generator.safetensors", "*/generator.safetensors")
     return any(next(path.glob(mark), None) is not None for mark in marks)
 
@@ -98,7 +98,7 @@ def load_real(
             data.data,
             resolution=resolution,
             image_channels=image_channels,
-            classes=classes,
+            classes=asked,
             split=split,  # type: ignore[arg-type]  # "train" or "test"
             skip_bad=data.skip_bad,
             phantom_images=data.phantom_images,
@@ -106,7 +106,8 @@ def load_real(
             progress=progress,
         )
 
-    return RealImages(load("train"), load("test") if _has_test_split(data.data, classes) else None)
+    asked = _as_asked(classes, data)
+    return RealImages(load("train"), load("test") if _has_test_split(data.data, asked) else None)
 
 
 def draw_set(
@@ -132,12 +133,14 @@ def draw_set(
         UserError: a generator draws something that is not a number.
     """
     parts: list[Tensor] = []
+    folders = folder_names(source.class_name for source in sources)
     files: list[str] = []
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=sum(counts), desc="drawing", unit="img", disable=hidden, leave=False) as bar:
         for source, count in zip(sources, counts, strict=True):
             name, size = source.class_name, source.snapshot.network.latent_size
-            files += [f"{name}/{name}_seed{seed}_{index:05d}.png" for index in range(count)]
+            folder = folders[name]
+            files += [f"{folder}/{folder}_seed{seed}_{index:05d}.png" for index in range(count)]
             for start in range(0, count, _BATCH):
                 indices = range(start, min(start + _BATCH, count))
                 latents = latents_for(seed, name, indices, size)
@@ -234,7 +237,9 @@ class ImageFolder:
         )
         folded = {name.casefold(): name for name in own}
         there, expected = _classes_of(data.data)
-        known = {name.casefold(): name for name in there}
+        # By a class's name, or by the folder that it gets where its name is none of a folder.
+        known = {folder.casefold(): name for name, folder in folder_names(there).items()}
+        known |= {name.casefold(): name for name in there}
         compared = [known.get(fold, name) for fold, name in folded.items()]
         if not wanted:
             # A class that the data have and nobody drew is missed, unless it was left out by hand.
@@ -244,7 +249,8 @@ class ImageFolder:
         counts = {known.get(name.casefold(), name): images[name] for name in own}
         check_classes(counts, dict.fromkeys(order, 1), path)
         size = _common_size(path, [_size_of(source, file) for file in chosen], resolution)
-        return cls(path, {name: folded[name.casefold()] for name in order}, size)
+        found = {known[fold]: name for fold, name in folded.items() if fold in known}
+        return cls(path, {name: found[name] for name in order}, size)
 
     def read(self, skip_bad: bool, progress: bool) -> ImageDataset:
         """The images, with the data's names of the classes.
@@ -294,6 +300,16 @@ def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
         return source.class_names, source.class_names
     there = {file.class_name for file in source.files if file.split == "train"}
     return [name for name in source.classes if name in there], source.default_classes
+
+
+def _as_asked(names: Sequence[str], data: DataConfig) -> list[str]:
+    """The classes as the run asked for them: those that it joined with their parts."""
+    there = {name.casefold() for name in _classes_of(data.data)[0]}
+    pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]
+    joined = {piece.partition("=")[0].strip().casefold(): piece for piece in pieces}
+    return [
+        name if name.casefold() in there else joined.get(name.casefold(), name) for name in names
+    ]
 
 
 def _common_size(

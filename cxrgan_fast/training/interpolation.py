@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.training.generation import draw_images, latents_for
 from cxrgan_fast.training.grid import write_grid
 from cxrgan_fast.training.sources import ClassSource
@@ -84,7 +85,8 @@ def _class_sheet(a: ClassSource, b: ClassSource, out: Path, seed: int) -> Path:
     weights[:, a.label], weights[:, b.label] = 1 - t, t
     latents = latents_for(seed, a.class_name, range(_LATENTS), _latent_size(a))
     images = draw_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
-    path = out / f"class_interpolation_{a.class_name}_to_{b.class_name}.png"
+    start, end = folder_names((a.class_name, b.class_name)).values()
+    path = out / f"class_interpolation_{start}_to_{end}.png"
     between = [f"{x:.3g}" for x in t[1:-1].tolist()]
     header = [a.class_name, *between, b.class_name]
     write_grid(path, images, [f"latent {i}" for i in range(_LATENTS)], header)

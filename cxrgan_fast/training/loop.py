@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
@@ -91,8 +92,9 @@ def _train(
     minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
     config = override(config, {"max_minutes": minutes})
     grids = []
+    folders = folder_names(dataset.class_names)
     for name in dataset.class_names:
-        part = run / name
+        part = run / folders[name]
         resumed = resume is not None and bool(ckpt.saved_steps(part))
         make_folder(part)
         of_class = dataset.of_class(name)
@@ -106,6 +108,8 @@ def _say_dataset(dataset: ImageDataset) -> None:
     print(f"data: {dataset.name}, {len(dataset.labels)} images ({counts})", flush=True)
     if dataset.prepared:
         print(f"prepared: {dataset.prepared}", flush=True)
+    for note in dataset.notes:
+        print(printable(note), flush=True)
     for file, reason in dataset.skipped:
         print(f"skipped {printable(file)}: {printable(reason)}")
 

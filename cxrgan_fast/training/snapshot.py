@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cxrgan_fast.data.sources import check_class_names
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.nn import NetworkConfig, build_generator
@@ -143,7 +144,7 @@ def _parse_header(path: Path, text: str) -> dict[str, Any]:
             )
         return {
             "network": NetworkConfig(**header["network"]),
-            "class_names": _checked_class_names(path, header["class_names"]),
+            "class_names": check_class_names(header["class_names"], f"{path} has a damaged header"),
             "step": int(header["step"]),
             "images_seen": int(header["images_seen"]),
             "extra": {str(key): str(value) for key, value in header["extra"].items()},
@@ -152,13 +153,3 @@ def _parse_header(path: Path, text: str) -> dict[str, Any]:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} has a damaged header: {error!r}") from error
-
-
-def _checked_class_names(path: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Class names become folders: one that would leave its parent must not get that far."""
-    for name in names:
-        if not isinstance(name, str) or name in {"", ".", ".."} or set(name) & {"/", "\0"}:
-            raise UserError(f"{path} has the class name {name!r}, which cannot name a folder")
-    if not names or len(set(names)) != len(names):
-        raise UserError(f"{path} has the class names {list(names)}; expected one or more, distinct")
-    return tuple(names)

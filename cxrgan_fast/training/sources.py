@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.training.checkpoint import best_generator_path, generator_path, saved_steps
 from cxrgan_fast.training.snapshot import GeneratorSnapshot, load_generator
@@ -103,7 +104,9 @@ def _require_every_class(run: Path, folders: list[Path]) -> None:
     record = run / "dataset.json"
     if folders == [run] or not record.is_file():
         return
-    missing = set(json.loads(record.read_text())["images"]) - {folder.name for folder in folders}
+    there = {folder.name for folder in folders}
+    of_class = folder_names(json.loads(record.read_text())["images"])
+    missing = [name for name, folder in of_class.items() if folder not in there]
     if missing:
         raise UserError(
             f"{run} has no generator of {', '.join(sorted(missing))} yet: go on with "

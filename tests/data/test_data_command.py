@@ -46,8 +46,8 @@ def test_prepare(run: Run, xrays: Path, tmp_path: Path) -> None:
     lines = out.splitlines()
     assert lines[0].endswith("out: 40 images of 1x16x16")
     assert lines[1].startswith("  bacterial: 20 images of 6 patients (")
-    assert lines[-2].endswith(f"python -m cxrgan_fast.train --data {tmp_path / 'out'}")
-    assert lines[-1] == "passed over, being no images by their names: 1 .txt"
+    assert lines[-1].endswith(f"python -m cxrgan_fast.train --data {tmp_path / 'out'}")
+    assert "not used, no image by name or content: 1 file (1 .txt in train/NORMAL)" in lines
     made = open_packed(tmp_path / "out")
     assert made.class_names == ("bacterial", "normal")
     assert made.settings["fit"] == "pad"

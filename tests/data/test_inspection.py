@@ -92,7 +92,8 @@ def test_damage_and_odd_brightness_are_named(xrays: Path) -> None:
         "train/NORMAL/gone.png",
     ]
     assert "train/NORMAL/IM-0010-0001.png" in found["unusual_brightness"]  # type: ignore[operator]
-    assert found["passed_over"] == {".txt": 1}
+    (notes,) = found["unused"]  # type: ignore[misc]
+    assert (notes["suffix"], notes["files"]) == (".txt", 1)
 
 
 def test_the_table_says_what_to_do(xrays: Path) -> None:

@@ -92,7 +92,11 @@ def test_what_is_not_an_image_is_passed_over_and_counted(tmp_path: Path) -> None
     )
     source = open_source(tmp_path)
     assert found(source) == {"a": ["a/1.JPEG", "a/2.Png"], "b": ["b/1.tif"]}
-    assert source.passed_over == {".db": 1, ".txt": 1, ".md": 1}
+    assert {(each.folder, each.suffix): each.files for each in source.unused} == {
+        ("a", ".db"): 1,
+        ("a", ".txt"): 1,
+        ("", ".md"): 1,
+    }
 
 
 def test_any_class_folders(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrgan_fast.data.sources import Source, open_source, store
+from cxrgan_fast.data.sources import Source, Unused, open_source, store
 from cxrgan_fast.errors import UserError
 
 
@@ -69,7 +69,7 @@ def test_tables_of_spreadsheets(tmp_path: Path, separator: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\n1.png,a\n", r"no column 'path' \(it has file, label\)"),
+        ("name,label\n1.png,a\n", r"no column 'path' \(it has name, label\)"),
         ("path,label,label\n1.png,a,b\n", "column 'label' more than once"),
         ("path,label\n1.png\n", "line 2: has 1 values, the header 2"),
         ("path,label\n1.png,\n", "line 2: the label is empty"),
@@ -129,7 +129,7 @@ def test_an_archive_of_class_folders(tmp_path: Path) -> None:
     assert source.classes == ("a", "b")
     assert names(source) == ["set/a/1.png", "set/b/2.JPG"]
     assert source.read(source.files[0]) == b"set/a/1.png"
-    assert source.passed_over == {".md": 1}
+    assert source.unused == [Unused("no image by name or content", "set", ".md", 1)]
 
 
 def test_an_archive_with_a_table_at_the_top(tmp_path: Path) -> None:

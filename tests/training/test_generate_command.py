@@ -177,3 +177,39 @@ def test_ctrl_c_exits_130_and_leaves_nothing(make_run, tmp_path):
     assert complained.splitlines()[-1] == "interrupted"
     assert "Traceback" not in complained
     assert not out.exists()
+
+
+def test_class_folders_by_hand_and_like_the_data(make_run, tmp_path, generate, fails):
+    run, data = make_run(), tmp_path / "real"
+    for name in ("NORMAL/IM-0001-0001.png", "PNEUMONIA/person1_bacteria_1.png"):
+        path = data / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    one = ("--n-per-class", 1)
+    code, said, _ = generate(run, "--out", tmp_path / "a", *one, "--like", data)
+    assert code == 0
+    assert names(tmp_path / "a") == [
+        "NORMAL/normal_seed0_00000.png", "PNEUMONIA/bacterial_seed0_00000.png", "manifest.csv",
+    ]  # fmt: skip
+    assert "bacterial is in PNEUMONIA" in said.splitlines()
+    code, said, _ = generate(
+        run, "--out", tmp_path / "b", *one, "--class", "bacterial", "--like", data
+    )
+    assert code == 0
+    assert "warning: nothing goes into NORMAL" in said
+    code, _, _ = generate(
+        run, "--out", tmp_path / "c", *one, "--class-folders", "normal=0", "bacterial=1"
+    )
+    assert code == 0
+    assert names(tmp_path / "c")[:2] == ["0/normal_seed0_00000.png", "1/bacterial_seed0_00000.png"]
+    out = tmp_path / "d"
+    assert fails(run, "--out", out, "--class-folders", "norml=0").startswith(
+        "--class-folders norml=0"
+    )
+    assert "expected the name of one folder" in fails(
+        run, "--out", out, "--class-folders", "normal=.."
+    )
+    assert "no such folder" in fails(run, "--out", out, "--like", tmp_path / "gone")
+    sheets = ("--n-per-class", 0, "--interpolate", "--like", data)
+    assert "do nothing for --n-per-class 0" in fails(run, "--out", out, *sheets)
+    assert not out.exists()

@@ -1,20 +1,30 @@
 """What images come from: a folder, a table, or a zip archive of either, all with one face."""
 
-from cxrgan_fast.data.sources.layout import (
-    SPLITS,
+from cxrgan_fast.data.sources.class_names import check_class_names, check_folder_name, folder_names
+from cxrgan_fast.data.sources.listing import (
     ImageFile,
     Listing,
-    choose_classes,
+    Unused,
     match_class,
+    read_classes,
+    unused_lines,
 )
+from cxrgan_fast.data.sources.names import SPLITS
 from cxrgan_fast.data.sources.source import Source, open_source
+from cxrgan_fast.data.sources.table import Columns
 
 __all__ = [
     "SPLITS",
+    "Columns",
     "ImageFile",
     "Listing",
     "Source",
-    "choose_classes",
+    "Unused",
+    "check_class_names",
+    "check_folder_name",
+    "folder_names",
     "match_class",
     "open_source",
+    "read_classes",
+    "unused_lines",
 ]

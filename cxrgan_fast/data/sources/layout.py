@@ -5,278 +5,341 @@ Two layouts are understood:
 - the published paediatric set (Kermany et al., Cell 2018): `train|test|val` with `NORMAL` and
   `PNEUMONIA`, where the file name tells bacterial from viral pneumonia. Its classes are called
   normal, bacterial and viral;
-- any other folder of class folders, named as the folders are, with or without
-  `train|test|val` above them.
+- any other folder of class folders, named as the folders are, with or without folders of splits
+  above them or right below them.
+
+Every file that is listed is either an image of a class or counted, with the reason, as not used.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cxrgan_fast.data.readers import IMAGE_SUFFIXES
+from cxrgan_fast.data.sources.content import has_image_name
+from cxrgan_fast.data.sources.listing import (
+    ImageFile,
+    Listing,
+    as_unused,
+    enumerate_names,
+    merge_spellings,
+)
+from cxrgan_fast.data.sources.masks import find_masks
+from cxrgan_fast.data.sources.names import (
+    SPLITS,
+    base,
+    is_container,
+    is_mask_folder,
+    is_part,
+    is_patient_folder,
+    is_wrapper,
+    parent,
+    patient_of_file,
+    split_of,
+    suffix,
+)
 from cxrgan_fast.data.sources.store import Tree
-from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.errors import UserError, printable
 
-SPLITS = ("train", "test", "val")
 PUBLISHED_CLASSES = ("normal", "bacterial", "viral")
 PUBLISHED_DEFAULT = ("normal", "bacterial")
+_MOST_KINDS = 4  # folders of words that recur below every class: more of them are patients
+
 UNNAMED_KIND = "its name says neither 'bacteria' nor 'virus'"
 
+NO_IMAGE = "no image by name or content"
+MASK = "a mask and not an X-ray"
+BESIDE_CLASSES = "beside the class folders"
+BESIDE_SPLITS = "beside the folders of splits"
+
 _KIND = re.compile(r"_(bacteria|virus)(?:[_.]|$)", re.IGNORECASE)
-_PATIENT = re.compile(r"(person\d+)_|((?:NORMAL\d*-)?IM-\d+)-", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image in a source.
-
-    Attributes:
-        name: path in the source, "/"-separated; no two are the same.
-        class_name: its class.
-        patient: whose it is, as far as names tell; else the file's own name.
-        split: "train", "test" or "val"; "train" where the source has no splits.
-    """
+class _Found:
+    """An image in a class folder: the folders below the latter are not interpreted yet."""
 
     name: str
-    class_name: str
-    patient: str
+    class_folder: str
     split: str
+    below: tuple[str, ...]
 
 
-@dataclass
-class Listing:
-    """What a source holds.
-
-    Attributes:
-        classes: in the order of class folders; a class may have no images.
-        default_classes: those to use when none are named.
-        has_splits: whether the source tells train, test and val apart.
-        files: the images, sorted by name.
-        unnamed: images of pneumonia of which the name does not tell the kind.
-    """
-
-    classes: tuple[str, ...]
-    default_classes: tuple[str, ...]
-    has_splits: bool
-    files: list[ImageFile]
-    unnamed: list[ImageFile] = field(default_factory=list)
-
-
-def lay_out(tree: Tree, where: str, name: str) -> Listing:
+def lay_out(
+    tree: Tree, images: Collection[str], left_out: Mapping[str, str], where: str, name: str
+) -> Listing:
     """Find the class folders and the images in them.
 
-    Files that are not images by their name are passed over; suffixes count in any case. A folder
-    that only repeats itself (`chest_xray/chest_xray`, as the published archive unpacks) is
-    entered.
+    A folder that only wraps the class folders (`chest_xray/chest_xray`, as the published archive
+    unpacks, `dataset/images/CLASS`) is entered.
 
     Args:
         tree: the names in the source.
+        images: those that are images by name or content.
+        left_out: folders that hold no data, each with what they are.
         where: the source, for messages.
         name: of the folder or archive itself.
 
     Raises:
         UserError: there is no class folder or no image.
     """
-    root = _root(tree, name)
-    splits = _split_folders(tree, root)
-    # (split, class folder) -> its images
-    found = _by_class_folder(tree, splits or {"train": root})
-    if not any(found.values()):
-        raise UserError(f"{where}: {_why_empty(tree, root, splits)}")
-    names = dict.fromkeys(
-        _base(folder) for _, folder in sorted(found, key=lambda key: _base(key[1]))
-    )
-    if _is_published(found):
-        return _published(found, bool(splits))
-    files = [
-        ImageFile(name, _base(folder), _patient(name, folder), split)
-        for (split, folder), images in found.items()
-        for name in images
-    ]
-    files.sort(key=lambda file: file.name)
-    return Listing(tuple(names), tuple(names), bool(splits), files)
+    if left_out.get("") in ("a run's folder", "a packed set"):
+        raise UserError(f"{where}: is {left_out['']} and no folder of class folders of X-rays")
+    unused: Counter[tuple[str, str, str]] = Counter()
+
+    def pass_over(file: str, reason: str) -> None:
+        unused[reason, parent(file), suffix(file)] += 1
+
+    candidates = []
+    for file in sorted(tree.stamps):
+        outer = next((each for each in _above(file) if each in left_out and each), None)
+        if outer is not None:
+            pass_over(file, left_out[outer])
+        elif file not in images:
+            pass_over(file, NO_IMAGE)
+        else:
+            candidates.append(file)
+    masks = find_masks(candidates, tree.folders)
+    for file in masks:
+        pass_over(file, MASK)
+    candidates = [file for file in candidates if file not in masks]
+
+    folders = _Folders(tree, candidates, left_out)
+    root = folders.root(name)
+    splits = folders.splits(root)
+    found = []
+    starts = {(f"{folder}/" if folder else ""): split for folder, split in splits.items()}
+    for file in candidates:
+        start = next((start for start in (starts or _at(root)) if file.startswith(start)), None)
+        if start is None:
+            pass_over(file, BESIDE_SPLITS if splits else BESIDE_CLASSES)
+            continue
+        folder, *below = file[len(start) :].split("/")[:-1] or [""]
+        if not folder:
+            pass_over(file, BESIDE_CLASSES)
+        else:
+            found.append(_Found(file, start + folder, starts.get(start, "train"), tuple(below)))
+    if not found:
+        why = "holds only masks" if masks else _why_empty(folders, root, splits)
+        raise UserError(f"{where}: {why}")
+    class_folders = [each for top in splits or [root] for each in folders.classes(top)]
+    found, has_splits = _splits_below(found, bool(splits))
+    for each in found:
+        if any(is_mask_folder(part) for part in each.below):
+            pass_over(each.name, MASK)
+    found = [each for each in found if not any(is_mask_folder(part) for part in each.below)]
+    if not found:
+        raise UserError(f"{where}: holds only masks")
+
+    listing = _published(found) if _is_published(found) else _plain(found, class_folders)
+    listing.has_splits = has_splits
+    listing.files.sort(key=lambda file: file.name)
+    listing.unused = as_unused(unused)
+    if root:
+        listing.notes.insert(0, f"the class folders are those in {printable(root)}")
+    return listing
 
 
-def choose_classes(listing: Listing, wanted: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Return the classes to load, in the order of their labels.
+class _Folders:
+    """The folders of a source that may hold data, with the number of images below each."""
 
-    Args:
-        listing: what the source, or a split of it, holds.
-        wanted: names as a user gives them (case does not matter), or None for the default.
-        where: the source, for messages.
+    def __init__(self, tree: Tree, images: Sequence[str], left_out: Mapping[str, str]) -> None:
+        self.images = images
+        self.inside: dict[str, list[str]] = {}
+        self.without_data = {above for folder in left_out for above in (folder, *_above(folder))}
+        self.direct = {parent(name) for name in images}
+        self.weight = Counter(above for name in images for above in _above(name))
+        self.suffixes: dict[str, Counter[str]] = {}
+        for name in tree.stamps:
+            self.suffixes.setdefault(parent(name), Counter())[suffix(name)] += 1
+        for folder in sorted(tree.folders):
+            if folder not in left_out and not any(above in left_out for above in _above(folder)):
+                self.inside.setdefault(parent(folder), []).append(folder)
 
-    Raises:
-        UserError: an unknown or repeated class name, or a class without images.
-    """
-    if wanted is None:
-        names = listing.default_classes
-    else:
-        names = tuple(match_class(name, listing.classes, where) for name in wanted)
+    def children(self, folder: str) -> list[str]:
+        return self.inside.get(folder, [])
+
+    def classes(self, top: str) -> list[str]:
+        """The class folders of a folder: also empty ones, whose emptiness is then told."""
+        inside = self.children(top)
+        beside_images = any(is_container(base(each)) for each in inside)
+        return [
+            each
+            for each in inside
+            if self.weight[each]
+            or not (each in self.without_data or (beside_images and is_mask_folder(base(each))))
+        ]
+
+    def root(self, name: str) -> str:
+        """The folder that holds the folders of splits, or the class folders."""
+        folder = ""
+        while True:
+            inside = self.children(folder)
+            full = [each for each in inside if self.weight[each]] or inside
+            # A lone folder may be a mere wrapper, or the only class with a folder a patient.
+            if len(full) != 1 or self.splits(folder):
+                return folder
+            if not self._is_wrapper(full[0], base(folder) or name):
+                return folder
+            folder = full[0]
+
+    def splits(self, root: str) -> dict[str, str]:
+        """The folders of splits, each with the split that it is."""
+        inside = self.children(root)
+        found = {each: split for each in inside if (split := split_of(base(each))) is not None}
+        usual = {each: split for each, split in found.items() if base(each).casefold() in SPLITS}
+        # "valid" beside "invalid" is a class; beside "train" it is a split.
+        others = [each for each in inside if self.weight[each] and each not in found]
+        return found if "train" in found.values() or not others else usual
+
+    def _is_wrapper(self, inner: str, outer_name: str) -> bool:
+        if inner in self.direct:
+            return False
+        inside = [each for each in self.children(inner) if self.weight[each]] or self.children(
+            inner
+        )
+        names = [base(folder) for folder in inside]
+        folded = {name.casefold() for name in names}
         if not names:
-            raise UserError(f"classes: none named; {where} has {_enumerate(listing.classes)}")
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise UserError(f"classes: {name!r} is named {count} times; name each class once")
-    present = {file.class_name for file in listing.files}
-    for name in names:
-        if name not in present:
-            others = [other for other in listing.classes if other in present]
-            raise UserError(
-                f"{where}: class {name!r} has no images: add some, or name only the "
-                f"classes to use (with images: {_enumerate(others)})"
-            )
-    return names
+            return False
+        if base(inner).casefold() == outer_name.casefold() or self.splits(inner):
+            return True
+        if folded & {"normal", "pneumonia"}:
+            return True
+        kinds = [name for name in names if is_wrapper(name) or is_mask_folder(name)]
+        if len(kinds) == len(names):
+            # CLASS/images/1.png is a class; below x/images/CLASS there is one more wrapper.
+            return len(names) == 1 and self._is_wrapper(inside[0], base(inner))
+        if is_wrapper(base(inner)):
+            return not all(is_patient_folder(name) or name[1:].isdigit() for name in names)
+        # Names of patients have digits; most names of classes have none.
+        wordy = [name for name in names if not any(char.isdigit() for char in name)]
+        return len(names) > 1 and 2 * len(wordy) > len(names)
 
 
-def match_class(name: str, known: Sequence[str], where: object) -> str:
-    """Return the known class that `name` means; case does not matter.
-
-    Args:
-        name: as a user gives it.
-        known: the class names there are.
-        where: what has them, for the message.
-
-    Raises:
-        UserError: there is no such class; the nearest is named.
-    """
-    if name in known:
-        return name
-    folded = {other.casefold(): other for other in known}
-    if name.casefold() in folded:
-        return folded[name.casefold()]
-    hint = did_you_mean(name, known)
-    raise UserError(f"classes: no class {name!r} in {where} (it has {_enumerate(known)}){hint}")
+def _splits_below(found: list[_Found], has_splits: bool) -> tuple[list[_Found], bool]:
+    """Read `CLASS/train/…`: the folders right below every class folder are those of splits."""
+    first = [split_of(each.below[0]) if each.below else None for each in found]
+    if has_splits or None in first or "train" not in first:
+        return found, has_splits
+    moved = [
+        _Found(each.name, each.class_folder, split, each.below[1:])
+        for each, split in zip(found, first, strict=True)
+        if split is not None
+    ]
+    return moved, True
 
 
-def _root(tree: Tree, name: str) -> str:
-    """The folder that holds the split folders, or the class folders."""
-    folder = ""
-    inside = _subfolders(tree, folder)
-    # A lone folder may be a mere wrapper, or the only class with a folder for each patient.
-    while (
-        len(inside) == 1
-        and not _split_folders(tree, folder)
-        and _is_wrapper(tree, inside[0], _base(folder) or name)
-    ):
-        folder = inside[0]
-        inside = _subfolders(tree, folder)
-    return folder
-
-
-def _is_wrapper(tree: Tree, inner: str, outer_name: str) -> bool:
-    if any(_parent(name) == inner for name in _images(tree)):
-        return False
-    names = {_base(folder).casefold() for folder in _subfolders(tree, inner)}
-    same = _base(inner).casefold() == outer_name.casefold()
-    return (same and bool(names)) or bool(names & {*SPLITS, "normal", "pneumonia"})
-
-
-def _split_folders(tree: Tree, root: str) -> dict[str, str]:
-    by_name = {_base(folder).casefold(): folder for folder in _subfolders(tree, root)}
-    return {split: by_name[split] for split in SPLITS if split in by_name}
-
-
-def _is_published(found: dict[tuple[str, str], list[str]]) -> bool:
-    by_split: dict[str, set[str]] = {}
-    for split, folder in found:
-        by_split.setdefault(split, set()).add(_base(folder).casefold())
-    if any(names != {"normal", "pneumonia"} for names in by_split.values()):
-        return False
-    return any(
-        _KIND.search(_base(name))
-        for (_, folder), images in found.items()
-        if _base(folder).casefold() == "pneumonia"
-        for name in images
+def _is_published(found: Sequence[_Found]) -> bool:
+    folders = {base(each.class_folder).casefold() for each in found}
+    return folders == {"normal", "pneumonia"} and any(
+        _KIND.search(base(each.name))
+        for each in found
+        if base(each.class_folder).casefold() == "pneumonia"
     )
 
 
-def _published(found: dict[tuple[str, str], list[str]], has_splits: bool) -> Listing:
+def _published(found: Sequence[_Found]) -> Listing:
     files: list[ImageFile] = []
     unnamed: list[ImageFile] = []
-    for (split, folder), images in found.items():
-        ill = _base(folder).casefold() == "pneumonia"
-        for name in images:
-            kind = _KIND.search(_base(name))
-            class_name = "normal"
-            if ill:
-                class_name = "viral" if kind and kind[1].lower() == "virus" else "bacterial"
-            file = ImageFile(name, class_name, _patient(name, folder), split)
-            (unnamed if ill and kind is None else files).append(file)
-    files.sort(key=lambda file: file.name)
-    return Listing(PUBLISHED_CLASSES, PUBLISHED_DEFAULT, has_splits, files, unnamed)
+    shared = _shared_folders(found)
+    for each in found:
+        ill = base(each.class_folder).casefold() == "pneumonia"
+        kind = _KIND.search(base(each.name))
+        class_name = "normal"
+        if ill:
+            class_name = "viral" if kind and kind[1].lower() == "virus" else "bacterial"
+        file = _image(each, class_name, shared)
+        (unnamed if ill and kind is None else files).append(file)
+    return Listing(PUBLISHED_CLASSES, PUBLISHED_DEFAULT, False, files, unnamed)
 
 
-def _patient(name: str, class_folder: str) -> str:
-    """Name the patient: by the published file names, else by folder, else the file itself."""
-    match = _PATIENT.match(_base(name))
-    if match:
-        return match[1] or match[2]
-    inside = _parent(name[len(class_folder) + 1 :])
-    return inside or str(PurePosixPath(name).with_suffix(""))
+def _plain(found: Sequence[_Found], class_folders: Sequence[str]) -> Listing:
+    counts = Counter({base(folder): 0 for folder in class_folders})
+    counts.update(base(each.class_folder) for each in found)
+    names, notes = merge_spellings(counts)
+    shared = _shared_folders(found)
+    files = [_image(each, names[base(each.class_folder)], shared) for each in found]
+    classes = tuple(dict.fromkeys(names[name] for name in sorted(counts)))
+    if len(classes) == 1 and any(each.below and each.below[0] not in shared for each in found):
+        inner = {each.below[0] for each in found if each.below}
+        notes.append(
+            f"one class, {printable(classes[0])}; its {len(inner)} folders, such as "
+            f"{printable(min(inner))}, count as patients: if they are the classes, name the "
+            "folder that holds them"
+        )
+    return Listing(classes, classes, False, files, notes=notes)
 
 
-def _images(tree: Tree) -> Iterable[str]:
-    return (name for name in tree.stamps if is_image(name))
+def _image(each: _Found, class_name: str, shared: Collection[str]) -> ImageFile:
+    """Name the patient: by the first folder that can be one, else by the file, else the file."""
+    below = (part for part in each.below if part not in shared and not is_container(part))
+    patient = next(below, None) or patient_of_file(each.name) or _own_name(each.name)
+    return ImageFile(each.name, class_name, patient, each.split, folder=base(each.class_folder))
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its name."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+def _own_name(name: str) -> str:
+    return name[: -len(suffix(name))] if has_image_name(name) else name
 
 
-def _by_class_folder(tree: Tree, parents: dict[str, str]) -> dict[tuple[str, str], list[str]]:
-    """The images in each class folder of each split, in one pass over all of them."""
-    found: dict[tuple[str, str], list[str]] = {
-        (split, folder): []
-        for split, parent in parents.items()
-        for folder in _subfolders(tree, parent)
+def _shared_folders(found: Sequence[_Found]) -> set[str]:
+    """The names of folders that recur below every class and are no patients (PA, hospital_2).
+
+    A patient may have images of every class too. To take a kind for a patient makes a split
+    coarser; to take a patient for a kind would divide that patient. So what looks like a patient is
+    one: a number, a small share of a class, or one of many such folders.
+    """
+    in_class: dict[str, Counter[str]] = {}
+    sizes: Counter[str] = Counter()
+    for each in found:
+        class_name = base(each.class_folder).casefold()
+        sizes[class_name] += 1
+        if each.below:
+            in_class.setdefault(class_name, Counter())[each.below[0]] += 1
+    if len(sizes) < 2 or len(in_class) < len(sizes):
+        return set()
+    everywhere = set.intersection(*(set(counts) for counts in in_class.values()))
+    shared = {folder for folder in everywhere if is_part(folder)}
+    words = {
+        folder
+        for folder in everywhere
+        if not any(char.isdigit() for char in folder)
+        and all(10 * counts[folder] >= sizes[name] for name, counts in in_class.items())
     }
-    starts = {f"{parent}/" if parent else "": split for split, parent in parents.items()}
-    for name in sorted(_images(tree)):
-        for start, split in starts.items():
-            if name.startswith(start):
-                folder, below, _ = name[len(start) :].partition("/")
-                if below:
-                    found[split, start + folder].append(name)
-                break
-    return found
+    return shared | words if len(words) <= _MOST_KINDS else shared
 
 
-def _subfolders(tree: Tree, folder: str) -> list[str]:
-    return sorted(name for name in tree.folders if _parent(name) == folder)
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path lies in, from the outermost to the innermost."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
 
 
-def _base(name: str) -> str:
-    return name.rpartition("/")[2]
+def _at(root: str) -> list[str]:
+    return [f"{root}/" if root else ""]
 
 
-def _parent(name: str) -> str:
-    return name.rpartition("/")[0]
-
-
-def _why_empty(tree: Tree, root: str, splits: dict[str, str]) -> str:
-    parents = list(splits.values()) or [root]
-    folders = [folder for parent in parents for folder in _subfolders(tree, parent)]
-    if any(_parent(name) in parents for name in _images(tree)):
+def _why_empty(folders: _Folders, root: str, splits: Mapping[str, str]) -> str:
+    tops = list(splits) or [root]
+    inside = [folder for top in tops for folder in folders.classes(top)]
+    if folders.images:
         return (
             "holds images but no class folders: put each class's images in its own folder, or "
             "name a CSV file with the columns path and label"
         )
-    if not folders:
+    if not inside:
         return "holds no class folders; expected one folder of images a class"
-    below = tuple(f"{folder}/" for folder in folders)
-    suffixes = Counter(
-        PurePosixPath(name).suffix.lower() for name in tree.stamps if name.startswith(below)
-    )
+    below = tuple(f"{folder}/" for folder in inside)
+    suffixes: Counter[str] = Counter()
+    for folder, counts in folders.suffixes.items():
+        if f"{folder}/".startswith(below):
+            suffixes += counts
     readable = ", ".join(sorted(IMAGE_SUFFIXES))
     if suffixes:
-        kind = suffixes.most_common(1)[0][0] or "unnamed"
+        kind = suffixes.most_common(1)[0][0]
         return f"holds no images, only files such as {kind!r}: convert them to one of {readable}"
-    return f"holds no images in {_enumerate([_base(f) for f in folders])}; expected {readable}"
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return ", ".join(names[:12]) + more
+    names = enumerate_names([base(folder) for folder in inside])
+    return f"holds no images in {names}; expected {readable}"

@@ -1,18 +1,24 @@
 """Opening what a user names as data."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from cxrgan_fast.data.sources.layout import (
-    SPLITS,
-    UNNAMED_KIND,
+from cxrgan_fast.data.sources.class_names import check_class_names
+from cxrgan_fast.data.sources.content import find_images, has_image_name
+from cxrgan_fast.data.sources.layout import UNNAMED_KIND, lay_out
+from cxrgan_fast.data.sources.listing import (
     ImageFile,
     Listing,
-    choose_classes,
-    is_image,
-    lay_out,
+    as_unused,
+    enumerate_names,
+    read_classes,
+    unused_lines,
 )
+from cxrgan_fast.data.sources.names import SPLITS, parent, split_of, suffix
+from cxrgan_fast.data.sources.outputs import left_out_folders
 from cxrgan_fast.data.sources.store import (
     FolderStore,
     Store,
@@ -21,7 +27,7 @@ from cxrgan_fast.data.sources.store import (
     read_file,
     stamp_of,
 )
-from cxrgan_fast.data.sources.table import is_table, read_table
+from cxrgan_fast.data.sources.table import Columns, is_table, read_table
 from cxrgan_fast.errors import UserError, printable
 
 
@@ -37,7 +43,7 @@ class Source:
         files: the images, sorted by name.
         unnamed: images of the published layout of which the name does not tell the class.
         problems: (name, reason) of what cannot be used.
-        passed_over: how many files of which suffix are no images by their name.
+        unused: all other files that were listed.
     """
 
     def __init__(
@@ -47,7 +53,7 @@ class Source:
         self.where = where
         self.name = name
         self._store = store
-        self._listing = listing
+        self._notes = listing.notes
         self.classes = listing.classes
         self.default_classes = listing.default_classes
         self.has_splits = listing.has_splits
@@ -55,12 +61,7 @@ class Source:
         self.unnamed = listing.unnamed
         of_images = [each for each in store.tree.problems if _may_be_image(each[0])]
         self.problems = sorted([*of_images, *problems])
-        used = {file.name for file in (*listing.files, *listing.unnamed)}
-        self.passed_over = Counter(
-            PurePosixPath(name).suffix.lower() or "no suffix"
-            for name in store.tree.stamps
-            if name not in used and not is_image(name)
-        )
+        self.unused = listing.unused
 
     def read(self, file: ImageFile) -> bytes:
         """The bytes of one image; several threads may read.
@@ -93,24 +94,92 @@ class Source:
         files = [file for file in self.files if split in (None, file.split)]
         if split is not None:
             self._check_split(split, files)
-        listing = Listing(self.classes, self.default_classes, self.has_splits, files)
         where = f"{self.where} ({split})" if split is not None and self.has_splits else self.where
-        names = choose_classes(listing, classes, where)
-        for name in names:
-            if not name.isprintable():
+        parts = self._parts(classes, where)
+        if self._kinds_are_joined(parts):
+            files += [file for file in self.unnamed if split in (None, file.split)]
+        present = {file.class_name for file in files}
+        for name in (member for members in parts.values() for member in members):
+            if name not in present:
+                others = [other for other in self.classes if other in present]
                 raise UserError(
-                    f"{where}: class {printable(name)!r}: a name that cannot be printed, and not "
-                    "be stored with a generator; rename it"
+                    f"{where}: class {name!r} has no images: add some, or name only the "
+                    f"classes to use (with images: {enumerate_names(others)})"
                 )
-        order = {name: label for label, name in enumerate(names)}
-        chosen = [file for file in files if file.class_name in order]
-        return names, sorted(chosen, key=lambda file: (order[file.class_name], file.name))
+        class_of = {member: name for name, members in parts.items() for member in members}
+        order = {name: label for label, name in enumerate(parts)}
+        chosen = [
+            replace(file, class_name=class_of[file.class_name])
+            for file in files
+            if file.class_name in class_of
+        ]
+        return tuple(parts), sorted(chosen, key=lambda file: (order[file.class_name], file.name))
 
-    def without_kind(self, classes: Sequence[str], split: str | None) -> list[tuple[str, str]]:
-        """(name, reason) of the images whose kind of pneumonia is unknown, if the kind matters."""
-        if not {"bacterial", "viral"} & set(classes):
+    def without_kind(
+        self, classes: Sequence[str] | None, split: str | None
+    ) -> list[tuple[str, str]]:
+        """(name, reason) of the images whose kind of pneumonia is unknown, if the kind matters.
+
+        Args:
+            classes: as in `choose`.
+            split: likewise.
+        """
+        parts = self._parts(classes, self.where)
+        members = {member for of_class in parts.values() for member in of_class}
+        if not {"bacterial", "viral"} & members or self._kinds_are_joined(parts):
             return []
         return [(file.name, UNNAMED_KIND) for file in self.unnamed if split in (None, file.split)]
+
+    def notes(self, classes: Sequence[str] | None = None, split: str | None = None) -> list[str]:
+        """Say what a user should know of what is used and what is not, a line each.
+
+        Args:
+            classes: as in `choose`.
+            split: likewise.
+        """
+        parts = self._parts(classes, self.where)
+        members = {member for of_class in parts.values() for member in of_class}
+        left = Counter(file.class_name for file in self.files if file.class_name not in members)
+        lines = [*self._notes, *unused_lines(self.unused)]
+        if left:
+            shown = ", ".join(
+                f"{left[name]} {printable(name)}" for name in self.classes if left[name]
+            )
+            if classes is None and set(left) == {"viral"}:
+                lines.append(
+                    f"not used, left out unless named: {shown} images; --classes "
+                    "normal,bacterial,viral takes them, --classes normal,pneumonia=bacterial+virus "
+                    "joins them"
+                )
+            else:
+                lines.append(f"not used, of classes that are not named: {shown} images")
+        others = Counter(file.split for file in self.files if split not in (None, file.split))
+        if others:
+            shown = ", ".join(f"{others[name]} {name}" for name in SPLITS if others[name])
+            lines.append(f"not used, of other splits than {split}: {shown} images")
+        return lines
+
+    def class_folders(self, classes: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Return the names of the folders in which the images of each class lie, sorted.
+
+        Args:
+            classes: as in `choose`.
+        """
+        names, files = self.choose(None, classes)
+        folders: dict[str, set[str]] = {name: set() for name in names}
+        for file in files:
+            folders[file.class_name].add(file.folder)
+        return {name: sorted(found) for name, found in folders.items()}
+
+    def _parts(self, classes: Sequence[str] | None, where: str) -> dict[str, tuple[str, ...]]:
+        if classes is not None:
+            return read_classes(classes, self.classes, where)
+        check_class_names(self.default_classes, where)
+        return {name: (name,) for name in self.default_classes}
+
+    @staticmethod
+    def _kinds_are_joined(parts: dict[str, tuple[str, ...]]) -> bool:
+        return any({"bacterial", "viral"} <= set(members) for members in parts.values())
 
     def _check_split(self, split: str, files: Sequence[ImageFile]) -> None:
         if split not in SPLITS:
@@ -126,37 +195,45 @@ class Source:
         raise UserError(f"{self.where}: no {split!r} images; it has {', '.join(present)}")
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, columns: Columns | None = None) -> Source:
     """Find the images of a source.
 
     Args:
         path: a folder of class folders, the published set's folder, a CSV file with the columns
             path and label (and patient and split), or a zip archive of one of these, which is
-            read in place. In an archive a table at the top goes before folders.
+            read in place. In an archive a table at the top goes before folders. The images.csv of
+            a packed set names the images that the set was made of, where they still lie.
+        columns: which columns of a table say what; None for the usual names.
 
     Raises:
-        UserError: there is no such thing, or no image in it.
+        UserError: there is no such thing, or no image in it; columns are named and there is no
+            table.
     """
     path = Path(path)
     where = str(path)
-    if path.is_dir():
-        store: Store = FolderStore(path)
-        return Source(
-            where, _set_name(path), store, lay_out(store.tree, where, path.resolve().name), []
-        )
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return _open_table(path, columns)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return _open_archive(path, columns)
     if not path.exists():
         raise UserError(
             f"{path}: no such folder or file; name a folder of class folders, a CSV file or a zip "
             "archive, or 'phantom' for the embedded synthetic set"
         )
-    if path.suffix.lower() == ".csv":
-        return _open_table(path)
-    if path.suffix.lower() == ".zip":
-        return _open_archive(path)
-    raise UserError(
-        f"{path}: neither a folder nor a .csv or .zip file; name the folder that holds the class "
-        "folders, a table of images or a zip archive"
-    )
+    if not path.is_dir():
+        raise UserError(
+            f"{path}: neither a folder nor a .csv or .zip file; name the folder that holds the "
+            "class folders, a table of images or a zip archive"
+        )
+    _refuse_columns(columns, where)
+    store = FolderStore(path)
+    listing = _lay_out(store, where, path.resolve().name)
+    for name in sorted(store.tree.stamps):
+        if _may_be_table(name) and is_table(_head_of_table(store, name)):
+            listing.notes.append(
+                f"{printable(name)} is a table of images and not read: name it itself to use it"
+            )
+    return Source(where, _set_name(path), store, listing, [])
 
 
 class _ListedFiles:
@@ -176,35 +253,88 @@ class _ListedFiles:
     def read(self, name: str) -> bytes:
         return read_file(self.folder / name, name, self.tree.stamps[name])
 
+    def head(self, name: str, size: int) -> bytes:
+        return self.read(name)[:size]
 
-def _open_table(path: Path) -> Source:
-    store = _ListedFiles(path.parent)
+
+def _open_table(path: Path, columns: Columns | None) -> Source:
     try:
         content = read_file(path, str(path), stamp_of(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    listing, problems = read_table(content, str(path), store.problem_of)
+    origin = _origin_of_packed(path)
+    if origin is not None and origin.suffix.lower() == ".zip":
+        archive = ZipStore(origin)
+        listing, problems = read_table(content, str(path), _problems_in(archive), columns)
+        return Source(str(path), origin.stem, archive, listing, problems)
+    store = _ListedFiles(path.parent if origin is None else origin)
+    listing, problems = read_table(content, str(path), store.problem_of, columns)
     return Source(str(path), path.stem or "data", store, listing, problems)
 
 
-def _open_archive(path: Path) -> Source:
+def _origin_of_packed(table: Path) -> Path | None:
+    """Where the images lie of which a packed set was made, if the table is such a set's."""
+    if table.name != "images.csv":
+        return None
+    try:
+        described = json.loads((table.parent / "set.json").read_bytes())
+        origin = Path(described["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not origin.exists():
+        raise UserError(
+            f"{table}: the images that the set was made of are no longer in {origin}; name the "
+            f"packed set itself ({table.parent}), or copy the table to where they are now"
+        )
+    return origin.parent if origin.suffix.lower() == ".csv" else origin
+
+
+def _open_archive(path: Path, columns: Columns | None) -> Source:
     store = ZipStore(path)
     where = str(path)
     tables = {name: _entry(store, name, where) for name in store.tree.stamps if _may_be_table(name)}
-    tables = {name: content for name, content in tables.items() if is_table(content)}
+    tables = {
+        name: content
+        for name, content in tables.items()
+        if columns is not None or is_table(content)
+    }
     if len(tables) != 1:
-        return Source(where, path.stem, store, lay_out(store.tree, where, path.stem), [])
+        _refuse_columns(columns, where)
+        return Source(where, path.stem, store, _lay_out(store, where, path.stem), [])
     ((name, content),) = tables.items()
-
-    def problem_of(name: str) -> str | None:
-        return None if name in store.tree.stamps else "is not in the archive"
-
-    listing, problems = read_table(content, f"{where}/{name}", problem_of)
+    listing, problems = read_table(content, f"{where}/{name}", _problems_in(store), columns)
+    named = {file.name for file in listing.files} | {name for name, _ in problems}
+    others = Counter(
+        (f"not named in {name}", parent(other), suffix(other))
+        for other in store.tree.stamps
+        if other not in named and other != name and has_image_name(other)
+    )
+    listing.unused += as_unused(others)
     return Source(where, path.stem, store, listing, problems)
+
+
+def _lay_out(store: Store, where: str, name: str) -> Listing:
+    return lay_out(store.tree, find_images(store), left_out_folders(store), where, name)
+
+
+def _problems_in(store: Store) -> Callable[[str], str | None]:
+    return lambda name: None if name in store.tree.stamps else "is not in the archive"
+
+
+def _refuse_columns(columns: Columns | None, where: str) -> None:
+    if columns is not None and columns != Columns():
+        raise UserError(f"{where}: columns are named, and it is no table: name a CSV file")
 
 
 def _may_be_table(name: str) -> bool:
     return name.lower().endswith(".csv") and "/" not in name
+
+
+def _head_of_table(store: Store, name: str) -> bytes:
+    try:
+        return store.head(name, 4096)
+    except UserError:  # it is counted among what is not used
+        return b""
 
 
 def _entry(store: ZipStore, name: str, where: str) -> bytes:
@@ -216,12 +346,12 @@ def _entry(store: ZipStore, name: str, where: str) -> bytes:
 
 def _may_be_image(name: str) -> bool:
     """Whether images are lost with it: not with a link to notes.txt that leads nowhere."""
-    return is_image(name) or not PurePosixPath(name).suffix
+    return has_image_name(name) or not PurePosixPath(name).suffix
 
 
 def _set_name(source: Path) -> str:
     """Name the set after its folder, or after the folder above when that is a split."""
     folder = source.resolve()
-    if folder.name.lower() in SPLITS:
+    if split_of(folder.name) is not None:
         folder = folder.parent
     return folder.name or "data"

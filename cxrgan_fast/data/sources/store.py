@@ -54,6 +54,9 @@ class Store(Protocol):
     def read(self, name: str) -> bytes:
         """The bytes of one file of the tree; UserError with its name if that cannot be."""
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of one file of the tree; UserError with its name if that cannot be."""
+
 
 class FolderStore:
     """The files below a folder. Links are followed; a folder that was seen is not entered again."""
@@ -109,6 +112,22 @@ class FolderStore:
             UserError: with the file's name: it is gone, changed, too large or cannot be read.
         """
         return read_file(self.root / name, name, self.tree.stamps[name])
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of one file, or all of a shorter one.
+
+        Raises:
+            UserError: with the file's name: it cannot be read, or is no file any more.
+        """
+        try:
+            # Not blocking: a pipe that has taken the file's place would be waited for.
+            with open(_opened(self.root / name), "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise SourceChangedError(f"{printable(name)}: {_CHANGED}")
+                return file.read(size)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{printable(name)}: cannot be read ({reason})") from None
 
 
 class ZipStore:
@@ -219,6 +238,23 @@ class ZipStore:
             raise SourceChangedError(f"{printable(self.path.name)}: {_CHANGED}")
         return content
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of one entry, or all of a shorter one; no checksum is compared.
+
+        Raises:
+            UserError: with the entry's name: it cannot be read.
+        """
+        entry = self._entries[name]
+        try:
+            if entry.flag_bits & _ENCRYPTED:
+                raise UserError(f"{printable(name)}: is encrypted")
+            with self._archive.open(entry) as file:
+                return file.read(size)
+        except UserError:
+            raise
+        except Exception as error:  # of any decompressor, fed with damaged bytes
+            raise UserError(f"{printable(name)}: damaged in the archive ({error})") from None
+
 
 def read_file(path: Path, name: str, stamp: str) -> bytes:
     """Read a regular file that is still what it was when it was listed.
@@ -233,7 +269,7 @@ def read_file(path: Path, name: str, stamp: str) -> bytes:
     """
     try:
         # Not blocking: a pipe that has taken the file's place would be waited for.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(_opened(path), "rb") as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode) or _stamp(before) != stamp:
                 raise SourceChangedError(f"{printable(name)}: {_CHANGED}")
@@ -249,6 +285,10 @@ def read_file(path: Path, name: str, stamp: str) -> bytes:
     if _stamp(after) != stamp or len(content) != before.st_size:
         raise SourceChangedError(f"{printable(name)}: {_CHANGED}")
     return content
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def stamp_of(path: Path) -> str:

@@ -1,36 +1,78 @@
-"""A CSV file that names the images: columns path and label, optionally patient and split."""
+"""A CSV file that names the images: a path and a label a row, and if known patient and split."""
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 
-from cxrgan_fast.data.sources.layout import SPLITS, ImageFile, Listing
-from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.data.sources.listing import ImageFile, Listing, as_unused, merge_spellings
+from cxrgan_fast.data.sources.names import (
+    SPLITS,
+    is_patient_folder,
+    parent,
+    patient_of_file,
+    split_of,
+    suffix,
+)
+from cxrgan_fast.errors import UserError, did_you_mean, printable
 
-COLUMNS = ("path", "label", "patient", "split")
+# What each column is called, in lower case and without what is no letter or digit. The first that
+# is there is taken.
+_NAMES = {
+    "path": ("path", "file", "filepath", "filename", "imagepath", "imagefile", "imagename",
+             "imagefilename", "imageindex", "image", "imgpath", "img", "dicompath"),
+    "label": ("label", "class", "classname", "classlabel", "findinglabels", "labels", "diagnosis",
+              "target"),
+    "patient": ("patient", "patientid", "patientnumber", "patientno", "patientname", "patients",
+                "subject", "subjectid", "personid"),
+    "split": ("split",),
+}  # fmt: skip
+_PATIENT_WORDS = ("patient", "subject", "person")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table say what, by name; an empty name leaves it to the usual ones."""
+
+    path_column: str = ""
+    """Column of a table that holds the files' paths; else path, file, Image Index and the like."""
+    label_column: str = ""
+    """Column that holds the classes; images without a value there are left out."""
+    patient_column: str = ""
+    """Column that tells whose image it is; else patient, Patient ID, subject_id and the like."""
+    split_column: str = ""
+    """Column that holds train, test or val."""
 
 
 def is_table(content: bytes) -> bool:
-    """Whether a file's first line names the columns path and label."""
+    """Whether a file's first line names a column of paths and one of labels."""
     try:
-        return {"path", "label"} <= set(_header(content[:4096].decode("utf-8-sig", "ignore"))[0])
+        header, _ = _header(content[:4096].decode("utf-8-sig", "ignore"))
     except csv.Error:
         return False
+    return _usual("path", header) is not None and _usual("label", header) is not None
 
 
 def read_table(
-    content: bytes, where: str, problem_of: Callable[[str], str | None]
+    content: bytes,
+    where: str,
+    problem_of: Callable[[str], str | None],
+    columns: Columns | None = None,
 ) -> tuple[Listing, list[tuple[str, str]]]:
     """Read the table.
 
     Columns may come in any order, separated by commas, semicolons or tabs, beside others, which
-    are passed over. Empty patients are taken for the file's own. Labels that are all integers
+    are passed over. Where the patient is not given, it is told by a folder of the path
+    (patient00001) or by the file's name, and else the file's own. Labels that are all integers
     are sorted as numbers.
 
     Args:
         content: of the CSV file, in UTF-8.
         where: its path, for messages.
         problem_of: why the file of a name cannot be used; None if it can.
+        columns: what the user says of the columns.
 
     Returns:
         The listing, and the (name, reason) of files that cannot be used.
@@ -44,45 +86,29 @@ def read_table(
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{where}, line {line}: not UTF-8: save the table as UTF-8") from None
     try:
-        files, problems, has_splits = _rows(text, where, problem_of)
+        listing, problems = _rows(text, where, problem_of, columns or Columns())
     except csv.Error as error:
         raise UserError(f"{where}: not a table that can be read ({error})") from None
-    if not files:
+    if not listing.files:
         first = (
             f" (first problem: {printable(problems[0][0])}: {problems[0][1]})" if problems else ""
         )
-        raise UserError(f"{where}: names no image that is there{first}")
-    labels = {file.class_name for file in files}
-    numbers = all(label.isascii() and label.isdigit() for label in labels)
-    classes = tuple(sorted(labels, key=_as_number) if numbers else sorted(labels))
-    files.sort(key=lambda file: file.name)
-    return Listing(classes, classes, has_splits, files), problems
-
-
-def _as_number(digits: str) -> tuple[int, str, str]:
-    """What sorts digits as numbers, however many they are."""
-    significant = digits.lstrip("0")
-    return len(significant), significant, digits
+        raise UserError(
+            f"{where}: names no image that is there{first}; paths count from the table's folder"
+        )
+    return listing, problems
 
 
 def _rows(
-    text: str, where: str, problem_of: Callable[[str], str | None]
-) -> tuple[list[ImageFile], list[tuple[str, str]], bool]:
+    text: str, where: str, problem_of: Callable[[str], str | None], columns: Columns
+) -> tuple[Listing, list[tuple[str, str]]]:
     header, separator = _header(text)
-    for needed in ("path", "label"):
-        if needed not in header:
-            raise UserError(
-                f"{where}: has no column {needed!r} (it has {printable(', '.join(header))}): "
-                "expected path,label and, if known, patient and split"
-            )
-    for column in COLUMNS:
-        if header.count(column) > 1:
-            raise UserError(f"{where}: has the column {column!r} more than once")
-    places = {column: header.index(column) for column in COLUMNS if column in header}
+    places, notes = _places(header, where, columns)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     next(reader)
     files: list[ImageFile] = []
     problems: list[tuple[str, str]] = []
+    unused: Counter[tuple[str, str, str]] = Counter()
     seen: set[str] = set()
     for row in reader:
         if not any(row):
@@ -94,21 +120,106 @@ def _rows(
             )
         value = {column: row[place].strip() for column, place in places.items()}
         name = value["path"].replace("\\", "/")
-        split = value.get("split", "train").lower()
-        if not name or not value["label"]:
-            empty = "label" if name else "path"
-            raise UserError(f"{where}, line {line}: the {empty} is empty")
-        if split not in SPLITS:
+        if not name:
+            raise UserError(f"{where}, line {line}: the path is empty")
+        if not value["label"] and columns.label_column:
+            reason = f"without a value in the column {columns.label_column}"
+            unused[reason, parent(name), suffix(name)] += 1
+            continue
+        if not value["label"]:
+            raise UserError(f"{where}, line {line}: the label is empty")
+        split = split_of(value.get("split", "train"))
+        if split is None:
             raise UserError(
-                f"{where}, line {line}: split {split!r}: expected one of {', '.join(SPLITS)}"
+                f"{where}, line {line}: split {value['split'].lower()!r}: expected one of "
+                f"{', '.join(SPLITS)}"
             )
         problem = "is named more than once" if name in seen else problem_of(name)
         seen.add(name)
         if problem is not None:
             problems.append((name, problem))
+            continue
+        given = value.get("patient") or ""
+        patient = given or _patient_of_path(name)
+        files.append(ImageFile(name, value["label"], patient, split, patient_given=bool(given)))
+    return _listing(files, "split" in places, unused, notes), problems
+
+
+def _listing(
+    files: list[ImageFile],
+    has_splits: bool,
+    unused: Counter[tuple[str, str, str]],
+    notes: list[str],
+) -> Listing:
+    names, merged = merge_spellings(Counter(file.class_name for file in files))
+    files = [
+        ImageFile(file.name, names[file.class_name], file.patient, file.split, file.patient_given)
+        for file in sorted(files, key=lambda file: file.name)
+    ]
+    labels = {file.class_name for file in files}
+    numbers = all(label.isascii() and label.isdigit() for label in labels)
+    classes = tuple(sorted(labels, key=_as_number) if numbers else sorted(labels))
+    return Listing(
+        classes, classes, has_splits, files, unused=as_unused(unused), notes=[*notes, *merged]
+    )
+
+
+def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, int], list[str]]:
+    """Where each column is, and what was decided about the columns."""
+    places: dict[str, int] = {}
+    notes = []
+    shown = printable(", ".join(header))
+    for field in fields(columns):
+        column, given = field.name.removesuffix("_column"), getattr(columns, field.name).strip()
+        if given:
+            wanted = given.lower()
+            if wanted not in header:
+                hint = did_you_mean(given, header)
+                raise UserError(
+                    f"{where}: has no column {printable(given)!r} (it has {shown}){hint}"
+                )
         else:
-            files.append(ImageFile(name, value["label"], value.get("patient") or name, split))
-    return files, problems, "split" in places
+            usual = _usual(column, header)
+            if usual is None:
+                if column in ("path", "label"):
+                    raise UserError(
+                        f"{where}: has no column {column!r} (it has {shown}): expected path,label "
+                        "and, if known, patient and split; or prepare the set with "
+                        f"--{column}-column NAME"
+                    )
+                continue
+            wanted = usual
+            if wanted != column:
+                notes.append(f"the column {printable(wanted)!r} is read as the {column}")
+        if header.count(wanted) > 1:
+            raise UserError(f"{where}: has the column {printable(wanted)!r} more than once")
+        places[column] = header.index(wanted)
+    if "patient" not in places:
+        near = [name for name in header if any(word in name for word in _PATIENT_WORDS)]
+        if near:
+            notes.append(
+                f"no column is read as the patient (near: {printable(', '.join(near))}): call it "
+                "patient, or prepare the set with --patient-column NAME"
+            )
+    return places, notes
+
+
+def _usual(column: str, header: list[str]) -> str | None:
+    """The column of a usual name; the plain name goes before others, and before their order."""
+    plain = {re.sub(r"[^a-z0-9]", "", name): name for name in reversed(header)}
+    return next((plain[name] for name in _NAMES[column] if name in plain), None)
+
+
+def _patient_of_path(name: str) -> str:
+    folders = parent(name).split("/")
+    told = next((folder for folder in folders if is_patient_folder(folder)), None)
+    return told or patient_of_file(name) or name
+
+
+def _as_number(digits: str) -> tuple[int, str, str]:
+    """What sorts digits as numbers, however many they are."""
+    significant = digits.lstrip("0")
+    return len(significant), significant, digits
 
 
 def _header(text: str) -> tuple[list[str], str]:
