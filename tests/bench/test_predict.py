@@ -337,9 +337,7 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
 
 
 def test_a_path_that_cannot_take_a_case_has_no_time() -> None:
-    """Of a plane a block there are more than run at once, and a block takes all of these samples at
-    once; what is large fits into no block.
-    """
+    """A block a plane is more blocks than run at once, and has one round; no block holds the large."""
     cases = [
         Case(predict.OP, (64, 512, 4, 4), "bfloat16", "contiguous"),
         Case(predict.OP, (64, 32, 64, 64), "bfloat16", "channels_last"),
