@@ -39,7 +39,7 @@ def perceptual_hashes(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_
     """
     place = np.arange(SIDE)
     waves = np.cos(np.pi * (2 * place + 1) * place[:9, None] / (2 * SIDE)).astype(np.float32)
-    # About its mean an image of one tone is 0, and so is its spectrum: not what rounding left of it.
+    # About its mean an image of one tone is 0, and so is its spectrum, not what rounding leaves.
     about_mean = thumbnails - thumbnails.mean((1, 2), keepdims=True)
     spectrum = waves @ about_mean.astype(np.float32) @ waves.T  # (N, 9, 9)
     # Along diagonals from the lowest frequency, the first of which is the mean.

@@ -337,7 +337,7 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
 
 
 def test_a_path_that_cannot_take_a_case_has_no_time() -> None:
-    """A block a plane is more blocks than run at once, and has one round; no block holds the large."""
+    """Blocks of a plane each are too many to wait, and have one round; none holds the large."""
     cases = [
         Case(predict.OP, (64, 512, 4, 4), "bfloat16", "contiguous"),
         Case(predict.OP, (64, 32, 64, 64), "bfloat16", "channels_last"),
