@@ -15,12 +15,15 @@ MAY_CHANGE_ON_RESUME = {
     "steps",
     "max_minutes",
     "executor",
+    "threads",
     "device",
     "data",
     "resident_share",
     *(f.name for f in dataclasses.fields(OutputConfig)),
     *(f.name for f in dataclasses.fields(EvaluationConfig)),
 } - {"out"}
+
+MOST_THREADS = 1024
 
 
 def check(config: TrainConfig, *, resumed: bool = False) -> None:
@@ -51,6 +54,12 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
     for name, most in (("seed", 2**63 - 1), ("batch_size", 65536), ("phantom_images", 10**6)):
         if flat[name] > most:
             raise UserError(f"{_flag(name)} should be at most {most}, got {flat[name]}")
+    threads = flat["threads"]
+    if threads != "auto" and not 1 <= threads <= MOST_THREADS:
+        raise UserError(
+            f"--threads should be auto or from 1 to {MOST_THREADS}, got {threads}; the cores that "
+            "may be used are what auto takes at most"
+        )
     for name in ("label_smoothing", "beta1", "beta2", "momentum"):
         if not 0 <= flat[name] < 1:
             raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")

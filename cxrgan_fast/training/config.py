@@ -139,6 +139,8 @@ class TrainConfig:
     """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp32."""
     executor: Literal["auto", "eager", "compile", "graph"] = "auto"
     """How a step runs: op by op, by torch.compile, as one CUDA graph; auto is graph on a GPU."""
+    threads: Literal["auto"] | int = "auto"
+    """Threads of a step on a CPU; auto takes the free cores, and follows as other work comes."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time; on a GPU they may be slower."""
     device: str = "auto"

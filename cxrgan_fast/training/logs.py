@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from cxrgan_fast.files import write_atomic, write_error
 
+_ENDS = "ends_early"  # of a row: it has fewer steps than the others
+
 
 class RunLog:
     """Writes the measurements of one run.
@@ -54,7 +56,7 @@ class RunLog:
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Write one row of measurements, which holds its ``step``."""
-        scalars = {name: value for name, value in row.items() if name != "step"}
+        scalars = {name: value for name, value in row.items() if name not in ("step", _ENDS)}
         self._write(self.path, row, scalars)
         shown = {
             "img/s": f"{row['images_per_second']:.0f}",
@@ -73,6 +75,13 @@ class RunLog:
         metrics, features = row["metrics"].items(), row["features"]
         scalars = {f"{name}/{features}": metric["value"] for name, metric in metrics}
         self._write(self.evaluations, row, scalars)
+
+    def last_metrics(self, row: dict[str, Any]) -> None:
+        """Write what was measured since the last row, where a run ends between two.
+
+        A run that goes on begins that row anew, and drops this one: see :func:`_lines_until`.
+        """
+        self.metrics({**row, _ENDS: True})
 
     def say(self, line: str) -> None:
         """Show a line on stderr, above the bar."""
@@ -135,10 +144,11 @@ def _lines_until(path: Path, step: int) -> list[str]:
 
 
 def _step_of(line: str) -> int | None:
-    """The step of a line; None if it was not written whole."""
+    """The step of a line; None if it was not written whole, or only because the run ended."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        row = json.loads(line)
+        return None if row.get(_ENDS) else int(row["step"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

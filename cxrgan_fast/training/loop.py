@@ -11,6 +11,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
+from cxrgan_fast.threads import threads_kept
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.checks import check
@@ -21,6 +22,7 @@ from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_d
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.run_folder import create_run_folder
 from cxrgan_fast.training.signals import stop_signals
+from cxrgan_fast.training.thread_count import StepThreads, choose_threads
 from cxrgan_fast.training.writer import BackgroundWriter
 
 
@@ -41,7 +43,7 @@ def train(
     """
     check(config, resumed=resume is not None)
     try:
-        with algorithms(config.deterministic):
+        with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         text = str(error)
@@ -151,6 +153,10 @@ def _train_one(
     if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
         return grid_path(folder / "grids", step.step)
+    begin = choose_threads(config, device, run.threads)
+    torch.set_num_threads(begin.threads)
+    print(f"threads: {begin.threads} ({begin.reason})", flush=True)
+    threads = StepThreads(begin.adapts, step.images_per_step) if device.type == "cpu" else None
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
     drawn = saved = step.step
@@ -170,7 +176,10 @@ def _train_one(
         elif is_due(config, step.step):  # cut short by what ended the run
             logged += evaluate()
         while step.step < config.steps and run.seconds - before < limit and not stop:
-            run.execute()
+            if threads is None:
+                run.execute()
+            elif said := threads.run(run.execute):
+                log.say(said)
             writer.check()
             log.advance()
             now = time.perf_counter()
@@ -194,7 +203,15 @@ def _train_one(
         if step.step > min(drawn, saved):  # the save takes the last grid into the animation
             run.draw(writer, log)
             run.save(writer)
+        if step.images_seen > logged_images:  # after the save, which has the sums that it reads
+            run.check_finite(writer)
+            now = time.perf_counter()
+            log.last_metrics(run.measure(step.images_seen - logged_images, now - logged))
         evaluate()
+    if 0 < step.step < config.steps:
+        why = "by a signal" if stop else f"after {config.max_minutes:g} minutes (--max-minutes)"
+        whole = folder.parent if config.dataset.per_class else folder
+        print(f"stopped {why} at step {step.step} of {config.steps}; --resume {whole} goes on")
     if stop:
         if step.step:
             print(f"saved {ckpt.checkpoint_path(folder, step.step)}")
