@@ -26,7 +26,9 @@ class Arguments:
     """Images of each class; 0 with --interpolate for the sheets alone."""
     seed: int = 0
     """Seed of the latents: the same seed gives the same bytes."""
-    classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()
+    classes: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
+    ] = ()
     """Classes to draw; none means all."""
     checkpoint: str | None = None
     """A kept step, best (lowest FID of --eval-every), or a .safetensors file; else the newest."""

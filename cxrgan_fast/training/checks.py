@@ -8,6 +8,7 @@ from typing import Any
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.training.config import EvaluationConfig, OutputConfig, TrainConfig, flatten
+from cxrgan_fast.training.run_folder import file_name_safe
 
 # A resumed run may go on longer, elsewhere, and report and evaluate differently; nothing else may
 # change. Its data may have moved: that they are the same is seen from their content.
@@ -21,7 +22,7 @@ MAY_CHANGE_ON_RESUME = {
     "resident_share",
     *(f.name for f in dataclasses.fields(OutputConfig)),
     *(f.name for f in dataclasses.fields(EvaluationConfig)),
-} - {"out"}
+} - {"out", "name"}
 
 MOST_THREADS = 1024
 
@@ -72,6 +73,8 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
+    if flat["name"] and not file_name_safe(flat["name"]):
+        raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
     _refuse_idle(flat, resumed)
 
 

@@ -14,26 +14,34 @@ from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.threads import threads_kept
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
+from cxrgan_fast.training.calls import record_call
 from cxrgan_fast.training.checks import check
-from cxrgan_fast.training.config import TrainConfig, override, write_config
+from cxrgan_fast.training.config import (
+    TrainConfig,
+    override,
+    resolve_device,
+    resolve_precision,
+    write_config,
+)
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.run_folder import create_run_folder
 from cxrgan_fast.training.signals import stop_signals
+from cxrgan_fast.training.start import describe_start, start_lines
 from cxrgan_fast.training.thread_count import StepThreads, choose_threads
 from cxrgan_fast.training.writer import BackgroundWriter
 
 
 def train(
-    config: TrainConfig, device: torch.device, resume: Path | None = None
+    config: TrainConfig, device: torch.device | None = None, resume: Path | None = None
 ) -> tuple[Path, list[Path]]:
     """Train, and return the run folder and its newest sample grids (with per_class one a class).
 
     Args:
-        config: Settings, resolved (nothing is "auto" but the device).
-        device: Where to train.
+        config: Settings; an "auto" is what the command makes of it.
+        device: Where to train; ``config.device`` if not given.
         resume: A run folder to continue; ``config`` then holds its settings.
 
     Raises:
@@ -42,6 +50,9 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM came; everything is saved.
     """
     check(config, resumed=resume is not None)
+    if device is None:
+        device = resolve_device(config.device)
+    config = override(config, {"precision": resolve_precision(config.precision, device)})
     try:
         with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)
@@ -81,7 +92,8 @@ def _train(
     _say_dataset(dataset)
     if resume is None:
         family, resolution = config.network.family, config.network.resolution
-        run = create_run_folder(config.output.out, dataset.name, resolution, family)
+        out, name = config.output.out, config.output.name
+        run = create_run_folder(out, dataset.name, resolution, family, name)
     else:
         run = resume
     _write_dataset_record(run, dataset, resume is not None)
@@ -155,12 +167,15 @@ def _train_one(
         return grid_path(folder / "grids", step.step)
     begin = choose_threads(config, device, run.threads)
     torch.set_num_threads(begin.threads)
-    print(f"threads: {begin.threads} ({begin.reason})", flush=True)
+    facts = describe_start(run, begin)
+    print("\n".join(start_lines(facts, folder, begin)), flush=True)
+    record_call(folder, facts)
     threads = StepThreads(begin.adapts, step.images_per_step) if device.type == "cpu" else None
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
     drawn = saved = step.step
     log = RunLog(folder, step.step, config.steps, title)
+    log.settings(facts["settings"])
     # Left from the last to the first: Ctrl-C is held back until all is written.
     with closing(log), stop_signals() as stop, BackgroundWriter() as writer:
         before, start = run.seconds, time.perf_counter()
