@@ -131,7 +131,7 @@ class RunLog:
 
     def _write(self, path: Path, row: dict[str, Any], scalars: dict[str, float]) -> None:
         try:
-            with path.open("a") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             for name, value in scalars.items():
                 self.events.add_scalar(name, value, row["step"])
@@ -172,7 +172,7 @@ def _drop_lines_after(path: Path, step: int) -> None:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text("utf-8").splitlines(keepends=True)
     return [line for line in lines if (at := _step_of(line)) is not None and at <= step]
 
 

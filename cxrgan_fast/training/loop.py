@@ -131,7 +131,7 @@ def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> Non
     """
     path = run / "dataset.json"
     if resume and path.exists():
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text("utf-8"))
         if before["fingerprint"] != dataset.fingerprint:
             raise UserError(
                 f"the images of {dataset.name} are not those that {run} began with "

@@ -103,7 +103,9 @@ def _require_every_class(run: Path, folders: list[Path]) -> None:
     record = run / "dataset.json"
     if folders == [run] or not record.is_file():
         return
-    missing = set(json.loads(record.read_text())["images"]) - {folder.name for folder in folders}
+    missing = set(json.loads(record.read_text("utf-8"))["images"]) - {
+        folder.name for folder in folders
+    }
     if missing:
         raise UserError(
             f"{run} has no generator of {', '.join(sorted(missing))} yet: go on with "
