@@ -11,7 +11,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
-from cxrgan_fast.threads import threads_kept
+from cxrgan_fast.threads import default_threads, threads_kept
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.calls import record_call
@@ -73,6 +73,7 @@ def _train(
     config: TrainConfig, device: torch.device, resume: Path | None
 ) -> tuple[Path, list[Path]]:
     source = config.dataset
+    most_threads = default_threads()  # before a training sets its own
     extractor = None
     if config.evaluation.eval_every:
         weights = config.evaluation.inception_weights
@@ -100,7 +101,8 @@ def _train(
     # Also when resuming, so that the file says what was done last (the number of steps, say).
     write_atomic(run / "config.yaml", write_config(config).encode())
     if not source.per_class:
-        return run, [_train_one(config, dataset, extractor, device, run, resume is not None)]
+        resumed = resume is not None
+        return run, [_train_one(config, dataset, extractor, device, run, resumed, most_threads)]
     minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
     config = override(config, {"max_minutes": minutes})
     grids = []
@@ -109,7 +111,9 @@ def _train(
         resumed = resume is not None and bool(ckpt.saved_steps(part))
         make_folder(part)
         of_class = dataset.of_class(name)
-        grids.append(_train_one(config, of_class, extractor, device, part, resumed, title=name))
+        grids.append(
+            _train_one(config, of_class, extractor, device, part, resumed, most_threads, name)
+        )
     return run, grids
 
 
@@ -155,6 +159,7 @@ def _train_one(
     device: torch.device,
     folder: Path,
     resume: bool,
+    most_threads: int,
     title: str = "train",
 ) -> Path:
     """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid."""
@@ -165,12 +170,14 @@ def _train_one(
     if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
         return grid_path(folder / "grids", step.step)
-    begin = choose_threads(config, device, run.threads)
+    begin = choose_threads(config, device, most_threads, run.threads)
     torch.set_num_threads(begin.threads)
     facts = describe_start(run, begin)
     print("\n".join(start_lines(facts, folder, begin)), flush=True)
     record_call(folder, facts)
-    threads = StepThreads(begin.adapts, step.images_per_step) if device.type == "cpu" else None
+    threads = None
+    if device.type == "cpu":
+        threads = StepThreads(begin.adapts, step.images_per_step, most_threads)
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
     drawn = saved = step.step

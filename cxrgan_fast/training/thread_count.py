@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.threads import default_threads, free_cores
+from cxrgan_fast.threads import free_cores
 from cxrgan_fast.training.config import TrainConfig
 
 ENOUGH = 0.85  # the share of its cores with which a number of threads counts as undisturbed
@@ -43,6 +43,7 @@ class Start:
 def choose_threads(
     config: TrainConfig,
     device: torch.device,
+    most: int,
     recorded: int | None = None,
     free: Callable[[int], float] = free_cores,
 ) -> Start:
@@ -51,13 +52,14 @@ def choose_threads(
     Args:
         config: ``threads`` and ``deterministic`` count.
         device: where the steps run.
+        most: the largest number that auto takes, :func:`default_threads` before any was set.
         recorded: the number that the checkpoint was computed with, when a run on a CPU goes on.
         free: measures the cores that a number of threads gets, as :func:`free_cores`.
 
     Raises:
         UserError: a deterministic run would go on with another number of threads.
     """
-    asked, most = config.threads, default_threads()
+    asked = config.threads
     if asked != "auto":
         if recorded is None or recorded == asked:
             return Start(asked, False, "--threads")
@@ -106,7 +108,7 @@ class StepThreads:
     Args:
         adapts: whether to change the number. If not, a line says once that fewer may help.
         images_per_step: for the lines.
-        most: the largest number of threads; ``default_threads()`` if not given.
+        most: the largest number of threads.
         wall: a clock, in seconds.
         processor: the processor time of all threads of this process, in seconds.
         free: as :func:`free_cores`.
@@ -116,14 +118,14 @@ class StepThreads:
         self,
         adapts: bool,
         images_per_step: int,
-        most: int | None = None,
+        most: int,
         *,
         wall: Clock = time.perf_counter,
         processor: Clock = time.process_time,
         free: Callable[[int], float] = free_cores,
     ) -> None:
         self.adapts, self.images_per_step = adapts, images_per_step
-        self.most = default_threads() if most is None else most
+        self.most = most
         self._wall, self._processor, self._free = wall, processor, free
         self._warm = False
         self._before: tuple[int, float, float] | None = None  # of a trial: threads, s/step, cores

@@ -3,7 +3,8 @@
 import functools
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import create_autospec
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.ops import use_backend
 from cxrgan_fast.threads import free_cores
 from cxrgan_fast.training import loop, thread_count
 from cxrgan_fast.training.checkpoint import checkpoint_path
@@ -69,12 +71,11 @@ class Machine:
 
 def choose(free: float = 2.0, recorded: int | None = None, **settings: object):
     probe = create_autospec(free_cores, return_value=free)
-    return choose_threads(override(TrainConfig(), settings), CPU, recorded, probe)
+    return choose_threads(override(TrainConfig(), settings), CPU, 2, recorded, probe)
 
 
 @pytest.fixture(autouse=True)
-def _two_threads(set_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread_count, "default_threads", lambda: 2)
+def _two_threads(set_threads: Callable[[int], None]) -> None:
     set_threads(2)
 
 
@@ -199,7 +200,7 @@ def test_a_resumed_run_keeps_what_is_recorded_unless_told_otherwise():
 
 def test_a_gpu_run_measures_nothing():
     probe = create_autospec(free_cores, side_effect=AssertionError)
-    start = choose_threads(TrainConfig(), torch.device("cuda"), None, probe)
+    start = choose_threads(TrainConfig(), torch.device("cuda"), 2, None, probe)
     assert (start.threads, start.adapts) == (2, False)
 
 
@@ -208,11 +209,37 @@ def only_run(root: Path) -> Path:
     return run
 
 
+@pytest.fixture
+def counted(monkeypatch) -> Iterator[None]:
+    """The number of threads is set and read, and the ops of this process still run on one.
+
+    Several would wait for each other, on a machine with other work for minutes.
+    """
+    count = [torch.get_num_threads()]
+
+    def set_number(number: int) -> None:
+        # A writer's own number is its own.
+        if threading.current_thread() is threading.main_thread():
+            count[0] = number
+
+    def number() -> int:
+        return count[0]
+
+    torch.set_num_threads(1)
+    setting = create_autospec(torch.set_num_threads, side_effect=set_number)
+    monkeypatch.setattr(torch, "set_num_threads", setting)
+    monkeypatch.setattr(
+        torch, "get_num_threads", create_autospec(torch.get_num_threads, side_effect=number)
+    )
+    with use_backend("reference"):  # the native ops would start as many as are counted
+        yield
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_command_records_the_threads_and_a_resumed_run_says_them(
-    train, tmp_path, set_threads, count
+    train, tmp_path, counted, count
 ):
-    set_threads(3)
+    torch.set_num_threads(3)
     options = [*PHANTOM, "--threads", count, "--steps", 2, "--log-every", 2, "--out", tmp_path]
     code, out, err = train(*options)
     assert code == 0, err
@@ -227,38 +254,60 @@ def test_the_command_records_the_threads_and_a_resumed_run_says_them(
     assert f"threads: {count} (as the checkpoint was computed, to go on to the bit)" in out
     assert torch.load(checkpoint_path(run, 3), weights_only=True)["threads"] == count
     other = 3 - count
-    code, out, _ = train("--resume", run, "--threads", other, "--steps", 4)
+    code, out, err = train("--resume", run, "--threads", other, "--steps", 4)
+    assert code == 0, err
     assert f"threads: {other} (--threads; the checkpoint was computed with {count}" in out
 
 
-def test_the_command_lowers_the_number_and_the_log_says_so(train, tmp_path, monkeypatch):
+@pytest.fixture
+def simulated(monkeypatch, counted) -> Machine:
+    """A machine whose time passes with each step of the command."""
     machine = Machine(2)
-    made: list[StepThreads] = []
 
-    def simulated(adapts: bool, images_per_step: int) -> StepThreads:
+    def training(adapts: bool, images_per_step: int, most: int) -> StepThreads:
         threads = StepThreads(
-            adapts, images_per_step, 2, wall=lambda: machine.now,
+            adapts, images_per_step, most, wall=lambda: machine.now,
             processor=lambda: machine.processor, free=machine.free,
         )  # fmt: skip
-        made.append(threads)
         run = threads.run
-
-        def step_and_time_passes(step: Callable[[], None]) -> str | None:
-            machine.busy = int(machine.steps >= 10)
-            return run(lambda: (step(), machine.step())[0])
-
-        monkeypatch.setattr(threads, "run", step_and_time_passes)
+        monkeypatch.setattr(threads, "run", lambda step: run(lambda: (step(), machine.step())[0]))
         return threads
 
-    monkeypatch.setattr(loop, "StepThreads", simulated)
-    monkeypatch.setattr(
-        loop, "choose_threads", lambda *_: thread_count.Start(2, True, "all cores are free")
-    )
-    code, _, err = train(*PHANTOM, "--steps", 40, "--log-every", 40, "--out", tmp_path)
+    def choose(*arguments: object) -> thread_count.Start:
+        return choose_threads(*arguments, free=machine.free)
+
+    monkeypatch.setattr(loop, "StepThreads", create_autospec(StepThreads, side_effect=training))
+    monkeypatch.setattr(loop, "choose_threads", choose)
+    return machine
+
+
+@pytest.mark.parametrize("more", [[], ["--per-class"]])
+def test_the_command_follows_other_work_up_and_down(train, tmp_path, simulated, more, monkeypatch):
+    """It begins beside other work, and other work ends and comes again, with each of the GANs."""
+    step, of_training = simulated.step, 60
+
+    def step_beside_others() -> None:
+        simulated.busy = int(not 15 <= (simulated.steps + 1) % of_training < 40)
+        step()
+
+    simulated.busy = 1
+    monkeypatch.setattr(simulated, "step", step_beside_others)
+    options = ["--steps", of_training, "--log-every", 5, "--out", tmp_path, *more]
+    code, out, err = train(*PHANTOM, *options)
     assert code == 0, err
-    assert len(made) == 1
-    assert "threads: 1 instead of 2" in err
-    assert torch.load(checkpoint_path(only_run(tmp_path), 40), weights_only=True)["threads"] == 1
+    trainings = 2 if more else 1
+    assert (
+        out.count("threads: 1 (other work takes the rest of 2 cores; adapted to it)") == trainings
+    )
+    assert err.count("threads: 2 instead of 1, since cores are free again") == trainings
+    assert err.count("threads: 1 instead of 2, which got 1.") == trainings
+    for folder in [only_run(tmp_path)] if not more else only_run(tmp_path).glob("*/"):
+        if (folder / "metrics.jsonl").exists():
+            rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+            counts = [row["threads"] for row in rows]
+            assert (counts[0], max(counts), counts[-1]) == (1, 2, 1)
+            state = torch.load(checkpoint_path(folder, of_training), weights_only=True)
+            assert state["threads"] == 1
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "100000"])
