@@ -28,7 +28,8 @@ TRAINING = ("--data", "phantom", "--device", "cpu", "--phantom-images", "64",
             "--steps", "1000000", "--log-every", "1000000", "--grid-every", "1000000",
             "--checkpoint-every", "1000000")  # fmt: skip
 
-SPIN = "while True: pass"
+# It ends with this program, however that ends.
+SPIN = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(10000))"
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def main() -> None:
             "method": METHOD,
             "cores": available_cores(),
             "seconds": arguments.seconds,
+            "rounds": number + 1,
             "training": " ".join(TRAINING),
             "ratios": ratios(rounds),
             "variants": {
