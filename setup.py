@@ -1,6 +1,7 @@
 """Builds cxrgan_fast._C with CMake; everything else about the package is in pyproject.toml.
 
-CXRGAN_NATIVE=0        no extension: no compiler is needed, and the ops run in plain PyTorch.
+CXRGAN_NATIVE=0        no extension: no compiler is needed, and the ops run in plain PyTorch. The
+                       default elsewhere than on Linux, whose way to PyTorch's threads it takes.
 CXRGAN_CUDA_ARCHS      CUDA architectures, such as "80;90", or "none" to build without CUDA. By
                        default that of the GPU present, else a list of common ones.
 """
@@ -86,7 +87,7 @@ if (ROOT / "kernels" / "__init__.py").exists():
     packages.append("cxrgan_fast.kernels")  # never installed as a top-level `kernels`
     package_dir["cxrgan_fast.kernels"] = "kernels"
 
-native = os.environ.get("CXRGAN_NATIVE", "1") != "0"
+native = os.environ.get("CXRGAN_NATIVE", "1" if sys.platform == "linux" else "0") != "0"
 setup(
     packages=packages,
     package_dir=package_dir,

@@ -3,11 +3,11 @@
 import json
 import os
 import re
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from cxrgan_fast import provenance
 from cxrgan_fast.env import describe
 from cxrgan_fast.errors import UserError
 
@@ -15,26 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit() -> str:
-    """The commit of this checkout, with "+" where tracked files differ from it.
-
-    A copy of the files without their history says what CXRGAN_COMMIT says, or "unknown".
-    """
-    # Without its own .git it may lie inside another checkout, whose commit git would tell.
-    head = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else ""
-    if not head:
-        return os.environ.get("CXRGAN_COMMIT") or "unknown"
-    return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(*arguments: str) -> str:
-    """What git prints; nothing where it fails, or is not installed."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip()
+    """The commit of this checkout: see :func:`cxrgan_fast.provenance.commit`."""
+    return provenance.commit(ROOT)
 
 
 def circumstances(command: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.threads import limit_threads
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -25,6 +26,7 @@ def run_command(main: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files may hold bytes that are no text. Better escaped than a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
+    limit_threads()
     try:
         main()
     except UserError as error:

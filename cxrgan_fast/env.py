@@ -22,6 +22,7 @@ from cxrgan_fast.ops.backend import (
     load_native,
     selected_backend,
 )
+from cxrgan_fast.provenance import processor
 from cxrgan_fast.training import allocator
 
 _PACKAGES = ("torch", "triton", "numpy", "pillow")
@@ -58,18 +59,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> dict[str, Any]:
-    model, flags = platform.processor() or platform.machine(), set[str]()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                if key.strip() == "model name":
-                    model = value.strip()
-                elif key.strip() in ("flags", "Features"):
-                    flags = set(value.split())
-                    break  # the other cores say the same
-    except OSError:
-        pass  # not Linux
+    model, flags = processor()
     core, _ = load_native()
     return {
         "model": model,

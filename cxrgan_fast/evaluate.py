@@ -25,7 +25,7 @@ class Arguments:
 
     subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
     """Run folder (one that --per-class made as well), generator file, or folder of class folders
-    of generated images."""
+    (or table, or zip archive) of generated images."""
     data: str | None = None
     """Folder of the real images, or phantom; not given: what the run was trained on."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = METRICS
@@ -42,7 +42,9 @@ class Arguments:
     """A step that the run has kept, best, or a .safetensors file; the newest if not given."""
     all_checkpoints: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """FID, KID, precision and recall of every generator that the run has kept."""
-    classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()
+    classes: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
+    ] = ()
     """Classes to compare; none means all."""
     resolution: int | None = None
     """Pixels to which a folder of larger or mixed images is made smaller, and compared at."""

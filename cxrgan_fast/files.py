@@ -80,7 +80,7 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.rename(path)
+        aside.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:  # Ctrl-C too must leave nothing behind
         with contextlib.suppress(OSError):
@@ -99,6 +99,8 @@ def _os_error_behind(error: BaseException) -> OSError | None:
 
 
 def _sync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

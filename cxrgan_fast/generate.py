@@ -28,7 +28,9 @@ class Arguments:
     """Images of each class; 0 with --interpolate for the sheets alone."""
     seed: int = 0
     """Seed of the latents: the same seed gives the same bytes."""
-    classes: Annotated[tuple[str, ...], tyro.conf.arg(name="class", metavar="NAME ...")] = ()
+    classes: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
+    ] = ()
     """Classes to draw; none means all."""
     class_folders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER ...")] = ()
     """Folders of classes, where they are not to be called as the classes are."""

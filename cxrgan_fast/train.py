@@ -14,12 +14,15 @@ from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import (
     PRESETS,
+    OutputConfig,
     TrainConfig,
+    flatten,
     override,
     resolve_device,
-    resolve_precision,
 )
 from cxrgan_fast.training.config_file import read_config_file
+from cxrgan_fast.training.run_folder import newest_run
+from cxrgan_fast.training.setting_names import refuse_names_from_elsewhere
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Arguments:
     config: Path | None = None
     """YAML file of settings; the flags go before it, it before the preset."""
     resume: Path | None = None
-    """Run folder to go on with."""
+    """Run folder to go on with. last: the newest in --out that has a checkpoint (of --name, if
+    given). auto: the newest, or a new run where there is none or it has no checkpoint yet."""
 
 
 def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
@@ -42,12 +46,17 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     """
     # The layers below the flags are chosen by three flags, which are therefore read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--config", "--resume", "--preset", "--device"):
+    for name in ("--config", "--resume", "--preset", "--device", "--out", "--name"):
         first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
-    stored = _stored_settings(Path(chosen.resume)) if chosen.resume else None
+    refuse_names_from_elsewhere(argv, flatten(TrainConfig()))
     layer = read_config_file(Path(chosen.config)) if chosen.config else {}
+    resume = Path(chosen.resume) if chosen.resume else None
+    if chosen.resume in ("auto", "last"):
+        out = Path(chosen.out or layer.get("out", OutputConfig.out))
+        resume = _find_run(chosen.resume, out, chosen.name or layer.get("name", ""))
+    stored = _stored_settings(resume) if resume else None
     if stored is not None:
         below = override(stored, layer)
     else:
@@ -65,9 +74,29 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         description="Train a class-conditional GAN on chest X-rays.",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
-    if stored is not None and arguments.resume is not None:
-        changed_on_resume(stored, arguments.settings, arguments.resume / "config.yaml")
-    return arguments.settings, arguments.resume
+    settings = arguments.settings
+    if stored is not None and resume is not None:
+        if chosen.resume in ("auto", "last"):  # found by them, they are its own
+            settings = override(settings, {"out": stored.output.out, "name": stored.output.name})
+        changed_on_resume(stored, settings, resume / "config.yaml")
+    return settings, resume
+
+
+def _find_run(word: str, out: Path, name: str) -> Path | None:
+    of_name = f" of --name {name}" if name else ""
+    if word == "last":
+        run = newest_run(out, name, begun=True)
+        if run is None:
+            raise UserError(
+                f"--resume last: {out} has no run{of_name} with a checkpoint; name a run folder, "
+                "or start a new run"
+            )
+    else:
+        run = newest_run(out, name)
+        if run != newest_run(out, name, begun=True):
+            run = None  # nothing to go on with
+    print(f"--resume {word}: {run or f'no run{of_name} in {out} to go on with; a new one begins'}")
+    return run
 
 
 def _stored_settings(run: Path) -> TrainConfig:
@@ -84,10 +113,7 @@ def main() -> None:
     # Late: it takes TensorBoard's seconds, which --help and a mistyped flag need not wait for.
     from cxrgan_fast.training.loop import train
 
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    config = override(config, {"precision": precision})
-    run, grids = train(config, device, resume)
+    run, grids = train(config, resume=resume)
     print(f"run: {run}")
     for grid in grids:
         print(f"samples: {grid}")

@@ -28,19 +28,19 @@ def test_write_atomic_writes_bytes_and_what_a_function_writes(tmp_path):
 
 def test_the_content_is_synced_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
     events = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, replace = os.fsync, Path.replace
 
     def spy_fsync(descriptor: int) -> None:
         events.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
         fsync(descriptor)
 
-    def spy_rename(self: Path, target: Path) -> Path:
+    def spy_replace(self: Path, target: Path) -> Path:
         events.append(("rename", str(self)))
         assert self.read_bytes() == b"content"  # flushed: nothing waits in a Python buffer
-        return rename(self, target)
+        return replace(self, target)
 
     monkeypatch.setattr(os, "fsync", spy_fsync)
-    monkeypatch.setattr(Path, "rename", spy_rename)
+    monkeypatch.setattr(Path, "replace", spy_replace)
     write_atomic(tmp_path / "a", b"content")
     aside = str(tmp_path / ".a.tmp")
     assert events == [("fsync", aside), ("rename", aside), ("fsync", str(tmp_path))]

@@ -179,8 +179,9 @@ def _from_packed(
         channels, resolution, _ = made.images.shape[1:]
         raise UserError(
             f"{path}: holds images of {resolution} pixels and {channels} channels, and "
-            f"{preparation.resolution} and {preparation.image_channels} are asked for: give "
-            f"--resolution {resolution} --image-channels {channels}, or prepare the set anew"
+            f"{preparation.resolution} and {preparation.image_channels} are asked for: "
+            f"train at --resolution {resolution} --image-channels {channels}, or prepare another "
+            "set from the images"
         )
     return _of_packed(made, split, classes)
 

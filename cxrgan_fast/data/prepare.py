@@ -7,8 +7,6 @@ thrown away. The result depends on neither the number of threads nor on interrup
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -30,8 +28,7 @@ from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import PlaceError, write_atomic, write_error
-
-_NOT_SUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+from cxrgan_fast.locks import NOT_SUPPORTED, locked
 
 Splits = Literal["patient", "source"]
 
@@ -164,21 +161,13 @@ def _job(
 def _locked(out: Path) -> Iterator[None]:
     """Keep other processes from making a set in the same folder."""
     out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with locked(out) as alone:
+        if not alone:
             raise PlaceError(
                 f"{out}: another program is preparing a set there; wait for it, or choose "
                 "another folder"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NOT_SUPPORTED:  # some network file systems lock no folders
-                raise
+            )
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _existing(out: Path, job: dict[str, Any], skip_bad: bool) -> PackedSet:
@@ -236,11 +225,11 @@ def _read_all(
     """Read what is not there yet; give the rows by place, and what cannot be used."""
     size = preparation.empty(1).nbytes
     bad: list[tuple[str, str]] = []
-    descriptor = os.open(partial / "pixels", os.O_RDWR | os.O_CREAT, 0o666)
-    with open(descriptor, "r+b", buffering=0) as pixels:
+    (partial / "pixels").touch()
+    with (partial / "pixels").open("r+b", buffering=0) as pixels:
         _reserve(pixels, size * len(files))
         done = _take_up(partial / "journal.jsonl", pixels, size, len(files))
-        with (partial / "journal.jsonl").open("a") as journal:
+        with (partial / "journal.jsonl").open("a", encoding="utf-8") as journal:
             if journal.tell():
                 journal.write("\n")  # after a line that was cut off
             left = [place for place in range(len(files)) if place not in done]
@@ -296,29 +285,34 @@ def _reserve(pixels: BinaryIO, size: int) -> None:
         except AttributeError:  # not on every system
             pass
         except OSError as error:
-            if error.errno not in _NOT_SUPPORTED:  # nor on every file system
+            if error.errno not in NOT_SUPPORTED:  # nor on every file system
                 raise
     os.ftruncate(pixels.fileno(), size)
 
 
 def _write_at(file: BinaryIO, content: bytes, offset: int) -> None:
+    file.seek(offset)  # Windows has no pwrite; nobody else moves it
     while content:
-        written = os.pwrite(file.fileno(), content, offset)
-        content, offset = content[written:], offset + written
+        content = content[file.write(content) :]
+
+
+def _read_at(file: BinaryIO, size: int, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
 
 
 def _take_up(journal: Path, pixels: BinaryIO, size: int, count: int) -> dict[int, _Done]:
     """What an interrupted call has finished, as far as its pixels are whole."""
     done: dict[int, _Done] = {}
     with contextlib.suppress(FileNotFoundError):
-        for text in journal.read_text(errors="replace").splitlines():
+        for text in journal.read_text("utf-8", errors="replace").splitlines():
             try:
                 line = _Done(*json.loads(text))
             except (ValueError, TypeError):  # cut off, or empty
                 continue
             if not 0 <= line.place < count:
                 continue
-            if zlib.crc32(os.pread(pixels.fileno(), size, line.place * size)) == line.check:
+            if zlib.crc32(_read_at(pixels, size, line.place * size)) == line.check:
                 done[line.place] = line
     return done
 
@@ -368,7 +362,7 @@ def _finish(
         np.lib.format.write_array_header_1_0(file, header)
         size = preparation.empty(1).nbytes
         for place in rows:
-            file.write(os.pread(pixels.fileno(), size, place * size))
+            file.write(_read_at(pixels, size, place * size))
         _sync(file)
     labels = np.array([names.index(row.class_name) for row in rows.values()], np.int64)
     with (partial / "labels.npy").open("wb") as file:
@@ -378,7 +372,7 @@ def _finish(
         file.write(packed.rows_as_csv(list(rows.values())))
         _sync(file)
     for content in packed.CONTENT:
-        (partial / content).rename(out / content)
+        (partial / content).replace(out / content)
     described = {
         "format": packed.FORMAT,
         "version": packed.VERSION,

@@ -1,7 +1,6 @@
 """Reading and preparing many images in threads, in bounded memory."""
 
 import hashlib
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from cxrgan_fast.data.readers import Picture, read_image
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.threads import available_cores
 
 MOST_WORKERS = 64
 
@@ -82,7 +82,7 @@ def in_threads(
     is copied or imported again. (Phantoms, made of short NumPy operations, gain less.) Only a few
     results are computed ahead, so that a slow taker does not fill the memory.
     """
-    threads = min(workers or len(os.sched_getaffinity(0)), MOST_WORKERS)
+    threads = min(workers or available_cores(), MOST_WORKERS)
     hidden = None if progress else True  # None: shown on a terminal only
     waiting: deque[Future[T]] = deque()
     with (

@@ -15,6 +15,8 @@ from cxrgan_fast.data.dataset import ImageDataset
 from cxrgan_fast.data.sampler import Order
 from cxrgan_fast.threads import use_one_core
 
+_ASSUMED_MEMORY = 8 << 30
+
 _ROWS_AHEAD = 1 << 16  # row numbers that are sent to the device at a time, at most
 
 
@@ -214,4 +216,7 @@ def _memory(device: torch.device) -> int:
     """Bytes of memory that the device has in all."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except AttributeError:  # Windows does not say
+        return _ASSUMED_MEMORY

@@ -49,9 +49,14 @@ def load_extractor(
         inception_weights: file of the Inception network's weights; None downloads them.
 
     Raises:
-        UserError: there is none of that name, or it cannot be loaded; weights for another one.
+        UserError: there is none of that name, or it cannot be loaded; weights for another one; the
+            device has no float64, which the metrics need.
     """
     check_extractor_name(name)
+    if device.type == "mps":
+        raise UserError(
+            "--device mps: metrics need float64, which it lacks; evaluate with --device cpu"
+        )
     if inception_weights is not None and name != "inception":
         raise UserError(f"--inception-weights is for --features inception, got {name}")
     if name == "inception":

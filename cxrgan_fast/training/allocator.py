@@ -50,6 +50,6 @@ def glibc_version() -> str:
     """The version of glibc, such as ``2.36``; empty where the C library is another."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):  # Windows has no confstr, macOS not this one
         return ""
     return version if name == "glibc" else ""

@@ -8,6 +8,7 @@ from typing import Any
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.training.config import EvaluationConfig, OutputConfig, TrainConfig, flatten
+from cxrgan_fast.training.run_folder import file_name_safe
 
 # A resumed run may go on longer, elsewhere, and report and evaluate differently; nothing else may
 # change. Its data may have moved: that they are the same is seen from their content.
@@ -15,12 +16,15 @@ MAY_CHANGE_ON_RESUME = {
     "steps",
     "max_minutes",
     "executor",
+    "threads",
     "device",
     "data",
     "resident_share",
     *(f.name for f in dataclasses.fields(OutputConfig)),
     *(f.name for f in dataclasses.fields(EvaluationConfig)),
-} - {"out"}
+} - {"out", "name"}
+
+MOST_THREADS = 1024
 
 
 def check(config: TrainConfig, *, resumed: bool = False) -> None:
@@ -51,6 +55,12 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
     for name, most in (("seed", 2**63 - 1), ("batch_size", 65536), ("phantom_images", 10**6)):
         if flat[name] > most:
             raise UserError(f"{_flag(name)} should be at most {most}, got {flat[name]}")
+    threads = flat["threads"]
+    if threads != "auto" and not 1 <= threads <= MOST_THREADS:
+        raise UserError(
+            f"--threads should be auto or from 1 to {MOST_THREADS}, got {threads}; the cores that "
+            "may be used are what auto takes at most"
+        )
     for name in ("label_smoothing", "beta1", "beta2", "momentum"):
         if not 0 <= flat[name] < 1:
             raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
@@ -63,6 +73,8 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
+    if flat["name"] and not file_name_safe(flat["name"]):
+        raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
     _refuse_idle(flat, resumed)
 
 

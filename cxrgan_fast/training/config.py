@@ -17,6 +17,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.ops.adversarial_loss import LossKind
+from cxrgan_fast.training.setting_names import unknown_setting
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class OutputConfig:
 
     out: Path = Path("runs")
     """Folder in which the run's own folder is made."""
+    name: str = ""
+    """A name of your own for the run, at the end of its folder's."""
     log_every: int = 50
     """Steps between two lines of metrics.jsonl."""
     grid_every: int = 250
@@ -135,9 +138,12 @@ class TrainConfig:
     preset: Literal["auto", "small", "base"] = "auto"
     """Size: small (32 base channels), base (64); auto is small on a CPU, base on a GPU."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp32."""
+    """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp16 on a GPU,
+    fp32 on a CPU."""
     executor: Literal["auto", "eager", "compile", "graph"] = "auto"
     """How a step runs: op by op, by torch.compile, as one CUDA graph; auto is graph on a GPU."""
+    threads: Literal["auto"] | int = "auto"
+    """Threads of a step on a CPU; auto takes the free cores, and follows as other work comes."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time; on a GPU they may be slower."""
     device: str = "auto"
@@ -177,12 +183,24 @@ def flatten(config: object) -> dict[str, Any]:
 
 
 def override(config: Config, flat: Mapping[str, Any]) -> Config:
-    """A copy of ``config`` in which the settings of ``flat`` (flat names) are replaced."""
+    """A copy of ``config`` in which the settings of ``flat`` (flat names) are replaced.
+
+    Raises:
+        UserError: ``config`` has no setting of that name.
+    """
+    known = flatten(config)
+    for name in flat:
+        if name not in known:
+            raise UserError(f"there is no setting {name!r}{unknown_setting(name, known)}")
+    return _override(config, flat)
+
+
+def _override(config: Config, flat: Mapping[str, Any]) -> Config:
     changes: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration dataclass
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            changes[f.name] = override(value, flat)
+            changes[f.name] = _override(value, flat)
         elif f.name in flat:
             changes[f.name] = flat[f.name]
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
@@ -198,8 +216,8 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        if resolved.type not in ("cpu", "cuda"):
-            raise RuntimeError("expected cpu or cuda")
+        if resolved.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("expected cpu, cuda or mps")
         torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -215,8 +233,9 @@ def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "
     if precision in ("fp32", "fp16", "bf16"):
         return precision  # type: ignore[return-value]  # one of the literals
     if device.type == "cuda":
-        # torch.cuda.is_bf16_supported() counts emulation, which is slower than fp32 on a T4.
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+        # torch.cuda.is_bf16_supported() counts emulation, which is slower than fp32 on a T4. Its
+        # tensor cores take fp16, whose losses are scaled.
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     if device.type == "cpu":
         amx, avx512 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
         return "bf16" if amx or avx512 else "fp32"

@@ -12,8 +12,9 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.training.config import TrainConfig
+from cxrgan_fast.training.setting_names import unknown_setting
 
 
 def _settings_of(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -34,7 +35,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
             value does not fit its setting.
     """
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -57,8 +58,7 @@ def read_config(text: str, path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in _settings_of(document):
         if key not in types:
-            hint = did_you_mean(key, types) or "; --help lists the settings"
-            raise UserError(f"{path}: unknown setting {key!r}{hint}")
+            raise UserError(f"{path}: unknown setting {key!r}{unknown_setting(key, types)}")
         try:
             settings[key] = TypeAdapter(types[key]).validate_python(value)
         except ValidationError as error:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from cxrgan_fast.metrics.comparison import Comparison, check_metrics
 from cxrgan_fast.metrics.evaluation import METRICS, OTHER_PATIENTS, Reference
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.report import aligned, comparison_record, number, to_record, to_table
+from cxrgan_fast.provenance import provenance
+from cxrgan_fast.training.calls import last_calls
 from cxrgan_fast.training.config import DataConfig
 from cxrgan_fast.training.evaluation_pictures import (
     plot_checkpoints,
@@ -135,7 +137,7 @@ def evaluate(
         fake, metrics=request.metrics, samples=request.samples, where=request.subject
     )
     evaluation.notes[:0] = [*origin.pop("notes"), *_skipped(real.train)]
-    record = {**_header(request, real, origin), **to_record(evaluation)}
+    record = {**_header(request, real, origin, device), **to_record(evaluation)}
     files = [out / "evaluation.json", out / "samples.png"]
     _write_json(files[0], record)
     write_samples(files[1], evaluation.fake)
@@ -188,7 +190,7 @@ def evaluate_checkpoints(
     }
     rows: list[dict[str, Any]] = []
     record = {
-        **_header(request, real, {"run": request.subject.name}),
+        **_header(request, real, {"run": request.subject.name}, device),
         "features": reference.label(),
         "images": dict(zip(real.train.class_names, counts, strict=True)),
         "floors": {name: comparison_record(floor) for name, floor in floors.items()},
@@ -331,7 +333,9 @@ def _skipped(dataset: ImageDataset) -> list[str]:
     ]
 
 
-def _header(request: Request, real: RealImages, origin: dict[str, Any]) -> dict[str, Any]:
+def _header(
+    request: Request, real: RealImages, origin: dict[str, Any], device: torch.device
+) -> dict[str, Any]:
     test = None if real.test is None else real.test.class_counts()
     return {
         "format": FORMAT,
@@ -346,7 +350,13 @@ def _header(request: Request, real: RealImages, origin: dict[str, Any]) -> dict[
         },
         "samples": request.samples,
         "seed": request.seed,
+        "evaluated_with": {**provenance(device), "settings": _settings(request)},
+        "trained_with": last_calls(request.subject) if is_run(request.subject) else {},
     }
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    return {**asdict(request), "subject": str(request.subject)}
 
 
 def _title(request: Request, origin: dict[str, Any], real: RealImages) -> str:

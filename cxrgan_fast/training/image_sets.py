@@ -40,10 +40,11 @@ class RealImages:
 def is_run(path: Path) -> bool:
     """Whether a path is meant as a run (or as one of its files) and not as a folder of images.
 
-    What is not there at all counts as a run: the complaint is then about the run.
+    What is not there at all counts as a run: the complaint is then about the run. A table of
+    images, or an archive of them, is a folder of images.
     """
     if not path.is_dir():
-        return path.suffix.lower() != ".csv" or not path.is_file()
+        return not path.is_file() or path.suffix.lower() not in (".csv", ".zip")
     marks = ("config.yaml", "generator.safetensors", "*/generator.safetensors")
     return any(next(path.glob(mark), None) is not None for mark in marks)
 

@@ -11,9 +11,31 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from cxrgan_fast.files import write_atomic, write_error
+
+_ENDS = "ends_early"  # of a row: it has fewer steps than the others
+
+# TensorBoard shows tags group by group: what is before the stroke.
+_GROUPS = {
+    "d_loss": "loss",
+    "g_loss": "loss",
+    "r1": "loss",
+    "d_real_accuracy": "accuracy",
+    "d_fake_accuracy": "accuracy",
+    "images_per_second": "speed",
+    "seconds": "speed",
+    "threads": "speed",
+    "images": "progress",
+    "noise_std": "schedule",
+}
+_HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")
+
+
+def _tag(name: str) -> str:
+    return f"{_GROUPS.get(name, 'training')}/{name}"
 
 
 class RunLog:
@@ -54,8 +76,8 @@ class RunLog:
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Write one row of measurements, which holds its ``step``."""
-        scalars = {name: value for name, value in row.items() if name != "step"}
-        self._write(self.path, row, scalars)
+        scalars = {name: value for name, value in row.items() if name not in ("step", _ENDS)}
+        self._write(self.path, row, {_tag(name): value for name, value in scalars.items()})
         shown = {
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
@@ -74,6 +96,26 @@ class RunLog:
         scalars = {f"{name}/{features}": metric["value"] for name, metric in metrics}
         self._write(self.evaluations, row, scalars)
 
+    def settings(self, settings: dict[str, Any]) -> None:
+        """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in settings.items()
+        }
+        writer: Any = self.events.file_writer  # it is annotated as None, which it is before this
+        try:
+            for summary in hparams(plain, dict.fromkeys(_HYPERPARAMETER_METRICS, 0.0)):
+                writer.add_summary(summary)
+        except OSError as error:
+            raise write_error(self.path.parent, error) from error
+
+    def last_metrics(self, row: dict[str, Any]) -> None:
+        """Write what was measured since the last row, where a run ends between two.
+
+        A run that goes on begins that row anew, and drops this one: see :func:`_lines_until`.
+        """
+        self.metrics({**row, _ENDS: True})
+
     def say(self, line: str) -> None:
         """Show a line on stderr, above the bar."""
         tqdm.write(line, file=sys.stderr)
@@ -89,7 +131,7 @@ class RunLog:
 
     def _write(self, path: Path, row: dict[str, Any], scalars: dict[str, float]) -> None:
         try:
-            with path.open("a") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             for name, value in scalars.items():
                 self.events.add_scalar(name, value, row["step"])
@@ -130,15 +172,16 @@ def _drop_lines_after(path: Path, step: int) -> None:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text("utf-8").splitlines(keepends=True)
     return [line for line in lines if (at := _step_of(line)) is not None and at <= step]
 
 
 def _step_of(line: str) -> int | None:
-    """The step of a line; None if it was not written whole."""
+    """The step of a line; None if it was not written whole, or only because the run ended."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        row = json.loads(line)
+        return None if row.get(_ENDS) else int(row["step"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -12,10 +12,17 @@ from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
+from cxrgan_fast.threads import default_threads, threads_kept
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
+from cxrgan_fast.training.calls import record_call
 from cxrgan_fast.training.checks import check
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config import (
+    TrainConfig,
+    override,
+    resolve_device,
+    resolve_precision,
+)
 from cxrgan_fast.training.config_file import write_config
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
@@ -23,17 +30,19 @@ from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_d
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.run_folder import create_run_folder
 from cxrgan_fast.training.signals import stop_signals
+from cxrgan_fast.training.start import describe_start, start_lines
+from cxrgan_fast.training.thread_count import StepThreads, choose_threads
 from cxrgan_fast.training.writer import BackgroundWriter
 
 
 def train(
-    config: TrainConfig, device: torch.device, resume: Path | None = None
+    config: TrainConfig, device: torch.device | None = None, resume: Path | None = None
 ) -> tuple[Path, list[Path]]:
     """Train, and return the run folder and its newest sample grids (with per_class one a class).
 
     Args:
-        config: Settings, resolved (nothing is "auto" but the device).
-        device: Where to train.
+        config: Settings; an "auto" is what the command makes of it.
+        device: Where to train; ``config.device`` if not given.
         resume: A run folder to continue; ``config`` then holds its settings.
 
     Raises:
@@ -42,8 +51,11 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM came; everything is saved.
     """
     check(config, resumed=resume is not None)
+    if device is None:
+        device = resolve_device(config.device)
+    config = override(config, {"precision": resolve_precision(config.precision, device)})
     try:
-        with algorithms(config.deterministic):
+        with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         text = str(error)
@@ -62,6 +74,7 @@ def _train(
     config: TrainConfig, device: torch.device, resume: Path | None
 ) -> tuple[Path, list[Path]]:
     source = config.dataset
+    most_threads = default_threads()  # before a training sets its own
     extractor = None
     if config.evaluation.eval_every:
         weights = config.evaluation.inception_weights
@@ -81,14 +94,16 @@ def _train(
     _say_dataset(dataset)
     if resume is None:
         family, resolution = config.network.family, config.network.resolution
-        run = create_run_folder(config.output.out, dataset.name, resolution, family)
+        out, name = config.output.out, config.output.name
+        run = create_run_folder(out, dataset.name, resolution, family, name)
     else:
         run = resume
     _write_dataset_record(run, dataset, resume is not None)
     # Also when resuming, so that the file says what was done last (the number of steps, say).
     write_atomic(run / "config.yaml", write_config(config).encode())
     if not source.per_class:
-        return run, [_train_one(config, dataset, extractor, device, run, resume is not None)]
+        resumed = resume is not None
+        return run, [_train_one(config, dataset, extractor, device, run, resumed, most_threads)]
     minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
     config = override(config, {"max_minutes": minutes})
     grids = []
@@ -98,7 +113,9 @@ def _train(
         resumed = resume is not None and bool(ckpt.saved_steps(part))
         make_folder(part)
         of_class = dataset.of_class(name)
-        grids.append(_train_one(config, of_class, extractor, device, part, resumed, title=name))
+        grids.append(
+            _train_one(config, of_class, extractor, device, part, resumed, most_threads, name)
+        )
     return run, grids
 
 
@@ -122,7 +139,7 @@ def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> Non
     """
     path = run / "dataset.json"
     if resume and path.exists():
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text("utf-8"))
         if before["fingerprint"] != dataset.fingerprint:
             raise UserError(
                 f"the images of {dataset.name} are not those that {run} began with "
@@ -146,6 +163,7 @@ def _train_one(
     device: torch.device,
     folder: Path,
     resume: bool,
+    most_threads: int,
     title: str = "train",
 ) -> Path:
     """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid."""
@@ -156,10 +174,19 @@ def _train_one(
     if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
         return grid_path(folder / "grids", step.step)
+    begin = choose_threads(config, device, most_threads, run.threads)
+    torch.set_num_threads(begin.threads)
+    facts = describe_start(run, begin)
+    print("\n".join(start_lines(facts, folder, begin)), flush=True)
+    record_call(folder, facts)
+    threads = None
+    if device.type == "cpu":
+        threads = StepThreads(begin.adapts, step.images_per_step, most_threads)
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
     drawn = saved = step.step
     log = RunLog(folder, step.step, config.steps, title)
+    log.settings(facts["settings"])
     # Left from the last to the first: Ctrl-C is held back until all is written.
     with closing(log), stop_signals() as stop, BackgroundWriter() as writer:
         before, start = run.seconds, time.perf_counter()
@@ -175,7 +202,10 @@ def _train_one(
         elif is_due(config, step.step):  # cut short by what ended the run
             logged += evaluate()
         while step.step < config.steps and run.seconds - before < limit and not stop:
-            run.execute()
+            if threads is None:
+                run.execute()
+            elif said := threads.run(run.execute):
+                log.say(said)
             writer.check()
             log.advance()
             now = time.perf_counter()
@@ -199,7 +229,15 @@ def _train_one(
         if step.step > min(drawn, saved):  # the save takes the last grid into the animation
             run.draw(writer, log)
             run.save(writer)
+        if step.images_seen > logged_images:  # after the save, which has the sums that it reads
+            run.check_finite(writer)
+            now = time.perf_counter()
+            log.last_metrics(run.measure(step.images_seen - logged_images, now - logged))
         evaluate()
+    if 0 < step.step < config.steps:
+        why = "by a signal" if stop else f"after {config.max_minutes:g} minutes (--max-minutes)"
+        whole = folder.parent if config.dataset.per_class else folder
+        print(f"stopped {why} at step {step.step} of {config.steps}; --resume {whole} goes on")
     if stop:
         if step.step:
             print(f"saved {ckpt.checkpoint_path(folder, step.step)}")

@@ -57,6 +57,7 @@ class Run:
         self.step = TrainingStep(config, dataset, device)
         self.execute = make_executor(config.executor, self.step)
         self.seconds = 0.0
+        self.threads: int | None = None  # those of the checkpoint that it goes on from
         self.evaluated = 0  # the newest step that has been
         self.best: Row | None = None
         make_folder(folder / "checkpoints")
@@ -89,6 +90,8 @@ class Run:
             )
         self.step.load_state_dict(training)
         self.seconds = state["seconds"]
+        if training["device"] == device.type == "cpu":  # else there are no bits to keep
+            self.threads = state.get("threads")  # an older checkpoint does not say
         rows = read_evaluations(self.folder, self.step.step)
         if rows:
             self.evaluated = rows[-1]["step"]
@@ -103,6 +106,7 @@ class Run:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),
             "noise_std": noise_std(config, step.step),
+            "threads": torch.get_num_threads(),
             **step.meters.read(),
         }
 
@@ -137,6 +141,7 @@ class Run:
         state = {
             "training": self.step.state_dict(),
             "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
             "config": write_config(self.config),
         }
         # As it is now: one that comes later is not written yet when this is.

@@ -7,8 +7,10 @@ from pathlib import Path
 from cxrgan_fast.files import write_error
 
 
-def create_run_folder(root: Path, data_name: str, resolution: int, family: str) -> Path:
-    """Make and return a new folder such as `root/00003-phantom-64-resnet`.
+def create_run_folder(
+    root: Path, data_name: str, resolution: int, family: str, name: str = ""
+) -> Path:
+    """Make and return a new folder such as `root/00003-phantom-64-resnet`, or `...-NAME`.
 
     The number is one more than the highest in `root` and is given out once, even to programs that
     start at the same moment: the bare number is made as a folder first, which only one of them
@@ -19,11 +21,12 @@ def create_run_folder(root: Path, data_name: str, resolution: int, family: str) 
         data_name: name of the data set; anything but letters, digits, `.`, `_` and `-` becomes `_`.
         resolution: side of the images in pixels.
         family: network family.
+        name: the user's, treated as `data_name`; none if empty.
 
     Raises:
         UserError: when `root` cannot be written.
     """
-    description = f"{_file_name_safe(data_name)}-{resolution}-{family}"
+    description = f"{file_name_safe(data_name) or 'data'}-{resolution}-{family}{_ending(name)}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         while True:
@@ -45,5 +48,34 @@ def _numbers(root: Path) -> list[int]:
     return [int(match[1]) for match in matches if match]
 
 
-def _file_name_safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:40] or "data"
+def newest_run(root: Path, name: str = "", *, begun: bool = False) -> Path | None:
+    """Find the run with the highest number in a folder of runs.
+
+    Args:
+        root: folder of the runs.
+        name: the user's; only runs of this name count. Any if empty.
+        begun: whether only runs with a checkpoint count; those of `--per-class` have theirs in
+            the folders of the classes.
+    """
+    found = [
+        path
+        for path in (root.iterdir() if root.is_dir() else ())
+        if re.match(r"\d{5,}-", path.name) and path.is_dir() and path.name.endswith(_ending(name))
+    ]
+    for path in sorted(found, key=lambda path: -int(path.name.partition("-")[0])):
+        if (
+            not begun
+            or any(path.glob("checkpoints/step-*.pt"))
+            or any(path.glob("*/checkpoints/step-*.pt"))
+        ):
+            return path
+    return None
+
+
+def _ending(name: str) -> str:
+    return f"-{file_name_safe(name)}" if name else ""
+
+
+def file_name_safe(name: str) -> str:
+    """A name without what a file's may not have; empty where nothing is left."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:40]

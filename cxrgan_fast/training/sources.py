@@ -105,7 +105,7 @@ def _require_every_class(run: Path, folders: list[Path]) -> None:
     if folders == [run] or not record.is_file():
         return
     there = {folder.name for folder in folders}
-    of_class = folder_names(json.loads(record.read_text())["images"])
+    of_class = folder_names(json.loads(record.read_text("utf-8"))["images"])
     missing = [name for name, folder in of_class.items() if folder not in there]
     if missing:
         raise UserError(

@@ -64,12 +64,20 @@ class TrainingStep:
             this device, and the initial weights from one of the CPU, both seeded by
             ``config.seed``: nothing else that runs in the process changes a training.
 
+    Raises:
+        ValueError: the precision is not resolved.
+
     Attributes:
         run_generator, run_discriminator: What the step calls for its networks: they themselves, or
             what an executor has compiled from them.
     """
 
     def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device) -> None:
+        if config.precision == "auto":
+            raise ValueError(
+                "precision 'auto' is no precision: expected fp32, bf16 or fp16; resolve_precision "
+                "chooses one for a device"
+            )
         self.config, self.device = config, device
         self.n_classes = len(dataset.class_names)
         weights_seed, steps_seed, _ = stream_seeds(config.seed)

@@ -169,7 +169,10 @@ def test_auto_precision_is_bf16_where_the_processor_has_it(monkeypatch, amx, avx
     assert resolve_precision("fp32", torch.device("cpu")) == "fp32"
 
 
-@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16")])
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((7, 5), "fp16"), ((6, 1), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
+)
 def test_auto_precision_of_a_gpu_follows_its_capability(monkeypatch, capability, precision):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert resolve_precision("auto", torch.device("cuda")) == precision

@@ -65,7 +65,7 @@ def test_grids_may_come_from_another_thread_than_the_rest(tmp_path):
     records = EventFileLoader(str(events)).Load()
     values = [value for record in records for value in record.summary.value]
     assert sum(value.tag == "samples" for value in values) == 40
-    assert sum(value.tag == "images_per_second" for value in values) == lines
+    assert sum(value.tag == "speed/images_per_second" for value in values) == lines
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == lines
 
 

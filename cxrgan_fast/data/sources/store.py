@@ -23,6 +23,15 @@ MAX_ENTRIES = 1_000_000
 
 _DEEPEST = 64  # folders in a name of an archive; file systems take about as many
 
+# Not blocking: a pipe that has taken a file's place would be waited for. Windows has neither of the
+# first two, and needs the last.
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
 _ENCRYPTED = 0x1
 _CHANGED = "changed while it was read: run again when it is complete"
 
@@ -89,6 +98,8 @@ class FolderStore:
                 name = f"{parent}/{entry.name}" if parent else entry.name
                 try:
                     info = entry.stat()
+                    if not info.st_ino:  # on Windows an entry knows too little of its file
+                        info = os.stat(entry.path)
                 except OSError as error:
                     self.tree.problems.append((name, f"cannot be opened ({error.strerror})"))
                     continue
@@ -288,7 +299,7 @@ def read_file(path: Path, name: str, stamp: str) -> bytes:
 
 
 def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.open(path, _READ)
 
 
 def stamp_of(path: Path) -> str:
