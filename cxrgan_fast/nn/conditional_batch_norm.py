@@ -62,7 +62,7 @@ class ConditionalBatchNorm2d(nn.Module):
         bias: Tensor = self.bias
         if labels.is_floating_point():  # every sample has a γ and β of its own
             weight, bias = class_rows(weight, labels), class_rows(bias, labels)
-            labels = torch.arange(len(labels), device=labels.device)
+            labels = torch.arange(labels.shape[0], device=labels.device)
         return conditional_batch_norm_act(
             input,
             labels,

@@ -138,7 +138,8 @@ def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tenso
     """
     classes = weight.shape[0]
     valid = (labels >= 0) & (labels < classes)  # (N,)
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+    looks = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    if labels.device.type == "cpu" and looks:
         if not valid.all():
             sample = int((~valid).nonzero()[0])
             raise IndexError(
