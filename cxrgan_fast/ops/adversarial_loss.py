@@ -35,7 +35,7 @@ from torch import Tensor
 
 from . import reference
 from .backend import NATIVE_DTYPES, choose_backend, native, place, workspace
-from .checks import check_floating, check_same_device
+from .checks import check_floating, check_kernel_dtype, check_same_device
 from .registration import Op, register
 
 LossKind = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
@@ -219,6 +219,23 @@ def _generator_fake(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     return loss, _empty_gradient(fake_logits)
 
 
+# --- What the registered ops take: kernels rely on it -------------------------------------------
+
+
+def _check_discriminator(
+    real_logits: Tensor, fake_logits: Tensor, kind: str, label_smoothing: float
+) -> None:
+    check_kernel_dtype("real_logits", real_logits)
+    check_kernel_dtype("fake_logits", fake_logits)
+    check_same_device("fake_logits", fake_logits, real_logits, "real_logits")
+    _check_kind(kind)
+
+
+def _check_generator(fake_logits: Tensor, kind: str) -> None:
+    check_kernel_dtype("fake_logits", fake_logits)
+    _check_kind(kind)
+
+
 # --- Autograd: only the gradients are saved ---------------------------------------------------
 #
 # Plain operations on tensors that are outputs of the op are differentiable to any order. What
@@ -308,6 +325,7 @@ _discriminator = register(
         _discriminator_native,
         _discriminator_triton,
         _discriminator_fake,
+        _check_discriminator,
         _save_discriminator,
         _discriminator_backward,
     )
@@ -319,6 +337,7 @@ _generator = register(
         _generator_native,
         _generator_triton,
         _generator_fake,
+        _check_generator,
         _save_generator,
         _generator_backward,
     )

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from . import reference
 from .backend import NATIVE_DTYPES, choose_backend, native, place, workspace
-from .checks import check_image, check_negative_slope, check_parameter
+from .checks import (
+    check_exactly,
+    check_image,
+    check_kernel_image,
+    check_negative_slope,
+    check_parameter,
+)
 from .registration import Op, dense, like, register
 
 _NAME = "bias_leaky_relu"
@@ -174,6 +180,31 @@ def _backward_fake(grad: Tensor, output: Tensor, *_: Any) -> tuple[Tensor, Tenso
     return torch.empty_like(dense(output)), grad_bias
 
 
+# --- What the registered ops take: kernels rely on it -------------------------------------------
+
+
+def _check_act(input: Tensor, bias: Tensor | None, negative_slope: float) -> None:
+    check_kernel_image("input", input)
+    _check_bias(bias, input, "input")
+    check_negative_slope(negative_slope)
+
+
+def _check_gate(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float) -> None:
+    _check_backward(grad, output, negative_slope)
+    _check_bias(bias, output, "output")
+
+
+def _check_backward(grad: Tensor, output: Tensor, negative_slope: float) -> None:
+    check_kernel_image("output", output)
+    check_kernel_image("grad", grad, output, "output")
+    check_negative_slope(negative_slope)
+
+
+def _check_bias(bias: Tensor | None, image: Tensor, name: str) -> None:
+    if bias is not None:
+        check_exactly("bias", bias, torch.float32, (image.shape[1],), image, name)
+
+
 # --- Autograd: only y is saved --------------------------------------------------------------------
 
 
@@ -226,6 +257,7 @@ _act = register(
         _act_native,
         _act_triton,
         _act_fake,
+        _check_act,
         _save_act,
         _act_backward,
     )
@@ -237,6 +269,7 @@ _gate = register(
         _gate_native,
         _gate_triton,
         _gate_fake,
+        _check_gate,
         _save_gate,
         _gate_backward,
     )
@@ -248,6 +281,7 @@ _backward = register(
         _backward_native,
         _backward_triton,
         _backward_fake,
+        _check_backward,
         _save_backward,
         _double_backward,
     )

@@ -22,7 +22,11 @@ from cxrgan_fast.ops import conditional_batch_norm_kernels as kernels
 from cxrgan_fast.ops import reference
 from cxrgan_fast.ops.backend import choose_backend
 from cxrgan_fast.ops.checks import check_negative_slope
-from cxrgan_fast.ops.conditional_batch_norm_checks import check_arguments
+from cxrgan_fast.ops.conditional_batch_norm_checks import (
+    check_arguments,
+    check_backward,
+    check_forward,
+)
 from cxrgan_fast.ops.registration import Op, dense, direct, is_direct, register
 
 _NAME = "conditional_batch_norm_act"
@@ -241,6 +245,7 @@ _act_op = Op(
     kernels.act_native,
     kernels.act_triton,
     _act_fake,
+    check_forward,
     _save_act,
     _act_backward,
 )
@@ -256,6 +261,7 @@ _backward = register(
         kernels.backward_native,
         kernels.backward_triton,
         _backward_fake,
+        check_backward,
         _save_backward,
         _double_backward,
     )
