@@ -6,6 +6,7 @@ call past them, take just that: ``check_kernel_image`` and ``check_exactly`` are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -143,6 +144,17 @@ def check_negative_slope(value: float) -> float:
     """
     if not value >= 0:
         raise ValueError(f"negative_slope must be at least 0, got {value}")
+    return float(value)
+
+
+def check_gain(value: float) -> float:
+    """Return the gain as a float; it is refused at or below 0, where it would turn the sign.
+
+    Raises:
+        ValueError: if ``value`` is no finite number above 0.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"gain must be a finite number above 0, got {value}")
     return float(value)
 
 

@@ -149,13 +149,14 @@ def conditional_batch_norm_act(
 
 
 def bias_leaky_relu(
-    input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2
+    input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2, gain: float = 1.0
 ) -> Tensor:
-    """A bias for each channel and LeakyReLU; see the public op of the same name."""
+    """A bias for each channel, LeakyReLU and a gain; see the public op of the same name."""
     z = input.to(accumulation_dtype(input.dtype))
     if bias is not None:
-        z = z + bias.to(z.dtype)[:, None, None]
-    return F.leaky_relu(z, negative_slope).to(input.dtype)
+        z = z + bias.to(z.dtype).reshape(-1, *(1,) * (input.dim() - 2))
+    y = F.leaky_relu(z, negative_slope)
+    return (y if gain == 1 else y * gain).to(input.dtype)
 
 
 def discriminator_loss(

@@ -70,7 +70,7 @@ def augmented(stored: bool) -> Arguments:
 
 def calls() -> dict[str, tuple[str, Arguments]]:
     """Right calls: the op and its arguments."""
-    image, slope = torch.randn(N, C, H, W), {"negative_slope": 0.2}
+    image, slope = torch.randn(N, C, H, W), {"negative_slope": 0.2, "gain": 1.5}
     logits = {"real_logits": torch.randn(7), "fake_logits": torch.randn(7)}
     pairs = {name: torch.rand(N + F, 2) for name in ("translation", "cutout")}
     return {
