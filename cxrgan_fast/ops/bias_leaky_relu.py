@@ -82,7 +82,9 @@ def _as_image(input: Tensor) -> Tensor:
     """The same as (N, C, H, W), a view if there is one: of dense tensors there is."""
     if input.dim() > 4:
         return input.flatten(3)
-    return input[(..., *(None,) * (4 - input.dim()))]
+    while input.dim() < 4:
+        input = input.unsqueeze(-1)
+    return input
 
 
 # --- The native backend -------------------------------------------------------------------------
@@ -302,7 +304,7 @@ def _double_backward(
 _act = register(
     Op(
         "bias_leaky_relu",
-        "(Tensor input, Tensor? bias, float negative_slope, float gain=1.0) -> Tensor",
+        "(Tensor input, Tensor? bias, float negative_slope, float gain) -> Tensor",
         _act_native,
         _act_triton,
         _act_fake,
@@ -314,8 +316,7 @@ _act = register(
 _gate = register(
     Op(
         "bias_leaky_relu_gate",
-        "(Tensor grad, Tensor? bias, Tensor output, float negative_slope, float gain=1.0) "
-        "-> Tensor",
+        "(Tensor grad, Tensor? bias, Tensor output, float negative_slope, float gain) -> Tensor",
         _gate_native,
         _gate_triton,
         _gate_fake,
@@ -327,7 +328,7 @@ _gate = register(
 _backward = register(
     Op(
         "bias_leaky_relu_backward",
-        "(Tensor grad, Tensor output, float negative_slope, float gain=1.0) -> (Tensor, Tensor)",
+        "(Tensor grad, Tensor output, float negative_slope, float gain) -> (Tensor, Tensor)",
         _backward_native,
         _backward_triton,
         _backward_fake,
