@@ -158,25 +158,26 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
   }
 }
 
-// Dtype, layout, N, C, H·W, slope, then tensors, then the place: one call, no object in between,
+// Dtype, layout, N, C, H·W, slope, gain, then tensors, then the place: one call, no object in between,
 // because these kernels are the shortest.
 BiasLeakyRelu bias_leaky_relu_of(int dtype, int layout, int64_t samples, int64_t channels,
-                                 int64_t pixels, float negative_slope) {
+                                 int64_t pixels, float negative_slope, float gain) {
   return {{static_cast<Dtype>(dtype), static_cast<Layout>(layout), samples, channels, pixels},
-          negative_slope};
+          negative_slope,
+          gain};
 }
 
 int64_t bias_leaky_relu_workspace(int dtype, int layout, int64_t samples, int64_t channels,
                                   int64_t pixels, int device) {
   if (device == Place::kCpu) return 0;
   return cuda::bias_leaky_relu_workspace(
-      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, 0).shape, device);
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, 0, 1).shape, device);
 }
 
 void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
-                     float negative_slope, Address x, Address bias, Address y, int device,
+                     float negative_slope, float gain, Address x, Address bias, Address y, int device,
                      int64_t number) {
-  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope);
+  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain);
   const Place place{device, number};
   if (place.on_cpu()) {
     cpu::bias_leaky_relu(op, pointer(x), pointer<const float>(bias), pointer(y), place.threads());
@@ -186,9 +187,9 @@ void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, i
 }
 
 void bias_leaky_relu_gate(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
-                          float negative_slope, Address g, Address bias, Address y, Address out,
+                          float negative_slope, float gain, Address g, Address bias, Address y, Address out,
                           int device, int64_t number) {
-  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope);
+  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain);
   const Place place{device, number};
   if (place.on_cpu()) {
     cpu::bias_leaky_relu_gate(op, pointer(g), pointer<const float>(bias), pointer(y), pointer(out),
@@ -200,10 +201,10 @@ void bias_leaky_relu_gate(int dtype, int layout, int64_t samples, int64_t channe
 }
 
 void bias_leaky_relu_backward(int dtype, int layout, int64_t samples, int64_t channels,
-                              int64_t pixels, float negative_slope, Address dy, Address y,
-                              Address dx, Address dbias, Memory workspace, int device,
+                              int64_t pixels, float negative_slope, float gain, Address dy,
+                              Address y, Address dx, Address dbias, Memory workspace, int device,
                               int64_t number) {
-  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope);
+  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain);
   const Place place{device, number};
   if (place.on_cpu()) {
     cpu::bias_leaky_relu_backward(op, pointer(dy), pointer(y), pointer(dx), pointer<float>(dbias),

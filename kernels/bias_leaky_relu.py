@@ -1,7 +1,8 @@
-"""A channel's bias and LeakyReLU: z = x + bias[c], y = z if z > 0 else slope·z.
+"""A channel's bias and LeakyReLU: z = x + bias[c], y = gain·(z if z > 0 else slope·z).
 
-With slope ≥ 0, y > 0 exactly where z > 0: y alone gives the derivative, dx = dy·(1 if y > 0 else
-slope) and dbias[c] = Σ dx, and that is linear in dy, so that its own is (v + w[c])·(the same).
+With slope ≥ 0 and gain > 0, y > 0 exactly where z > 0: y alone gives the derivative,
+dx = dy·gain·(1 if y > 0 else slope) and dbias[c] = Σ dx, and that is linear in dy, so that its own
+is (v + w[c])·(the same).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def _gate_kernel(
     channels,
     pixels,
     negative_slope,
+    gain,
     WITH_BIAS: tl.constexpr,
     WITH_GATE: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
@@ -34,7 +36,7 @@ def _gate_kernel(
     CHANNELS_LAST: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """(input + bias)·(1 if gate > 0 else slope), where the gate is that sum if there is none."""
+    """(input + bias)·gain·(1 if gate > 0 else slope); if there is no gate, that sum is."""
     columns = tl.cdiv(channels, BLOCK_CHANNELS)
     program = tl.program_id(0)
     _, c, offsets, inside, _ = tile_at(
@@ -45,7 +47,7 @@ def _gate_kernel(
     if WITH_BIAS:
         z += tl.load(bias + c, c < channels, 0.0)[None, None, :]
     sign = tl.load(gate + offsets, inside, 0.0).to(tl.float32) if WITH_GATE else z
-    store(output + offsets, tl.where(sign > 0, z, z * negative_slope), inside)
+    store(output + offsets, tl.where(sign > 0, z, z * negative_slope) * gain, inside)
 
 
 @triton.jit(do_not_specialize=["samples", "part_tiles", "tiles"])
@@ -60,6 +62,7 @@ def _backward_kernel(
     part_tiles,
     tiles,
     negative_slope,
+    gain,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
@@ -78,14 +81,14 @@ def _backward_kernel(
         )  # fmt: skip
         d = tl.load(grad + offsets, inside, 0.0).to(tl.float32)
         y = tl.load(output + offsets, inside, 0.0).to(tl.float32)
-        d = tl.where(y > 0, d, d * negative_slope)
+        d = tl.where(y > 0, d, d * negative_slope) * gain
         store(grad_input + offsets, d, inside)
         total += channel_sums(d)
     tl.store(sums + tl.cast(part, tl.int64) * channels + c, total, c < channels)
 
 
 def _launch_gate(
-    input: Tensor, bias: Tensor | None, gate: Tensor | None, negative_slope: float
+    input: Tensor, bias: Tensor | None, gate: Tensor | None, negative_slope: float, gain: float
 ) -> Tensor:
     result = torch.empty_like(input)
     if input.numel() == 0:
@@ -103,6 +106,7 @@ def _launch_gate(
             images.channels,
             images.pixels,
             negative_slope,
+            gain,
             WITH_BIAS=bias is not None,
             WITH_GATE=gate is not None,
             BLOCK_PIXELS=images.block_pixels,
@@ -112,33 +116,39 @@ def _launch_gate(
     return result
 
 
-def act(input: Tensor, bias: Tensor | None, negative_slope: float) -> Tensor:
+def act(input: Tensor, bias: Tensor | None, negative_slope: float, gain: float = 1.0) -> Tensor:
     """Bias and LeakyReLU of dense images (N, C, H, W), with bias (C,) float32 or None."""
-    return _launch_gate(input, bias, None, negative_slope)
+    return _launch_gate(input, bias, None, negative_slope, gain)
 
 
-def gate(grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float) -> Tensor:
-    """(grad + bias)·(1 if output > 0 else slope).
+def gate(
+    grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float, gain: float = 1.0
+) -> Tensor:
+    """(grad + bias)·gain·(1 if output > 0 else slope).
 
     Args:
         grad: in the dtype and layout of ``output``.
         bias: (C,) float32 or None.
         output: what :func:`act` returned.
         negative_slope: slope for z ≤ 0.
+        gain: what :func:`act` multiplied by.
 
     Returns:
         A tensor like ``output``.
     """
-    return _launch_gate(grad, bias, output, negative_slope)
+    return _launch_gate(grad, bias, output, negative_slope, gain)
 
 
-def backward(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tensor, Tensor]:
+def backward(
+    grad: Tensor, output: Tensor, negative_slope: float, gain: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """The gradients of :func:`act`.
 
     Args:
         grad: the output's gradient, in its dtype and layout.
         output: what :func:`act` returned.
         negative_slope: slope for z ≤ 0.
+        gain: what :func:`act` multiplied by.
 
     Returns:
         The input's gradient, like ``output``, and that of the bias, (C,) float32.
@@ -161,6 +171,7 @@ def backward(grad: Tensor, output: Tensor, negative_slope: float) -> tuple[Tenso
             parts.tiles,
             images.tiles(REDUCTION_TILE),
             negative_slope,
+            gain,
             BLOCK_PIXELS=images.block_pixels,
             BLOCK_CHANNELS=images.block_channels,
             CHANNELS_LAST=images.channels_last,

@@ -26,8 +26,9 @@ _FEWEST = 128
 @triton.jit
 def _uniform_integer(uniform, least, count):
     """An integer in [least, least + count), each as likely, from a number uniform in [0, 1)."""
-    scaled = (uniform * count).to(tl.int32)  # 0.99999994·count may round up
-    return least + tl.minimum(tl.maximum(scaled, 0), count - 1)
+    # Bounded first, for NaN and 1e30 are no integers; 0.99999994·count may round up to count.
+    scaled = tl.minimum(tl.maximum(uniform * count, 0.0), count - 1.0)
+    return least + scaled.to(tl.int32)
 
 
 @triton.jit(do_not_specialize=["stored_samples", "stored_count", "first"])

@@ -19,9 +19,15 @@ constexpr int64_t kRows = 512;    // rows of a task at most
 constexpr int64_t kSummedRows = 32;
 constexpr int64_t kSummedPixels = 32 * 4 * kLanes;
 
+// What a value is multiplied by: the gain, and gain·slope.
+struct Slopes {
+  explicit Slopes(const BiasLeakyRelu& op) : positive(op.gain), negative(op.gain * op.negative_slope) {}
+  float positive, negative;
+};
+
 template <class V>
-CXRGAN_INLINE inline V gated(V value, V y, float slope) {
-  return y > 0.0f ? value : value * slope;
+CXRGAN_INLINE inline V gated(V value, V y, Slopes slopes) {
+  return y > 0.0f ? value * slopes.positive : value * slopes.negative;
 }
 
 template <class T>
@@ -31,7 +37,7 @@ class BiasPlanes {
       : channels_(op.shape.channels),
         pixels_(op.shape.pixels),
         planes_(op.shape.samples * op.shape.channels),
-        slope_(op.negative_slope),
+        slopes_(op),
         threads_(threads),
         streaming_(worth_streaming(op.shape, sizeof(T)) && pixels_ * sizeof(T) % 64 == 0),
         pieces_(divide_up(pixels_, kTask)),
@@ -44,7 +50,7 @@ class BiasPlanes {
         for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
           using V = decltype(v);
           const V z = load<V>(x + at + i) + b;
-          put(y + at + i, gated(z, z, slope_));
+          put(y + at + i, gated(z, z, slopes_));
         });
       });
     });
@@ -57,7 +63,7 @@ class BiasPlanes {
         for_each(count, [&](auto v, int64_t i, int) CXRGAN_INLINE {
           using V = decltype(v);
           const V value = load<V>(g + at + i) + b;
-          put(out + at + i, gated(value, load<V>(y + at + i), slope_));
+          put(out + at + i, gated(value, load<V>(y + at + i), slopes_));
         });
       });
     });
@@ -72,7 +78,7 @@ class BiasPlanes {
           Sum sum;
           for_each(length, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
             using V = decltype(v);
-            const V d = gated(load<V>(dy + first + i), load<V>(y + first + i), slope_);
+            const V d = gated(load<V>(dy + first + i), load<V>(y + first + i), slopes_);
             sum.add(d, slot);
             put(dx + first + i, d);
           });
@@ -108,7 +114,7 @@ class BiasPlanes {
   }
 
   const int64_t channels_, pixels_, planes_;
-  const float slope_;
+  const Slopes slopes_;
   const int threads_;
   const bool streaming_;
   const int64_t pieces_;           // of a plane
@@ -122,7 +128,7 @@ class BiasRows {
       : fold_(pixels_a_row(op.shape)),
         columns_(op.shape.channels * fold_),
         rows_(op.shape.samples * op.shape.pixels / fold_),
-        slope_(op.negative_slope),
+        slopes_(op),
         threads_(threads),
         streaming_(worth_streaming(op.shape, sizeof(T)) && columns_ % (4 * kLanes) == 0),
         rows_per_task_(larger(1, smaller(kRows, kTask / columns_))),
@@ -136,7 +142,7 @@ class BiasRows {
             using V = decltype(v);
             const int64_t here = at + row * columns_ + i;
             const V z = load<V>(x + here) + b;
-            put(y + here, gated(z, z, slope_));
+            put(y + here, gated(z, z, slopes_));
           });
       });
     });
@@ -149,7 +155,7 @@ class BiasRows {
           biases.each([&](auto v, int64_t i, auto b) CXRGAN_INLINE {
             using V = decltype(v);
             const int64_t here = at + row * columns_ + i;
-            put(out + here, gated(load<V>(g + here) + b, load<V>(y + here), slope_));
+            put(out + here, gated(load<V>(g + here) + b, load<V>(y + here), slopes_));
           });
       });
     });
@@ -166,7 +172,7 @@ class BiasRows {
                 part.each([&](auto v, int64_t i, auto& sum) CXRGAN_INLINE {
                   using V = decltype(v);
                   const int64_t here = at + row * columns_ + i;
-                  const V d = gated(load<V>(dy + here), load<V>(y + here), slope_);
+                  const V d = gated(load<V>(dy + here), load<V>(y + here), slopes_);
                   sum += d;
                   put(dx + here, d);
                 });
@@ -235,7 +241,7 @@ class BiasRows {
 
   const int64_t fold_;             // pixels a row
   const int64_t columns_, rows_;   // columns of all pixels of a row
-  const float slope_;
+  const Slopes slopes_;
   const int threads_;
   const bool streaming_;
   const int64_t rows_per_task_, tasks_;

@@ -75,7 +75,7 @@ class LatentInput(nn.Module):
         """
         if self.embedding is not None:
             latents = torch.cat([latents, self.embedding(labels).to(latents.dtype)], dim=1)
-            labels = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
+            labels = torch.zeros(latents.shape[0], dtype=torch.int64, device=latents.device)
         features = self.linear(latents).view(-1, 4, 4, self.channels)
         return features.permute(0, 3, 1, 2), labels
 

@@ -19,12 +19,14 @@ class ConditionalBatchNorm2d(nn.Module):
         num_features: C, channels of the input.
         num_classes: K.
         eps: added to the variance.
-        momentum: weight of a batch in the running statistics.
+        momentum: weight of a batch in the running statistics; None for the mean over all batches,
+            as in ``nn.BatchNorm2d``, which counts them in the buffer ``num_batches_tracked``.
         negative_slope: slope of the activation below 0; 1, the default, is no activation.
     """
 
     running_mean: Tensor
     running_var: Tensor
+    num_batches_tracked: Tensor | None
 
     def __init__(
         self,
@@ -32,7 +34,7 @@ class ConditionalBatchNorm2d(nn.Module):
         num_classes: int,
         *,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         negative_slope: float = 1.0,
     ) -> None:
         super().__init__()
@@ -43,6 +45,9 @@ class ConditionalBatchNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes, num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
+        # Only where it is used: generators that were saved have none.
+        tracked = torch.tensor(0) if momentum is None else None
+        self.register_buffer("num_batches_tracked", tracked)
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
         """Normalise, modulate by class, activate.
@@ -62,19 +67,35 @@ class ConditionalBatchNorm2d(nn.Module):
         bias: Tensor = self.bias
         if labels.is_floating_point():  # every sample has a γ and β of its own
             weight, bias = class_rows(weight, labels), class_rows(bias, labels)
-            labels = torch.arange(len(labels), device=labels.device)
-        return conditional_batch_norm_act(
+            labels = torch.arange(labels.shape[0], device=labels.device)
+        running, momentum = (self.running_mean, self.running_var), self.momentum
+        averages = momentum is None and self.training
+        if averages:  # what the batch alone has, in tensors of its own
+            running = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+            momentum = 1.0
+        output = conditional_batch_norm_act(
             input,
             labels,
             weight,
             bias,
-            self.running_mean,
-            self.running_var,
+            *running,
             training=self.training,
-            momentum=self.momentum,
+            momentum=0.0 if momentum is None else momentum,
             eps=self.eps,
             negative_slope=self.negative_slope,
         )
+        if averages and input.numel() > 0:
+            self._average(*running)
+        return output
+
+    @torch.no_grad()
+    def _average(self, mean: Tensor, var: Tensor) -> None:
+        """Take a batch's statistics into the mean over all batches; no device is waited for."""
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / self.num_batches_tracked.to(mean.dtype)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(var, share)
 
     def extra_repr(self) -> str:
         """The sizes, as ``print(module)`` shows them."""

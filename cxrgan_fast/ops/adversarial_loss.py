@@ -34,8 +34,8 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .backend import NATIVE_DTYPES, choose_backend, native, place, workspace
-from .checks import check_floating, check_same_device
+from .backend import NATIVE_DTYPES, choose_backend, native, place, selected_backend, workspace
+from .checks import check_floating, check_kernel_dtype, check_same_device
 from .registration import Op, register
 
 LossKind = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
@@ -43,6 +43,14 @@ LOSS_KINDS: tuple[str, ...] = get_args(LossKind)
 
 # A smoothed target needs a loss that has targets: the hinge and the critic's difference have none.
 SMOOTHED_KINDS = ("minimax", "non_saturating", "least_squares")
+
+# Plain means, of which the gradient is one number.
+_LINEAR_FOR_DISCRIMINATOR = ("wasserstein",)
+_LINEAR_FOR_GENERATOR = ("hinge", "wasserstein")
+
+# Up to so many logits on the CPU PyTorch has a mean and its derivative in less time than it takes
+# to come to a kernel of our own.
+_FEW = 1024
 
 
 def discriminator_loss(
@@ -81,6 +89,8 @@ def discriminator_loss(
             f"got {label_smoothing}"
         )
     smoothing = float(label_smoothing)
+    if kind in _LINEAR_FOR_DISCRIMINATOR and _are_few(real_logits, fake_logits):
+        return reference.discriminator_loss(real_logits, fake_logits, kind=kind)
     backend = choose_backend(real_logits, "discriminator_loss")
     if backend != "reference" and fake_logits.dtype != real_logits.dtype:
         backend = choose_backend(fake_logits, "discriminator_loss")
@@ -107,10 +117,19 @@ def generator_loss(fake_logits: Tensor, *, kind: LossKind = "non_saturating") ->
     """
     check_floating("fake_logits", fake_logits)
     _check_kind(kind)
+    if kind in _LINEAR_FOR_GENERATOR and _are_few(fake_logits):
+        return reference.generator_loss(fake_logits, kind=kind)
     backend = choose_backend(fake_logits, "generator_loss")
     if backend == "reference":
         return reference.generator_loss(fake_logits, kind=kind)
     return _generator[backend](fake_logits, kind)[0]
+
+
+def _are_few(*logits: Tensor) -> bool:
+    """Whether ``auto`` leaves the mean of these to PyTorch."""
+    return selected_backend() == "auto" and all(
+        each.is_cpu and each.numel() <= _FEW for each in logits
+    )
 
 
 def _check_kind(kind: str) -> None:
@@ -207,16 +226,33 @@ def _discriminator_fake(
     real_logits: Tensor, fake_logits: Tensor, kind: str, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     loss = real_logits.new_empty((), dtype=torch.float32)
-    if kind == "wasserstein":
+    if kind in _LINEAR_FOR_DISCRIMINATOR:
         return loss, torch.empty_like(loss), torch.empty_like(loss)
     return loss, _empty_gradient(real_logits), _empty_gradient(fake_logits)
 
 
 def _generator_fake(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     loss = fake_logits.new_empty((), dtype=torch.float32)
-    if kind in ("hinge", "wasserstein"):
+    if kind in _LINEAR_FOR_GENERATOR:
         return loss, torch.empty_like(loss)
     return loss, _empty_gradient(fake_logits)
+
+
+# --- What the registered ops take: kernels rely on it -------------------------------------------
+
+
+def _check_discriminator(
+    real_logits: Tensor, fake_logits: Tensor, kind: str, label_smoothing: float
+) -> None:
+    check_kernel_dtype("real_logits", real_logits)
+    check_kernel_dtype("fake_logits", fake_logits)
+    check_same_device("fake_logits", fake_logits, real_logits, "real_logits")
+    _check_kind(kind)
+
+
+def _check_generator(fake_logits: Tensor, kind: str) -> None:
+    check_kernel_dtype("fake_logits", fake_logits)
+    _check_kind(kind)
 
 
 # --- Autograd: only the gradients are saved ---------------------------------------------------
@@ -228,7 +264,7 @@ def _generator_fake(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
 def _save_discriminator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     real, fake, ctx.kind, ctx.label_smoothing = inputs
     _, real_gradient, fake_gradient = output
-    ctx.shapes = (real.shape, fake.shape) if ctx.kind == "wasserstein" else None
+    ctx.shapes = (real.shape, fake.shape) if ctx.kind in _LINEAR_FOR_DISCRIMINATOR else None
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(real_gradient, fake_gradient)
 
@@ -255,7 +291,7 @@ def _discriminator_backward(
 def _save_generator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     fake, ctx.kind = inputs
     _, gradient = output
-    ctx.shape = fake.shape if ctx.kind in ("hinge", "wasserstein") else None
+    ctx.shape = fake.shape if ctx.kind in _LINEAR_FOR_GENERATOR else None
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(gradient)
 
@@ -308,6 +344,7 @@ _discriminator = register(
         _discriminator_native,
         _discriminator_triton,
         _discriminator_fake,
+        _check_discriminator,
         _save_discriminator,
         _discriminator_backward,
     )
@@ -319,6 +356,7 @@ _generator = register(
         _generator_native,
         _generator_triton,
         _generator_fake,
+        _check_generator,
         _save_generator,
         _generator_backward,
     )

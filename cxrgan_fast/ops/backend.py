@@ -1,9 +1,9 @@
 """Which implementation of an op runs: native (C++/CUDA), triton, or reference (plain PyTorch).
 
-``auto`` takes the first of :data:`BACKENDS` that can run on the tensor at hand. A backend that is
-asked for by name is used or refused, never silently replaced. The choice holds for the whole
-process; it is made when an op is called, and a gradient is computed by the backend that computed
-the forward pass.
+``auto`` takes the first of :data:`BACKENDS` that can run on the tensor; in an export to ONNX,
+plain PyTorch. A backend that is asked for by name is used or refused, never silently replaced. The
+choice holds for the whole process; it is made when an op is called, and a gradient is computed by
+the backend that computed the forward pass.
 """
 
 from __future__ import annotations
@@ -329,7 +329,16 @@ import_triton()  # before PyTorch does, in the next line: see there
 # changes.
 @torch.compiler.assume_constant_result
 def _resolve(selected: str, device: str, index: int | None, dtype: torch.dtype, op: str) -> str:
+    if selected == "auto" and _in_onnx_export():
+        return "reference"  # ONNX has no name for our kernels
     return _cached_resolve(selected, device, index, dtype, op)
+
+
+def _in_onnx_export() -> bool:
+    """Whether either of PyTorch's exporters to ONNX looks at this call."""
+    if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is None:
+        return False  # what an eager call can say at once
+    return torch.onnx.is_in_onnx_export()
 
 
 @functools.cache

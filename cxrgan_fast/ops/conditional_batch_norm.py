@@ -22,7 +22,11 @@ from cxrgan_fast.ops import conditional_batch_norm_kernels as kernels
 from cxrgan_fast.ops import reference
 from cxrgan_fast.ops.backend import choose_backend
 from cxrgan_fast.ops.checks import check_negative_slope
-from cxrgan_fast.ops.conditional_batch_norm_checks import check_arguments
+from cxrgan_fast.ops.conditional_batch_norm_checks import (
+    check_arguments,
+    check_backward,
+    check_forward,
+)
 from cxrgan_fast.ops.registration import Op, dense, direct, is_direct, register
 
 _NAME = "conditional_batch_norm_act"
@@ -138,7 +142,8 @@ def _rows_by_sample(labels: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tenso
     """
     classes = weight.shape[0]
     valid = (labels >= 0) & (labels < classes)  # (N,)
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+    looks = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    if labels.device.type == "cpu" and looks:
         if not valid.all():
             sample = int((~valid).nonzero()[0])
             raise IndexError(
@@ -240,6 +245,7 @@ _act_op = Op(
     kernels.act_native,
     kernels.act_triton,
     _act_fake,
+    check_forward,
     _save_act,
     _act_backward,
 )
@@ -255,6 +261,7 @@ _backward = register(
         kernels.backward_native,
         kernels.backward_triton,
         _backward_fake,
+        check_backward,
         _save_backward,
         _double_backward,
     )

@@ -1,4 +1,4 @@
-"""What conditional_batch_norm_act takes and refuses."""
+"""What conditional_batch_norm_act and its registered ops take and refuse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.ops.backend import NATIVE_DTYPES
-from cxrgan_fast.ops.checks import check_image, check_parameter, shape_of
+from cxrgan_fast.ops.checks import (
+    check_exactly,
+    check_image,
+    check_kernel_image,
+    check_parameter,
+    shape_of,
+)
 
 
 def check_arguments(
@@ -97,3 +103,58 @@ def _fits(
 def _on_one_gpu(*tensors: Tensor) -> bool:
     index = tensors[0].get_device()
     return all(each.is_cuda and each.get_device() == index for each in tensors)
+
+
+# --- What the registered ops take: kernels rely on it -------------------------------------------
+#
+# Whether a label is in range is for the kernels, which look at it anyway.
+
+
+def check_forward(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    eps: float,
+    negative_slope: float,
+) -> None:
+    """Raise unless these fit each other, as ``conditional_batch_norm_act`` has them."""
+    _check_kernel_arguments(input, labels, weight, bias)
+    if (running_mean is None) != (running_var is None):
+        absent = "running_mean" if running_mean is None else "running_var"
+        raise ValueError(f"running_mean and running_var go together, got None for {absent}")
+    for name, each in (("running_mean", running_mean), ("running_var", running_var)):
+        if each is not None:
+            check_exactly(name, each, torch.float32, (weight.shape[1],), input, "input")
+
+
+def check_backward(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    eps: float,
+    negative_slope: float,
+    training: bool,
+) -> None:
+    """Raise unless these fit each other, as ``conditional_batch_norm_backward`` has them."""
+    _check_kernel_arguments(input, labels, weight, bias)
+    check_kernel_image("grad", grad, input, "input")
+    shape = 3, weight.shape[1]
+    check_exactly("statistics", statistics, torch.float32, shape, input, "input")
+
+
+def _check_kernel_arguments(input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> None:
+    check_kernel_image("input", input)
+    check_exactly("labels", labels, torch.int64, (input.shape[0],), input, "input")
+    if weight.dim() != 2 or weight.shape[1] != input.shape[1]:
+        raise ValueError(
+            f"weight must have shape (K, {input.shape[1]}), a row for each class, "
+            f"got {shape_of(weight)}"
+        )
+    check_exactly("weight", weight, torch.float32, None, input, "input")
+    check_exactly("bias", bias, torch.float32, shape_of(weight), input, "input")

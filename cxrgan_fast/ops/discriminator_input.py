@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import reference
 from .backend import NATIVE_DTYPES, choose_backend, native, place
-from .discriminator_input_checks import check_arguments
+from .discriminator_input_checks import check_arguments, check_backward, check_forward, check_linear
 from .registration import Op, dense, register
 
 if TYPE_CHECKING:
@@ -377,6 +377,7 @@ _forward = register(
         _forward_native,
         _forward_triton,
         _forward_fake,
+        check_forward,
         _save_forward,
         _forward_derivative,
     )
@@ -388,6 +389,7 @@ _linear = register(
         _linear_native,
         _linear_triton,
         _linear_fake,
+        check_linear,
         _save_linear,
         _linear_derivative,
     )
@@ -400,6 +402,7 @@ _backward = register(
         _backward_native,
         _backward_triton,
         _backward_fake,
+        check_backward,
         _save_backward,
         _backward_derivative,
     )

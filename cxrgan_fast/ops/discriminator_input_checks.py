@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .checks import FLOATING, check_image, check_same_device, dtype_name, shape_of
+from .checks import (
+    FLOATING,
+    KERNEL_DTYPES,
+    check_exactly,
+    check_image,
+    check_kernel_image,
+    check_same_device,
+    dtype_name,
+    shape_of,
+)
 
 
 def check_arguments(
@@ -24,12 +33,12 @@ def check_arguments(
     _check_pair("stored", stored, "rows", rows)
     _check_pair("noise", noise, "noise_std", noise_std)
     if stored is not None and rows is not None:
-        _check(stored, "stored", torch.uint8, stored, "stored")
+        check_exactly("stored", stored, torch.uint8, None, stored, "stored")
         if stored.dim() != 4:
             raise ValueError(f"stored must have shape (M, C, H, W), got {shape_of(stored)}")
         if not stored.is_contiguous():  # a copy of the whole set at every call
             raise ValueError(f"stored must be contiguous, got strides {stored.stride()}")
-        _check(rows, "rows", torch.int64, stored, "stored")
+        check_exactly("rows", rows, torch.int64, None, stored, "stored")
         if rows.dim() != 1:
             raise ValueError(f"rows must have shape (N,), got {shape_of(rows)}")
         images, name = stored, "stored"
@@ -46,14 +55,12 @@ def check_arguments(
     real_samples = 0 if rows is None else rows.shape[0]
     samples = real_samples + (0 if fake is None else fake.shape[0])
     if mirror is not None:
-        _check(mirror, "mirror", torch.bool, images, name, (real_samples,))
-    if translation is not None:
-        _check(translation, "translation", torch.float32, images, name, (samples, 2))
-    if cutout is not None:
-        _check(cutout, "cutout", torch.float32, images, name, (samples, 2))
+        check_exactly("mirror", mirror, torch.bool, (real_samples,), images, name)
+    _check_uniform(samples, images, name, translation, cutout)
     if noise is not None and noise_std is not None:
-        _check(noise, "noise", torch.float32, images, name, (samples, *images.shape[1:]))
-        _check(noise_std, "noise_std", torch.float32, images, name, ())
+        shape = (samples, *images.shape[1:])
+        check_exactly("noise", noise, torch.float32, shape, images, name)
+        check_exactly("noise_std", noise_std, torch.float32, (), images, name)
     if not value_range[0] < value_range[1]:
         raise ValueError(f"value_range must be (low, high) with low < high, got {value_range}")
     if dtype is not None and dtype not in FLOATING:
@@ -68,18 +75,68 @@ def _check_pair(name: str, value: object, other_name: str, other: object) -> Non
         raise ValueError(f"{name} and {other_name} go together, got None for {absent}")
 
 
-def _check(
-    value: Tensor,
-    name: str,
-    dtype: torch.dtype,
-    images: Tensor,
-    images_name: str,
-    shape: tuple[int, ...] | None = None,
+def _check_uniform(
+    samples: int, images: Tensor, name: str, translation: Tensor | None, cutout: Tensor | None
 ) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a Tensor, got {type(value).__name__}")
-    if value.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype_name(dtype)}, got {dtype_name(value.dtype)}")
-    if shape is not None and tuple(value.shape) != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {shape_of(value)}")
-    check_same_device(name, value, images, images_name)
+    """Two numbers for each of the samples, where the images of that name are."""
+    for each, pairs in (("translation", translation), ("cutout", cutout)):
+        if pairs is not None:
+            check_exactly(each, pairs, torch.float32, (samples, 2), images, name)
+
+
+# --- What the registered ops take: kernels rely on it -------------------------------------------
+
+
+def check_forward(
+    fake: Tensor,
+    stored: Tensor | None,
+    rows: Tensor | None,
+    mirror: Tensor | None,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    noise: Tensor | None,
+    noise_std: Tensor | None,
+    low: float,
+    high: float,
+    dtype: str,
+) -> None:
+    """Raise unless these fit each other, as ``discriminator_input`` has them."""
+    check_kernel_image("fake", fake)
+    check_arguments(
+        stored, rows, fake, (low, high), mirror, translation, cutout, noise, noise_std, None
+    )
+    _check_dtype_name(dtype)
+
+
+def check_linear(
+    tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
+) -> None:
+    """Raise unless these fit each other, as ``discriminator_input_linear`` has them."""
+    check_kernel_image("tangent", tangent)
+    if stored < 0:
+        raise ValueError(f"stored must be at least 0, a number of samples, got {stored}")
+    _check_uniform(stored + tangent.shape[0], tangent, "tangent", translation, cutout)
+    _check_dtype_name(dtype)
+
+
+def check_backward(
+    grad: Tensor,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    stored: int,
+    dtype: str,
+    channels_last: bool,
+) -> None:
+    """Raise unless these fit each other, as ``discriminator_input_backward`` has them."""
+    check_kernel_image("grad", grad)
+    if not 0 <= stored <= grad.shape[0]:
+        raise ValueError(
+            f"stored must be from 0 to {grad.shape[0]}, the samples of grad, got {stored}"
+        )
+    _check_uniform(grad.shape[0], grad, "grad", translation, cutout)
+    _check_dtype_name(dtype)
+
+
+def _check_dtype_name(dtype: str) -> None:
+    if dtype not in [dtype_name(each) for each in KERNEL_DTYPES]:
+        raise TypeError(f"dtype must be float32, bfloat16 or float16, got {dtype}")

@@ -149,13 +149,14 @@ def conditional_batch_norm_act(
 
 
 def bias_leaky_relu(
-    input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2
+    input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2, gain: float = 1.0
 ) -> Tensor:
-    """A bias for each channel and LeakyReLU; see the public op of the same name."""
+    """A bias for each channel, LeakyReLU and a gain; see the public op of the same name."""
     z = input.to(accumulation_dtype(input.dtype))
     if bias is not None:
-        z = z + bias.to(z.dtype)[:, None, None]
-    return F.leaky_relu(z, negative_slope).to(input.dtype)
+        z = z + bias.to(z.dtype).reshape(-1, *(1,) * (input.dim() - 2))
+    y = F.leaky_relu(z, negative_slope)
+    return (y if gain == 1 else y * gain).to(input.dtype)
 
 
 def discriminator_loss(
@@ -166,28 +167,29 @@ def discriminator_loss(
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """The discriminator's loss; see the public op of the same name for the formulas."""
-    real = real_logits.to(accumulation_dtype(real_logits.dtype))
-    fake = fake_logits.to(accumulation_dtype(fake_logits.dtype))
+    real_dtype, fake_dtype = map(accumulation_dtype, (real_logits.dtype, fake_logits.dtype))
+    if kind == "wasserstein":
+        return fake_logits.mean(dtype=fake_dtype) - real_logits.mean(dtype=real_dtype)
+    real, fake = real_logits.to(real_dtype), fake_logits.to(fake_dtype)
     if kind in ("minimax", "non_saturating"):
         return (_softplus(-real) + label_smoothing * real).mean() + _softplus(fake).mean()
     if kind == "hinge":
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     if kind == "least_squares":
         return (real - (1 - label_smoothing)).square().mean() / 2 + fake.square().mean() / 2
-    if kind == "wasserstein":
-        return fake.mean() - real.mean()
     raise ValueError(f"kind {kind!r} is unknown")
 
 
 def generator_loss(fake_logits: Tensor, *, kind: str = "non_saturating") -> Tensor:
     """The generator's loss; see the public op of the same name for the formulas."""
-    fake = fake_logits.to(accumulation_dtype(fake_logits.dtype))
+    dtype = accumulation_dtype(fake_logits.dtype)
+    if kind in ("hinge", "wasserstein"):
+        return -fake_logits.mean(dtype=dtype)
+    fake = fake_logits.to(dtype)
     if kind == "minimax":
         return -_softplus(fake).mean()
     if kind == "non_saturating":
         return _softplus(-fake).mean()
-    if kind in ("hinge", "wasserstein"):
-        return -fake.mean()
     if kind == "least_squares":
         return (fake - 1).square().mean() / 2
     raise ValueError(f"kind {kind!r} is unknown")

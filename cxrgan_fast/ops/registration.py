@@ -34,6 +34,8 @@ class Op:
     """Imports what the Triton kernels compute: Triton may not be installed."""
     fake: Callable[..., Any]
     """Empty outputs of the right shape, dtype and layout."""
+    check: Callable[..., None]
+    """Raises, naming the argument, unless all are what the kernels and ``fake`` rely on."""
     save: Callable[..., None]
     """Keeps what the derivative needs: ``setup_context`` of ``torch.library.register_autograd``."""
     backward: Callable[..., Any]
@@ -50,23 +52,40 @@ def register(op: Op) -> dict[str, Callable[..., Any]]:
         For each backend with kernels, the op as the package calls it: that one, by the shortest way
         that the call at hand allows. Arguments are positional.
     """
+    fake = _checked(op, op.fake)
     _library.define(op.name + op.signature, tags=torch.Tag.pt2_compliant_tag)
-    _library.impl(op.name, op.native, "CPU")
-    _library.impl(op.name, _on_its_device(op.native), "CUDA")
-    torch.library.register_fake(f"cxrgan_fast::{op.name}", op.fake, lib=_library)
+    _library.impl(op.name, _checked(op, op.native), "CPU")
+    _library.impl(op.name, _checked(op, _on_its_device(op.native)), "CUDA")
+    torch.library.register_fake(f"cxrgan_fast::{op.name}", fake, lib=_library)
     calls = {"native": _differentiable(op, op.name, "native", op.native)}
     if load_triton():
         return calls
     name, kernels = f"{op.name}_triton", op.triton()
+    checked = _checked(op, kernels)
     if triton_interpreter():  # which cannot be traced
         _library.define(name + op.signature, tags=torch.Tag.pt2_compliant_tag)
-        _library.impl(name, kernels, "CPU")
-        torch.library.register_fake(f"cxrgan_fast::{name}", op.fake, lib=_library)
+        _library.impl(name, checked, "CPU")
+        torch.library.register_fake(f"cxrgan_fast::{name}", fake, lib=_library)
     else:
         torch.library.triton_op(
-            f"cxrgan_fast::{name}", kernels, mutates_args=(), schema=op.signature
+            f"cxrgan_fast::{name}", checked, mutates_args=(), schema=op.signature
         )
     return {**calls, "triton": _differentiable(op, name, "triton", kernels)}
+
+
+def _checked(op: Op, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for arguments that the op's check lets through.
+
+    Anyone can call a registered op, and kernels read as many bytes as the shapes say. The package's
+    own eager calls come another way, from functions that have checked: they do not pay for this.
+    """
+    check = op.check
+
+    def call(*inputs: Any) -> Any:
+        check(*inputs)
+        return function(*inputs)
+
+    return call
 
 
 def _on_its_device(kernels: Callable[..., Any]) -> Callable[..., Any]:
@@ -193,9 +212,9 @@ def is_direct(inputs: tuple[Any, ...]) -> bool:
                 each.is_cuda and each.get_device() == torch.cuda.current_device()
             ):
                 return False
-            if (
-                each.is_neg()
-            ):  # a view of memory that holds the negatives; the dispatcher resolves it
+            # A view of memory that holds the negatives, or zeros without any memory: the dispatcher
+            # makes tensors of them.
+            if each.is_neg() or each._is_zerotensor():
                 return False
             if torch._C._functorch.is_functorch_wrapped_tensor(each):
                 return False

@@ -38,7 +38,7 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
     _check_arguments(input, weight, bias)
     # conv_transpose2d scatters, so the kernel that gathers is turned round, inputs first. A weight
     # that lies (I, 3, 3, O) in memory is then channels_last all the way, and nothing copies it.
-    kernel, bias = _kernel(input, weight.transpose(0, 1), bias, divisor=1)  # (I, O, 4, 4)
+    kernel, bias = _kernel(input, weight.transpose(0, 1), bias, mean=False)  # (I, O, 4, 4)
     kernel = kernel.flip(2, 3)
     return F.conv_transpose2d(input, kernel, bias, stride=2, padding=1)
 
@@ -66,21 +66,25 @@ def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     height, width = input.shape[2:]
     if height % 2 or width % 2:
         raise ValueError(f"input must have even height and width, got {height}x{width}")
-    kernel, bias = _kernel(input, weight, bias, divisor=4)
+    kernel, bias = _kernel(input, weight, bias, mean=True)
     return F.conv2d(input, kernel, bias, stride=2, padding=1)
 
 
 def _kernel(
-    input: Tensor, weight: Tensor, bias: Tensor | None, divisor: int
+    input: Tensor, weight: Tensor, bias: Tensor | None, mean: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The sum of the four one-pixel shifts of ``weight`` (·, ·, 3, 3), divided: (·, ·, 4, 4).
+    """The sum of the four one-pixel shifts of ``weight`` (·, ·, 3, 3), or their mean: (·, ·, 4, 4).
 
     It is computed at least in float32 and rounded once, to the dtype that the convolution has.
     """
     if weight.dtype != torch.float64:
         weight = weight.float()
-    # Sums of 2×2 neighbours, which is what pooling computes: in one pass, and its derivative too.
-    kernel = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
+    # Means of 2×2 neighbours, which is what pooling computes: in one pass, and its derivative too.
+    # It is told no divisor: exporters to ONNX drop that without a word. 4 is a power of two, so
+    # that its product is exact.
+    kernel = F.avg_pool2d(weight, 2, stride=1, padding=1)
+    if not mean:
+        kernel = kernel * 4
     if not input.is_contiguous(memory_format=torch.channels_last):
         kernel = kernel.contiguous()  # a channels_last kernel would turn the output channels_last
     dtype, device = input.dtype, input.device.type

@@ -1,5 +1,7 @@
 """The module ConditionalBatchNorm2d; the op has tests of its own."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -27,6 +29,46 @@ def test_a_fresh_module_is_batch_norm() -> None:
     expected = norm.eval()(x)
     torch.testing.assert_close(module.eval()(x, torch.tensor([0, 1, 1, 0])), expected)
     torch.testing.assert_close(module.running_mean, norm.running_mean)
+
+
+def averaging() -> ConditionalBatchNorm2d:
+    return ConditionalBatchNorm2d(3, 2, momentum=None)
+
+
+@pytest.mark.filterwarnings("ignore:var_mean")
+def test_without_momentum_it_averages_over_all_batches(device: str) -> None:
+    module, norm = averaging().to(device), torch.nn.BatchNorm2d(3, momentum=None).to(device)
+    labels = torch.tensor([0, 1, 1, 0], device=device)
+    module(torch.zeros(0, 3, 5, 5, device=device), labels[:0])  # which counts for nothing
+    for scale in (1.0, 2.0, 5.0):
+        x = torch.randn(4, 3, 5, 5).to(device) * scale + scale
+        torch.testing.assert_close(module(x, labels), norm(x))
+        torch.testing.assert_close(module.running_mean, norm.running_mean)
+        torch.testing.assert_close(module.running_var, norm.running_var)
+    assert module.num_batches_tracked is not None
+    assert module.num_batches_tracked.item() == norm.num_batches_tracked.item() == 3
+    x = torch.randn(4, 3, 5, 5).to(device)
+    torch.testing.assert_close(module.eval()(x, labels), norm.eval()(x))
+    assert module.num_batches_tracked.item() == 3
+    twin = averaging().to(device)
+    twin.load_state_dict(module.state_dict())
+    assert torch.equal(twin.eval()(x, labels), module(x, labels))
+
+
+def test_averaging_compiles_and_waits_for_nothing(device: str) -> None:
+    module, twin = averaging().to(device), averaging().to(device)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    labels = torch.tensor([0, 1, 1, 0], device=device)
+    for scale in (1.0, 2.0):
+        x = torch.randn(4, 3, 5, 5).to(device) * scale
+        torch.testing.assert_close(compiled(x, labels), twin(x, labels))
+    for name, each in module.named_buffers():
+        torch.testing.assert_close(each, twin.get_buffer(name))
+
+
+def test_generators_saved_before_still_fit() -> None:
+    assert set(trained().state_dict()) == {"weight", "bias", "running_mean", "running_var"}
+    assert set(averaging().state_dict()) - set(trained().state_dict()) == {"num_batches_tracked"}
 
 
 def test_activation_follows() -> None:

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cxrgan_fast.ops import discriminator_loss, generator_loss
+from cxrgan_fast.ops import discriminator_loss, generator_loss, use_backend
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS, SMOOTHED_KINDS
 from cxrgan_fast.ops.backend import native
 from op_cases import FUSED, NATIVE_CPU, Target
@@ -202,3 +204,50 @@ def test_tensors_that_outlive_a_functional_transform(mode) -> None:
 @pytest.mark.usefixtures("target")
 def test_kinds_are_those_of_the_extension() -> None:
     assert tuple(native().LOSS_KINDS) == LOSS_KINDS
+
+
+# --- What auto takes --------------------------------------------------------------------------
+
+
+class Recorder(TorchDispatchMode):
+    """Counts the calls of this package's registered ops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += func.namespace == "cxrgan_fast"
+        return func(*args, **(kwargs or {}))
+
+
+LOSSES = {
+    "discriminator": lambda logits, kind: discriminator_loss(logits, logits + 1, kind=kind),
+    "generator": lambda logits, kind: generator_loss(logits, kind=kind),
+}
+# Plain means: PyTorch has those of few logits sooner than a kernel could be called.
+MEANS = [("discriminator", "wasserstein"), ("generator", "wasserstein"), ("generator", "hinge")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("count", [1, 64, 1024, 1025])
+@pytest.mark.parametrize("kind", LOSS_KINDS)
+@pytest.mark.parametrize("loss", LOSSES)
+@on_the_cpu
+def test_auto_decides_by_kind_and_count(
+    device: str, loss: str, kind: str, count: int, dtype: torch.dtype
+) -> None:
+    results, calls = [], []
+    for backend in ("auto", "native", "reference"):
+        torch.manual_seed(0)
+        logits = torch.randn(count).to(dtype).requires_grad_()
+        with use_backend(backend), Recorder() as recorder:
+            value = LOSSES[loss](logits, kind)
+        results.append((value, *torch.autograd.grad(value, logits)))
+        calls.append(recorder.calls)
+    by_pytorch = (loss, kind) in MEANS and count <= 1024
+    assert calls == [0 if by_pytorch else 1, 1, 0]
+    for each in results[1:]:
+        assert each[0].dtype == torch.float32
+        for value, expected in zip(results[0], each, strict=True):
+            torch.testing.assert_close(value, expected)

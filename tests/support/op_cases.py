@@ -169,15 +169,19 @@ class ConditionalBatchNormCase(Case):
 class BiasLeakyReluCase(Case):
     """A call of bias_leaky_relu."""
 
+    gain: float = 1.0
+
     def call(self, variables: Tensors, state: Tensors) -> Tensor:
         """The op, on the backend in use."""
-        return bias_leaky_relu(variables["input"], variables.get("bias"), negative_slope=self.slope)
+        return bias_leaky_relu(
+            variables["input"], variables.get("bias"), negative_slope=self.slope, gain=self.gain
+        )
 
     def eager(self, variables: Tensors, state: Tensors) -> Tensor:
         """The sum, in float32 for 16-bit images too, then F.leaky_relu."""
         input = variables["input"]
         z = input + variables["bias"][:, None, None] if "bias" in variables else input
-        return F.leaky_relu(z, self.slope).to(input.dtype)
+        return (F.leaky_relu(z, self.slope) * self.gain).to(input.dtype)
 
 
 Shape = tuple[int, int, int, int]

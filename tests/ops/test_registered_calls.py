@@ -1,0 +1,291 @@
+"""Registered ops called past the public functions: whatever does not fit is refused by name.
+
+Kernels get addresses, and read as many bytes as the shapes say. Every argument of a right call of
+every registered op is spoilt in every way that a caller may have it wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cxrgan_fast.ops import bias_leaky_relu, conditional_batch_norm_act, generator_loss
+from op_cases import FUSED, NATIVE_CPU, Target
+
+N, F, C, H, W, K = 3, 2, 4, 6, 5, 2  # no two of them alike by chance alone
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8)
+KERNEL_DTYPES = {"float32", "bfloat16", "float16"}
+
+Arguments = dict[str, Any]
+
+
+def batch_norm(training: bool) -> Arguments:
+    statistics = {"running_mean": torch.zeros(C), "running_var": torch.ones(C)}
+    return {
+        "input": torch.randn(N, C, H, W),
+        "labels": torch.tensor([0, 1, 1]),
+        "weight": torch.randn(K, C),
+        "bias": torch.randn(K, C),
+        **(dict.fromkeys(statistics) if training else statistics),
+        "eps": 1e-5,
+        "negative_slope": 0.2,
+    }
+
+
+def batch_norm_backward() -> Arguments:
+    forward = batch_norm(training=True)
+    return {
+        "grad": torch.randn(N, C, H, W),
+        **{name: forward[name] for name in ("input", "labels", "weight", "bias")},
+        "statistics": torch.ones(3, C),
+        "eps": 1e-5,
+        "negative_slope": 0.2,
+        "training": True,
+    }
+
+
+def augmented(stored: bool) -> Arguments:
+    samples = N + F if stored else F
+    data = {
+        "stored": torch.zeros(K, C, H, W, dtype=torch.uint8),
+        "rows": torch.zeros(N, dtype=torch.int64),
+        "mirror": torch.tensor([True, False, True]),
+    }
+    return {
+        "fake": torch.randn(F, C, H, W),
+        **(data if stored else dict.fromkeys(data)),
+        "translation": torch.rand(samples, 2),
+        "cutout": torch.rand(samples, 2),
+        "noise": torch.randn(samples, C, H, W),
+        "noise_std": torch.tensor(0.1),
+        "low": -1.0,
+        "high": 1.0,
+        "dtype": "float32",
+    }
+
+
+def calls() -> dict[str, tuple[str, Arguments]]:
+    """Right calls: the op and its arguments."""
+    image, slope = torch.randn(N, C, H, W), {"negative_slope": 0.2, "gain": 1.5}
+    logits = {"real_logits": torch.randn(7), "fake_logits": torch.randn(7)}
+    pairs = {name: torch.rand(N + F, 2) for name in ("translation", "cutout")}
+    return {
+        "training": ("conditional_batch_norm_act", batch_norm(training=True)),
+        "evaluation": ("conditional_batch_norm_act", batch_norm(training=False)),
+        "norm_backward": ("conditional_batch_norm_backward", batch_norm_backward()),
+        "act": ("bias_leaky_relu", {"input": image, "bias": torch.randn(C), **slope}),
+        "gate": (
+            "bias_leaky_relu_gate",
+            {"grad": image, "bias": torch.randn(C), "output": image.clone(), **slope},
+        ),
+        "act_backward": (
+            "bias_leaky_relu_backward",
+            {"grad": image, "output": image.clone(), **slope},
+        ),
+        "discriminator_loss": (
+            "discriminator_loss",
+            {**logits, "kind": "non_saturating", "label_smoothing": 0.1},
+        ),
+        "generator_loss": (
+            "generator_loss",
+            {"fake_logits": torch.randn(7), "kind": "non_saturating"},
+        ),
+        "input": ("discriminator_input", augmented(stored=True)),
+        "input_without_stored": ("discriminator_input", augmented(stored=False)),
+        "linear": (
+            "discriminator_input_linear",
+            {"tangent": torch.randn(F, C, H, W), **pairs, "stored": N, "dtype": "float32"},
+        ),
+        "input_backward": (
+            "discriminator_input_backward",
+            {
+                "grad": torch.randn(N + F, C, H, W),
+                **pairs,
+                "stored": N,
+                "dtype": "float32",
+                "channels_last": True,
+            },
+        ),
+    }
+
+
+def spoilt(value: Any, device: str) -> Iterator[tuple[str, Any]]:
+    """What could come in a value's place, and a word for it."""
+    if isinstance(value, Tensor):
+        for dim, size in enumerate(value.shape):
+            yield f"dim {dim}", value.narrow(dim, 0, size - 1)
+        yield "more dims", value[None]
+        if value.dim():
+            yield "fewer dims", value[0]
+            yield "one value", value.flatten()[0]
+        for dtype in DTYPES:
+            if dtype != value.dtype:
+                yield str(dtype).removeprefix("torch."), value.to(dtype)
+        yield "meta", value.to("meta")
+        if device != "cpu":
+            yield "cpu", value.cpu()
+    elif isinstance(value, str):
+        yield "unknown", "bogus"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield "less", value - 1
+        yield "more", value + 1
+        yield "negative", -1
+
+
+# What fits after all: other batches, sizes and dtypes that the kernels take.
+FITS = {
+    "training": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
+    "evaluation": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
+    "act": {("input", each) for each in KERNEL_DTYPES | {"dim 0", "dim 2", "dim 3"}},
+    "discriminator_loss": {
+        (name, each)
+        for name in ("real_logits", "fake_logits")
+        for each in KERNEL_DTYPES | {"dim 0", "more dims", "fewer dims", "one value"}
+    },
+    "generator_loss": {
+        ("fake_logits", each)
+        for each in KERNEL_DTYPES | {"dim 0", "more dims", "fewer dims", "one value"}
+    },
+    "input": {("stored", "dim 0"), *(("fake", each) for each in KERNEL_DTYPES)},
+    "input_without_stored": {("fake", each) for each in KERNEL_DTYPES},
+    "linear": {("tangent", each) for each in KERNEL_DTYPES | {"dim 1", "dim 2", "dim 3"}},
+    "input_backward": {
+        *(("grad", each) for each in KERNEL_DTYPES | {"dim 1", "dim 2", "dim 3"}),
+        ("stored", "less"),
+        ("stored", "more"),
+    },
+}
+
+
+def overload(target: Target, op: str) -> Any:
+    suffix = "_triton" if target.backend == "triton" else ""
+    return getattr(torch.ops.cxrgan_fast, op + suffix).default
+
+
+def on(device: str, arguments: Arguments) -> Arguments:
+    return {
+        name: each.to(device) if isinstance(each, Tensor) else each
+        for name, each in arguments.items()
+    }
+
+
+def test_every_registered_op_is_called() -> None:
+    names = {
+        name.removeprefix("cxrgan_fast::").removesuffix("_triton")
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("cxrgan_fast::")
+    }
+    assert {op for op, _ in calls().values()} == names
+
+
+@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+@pytest.mark.parametrize("call", calls())
+def test_what_does_not_fit_is_refused_by_name(target: Target, device: str, call: str) -> None:
+    op, right = calls()[call]
+    right = on(device, right)
+    function = overload(target, op)
+    assert [each.name for each in function._schema.arguments] == list(right)
+    function(*right.values())
+    alone = sum(isinstance(each, Tensor) for each in right.values()) == 1
+    for name, value in right.items():
+        for how, wrong in spoilt(value, device):
+            if alone and how in ("meta", "cpu"):
+                continue  # another device, not two of them
+            arguments = {**right, name: wrong}
+            if (name, how) in FITS.get(call, ()):
+                function(*arguments.values())
+                continue
+            with pytest.raises((ValueError, TypeError)) as refused:
+                function(*arguments.values())
+            # The one that was spoilt, or another that no longer fits it.
+            named = str(refused.value).split()[0].split("[")[0]
+            assert named in right, (name, how, str(refused.value))
+
+
+@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+@pytest.mark.parametrize(
+    ("call", "pair"),
+    [
+        ("evaluation", ("running_mean", "running_var")),
+        ("input", ("stored", "rows")),
+        ("input", ("noise", "noise_std")),
+    ],
+)
+def test_half_a_pair_is_refused(
+    target: Target, device: str, call: str, pair: tuple[str, str]
+) -> None:
+    op, right = calls()[call]
+    for absent in pair:
+        arguments = on(device, {**right, absent: None})
+        with pytest.raises(ValueError, match=f"{pair[0]} and {pair[1]} go together.* {absent}"):
+            overload(target, op)(*arguments.values())
+
+
+@pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    ("call", "name"), [("training", "labels"), ("norm_backward", "labels"), ("input", "rows")]
+)
+@pytest.mark.parametrize("value", [-1, K, 2**62, -(2**63)])
+def test_what_is_out_of_range_is_refused(target: Target, call: str, name: str, value: int) -> None:
+    op, arguments = calls()[call]
+    arguments[name][1] = value
+    with pytest.raises(IndexError, match=rf"{name}\[1\] is {value}, expected 0 <= "):
+        overload(target, op)(*arguments.values())
+
+
+@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # of the definition: NaN
+@pytest.mark.parametrize("name", ["translation", "cutout"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30, 1e30, -1.0, 1.0])
+def test_numbers_that_are_not_uniform_stay_inside(
+    target: Target, device: str, name: str, value: float
+) -> None:
+    """Where a pixel comes from is clamped: what is shown is the image moved, or the fill."""
+    for call in ("input", "linear", "input_backward"):
+        op, arguments = calls()[call]
+        arguments[name].fill_(value)
+        if call == "input":
+            arguments |= {"noise": None, "noise_std": None}
+        result = overload(target, op)(*on(device, arguments).values())
+        image = arguments["fake" if call == "input" else "tangent" if call == "linear" else "grad"]
+        assert result.abs().max() <= max(image.abs().max().item(), 1)
+
+
+# --- Public functions: tensors that are no memory -------------------------------------------------
+
+
+@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+def test_zeros_without_memory(device: str) -> None:
+    """Autograd makes such tensors; their address is null."""
+    image = torch._efficientzerotensor((N, C, H, W), device=device)
+    logits = torch._efficientzerotensor((7,), device=device)
+    weight, bias = torch.ones(K, C, device=device), torch.ones(K, C, device=device)
+    labels = torch.tensor([0, 1, 1], device=device)
+    results = [
+        (
+            bias_leaky_relu(image, bias[0]),
+            conditional_batch_norm_act(image, labels, weight, bias),
+            generator_loss(logits),
+        )
+        for image, logits in ((image, logits), (image.clone(), torch.zeros(7, device=device)))
+    ]
+    for without, with_memory in zip(*results, strict=True):
+        assert torch.equal(without, with_memory)
+
+
+@pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str)
+@pytest.mark.parametrize("make", [Tensor.to_sparse, Tensor.to_mkldnn], ids=["sparse", "mkldnn"])
+def test_other_kinds_of_tensors_are_refused(device: str, make: Any) -> None:
+    labels, parameters = torch.tensor([0, 1, 1]), torch.ones(K, C)
+    image, logits = make(torch.randn(N, C, H, W)), make(torch.randn(7))
+    for call in (
+        lambda: bias_leaky_relu(image),
+        lambda: conditional_batch_norm_act(image, labels, parameters, parameters),
+        lambda: generator_loss(logits),
+    ):
+        with pytest.raises((RuntimeError, TypeError, ValueError)):
+            call()
