@@ -21,8 +21,15 @@ struct Total {
   }
 };
 
-__device__ __forceinline__ float gated(float value, float sign, float slope) {
-  return sign > 0 ? value : value * slope;
+// What a value is multiplied by: the gain, and gain·slope.
+struct Slopes {
+  float positive, negative;
+};
+
+Slopes slopes_of(const BiasLeakyRelu& op) { return {op.gain, op.gain * op.negative_slope}; }
+
+__device__ __forceinline__ float gated(float value, float sign, Slopes slopes) {
+  return value * (sign > 0 ? slopes.positive : slopes.negative);
 }
 
 // The biases of this lane's channels; zeros where there are none.
@@ -38,7 +45,7 @@ __device__ __forceinline__ void load_biases(const Tiling& t, int64_t tile, const
 // y = gated(x + b, by its own sign); or, given y, out = gated(g + b, by y's sign).
 template <class V, bool kGiven>
 __global__ void __launch_bounds__(kThreads, 2)
-    act_kernel(Tiling t, float slope, const typename V::Scalar* x, const float* bias,
+    act_kernel(Tiling t, Slopes slopes, const typename V::Scalar* x, const float* bias,
                const typename V::Scalar* y, typename V::Scalar* out) {
   const Share share = share_of_block(t, Order::kForwards);
   float biases[V::kChannels];
@@ -62,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
         for (int j = 0; j < V::kWidth; ++j) {
           z[j] += biases[V::kRows ? j : 0];
-          z[j] = gated(z[j], kGiven ? sign[j] : z[j], slope);
+          z[j] = gated(z[j], kGiven ? sign[j] : z[j], slopes);
         }
         store<V>(out, s, s.first + (i + u) * s.step, pack<typename V::Scalar, V::kWidth>(z));
       }
@@ -73,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 // dx, and each block's sums of it: (chunks, C), or (C, chunks) for planes.
 template <class V>
 __global__ void __launch_bounds__(kThreads, 2)
-    backward_kernel(Tiling t, float slope, const typename V::Scalar* dy,
+    backward_kernel(Tiling t, Slopes slopes, const typename V::Scalar* dy,
                     const typename V::Scalar* y, typename V::Scalar* dx, double* table) {
   double* const shared = reinterpret_cast<double*>(dynamic_shared());
   const Share share = share_of_block(t, Order::kForwards);
@@ -97,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         unpack(signs[u], sign);
 #pragma unroll
         for (int j = 0; j < V::kWidth; ++j) {
-          d[j] = gated(d[j], sign[j], slope);  // 0 where the packet is not the unit's own
+          d[j] = gated(d[j], sign[j], slopes);  // 0 where the packet is not the unit's own
           batch[V::kRows ? j : 0] += d[j];
         }
         store<V>(dx, s, s.first + (i + u) * s.step, pack<typename V::Scalar, V::kWidth>(d));
@@ -168,7 +175,7 @@ void act(const char* name, const BiasLeakyRelu& op, const void* x, const float* 
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
-    launch(act_kernel<V, kGiven>, {t.tiles * t.chunks, kThreads}, t, op.negative_slope,
+    launch(act_kernel<V, kGiven>, {t.tiles * t.chunks, kThreads}, t, slopes_of(op),
            static_cast<const T*>(x), bias, static_cast<const T*>(y), static_cast<T*>(out));
   });
 }
@@ -207,7 +214,7 @@ void bias_leaky_relu_backward(const BiasLeakyRelu& op, const void* dy, const voi
     using T = typename V::Scalar;
     const int64_t shared =
         static_cast<int64_t>(sizeof(double)) * t.across * V::kChannels * (kThreads / kWarp);
-    launch(backward_kernel<V>, {t.tiles * t.chunks, kThreads, shared}, t, op.negative_slope,
+    launch(backward_kernel<V>, {t.tiles * t.chunks, kThreads, shared}, t, slopes_of(op),
            static_cast<const T*>(dy), static_cast<const T*>(y), static_cast<T*>(dx), table);
   });
   const int warps = kThreads / kWarp;

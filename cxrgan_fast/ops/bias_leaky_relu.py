@@ -56,8 +56,7 @@ def bias_leaky_relu(
         gain: what the activation is multiplied by, above 0.
 
     Returns:
-        The shape, dtype and layout of ``input``. The result is rounded once, to that dtype; by the
-        CUDA kernels with a gain twice.
+        The shape, dtype and layout of ``input``. The result is rounded once, to that dtype.
 
     Raises:
         TypeError: wrong type or dtype.
@@ -103,13 +102,6 @@ def _address(bias: Tensor | None) -> int:
     return 0 if bias is None else bias.data_ptr()
 
 
-def _multiply_on_gpu(where: tuple[int, int], gain: float, *results: Tensor) -> None:
-    """What the CUDA kernels leave to do."""
-    if gain != 1 and where[0] >= 0:
-        for each in results:
-            each.mul_(gain)
-
-
 def _act_native(input: Tensor, bias: Tensor | None, negative_slope: float, gain: float) -> Tensor:
     input = dense(input)
     bias = None if bias is None else bias.contiguous()
@@ -123,7 +115,6 @@ def _act_native(input: Tensor, bias: Tensor | None, negative_slope: float, gain:
         output.data_ptr(),
         *where,
     )
-    _multiply_on_gpu(where, gain, output)
     return output
 
 
@@ -144,7 +135,6 @@ def _gate_native(
         result.data_ptr(),
         *where,
     )
-    _multiply_on_gpu(where, gain, result)
     return result
 
 
@@ -167,7 +157,6 @@ def _backward_native(
         scratch.memory,
         *where,
     )
-    _multiply_on_gpu(where, gain, grad_input, grad_bias)
     return grad_input, grad_bias
 
 

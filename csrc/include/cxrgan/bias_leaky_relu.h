@@ -19,7 +19,7 @@ namespace cxrgan {
 struct BiasLeakyRelu {
   ImageShape shape;
   float negative_slope;  // at least 0
-  float gain;            // above 0; namespace cuda's launchers leave it to their caller
+  float gain;            // above 0
 };
 
 namespace cpu {
@@ -42,7 +42,7 @@ void bias_leaky_relu_backward(const BiasLeakyRelu& op, const void* dy, const voi
 
 namespace cuda {
 
-// The same with device pointers, for a gain of 1; the same bits from run to run.
+// The same with device pointers; the same bits from run to run.
 
 // Bytes of workspace that bias_leaky_relu_backward takes at most; the others take none.
 int64_t bias_leaky_relu_workspace(const ImageShape& shape, int device);
