@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.depth import shown_notes
 from cxrgan_fast.data.download import download
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
 from cxrgan_fast.data.inspection_sheet import draw_sheet
@@ -82,6 +83,8 @@ def _say(made: PackedSet, seconds: float) -> None:
     splits = [row.split for row in made.rows]
     for warning in split_warnings([row.patient for row in made.rows], splits):
         print(f"warning: {printable(warning)}")
+    for line in shown_notes(made.notes):
+        print(line)
     if made.left_out:
         print(f"left out: {len(made.left_out)} files")
         _say_problems(made.left_out)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cxrgan_fast.data.depth import shown_notes
 from cxrgan_fast.data.kept import kept_set
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
@@ -209,9 +210,8 @@ def _from_source(
     dataset = _of_packed(made, made.class_names, list(range(len(made.rows))))
     size = f"{preparation.resolution} x {preparation.resolution}"
     took = time.perf_counter() - start
-    return replace(
-        dataset, prepared=f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s"
-    )
+    prepared = f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s"
+    return replace(dataset, prepared="; ".join([prepared, *shown_notes(made.notes)]))
 
 
 def _load_phantom(

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrgan_fast.data.depth import Brightest, shown_notes, whites_of
 from cxrgan_fast.data.duplicates import groups, near_duplicates, thumbnail
-from cxrgan_fast.data.readers import look
+from cxrgan_fast.data.readers import UnknownWhiteError, Whites, look
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import SPLITS, ImageFile, Source
+from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.errors import UserError, printable
 
@@ -36,6 +38,7 @@ class Seen:
     high: float
     black: float
     white: float
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Inspection:
         near: groups of images that look the same, of which not all have the same bytes.
         correlations: of each pair of the latter.
         has_splits: whether the set tells train, test and val apart.
+        whites: which values are white in images whose headers do not say.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Inspection:
     unusable: list[tuple[str, str]]
     passed_over: dict[str, int]
     has_splits: bool
+    whites: Whites
     exact: list[list[int]] = field(default_factory=list)
     near: list[list[int]] = field(default_factory=list)
     correlations: list[tuple[int, int, float]] = field(default_factory=list)
@@ -114,43 +119,31 @@ def inspect_source(
         UserError: no image can be read.
     """
     files = source.files
-
-    def see(index: int) -> tuple[Seen, npt.NDArray[np.uint8]] | str:
-        file = files[index]
-        try:
-            content = source.read(file)
-            found = look(content, _LEAST)
-        except UserError as error:
-            return str(error).removeprefix(f"{printable(file.name)}: ")
-        counts = np.array(found.image.histogram(), np.float64)
-        shares = counts / counts.sum()
-        low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
-        seen = Seen(
-            file=file,
-            patient=found.patient or file.patient,
-            width=found.width,
-            height=found.height,
-            kind=found.kind,
-            size=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            mean=float(shares @ np.arange(256)),
-            low=float(low),
-            high=float(high),
-            black=float(shares[0]),
-            white=float(shares[255]),
-        )
-        return seen, thumbnail(found.image)
-
-    images: list[Seen] = []
-    thumbnails: list[npt.NDArray[np.uint8]] = []
+    seen: dict[int, tuple[Seen, npt.NDArray[np.uint8]]] = {}
     unusable = source.problems + source.without_kind(source.classes, None)
-    results = in_threads(see, len(files), "looking", workers=workers, progress=progress)
-    for file, result in zip(files, results, strict=True):
-        if isinstance(result, str):
-            unusable.append((file.name, result))
-        else:
-            images.append(result[0])
-            thumbnails.append(result[1])
+
+    def see_all(places: Sequence[int], whites: Whites) -> dict[int, Brightest]:
+        """Look at images; give those that wait for the others to say what is white."""
+
+        def work(index: int) -> tuple[Seen, npt.NDArray[np.uint8]] | Brightest | str:
+            return _see(source, files[places[index]], whites)
+
+        waiting = {}
+        results = in_threads(work, len(places), "looking", workers=workers, progress=progress)
+        for place, result in zip(places, results, strict=True):
+            if isinstance(result, str):
+                unusable.append((files[place].name, result))
+            elif isinstance(result, Brightest):
+                waiting[place] = result
+            else:
+                seen[place] = result
+        return waiting
+
+    waiting = see_all(range(len(files)), {})
+    whites = whites_of(list(waiting.values()))
+    see_all(list(waiting), whites)
+    images = [seen[place][0] for place in sorted(seen)]
+    thumbnails = [seen[place][1] for place in sorted(seen)]
     if not images:
         name, reason = min(unusable)
         raise UserError(
@@ -164,9 +157,45 @@ def inspect_source(
         unusable=sorted(unusable),
         passed_over=dict(source.passed_over),
         has_splits=source.has_splits,
+        whites=whites,
     )
     _find_copies(found)
     return found
+
+
+def _see(
+    source: Source, file: ImageFile, whites: Whites
+) -> tuple[Seen, npt.NDArray[np.uint8]] | Brightest | str:
+    """Look at an image; give why not where it cannot be read."""
+    try:
+        with source.held(file) as content:
+            found = look(content, _LEAST, whites)
+            size, digest = len(content), hashlib.sha256(content).hexdigest()
+    except SourceChangedError:
+        raise
+    except UnknownWhiteError as error:
+        return error.brightest
+    except UserError as error:
+        return str(error).removeprefix(f"{printable(file.name)}: ")
+    counts = np.array(found.image.histogram(), np.float64)
+    shares = counts / counts.sum()
+    low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
+    seen = Seen(
+        file=file,
+        patient=found.patient or file.patient,
+        width=found.width,
+        height=found.height,
+        kind=found.kind,
+        size=size,
+        sha256=digest,
+        mean=float(shares @ np.arange(256)),
+        low=float(low),
+        high=float(high),
+        black=float(shares[0]),
+        white=float(shares[255]),
+        notes=found.notes,
+    )
+    return seen, thumbnail(found.image)
 
 
 def _find_copies(found: Inspection) -> None:
@@ -216,6 +245,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
             [seen.patient for seen in images], [seen.file.split for seen in images]
         ),
         "kinds": dict(Counter(seen.kind for seen in images).most_common()),
+        "notes": dict(Counter(note for seen in images for note in seen.notes).most_common()),
         "width": spread([seen.width for seen in images]),
         "height": spread([seen.height for seen in images]),
         "aspect_ratio": spread([seen.width / seen.height for seen in images]),
@@ -276,6 +306,7 @@ def as_table(found: Inspection) -> str:
         "(ranges: smallest – median – largest)",
         "",
     ]
+    lines += shown_notes(record["notes"])
     if record["passed_over"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(record["passed_over"].items()))
         lines.append(f"passed over, being no images by their names: {kinds}")

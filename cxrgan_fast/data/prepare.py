@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ import numpy as np
 from cxrgan_fast.data import packed
 from cxrgan_fast.data.packed import PackedSet, Row, open_packed
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.reading import check_workers, read_pictures
+from cxrgan_fast.data.readers import READER_VERSION
+from cxrgan_fast.data.reading import check_workers, read_set
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
@@ -124,13 +126,13 @@ def prepare_set(
                 shutil.rmtree(out / ".partial", ignore_errors=True)
                 return made
             partial = _partial(out, job)
-            rows, bad = _read_all(source, files, preparation, partial, workers, progress)
+            rows, bad, notes = _read_all(source, files, preparation, partial, workers, progress)
             if bad and not skip_bad:
                 raise UnusableFilesError(bad)
             problems = sorted([*problems, *bad])
             _refuse_empty_class(names, rows, problems)
             rows = _divided(rows, division)
-            _finish(out, partial, source.name, names, rows, problems, job, preparation)
+            _finish(out, partial, source.name, names, rows, problems, notes, job, preparation)
     except OSError as error:
         raise write_error(out, error) from error
     return open_packed(out, verify=False)
@@ -146,10 +148,13 @@ def _job(
     """What is being made: the settings, and a hash of all that the result depends on."""
     settings = {**asdict(preparation), "percentiles": list(preparation.percentiles)}
     settings |= asdict(division)
-    digest = hashlib.sha256(json.dumps([packed.VERSION, source.name, names, settings]).encode())
+    made_by = [packed.VERSION, READER_VERSION, source.name, names, settings]
+    digest = hashlib.sha256(json.dumps(made_by).encode())
     for file in files:
         about = (file.name, file.class_name, file.patient, file.split, source.stamp(file))
         digest.update(repr(about).encode("utf-8", "surrogateescape"))
+    for file in source.files:  # all of them have a say in which value is white
+        digest.update(repr((file.name, source.stamp(file))).encode("utf-8", "surrogateescape"))
     return {"settings": settings, "listing": digest.hexdigest()}
 
 
@@ -215,6 +220,7 @@ class _Done:
     width: int
     height: int
     patient: str | None
+    notes: list[str]
     check: int
 
 
@@ -225,8 +231,8 @@ def _read_all(
     partial: Path,
     workers: int | None,
     progress: bool,
-) -> tuple[dict[int, Row], list[tuple[str, str]]]:
-    """Read what is not there yet; give the rows by place, and what cannot be used."""
+) -> tuple[dict[int, Row], list[tuple[str, str]], dict[str, int]]:
+    """Read what is not there yet; give the rows by place, what cannot be used, and the notes."""
     size = preparation.empty(1).nbytes
     bad: list[tuple[str, str]] = []
     descriptor = os.open(partial / "pixels", os.O_RDWR | os.O_CREAT, 0o666)
@@ -237,15 +243,15 @@ def _read_all(
             if journal.tell():
                 journal.write("\n")  # after a line that was cut off
             left = [place for place in range(len(files)) if place not in done]
-            outcomes = read_pictures(
+            outcomes = read_set(
                 source,
                 [files[place] for place in left],
                 preparation,
                 workers=workers,
                 progress=progress,
             )
-            for place, outcome in zip(left, outcomes, strict=True):
-                picture = outcome.picture
+            for index, outcome in outcomes:
+                place, picture = left[index], outcome.picture
                 if picture is None:
                     bad.append((files[place].name, outcome.reason))
                     continue
@@ -257,6 +263,7 @@ def _read_all(
                     picture.width,
                     picture.height,
                     picture.patient,
+                    list(picture.notes),
                     zlib.crc32(content),
                 )
                 journal.write(json.dumps(list(asdict(line).values())) + "\n")
@@ -274,7 +281,8 @@ def _read_all(
         )
         for place, line in sorted(done.items())
     }
-    return rows, bad
+    notes = Counter(note for line in done.values() for note in line.notes)
+    return rows, sorted(bad), dict(sorted(notes.items()))
 
 
 def _reserve(pixels: BinaryIO, size: int) -> None:
@@ -346,6 +354,7 @@ def _finish(
     names: Sequence[str],
     rows: dict[int, Row],
     left_out: Sequence[tuple[str, str]],
+    notes: dict[str, int],
     job: dict[str, Any],
     preparation: Preparation,
 ) -> None:
@@ -375,6 +384,7 @@ def _finish(
         "shape": list(shape),
         "settings": {**job["settings"], "listing": job["listing"]},
         "left_out": [list(each) for each in left_out],
+        "notes": notes,
         "sha256": {each: packed.file_digest(out / each) for each in packed.CONTENT},
     }
     write_atomic(out / packed.DESCRIPTION, (json.dumps(described, indent=1) + "\n").encode())

@@ -10,12 +10,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
 
-from cxrgan_fast.data.dicom import is_dicom, read_dicom
+from cxrgan_fast.data.dicom import opened_dicom
+from cxrgan_fast.data.dicom_file import is_dicom
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.readers import MAX_PIXELS, Picture, image_size, read_image
+from cxrgan_fast.data.readers import Picture, image_size, read_image
 from cxrgan_fast.errors import UserError
 
-# pydicom warns of what it then reads or refuses; the threads that read files silence it.
+# pydicom warns of what it then reads or refuses; readers put it into the notes of the image.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 RAMP = (
@@ -54,8 +55,8 @@ def encoded(found: Dataset) -> bytes:
 
 def grey(found: Dataset) -> np.ndarray:
     """The picture in bytes, before it is made square."""
-    image = read_dicom(encoded(found), MAX_PIXELS)
-    scaled = (image.values.astype(np.float64) - image.low) * 255 / (image.high - image.low)
+    with opened_dicom(encoded(found)) as image:
+        scaled = (image.values.astype(np.float64) - image.low) * 255 / (image.high - image.low)
     return np.floor(scaled.clip(0, 255) + 0.5).astype(int)
 
 
@@ -170,10 +171,13 @@ def test_size_and_patient() -> None:
         ({"PixelData": None}, "^holds no picture"),
         ({"Rows": 9000, "Columns": 9000}, "^claims 9000 x 9000 pixels"),
         ({"Rows": 0}, "^claims 64 x 0 pixels"),
-        ({"Rows": 480}, "^damaged or unreadable DICOM"),
+        ({"Rows": 480}, "^holds 6,144 bytes of pixels where its header claims 61,440"),
         ({"PhotometricInterpretation": "FANCY"}, "FANCY"),
         ({"BitsAllocated": 12}, "12 bits a pixel"),
-        ({"WindowCenter": 5, "WindowWidth": -4}, "^damaged or unreadable DICOM"),
+        (
+            {"WindowCenter": 5, "WindowWidth": -4},
+            r"^its WindowWidth \(0028,1051\) is -4; expected at least 1",
+        ),
     ],
 )
 def test_pictures_that_cannot_be_read(change: dict[str, Any], message: str) -> None:

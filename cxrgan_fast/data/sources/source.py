@@ -1,9 +1,11 @@
 """Opening what a user names as data."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from cxrgan_fast.data.memory import CONTENT
 from cxrgan_fast.data.sources.layout import (
     SPLITS,
     UNNAMED_KIND,
@@ -14,6 +16,7 @@ from cxrgan_fast.data.sources.layout import (
     lay_out,
 )
 from cxrgan_fast.data.sources.store import (
+    MAX_FILE_BYTES,
     FolderStore,
     Store,
     Tree,
@@ -69,6 +72,17 @@ class Source:
             UserError: with the file's name: it cannot be read, or changed since it was listed.
         """
         return self._store.read(file.name)
+
+    @contextlib.contextmanager
+    def held(self, file: ImageFile) -> Iterator[bytes]:
+        """The bytes of one image for a block, within the memory that all threads share.
+
+        Raises:
+            UserError: as `read`.
+        """
+        size = min(int(self.stamp(file).partition(":")[0]), MAX_FILE_BYTES)
+        with CONTENT.hold(size, "the file"):
+            yield self.read(file)
 
     def stamp(self, file: ImageFile) -> str:
         """What changes when the file changes: size and time, or size and checksum."""

@@ -5,6 +5,7 @@ safely (links in a circle, devices, names that lead out of an archive) is named 
 never touched.
 """
 
+import io
 import os
 import stat
 import zipfile
@@ -24,6 +25,7 @@ MAX_ENTRIES = 1_000_000
 _DEEPEST = 64  # folders in a name of an archive; file systems take about as many
 
 _ENCRYPTED = 0x1
+_BLOCK = 1 << 20
 _CHANGED = "changed while it was read: run again when it is complete"
 
 
@@ -195,8 +197,12 @@ class ZipStore:
             )
         _refuse_large(name, entry.file_size)
         try:
+            # Block by block: to read it at once takes what it unpacks to several times.
+            unpacked = io.BytesIO()
             with self._archive.open(entry) as file:
-                content = file.read(entry.file_size + 1)
+                while unpacked.tell() <= entry.file_size and (block := file.read(_BLOCK)):
+                    unpacked.write(block)
+            content = unpacked.getvalue()
             changed = _stamp(os.fstat(self._file.fileno())) != self._stamp
         except NotImplementedError:
             reason = "is compressed in a way that Python cannot read: pack it anew"
