@@ -1,20 +1,20 @@
 """DICOM files: the values as the file says they are meant, or a line that says why not."""
 
-import io
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
+from pydicom.uid import JPEGLosslessSV1, RLELossless
 
 from cxrgan_fast.data.dicom import opened_dicom
 from cxrgan_fast.data.dicom_file import is_dicom
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import Picture, image_size, read_image
 from cxrgan_fast.errors import UserError
+from dicom_files import dataset, encoded
 
 # pydicom warns of what it then reads or refuses; readers put it into the notes of the image.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -23,34 +23,6 @@ RAMP = (
     np.linspace(0, 4095, 64).round().astype(np.uint16)[None, :].repeat(48, 0)
 )  # (48, 64), 12 bits
 GREY = np.floor(RAMP * (255 / 4095) + 0.5).astype(int)
-
-
-def dataset(pixels: np.ndarray, bits: int = 12, **values: Any) -> Dataset:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    found = Dataset()
-    found.file_meta = meta
-    found.SOPClassUID, found.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    found.Rows, found.Columns = pixels.shape[:2]
-    found.BitsAllocated = pixels.dtype.itemsize * 8
-    found.BitsStored, found.HighBit = bits, bits - 1
-    found.PixelRepresentation = int(pixels.dtype.kind == "i")
-    found.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    found.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
-    if pixels.ndim == 3:
-        found.PlanarConfiguration = 0
-    found.PixelData = pixels.tobytes()
-    for name, value in values.items():
-        setattr(found, name, value)
-    return found
-
-
-def encoded(found: Dataset) -> bytes:
-    buffer = io.BytesIO()
-    found.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def grey(found: Dataset) -> np.ndarray:
