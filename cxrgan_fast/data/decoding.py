@@ -4,23 +4,22 @@ Pillow keeps 8 bits of colours that have 16. Its decoders are asked for the lowe
 the other byte order, or, of gray with alpha, for the same bytes as four channels of 8 bits.
 """
 
-import contextlib
 import io
 import struct
 import sys
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.data.depth import DeepImage, Storage
+from cxrgan_fast.data.depth import DeepImage, Storage, UnknownWhiteError
 from cxrgan_fast.data.memory import DECODING
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused: the biggest X-ray detectors have some 20 million pixels."""
@@ -56,6 +55,8 @@ _SIGNED = 2
 
 _BLOCK = 1 << 20  # pixels that are put together at once
 
+T = TypeVar("T")
+
 _opening = threading.Lock()  # what is unpacked while a header is read has a bound an image
 
 
@@ -82,8 +83,8 @@ def size_of(content: bytes) -> tuple[int, int]:
     Raises:
         UserError: it claims too much.
     """
-    with _open(content) as image:
-        return image.size
+    size: tuple[int, int] = naming_failures(lambda: _open(content)).size
+    return size
 
 
 def may_be_deep(content: bytes) -> bool:
@@ -93,40 +94,74 @@ def may_be_deep(content: bytes) -> bool:
     return content.startswith(_MAY_BE_DEEP)
 
 
-@contextlib.contextmanager
-def opened(content: bytes, mode: str, least: int) -> Iterator[Opened]:
-    """Decode an image file, within the memory that all threads share.
+def decode(content: bytes, mode: str, least: int, use: Callable[[Opened], T]) -> T:
+    """Decode an image file, within the memory that all threads share, and use it there.
 
     Args:
         content: of the file.
         mode: "L" or "RGB", in which a JPEG may be decoded at once.
         least: JPEGs may be decoded at a fraction of their size, but of at least so many pixels a
             side.
+        use: what is done with the decoded image; its result is all that is left of it.
 
     Raises:
-        UserError: it claims too much, holds several frames, or is of a kind that is not read.
-        Exception: whatever a decoder raises at damaged bytes.
+        UserError: it claims too much, holds several frames, is of a kind that is not read, or is
+            damaged; and what `use` raises.
     """
-    with _open(content) as image:
-        if image.format in _ONE_FRAME_FORMATS and getattr(image, "is_animated", False):
-            raise UserError("holds several frames; expected one image: save the one to use")
-        kind = f"{image.format} {image.mode}"
-        claimed = image.size
-        with DECODING.hold(_cost(image, content), "its decoding"):
-            # JPEG can decode straight to a smaller size. Twice the target leaves the last
-            # factor to the antialiased filter, which is what Pillow's thumbnails do too.
-            image.draft(mode, (least, least))
-            found = _decoded(image, content)
-            # Asked after the image was loaded: TIFFs come upright, and say so only then.
-            orientation = _orientation(image)
-            width, height = image.size if image.format == "TIFF" else claimed
-            if orientation in (5, 6, 7, 8):
-                width, height = height, width
-            yield Opened(_upright(found, orientation), width, height, kind)
+    # A list, so that nothing here refers to the image when its memory is given back.
+    only = [naming_failures(lambda: _open(content))]
+    cost = _cost(only[0], content)
+    with DECODING.hold(cost, "its decoding"):
+        return naming_failures(lambda: use(_load(only.pop(), content, mode, least)))
 
 
-@contextlib.contextmanager
-def _open(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Iterator[Any]:
+def naming_failures(work: Callable[[], T]) -> T:
+    """Turn whatever a decoder raises into one line that says what is wrong with the file.
+
+    Raises:
+        UserError: that line; `work`'s own UserErrors and UnknownWhiteErrors are passed on.
+    """
+    try:
+        return work()
+    except (UserError, UnknownWhiteError):
+        raise
+    except Image.DecompressionBombError:
+        reason = (
+            f"claims more than 178 million pixels, more than the {MAX_PIXELS:,} that are read: "
+            "make it smaller or remove it"
+        )
+    except MemoryError:
+        reason = "the memory does not suffice for it: make it smaller"
+    except Image.UnidentifiedImageError:
+        reason = (
+            "not an image that can be read (damaged, or another format or kind of it than is "
+            "read: save it as PNG)"
+        )
+    except Exception as error:  # a decoder fed with damaged bytes may raise anything
+        detail = printable(" ".join(str(error).split())) or type(error).__name__
+        reason = f"damaged or incomplete image ({detail})"
+    # Out here, so that the decoder's error and all that it refers to are gone.
+    raise UserError(reason)
+
+
+def _load(image: Any, content: bytes, mode: str, least: int) -> Opened:
+    if image.format in _ONE_FRAME_FORMATS and getattr(image, "is_animated", False):
+        raise UserError("holds several frames; expected one image: save the one to use")
+    kind = f"{image.format} {image.mode}"
+    claimed = image.size
+    # JPEG can decode straight to a smaller size. Twice the target leaves the last factor to the
+    # antialiased filter, which is what Pillow's thumbnails do too.
+    image.draft(mode, (least, least))
+    found = _decoded(image, content)
+    # Asked after the image was loaded: TIFFs come upright, and say so only then.
+    orientation = _orientation(image)
+    width, height = image.size if image.format == "TIFF" else claimed
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    return Opened(_upright(found, orientation), width, height, kind)
+
+
+def _open(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Any:
     with _opening:
         image = Image.open(io.BytesIO(content), formats=formats)
         # Texts of PNG: up to 64 MB that would be kept until the image is closed. (Its attribute
@@ -134,9 +169,8 @@ def _open(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Iterator[Any]:
         for name in [name for name, value in image.info.items() if isinstance(value, str)]:
             del image.info[name]
         getattr(getattr(image, "png", None), "im_text", {}).clear()
-    with image:
-        refuse_size(*image.size)
-        yield image
+    refuse_size(*image.size)
+    return image
 
 
 def refuse_size(width: int, height: int) -> None:
@@ -190,9 +224,9 @@ def _of_png(image: Any, content: bytes) -> DeepImage:
         # by four bytes.
         header = content[12:24] + bytes((8, 6)) + content[26:29]
         patched = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
-        with _open(patched) as channels:
-            channels.load()
-            return DeepImage(_joined(channels, channels, (0, 2), (1, 3)), "LA", storage)
+        channels = _open(patched)
+        channels.load()
+        return DeepImage(_joined(channels, channels, (0, 2), (1, 3)), "LA", storage)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         transparent = (transparent,)
@@ -300,19 +334,19 @@ _OTHER_ORDER = {
 
 def _both_halves(image: Any, content: bytes) -> npt.NDArray[np.uint16]:
     """All 16 bits of colors of which Pillow keeps the upper 8."""
-    with _open(content, (image.format,)) as other:
-        tiles = []
-        for codec, box, offset, arguments in other.tile:
-            rawmode = arguments if isinstance(arguments, str) else arguments[0]
-            swapped = rawmode[:-4] + _OTHER_ORDER[rawmode[-4:]]
-            rest = swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
-            make = getattr(type(other.tile[0]), "_make", tuple)  # a named tuple since Pillow 11
-            tiles.append(make((codec, box, offset, rest)))
-        other.tile = tiles
-        other.load()
-        image.load()
-        channels = range(len(image.getbands()))
-        return _joined(image, other, channels, channels)
+    other = _open(content, (image.format,))
+    tiles = []
+    for codec, box, offset, arguments in other.tile:
+        rawmode = arguments if isinstance(arguments, str) else arguments[0]
+        swapped = rawmode[:-4] + _OTHER_ORDER[rawmode[-4:]]
+        rest = swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
+        make = getattr(type(other.tile[0]), "_make", tuple)  # a named tuple since Pillow 11
+        tiles.append(make((codec, box, offset, rest)))
+    other.tile = tiles
+    other.load()
+    image.load()
+    channels = range(len(image.getbands()))
+    return _joined(image, other, channels, channels)
 
 
 def _joined(

@@ -42,6 +42,19 @@ class Brightest(NamedTuple):
     value: int
 
 
+class UnknownWhiteError(Exception):
+    """An image's header does not say which value is white, and its set is not known yet.
+
+    Attributes:
+        brightest: what the set needs to know of the image (`whites_of`).
+    """
+
+    def __init__(self, brightest: Brightest) -> None:
+        """Keep it."""
+        super().__init__(f"white is not known for {brightest}")
+        self.brightest = brightest
+
+
 def white_of(brightest: Brightest) -> int:
     """The value that is white, where `brightest` is the brightest of a set.
 

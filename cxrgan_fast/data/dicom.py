@@ -8,9 +8,9 @@ stand in functional groups.
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ _JPEG2000 = "1.2.840.10008.1.2.4.9"
 
 _opening = threading.Lock()  # headers: what they hold is bounded a file
 
+T = TypeVar("T")
 Values = npt.NDArray[Any]
 
 
@@ -57,31 +58,34 @@ class DicomImage:
     notes: tuple[str, ...]
 
 
-@contextlib.contextmanager
-def opened_dicom(content: bytes) -> Iterator[DicomImage]:
-    """Read the picture of a DICOM file, within the memory that all threads share.
+def decode_dicom(content: bytes, use: Callable[[DicomImage], T]) -> T:
+    """Read the picture of a DICOM file, within the memory that all threads share, and use it.
 
     Args:
         content: of the file.
+        use: what is done with the picture; its result is all that is left of it.
 
     Raises:
         UserError: why it cannot be read: pydicom is not installed, several frames, no picture, a
-            compression that nothing here decodes, a tag that is wrong, damage.
+            compression that nothing here decodes, a tag that is wrong, damage; and what `use`
+            raises.
     """
-    with contextlib.ExitStack() as held:
-        with _named_failures(content):
-            with _opening:
-                header = open_dicom(content, header_only=True)
-                _refuse(header)
-                cost = _cost(header, content)
-                del header  # it may be large, and waits for long
-            held.enter_context(DECODING.hold(cost, "its decoding"))
-            notes: list[str] = []
-            heard: list[str] = []
-            with warnings_heard(heard):
-                found = _picture(open_dicom(content), notes)
-            said = (*notes, *(f"pydicom: {message}" for message in heard))
-        yield DicomImage(*found, said)
+
+    def cost() -> int:
+        with _opening:
+            header = open_dicom(content, header_only=True)
+            _refuse(header)
+            return _cost(header, content)
+
+    def picture() -> DicomImage:
+        notes: list[str] = []
+        heard: list[str] = []
+        with warnings_heard(heard):
+            found = _picture(open_dicom(content), notes)
+        return DicomImage(*found, (*notes, *(f"pydicom: {message}" for message in heard)))
+
+    with DECODING.hold(_naming_failures(cost, content), "its decoding"):
+        return _naming_failures(lambda: use(picture()), content)
 
 
 def dicom_size(content: bytes) -> tuple[int, int]:
@@ -90,30 +94,40 @@ def dicom_size(content: bytes) -> tuple[int, int]:
     Raises:
         UserError: it has none, or cannot be read.
     """
-    with _named_failures(content):
-        header = open_dicom(content, header_only=True)
-        return whole(header, "Columns"), whole(header, "Rows")
+
+    def size() -> tuple[int, int]:
+        with _opening:
+            header = open_dicom(content, header_only=True)
+            return whole(header, "Columns"), whole(header, "Rows")
+
+    return _naming_failures(size, content)
 
 
-@contextlib.contextmanager
-def _named_failures(content: bytes) -> Iterator[None]:
+def _naming_failures(work: Callable[[], T], content: bytes) -> T:
+    """Turn whatever damaged values raise into one line that says what is wrong with the file."""
     try:
-        yield
+        return work()
     except UserError:
         raise
     except MemoryError:
-        raise UserError("the memory does not suffice for it: make it smaller") from None
-    except Exception as error:  # damaged values raise anything
-        detail = printable(" ".join(str(error).split()))[:200] or type(error).__name__
-        syntax = ""
-        with contextlib.suppress(Exception):
-            uid = open_dicom(content, header_only=True).file_meta.TransferSyntaxUID
-            if uid.is_compressed:
-                syntax = (
-                    f"; it is compressed by {uid.name}: pip install pylibjpeg[all], or save it "
-                    "uncompressed"
-                )
-        raise UserError(f"damaged or unreadable DICOM ({detail}{syntax})") from None
+        reason = "the memory does not suffice for it: make it smaller"
+    except Exception as error:
+        reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
+        reason = f"damaged or unreadable DICOM ({reason}{_compression(content)})"
+    # Out here, so that the decoder's error and all that it refers to are gone.
+    raise UserError(reason)
+
+
+def _compression(content: bytes) -> str:
+    """What to do about a compression, to be put after a message."""
+    with contextlib.suppress(Exception), _opening:
+        uid = open_dicom(content, header_only=True).file_meta.TransferSyntaxUID
+        if uid.is_compressed:
+            return (
+                f"; it is compressed by {uid.name}: pip install pylibjpeg[all], or save it "
+                "uncompressed"
+            )
+    return ""
 
 
 def _refuse(header: Any) -> None:

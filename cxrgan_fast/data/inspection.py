@@ -1,5 +1,6 @@
 """What is to be known of a set before it is trusted."""
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrgan_fast.data.depth import Brightest, shown_notes, whites_of
+from cxrgan_fast.data.depth import Brightest, UnknownWhiteError, shown_notes, whites_of
 from cxrgan_fast.data.duplicates import groups, near_duplicates, thumbnail
-from cxrgan_fast.data.readers import UnknownWhiteError, Whites, look
+from cxrgan_fast.data.readers import Decoded, Whites, look_at
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import SPLITS, ImageFile, Source
 from cxrgan_fast.data.sources.store import SourceChangedError
@@ -167,35 +168,37 @@ def _see(
     source: Source, file: ImageFile, whites: Whites
 ) -> tuple[Seen, npt.NDArray[np.uint8]] | Brightest | str:
     """Look at an image; give why not where it cannot be read."""
+
+    def seen(content: bytes, found: Decoded) -> tuple[Seen, npt.NDArray[np.uint8]]:
+        counts = np.array(found.image.histogram(), np.float64)
+        shares = counts / counts.sum()
+        low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
+        about = Seen(
+            file=file,
+            patient=found.patient or file.patient,
+            width=found.width,
+            height=found.height,
+            kind=found.kind,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            mean=float(shares @ np.arange(256)),
+            low=float(low),
+            high=float(high),
+            black=float(shares[0]),
+            white=float(shares[255]),
+            notes=found.notes,
+        )
+        return about, thumbnail(found.image)
+
     try:
         with source.held(file) as content:
-            found = look(content, _LEAST, whites)
-            size, digest = len(content), hashlib.sha256(content).hexdigest()
+            return look_at(content, _LEAST, whites, functools.partial(seen, content))
     except SourceChangedError:
         raise
     except UnknownWhiteError as error:
         return error.brightest
     except UserError as error:
         return str(error).removeprefix(f"{printable(file.name)}: ")
-    counts = np.array(found.image.histogram(), np.float64)
-    shares = counts / counts.sum()
-    low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
-    seen = Seen(
-        file=file,
-        patient=found.patient or file.patient,
-        width=found.width,
-        height=found.height,
-        kind=found.kind,
-        size=size,
-        sha256=digest,
-        mean=float(shares @ np.arange(256)),
-        low=float(low),
-        high=float(high),
-        black=float(shares[0]),
-        white=float(shares[255]),
-        notes=found.notes,
-    )
-    return seen, thumbnail(found.image)
 
 
 def _find_copies(found: Inspection) -> None:

@@ -1,22 +1,20 @@
 """One image file's bytes in, one square array of bytes out."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.data.decoding import MAX_PIXELS, may_be_deep, opened, size_of
-from cxrgan_fast.data.depth import Brightest, DeepImage, Storage
-from cxrgan_fast.data.dicom import DicomImage, dicom_size, opened_dicom
+from cxrgan_fast.data.decoding import Opened, decode, may_be_deep, size_of
+from cxrgan_fast.data.depth import Brightest, DeepImage, Storage, UnknownWhiteError
+from cxrgan_fast.data.dicom import DicomImage, decode_dicom, dicom_size
 from cxrgan_fast.data.dicom_file import is_dicom
 from cxrgan_fast.data.exposure import Percentiles, percentile_range, stretch, to_bytes
 from cxrgan_fast.data.fit import to_square
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.errors import UserError, printable
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -44,24 +42,13 @@ _SMALLEST_FOR_MARKERS = 512
 
 _ROWS = 1 << 20  # pixels that are laid over black at once
 
+T = TypeVar("T")
+
 READER_VERSION = 2
 """Raised whenever other bytes are made of a file, so that sets made before are not taken for it."""
 
 Whites: TypeAlias = Mapping[Storage, int]
 """The value that is white in a set, for each way in which its images are stored."""
-
-
-class UnknownWhiteError(Exception):
-    """An image's header does not say which value is white, and its set is not known yet.
-
-    Attributes:
-        brightest: what the set needs to know of the image (`depth.whites_of`).
-    """
-
-    def __init__(self, brightest: Brightest) -> None:
-        """Keep it."""
-        super().__init__(f"white is not known for {brightest}")
-        self.brightest = brightest
 
 
 @dataclass(frozen=True)
@@ -130,9 +117,12 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
         least = max(least, _SMALLEST_FOR_MARKERS)
     mode = "L" if preparation.image_channels == 1 else "RGB"
     percentiles = preparation.percentiles if preparation.exposure == "percentile" else None
-    with _failures_named(), _decoded(content, mode, least, percentiles, whites) as found:
+
+    def use(found: Decoded) -> Picture:
         pixels = prepare(found.image, preparation)
-    return Picture(pixels, found.width, found.height, found.patient, found.notes)
+        return Picture(pixels, found.width, found.height, found.patient, found.notes)
+
+    return _decoded(content, mode, least, percentiles, whites, use)
 
 
 def look(content: bytes, least: int, whites: Whites | None = None) -> Decoded:
@@ -148,8 +138,30 @@ def look(content: bytes, least: int, whites: Whites | None = None) -> Decoded:
         UnknownWhiteError: as `read_image`.
         UserError: as `read_image`.
     """
-    with _failures_named(), _decoded(content, "L", least, None, whites) as found:
-        return replace(found, image=found.image.convert("L"))
+    return look_at(content, least, whites, lambda found: found)
+
+
+def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[Decoded], T]) -> T:
+    """Decode an image as `look` does, and use it within the memory that all threads share.
+
+    Args:
+        content: of the file.
+        least: as for `look`.
+        whites: as for `read_image`.
+        use: what is done with the image; its result is all that is left of it.
+
+    Raises:
+        UnknownWhiteError: as `read_image`.
+        UserError: as `read_image`.
+    """
+    return _decoded(
+        content,
+        "L",
+        least,
+        None,
+        whites,
+        lambda found: use(replace(found, image=_over_black(found.image).convert("L"))),
+    )
 
 
 def brightest_value(content: bytes) -> Brightest | None:
@@ -163,8 +175,11 @@ def brightest_value(content: bytes) -> Brightest | None:
     """
     if not may_be_deep(content):
         return None
-    with _failures_named(), opened(content, "L", 1) as file:
+
+    def use(file: Opened) -> Brightest | None:
         return file.image.brightest() if isinstance(file.image, DeepImage) else None
+
+    return decode(content, "L", 1, use)
 
 
 def image_size(content: bytes) -> tuple[int, int]:
@@ -175,8 +190,7 @@ def image_size(content: bytes) -> tuple[int, int]:
     """
     if is_dicom(content):
         return dicom_size(content)
-    with _failures_named():
-        return size_of(content)
+    return size_of(content)
 
 
 def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
@@ -201,38 +215,19 @@ def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
     return pixels[None] if preparation.image_channels == 1 else pixels.transpose(2, 0, 1)
 
 
-@contextlib.contextmanager
-def _failures_named() -> Iterator[None]:
-    """Turn whatever a decoder raises into one line that says what is wrong with the file."""
-    try:
-        yield
-    except (UserError, UnknownWhiteError):
-        raise
-    except Image.DecompressionBombError:
-        raise UserError(
-            f"claims more than 178 million pixels, more than the {MAX_PIXELS:,} that are read: "
-            "make it smaller or remove it"
-        ) from None
-    except MemoryError:
-        raise UserError("the memory does not suffice for it: make it smaller") from None
-    except Exception as error:  # a decoder fed with damaged bytes may raise anything
-        raise UserError(_reason(error)) from None
-
-
-@contextlib.contextmanager
 def _decoded(
     content: bytes,
     mode: str,
     least: int,
     percentiles: Percentiles | None,
     whites: Whites | None,
-) -> Iterator[Decoded]:
-    """Decode an image to 8 bits; the memory that it takes is held for as long as it is in use."""
+    use: Callable[[Decoded], T],
+) -> T:
+    """Decode an image to 8 bits and use it, while the memory that it takes is held."""
     if is_dicom(content):
-        with opened_dicom(content) as found:
-            yield _of_dicom(found, percentiles)
-        return
-    with opened(content, mode, least) as file:
+        return decode_dicom(content, lambda found: use(_of_dicom(found, percentiles)))
+
+    def scaled(file: Opened) -> Decoded:
         image, notes = file.image, list[str]()
         if isinstance(image, DeepImage):
             brightest = image.brightest()
@@ -240,7 +235,9 @@ def _decoded(
                 raise UnknownWhiteError(brightest)
             image, note = image.eight_bit(whites, percentiles)
             notes.append(note)
-        yield Decoded(image, file.width, file.height, file.kind, notes=tuple(notes))
+        return Decoded(image, file.width, file.height, file.kind, notes=tuple(notes))
+
+    return decode(content, mode, least, lambda file: use(scaled(file)))
 
 
 def _of_dicom(found: DicomImage, percentiles: Percentiles | None) -> Decoded:
@@ -271,14 +268,3 @@ def _over_black(image: Image.Image) -> Image.Image:
         black = Image.new("RGBA", strip.size, (0, 0, 0, 255))
         out.paste(Image.alpha_composite(black, strip).convert("RGB"), (0, top))
     return out
-
-
-def _reason(error: Exception) -> str:
-    """Put a decoder's complaint in a few words of one line."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return (
-            "not an image that can be read (damaged, or another format or kind of it than is "
-            "read: save it as PNG)"
-        )
-    detail = printable(" ".join(str(error).split())) or type(error).__name__
-    return f"damaged or incomplete image ({detail})"

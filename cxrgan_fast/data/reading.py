@@ -11,11 +11,10 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from cxrgan_fast.data.depth import Brightest, whites_of
+from cxrgan_fast.data.depth import Brightest, UnknownWhiteError, whites_of
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import (
     Picture,
-    UnknownWhiteError,
     Whites,
     brightest_value,
     read_image,

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGLosslessSV1, RLELossless
 
-from cxrgan_fast.data.dicom import opened_dicom
+from cxrgan_fast.data.dicom import DicomImage, decode_dicom
 from cxrgan_fast.data.dicom_file import is_dicom
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import Picture, image_size, read_image
@@ -27,9 +27,12 @@ GREY = np.floor(RAMP * (255 / 4095) + 0.5).astype(int)
 
 def grey(found: Dataset) -> np.ndarray:
     """The picture in bytes, before it is made square."""
-    with opened_dicom(encoded(found)) as image:
+
+    def use(image: DicomImage) -> np.ndarray:
         scaled = (image.values.astype(np.float64) - image.low) * 255 / (image.high - image.low)
-    return np.floor(scaled.clip(0, 255) + 0.5).astype(int)
+        return np.floor(scaled.clip(0, 255) + 0.5).astype(int)
+
+    return decode_dicom(encoded(found), use)
 
 
 def read(found: Dataset, **settings: Any) -> Picture:

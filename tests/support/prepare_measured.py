@@ -1,6 +1,7 @@
 """A program that prepares sets and prints what became of every file, and the memory it took."""
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from cxrgan_fast.errors import UserError
 
 
 def main() -> None:
-    """Prepare argv[1:-1], each into a folder of argv[-1] of its own."""
+    """Prepare argv[1:-1], each into a folder of argv[-1] of its own, by $WORKERS threads."""
     results: list[dict[str, Any]] = []
     for place, source in enumerate(sys.argv[1:-1]):
         out = Path(sys.argv[-1]) / str(place)
@@ -26,7 +27,7 @@ def main() -> None:
                 Preparation(16),
                 division=division,
                 skip_bad=True,
-                workers=2,
+                workers=int(os.environ.get("WORKERS", "2")),
                 progress=False,
             )
         except UserError as error:

@@ -27,6 +27,9 @@ from cxrgan_fast.data.sources.store import (
 from cxrgan_fast.data.sources.table import is_table, read_table
 from cxrgan_fast.errors import UserError, printable
 
+MAX_TABLE_BYTES = 64 << 20
+"""Larger tables are not read: a line of 60 bytes for each of a million images."""
+
 
 class Source:
     """Images with their classes, patients and splits, listed and not read yet.
@@ -80,7 +83,7 @@ class Source:
         Raises:
             UserError: as `read`.
         """
-        size = min(int(self.stamp(file).partition(":")[0]), MAX_FILE_BYTES)
+        size = min(_size(self._store.tree, file.name), MAX_FILE_BYTES)
         with CONTENT.hold(size, "the file"):
             yield self.read(file)
 
@@ -194,7 +197,13 @@ class _ListedFiles:
 def _open_table(path: Path) -> Source:
     store = _ListedFiles(path.parent)
     try:
-        content = read_file(path, str(path), stamp_of(path))
+        stamp = stamp_of(path)
+        if (size := int(stamp.partition(":")[0])) > MAX_TABLE_BYTES:
+            raise UserError(
+                f"{path}: has {size:,} bytes, more than the {MAX_TABLE_BYTES:,} of a table that "
+                "are read: divide it"
+            )
+        content = read_file(path, str(path), stamp)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     listing, problems = read_table(content, str(path), store.problem_of)
@@ -204,8 +213,14 @@ def _open_table(path: Path) -> Source:
 def _open_archive(path: Path) -> Source:
     store = ZipStore(path)
     where = str(path)
-    tables = {name: _entry(store, name, where) for name in store.tree.stamps if _may_be_table(name)}
-    tables = {name: content for name, content in tables.items() if is_table(content)}
+    tables: dict[str, bytes] = {}
+    for name in filter(_may_be_table, store.tree.stamps):
+        if _size(store.tree, name) <= MAX_TABLE_BYTES and is_table(
+            content := _entry(store, name, where)
+        ):
+            tables[name] = content
+        if len(tables) > 1:  # which of them is meant is unknown
+            break
     if len(tables) != 1:
         return Source(where, path.stem, store, lay_out(store.tree, where, path.stem), [])
     ((name, content),) = tables.items()
@@ -215,6 +230,11 @@ def _open_archive(path: Path) -> Source:
 
     listing, problems = read_table(content, f"{where}/{name}", problem_of)
     return Source(where, path.stem, store, listing, problems)
+
+
+def _size(tree: Tree, name: str) -> int:
+    """Bytes of a file, with which its stamp begins."""
+    return int(tree.stamps[name].partition(":")[0])
 
 
 def _may_be_table(name: str) -> bool:

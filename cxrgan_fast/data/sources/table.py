@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 
 from cxrgan_fast.data.sources.layout import SPLITS, ImageFile, Listing
+from cxrgan_fast.data.sources.store import MAX_ENTRIES
 from cxrgan_fast.errors import UserError, printable
 
 COLUMNS = ("path", "label", "patient", "split")
@@ -38,6 +39,10 @@ def read_table(
     Raises:
         UserError: with the line's number, something that cannot be understood.
     """
+    if (lines := content.count(b"\n")) > MAX_ENTRIES:
+        raise UserError(
+            f"{where}: has {lines:,} lines, more than the {MAX_ENTRIES:,} that are read"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
