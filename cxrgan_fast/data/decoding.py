@@ -28,6 +28,7 @@ MAX_SIDE = 65_535
 """Longer images are refused: as long as JPEG and DICOM can say. Resizing takes memory by sides."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "JPEG2000")  # MPO opens as JPEG
+_PNG = b"\x89PNG\r\n\x1a\n"
 _MAY_BE_DEEP = (
     b"II*\0", b"II+\0", b"MM\0*", b"MM\0+",  # TIFF and BigTIFF
     b"P2", b"P3", b"P5", b"P6",  # Netpbm
@@ -81,7 +82,7 @@ def size_of(content: bytes) -> tuple[int, int]:
     """Width and height that a file claims, before EXIF turns it.
 
     Raises:
-        UserError: it claims too much.
+        UserError: it claims too much, or is damaged.
     """
     size: tuple[int, int] = naming_failures(lambda: _open(content)).size
     return size
@@ -89,7 +90,7 @@ def size_of(content: bytes) -> tuple[int, int]:
 
 def may_be_deep(content: bytes) -> bool:
     """Whether a file may have more than 8 bits whose white its header does not say."""
-    if content[:8] == b"\x89PNG\r\n\x1a\n":
+    if content.startswith(_PNG):
         return content[24:25] == b"\x10"
     return content.startswith(_MAY_BE_DEEP)
 
@@ -162,15 +163,26 @@ def _load(image: Any, content: bytes, mode: str, least: int) -> Opened:
 
 
 def _open(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Any:
+    if content.startswith(_PNG):
+        content = _without_texts(content)
     with _opening:
         image = Image.open(io.BytesIO(content), formats=formats)
-        # Texts of PNG: up to 64 MB that would be kept until the image is closed. (Its attribute
-        # `text` would decode the image.)
-        for name in [name for name, value in image.info.items() if isinstance(value, str)]:
-            del image.info[name]
-        getattr(getattr(image, "png", None), "im_text", {}).clear()
     refuse_size(*image.size)
     return image
+
+
+def _without_texts(content: bytes) -> bytes:
+    """A PNG without its comments, which Pillow would unpack and keep, up to 64 MB of them."""
+    kept: list[bytes] = []
+    begins = place = len(_PNG)
+    while place + 8 <= len(content):
+        name = content[place + 4 : place + 8]
+        ends = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if name in (b"tEXt", b"zTXt", b"iTXt"):
+            kept.append(content[begins:place])
+            begins = ends
+        place = ends
+    return b"".join([_PNG, *kept, content[begins:]]) if kept else content
 
 
 def refuse_size(width: int, height: int) -> None:
@@ -196,7 +208,7 @@ def _cost(image: Image.Image, content: bytes) -> int:
     cost = _PIXEL_COST
     if image.format == "JPEG2000":
         cost += _JPEG2000_COST * len(image.getbands())
-    return pixels * cost + (len(content) if image.format == "PNG" else 0)
+    return pixels * cost + (2 * len(content) if image.format == "PNG" else 0)
 
 
 def _decoded(image: Any, content: bytes) -> Image.Image | DeepImage:

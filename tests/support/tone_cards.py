@@ -81,8 +81,12 @@ def tiff(
     extra: int | None = None,
     planes: int = 1,
     deflated: bool = False,
+    tile: tuple[int, int] | None = None,
 ) -> bytes:
-    """A TIFF of one strip: photometric 0 (white is zero), 1 (black), 2 (RGB) or 5 (CMYK)."""
+    """A TIFF of one strip, or of one tile of so many columns and rows.
+
+    Photometric is 0 (white is zero), 1 (black is zero), 2 (RGB) or 5 (CMYK).
+    """
     height, width = values.shape[:2]
     channels = values.size // (height * width)
     kind = {1: "u", 2: "i", 3: "f"}[sample_format]
@@ -104,6 +108,12 @@ def tiff(
         274: ("H", [orientation]), 277: ("H", [channels]), 278: ("H", [height]),
         279: ("I", [len(data)]), 284: ("H", [planes]), 339: ("H", [sample_format] * channels),
     }  # fmt: skip
+    offsets = 273
+    if tile is not None:
+        offsets = 324
+        entries |= {322: ("I", [tile[0]]), 323: ("I", [tile[1]]), 325: entries.pop(279)}
+        entries[offsets] = entries.pop(273)
+        del entries[278]
     if extra is not None:
         entries[338] = ("H", [extra])
     beside = b""
@@ -113,7 +123,7 @@ def tiff(
         for kind, value in entries.values()
         if struct.calcsize(f"{len(value)}{kind}") > 4
     )
-    entries[273] = ("I", [ends])
+    entries[offsets] = ("I", [ends])
     lines = []
     for tag, (kind, value) in sorted(entries.items()):
         packed = struct.pack(f"{order}{len(value)}{kind}", *value)
