@@ -37,6 +37,7 @@ _MAY_BE_DEEP = (
 _ONE_FRAME_FORMATS = frozenset({"GIF", "PNG", "TIFF", "WEBP"})  # MPO's second is a preview
 
 _PIXEL_COST = 24  # bytes a pixel that decoding, laying over black and resizing take, at most
+_ROWS_OF_JPEG = 16  # that are decoded at once
 _JPEG2000_COST = 16  # more of each channel: OpenJPEG works in 32 bits
 
 _EXIF_ORIENTATION = 0x0112
@@ -111,9 +112,13 @@ def decode(content: bytes, mode: str, least: int, use: Callable[[Opened], T]) ->
     """
     # A list, so that nothing here refers to the image when its memory is given back.
     only = [naming_failures(lambda: _open(content))]
-    cost = _cost(only[0], content)
+    claimed: tuple[int, int] = only[0].size
+    # JPEG can decode straight to a smaller size. Twice the target leaves the last factor to the
+    # antialiased filter, which is what Pillow's thumbnails do too.
+    naming_failures(lambda: only[0].draft(mode, (least, least)))
+    cost = naming_failures(lambda: _cost(only[0], content, claimed))
     with DECODING.hold(cost, "its decoding"):
-        return naming_failures(lambda: use(_load(only.pop(), content, mode, least)))
+        return naming_failures(lambda: use(_load(only.pop(), content, claimed)))
 
 
 def naming_failures(work: Callable[[], T]) -> T:
@@ -145,14 +150,10 @@ def naming_failures(work: Callable[[], T]) -> T:
     raise UserError(reason)
 
 
-def _load(image: Any, content: bytes, mode: str, least: int) -> Opened:
+def _load(image: Any, content: bytes, claimed: tuple[int, int]) -> Opened:
     if image.format in _ONE_FRAME_FORMATS and getattr(image, "is_animated", False):
         raise UserError("holds several frames; expected one image: save the one to use")
     kind = f"{image.format} {image.mode}"
-    claimed = image.size
-    # JPEG can decode straight to a smaller size. Twice the target leaves the last factor to the
-    # antialiased filter, which is what Pillow's thumbnails do too.
-    image.draft(mode, (least, least))
     found = _decoded(image, content)
     # Asked after the image was loaded: TIFFs come upright, and say so only then.
     orientation = _orientation(image)
@@ -199,16 +200,27 @@ def refuse_size(width: int, height: int) -> None:
         )
 
 
-def _cost(image: Image.Image, content: bytes) -> int:
+def _cost(image: Any, content: bytes, claimed: tuple[int, int]) -> int:
     """Bytes of memory that decoding takes at most, beside the file's."""
-    pixels = image.width * image.height
+    pixels = claimed[0] * claimed[1]
     if image.format == "TIFF":
-        tile = [int(image.tag_v2.get(tag, 1)) for tag in _TIFF_TILE_SIZE]  # type: ignore[attr-defined]
-        pixels = max(pixels, tile[0] * tile[1])  # a tile is unpacked whole
+        columns, rows = (int(image.tag_v2.get(tag, 1)) for tag in _TIFF_TILE_SIZE)
+        pixels = max(pixels, columns * rows)  # a tile is unpacked whole
+    if image.format in ("JPEG", "MPO") and _is_in_one_scan(image, content):
+        # It comes row by row at a fraction of its size; others are decoded whole before.
+        pixels = image.width * image.height + _ROWS_OF_JPEG * claimed[0]
     cost = _PIXEL_COST
     if image.format == "JPEG2000":
         cost += _JPEG2000_COST * len(image.getbands())
     return pixels * cost + (2 * len(content) if image.format == "PNG" else 0)
+
+
+def _is_in_one_scan(image: Any, content: bytes) -> bool:
+    """Whether a JPEG has all of its channels in its first scan, once."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return not image.info.get("progressive") and content[place + 4] == image.layers
 
 
 def _decoded(image: Any, content: bytes) -> Image.Image | DeepImage:

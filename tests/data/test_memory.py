@@ -134,6 +134,33 @@ def test_tiles_larger_than_the_image_are_reckoned() -> None:
         read_image(hostile, Preparation(16))
 
 
+def test_a_damaged_tag_of_a_tile_is_told() -> None:
+    content = tiff(np.full((64, 64), 9), 8, 1, tile=(64, 64))
+    entry = struct.pack("<HHII", 322, 4, 1, 64)
+    assert entry in content
+    with pytest.raises(UserError, match=r"^(damaged|not an image)"):
+        read_image(
+            content.replace(entry, struct.pack("<HHII", 322, 2, 4, 0x61616161)), Preparation(16)
+        )
+
+
+def test_a_jpeg_is_reckoned_at_the_size_at_which_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    amounts: list[int] = []
+    hold = Budget.hold
+
+    def watched(self: Budget, amount: int, what: str) -> Any:
+        amounts.append(amount)
+        return hold(self, amount, what)
+
+    monkeypatch.setattr(Budget, "hold", watched)
+    large = Image.new("RGB", (1600, 1200))
+    read_image(saved(large, "JPEG"), Preparation(32))
+    read_image(saved(large, "JPEG", progressive=True), Preparation(32))
+    assert amounts == [24 * (200 * 150 + 16 * 1600), 24 * 1600 * 1200]
+
+
 def test_a_codestream_larger_than_its_file_claims_is_not_decoded() -> None:
     stream = saved(Image.new("L", (3000, 2000)), "JPEG2000", no_jp2=True)
     assert codestream_size(stream) == (3000, 2000)
@@ -209,8 +236,7 @@ def test_who_needs_more_than_is_left_waits_in_order() -> None:
     for name, amount in (("large", 90), ("small", 20)):
         threads.append(threading.Thread(target=other, args=(name, amount)))
         threads[-1].start()
-        while len(budget._waiting) < len(threads) - 1:
-            time.sleep(0.001)
+        time.sleep(0.2)  # until it waits
     assert order == []  # the small one would fit, and does not overtake
     leave.set()
     for thread in threads:
