@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.depth import shown_notes
 from cxrgan_fast.data.download import download
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
 from cxrgan_fast.data.inspection_sheet import draw_sheet
@@ -81,11 +82,13 @@ def _say(made: PackedSet, seconds: float) -> None:
         patients = len({row.patient for row in of_class})
         print(f"  {printable(name)}: {len(of_class)} images of {patients} patients ({shown})")
     splits = [row.split for row in made.rows]
-    for note in made.notes:
+    for note in made.unused:
         print(printable(note))
     whose = [row.patient for row in made.rows]
     for warning in (*patient_warnings(whose), *split_warnings(whose, splits)):
         print(f"warning: {printable(warning)}")
+    for line in shown_notes(made.notes):
+        print(line)
     if made.left_out:
         print(f"left out: {len(made.left_out)} files")
         _say_problems(made.left_out)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cxrgan_fast.data.depth import shown_notes
 from cxrgan_fast.data.kept import kept_set
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.patients import patient_warnings
@@ -202,7 +203,7 @@ def _of_packed(
         name=made.name,
         skipped=made.left_out,
         prepared=f"read from the packed set {made.path}",
-        notes=[*made.notes, *_doubts([row.patient for row in rows])],
+        notes=[*made.unused, *_doubts([row.patient for row in rows])],
     )
 
 
@@ -231,9 +232,10 @@ def _from_source(
     dataset = _of_packed(made)
     size = f"{preparation.resolution} x {preparation.resolution}"
     took = time.perf_counter() - start
+    prepared = f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s"
     return replace(
         dataset,
-        prepared=f"made {size} by --fit {preparation.fit}, {note}, {took:.1f} s",
+        prepared="; ".join([prepared, *shown_notes(made.notes)]),
         notes=[*opened.notes(classes, split), *_doubts(dataset.patients)],
     )
 

@@ -4,27 +4,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.errors import UserError
-
 _BLOCK = 1 << 20  # values that are converted at once: what bounds the memory
 _SAMPLE = 1 << 22  # values of which the percentiles are those of all
 
 Percentiles = tuple[float, float]
-
-
-def used_range(values: npt.NDArray[np.integer]) -> tuple[int, int]:
-    """Black and white of unsigned values: 0, and the largest of the even number of bits in use.
-
-    Detectors deliver 10, 12 or 14 bits, commonly stored in 16: dividing those by 65535 would
-    leave a nearly black image.
-
-    Raises:
-        UserError: values below 0, of which black is unknown.
-    """
-    if values.min() < 0:
-        raise UserError("negative pixel values have no known black: save it as unsigned 16-bit")
-    bits = max(8, (int(values.max()).bit_length() + 1) // 2 * 2)
-    return 0, (1 << bits) - 1
 
 
 def percentile_range(

@@ -1,5 +1,6 @@
 """What is to be known of a set before it is trusted."""
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrgan_fast.data.depth import Brightest, UnknownWhiteError, shown_notes, whites_of
 from cxrgan_fast.data.duplicates import groups, near_duplicates, thumbnail
 from cxrgan_fast.data.patients import patient_warnings, settle_patients
-from cxrgan_fast.data.readers import look
+from cxrgan_fast.data.readers import Decoded, Whites, look_at
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import SPLITS, ImageFile, Source, Unused
+from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.errors import UserError, printable
 
@@ -37,6 +40,7 @@ class Seen:
     high: float
     black: float
     white: float
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Inspection:
         near: groups of images that look the same, of which not all have the same bytes.
         correlations: of each pair of the latter.
         has_splits: whether the set tells train, test and val apart.
+        whites: which values are white in images whose headers do not say.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Inspection:
     unused: list[Unused]
     notes: list[str]
     has_splits: bool
+    whites: Whites
     exact: list[list[int]] = field(default_factory=list)
     near: list[list[int]] = field(default_factory=list)
     correlations: list[tuple[int, int, float]] = field(default_factory=list)
@@ -117,49 +123,37 @@ def inspect_source(
         UserError: no image can be read.
     """
     files = source.files
-
-    def see(index: int) -> tuple[Seen, npt.NDArray[np.uint8]] | str:
-        file = files[index]
-        try:
-            content = source.read(file)
-            found = look(content, _LEAST)
-        except UserError as error:
-            return str(error).removeprefix(f"{printable(file.name)}: ")
-        counts = np.array(found.image.histogram(), np.float64)
-        shares = counts / counts.sum()
-        low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
-        seen = Seen(
-            file=file,
-            patient=found.patient or "",
-            width=found.width,
-            height=found.height,
-            kind=found.kind,
-            size=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            mean=float(shares @ np.arange(256)),
-            low=float(low),
-            high=float(high),
-            black=float(shares[0]),
-            white=float(shares[255]),
-        )
-        return seen, thumbnail(found.image)
-
-    images: list[Seen] = []
-    thumbnails: list[npt.NDArray[np.uint8]] = []
+    seen: dict[int, tuple[Seen, npt.NDArray[np.uint8]]] = {}
     unusable = source.problems + source.without_kind(list(source.classes), None)
-    results = in_threads(see, len(files), "looking", workers=workers, progress=progress)
-    for file, result in zip(files, results, strict=True):
-        if isinstance(result, str):
-            unusable.append((file.name, result))
-        else:
-            images.append(result[0])
-            thumbnails.append(result[1])
+
+    def see_all(places: Sequence[int], whites: Whites) -> dict[int, Brightest]:
+        """Look at images; give those that wait for the others to say what is white."""
+
+        def work(index: int) -> tuple[Seen, npt.NDArray[np.uint8]] | Brightest | str:
+            return _see(source, files[places[index]], whites)
+
+        waiting = {}
+        results = in_threads(work, len(places), "looking", workers=workers, progress=progress)
+        for place, result in zip(places, results, strict=True):
+            if isinstance(result, str):
+                unusable.append((files[place].name, result))
+            elif isinstance(result, Brightest):
+                waiting[place] = result
+            else:
+                seen[place] = result
+        return waiting
+
+    waiting = see_all(range(len(files)), {})
+    whites = whites_of(list(waiting.values()))
+    see_all(list(waiting), whites)
+    images = [seen[place][0] for place in sorted(seen)]
     patients = settle_patients(
-        [seen.file for seen in images], [seen.patient or None for seen in images]
+        [each.file for each in images], [each.patient or None for each in images]
     )
     images = [
-        replace(seen, patient=patient) for seen, patient in zip(images, patients, strict=True)
+        replace(each, patient=patient) for each, patient in zip(images, patients, strict=True)
     ]
+    thumbnails = [seen[place][1] for place in sorted(seen)]
     if not images:
         name, reason = min(unusable)
         raise UserError(
@@ -174,9 +168,47 @@ def inspect_source(
         unused=source.unused,
         notes=source.notes(),
         has_splits=source.has_splits,
+        whites=whites,
     )
     _find_copies(found)
     return found
+
+
+def _see(
+    source: Source, file: ImageFile, whites: Whites
+) -> tuple[Seen, npt.NDArray[np.uint8]] | Brightest | str:
+    """Look at an image; give why not where it cannot be read."""
+
+    def seen(content: bytes, found: Decoded) -> tuple[Seen, npt.NDArray[np.uint8]]:
+        counts = np.array(found.image.histogram(), np.float64)
+        shares = counts / counts.sum()
+        low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99)).tolist()
+        about = Seen(
+            file=file,
+            patient=found.patient or "",
+            width=found.width,
+            height=found.height,
+            kind=found.kind,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            mean=float(shares @ np.arange(256)),
+            low=float(low),
+            high=float(high),
+            black=float(shares[0]),
+            white=float(shares[255]),
+            notes=found.notes,
+        )
+        return about, thumbnail(found.image)
+
+    try:
+        with source.held(file) as content:
+            return look_at(content, _LEAST, whites, functools.partial(seen, content))
+    except SourceChangedError:
+        raise
+    except UnknownWhiteError as error:
+        return error.brightest
+    except UserError as error:
+        return str(error).removeprefix(f"{printable(file.name)}: ")
 
 
 def _find_copies(found: Inspection) -> None:
@@ -227,6 +259,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
             [seen.patient for seen in images], [seen.file.split for seen in images]
         ),
         "kinds": dict(Counter(seen.kind for seen in images).most_common()),
+        "notes": dict(Counter(note for seen in images for note in seen.notes).most_common()),
         "width": spread([seen.width for seen in images]),
         "height": spread([seen.height for seen in images]),
         "aspect_ratio": spread([seen.width / seen.height for seen in images]),
@@ -255,7 +288,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
         "patients_of_several_classes": found.patients_of_several_classes(),
         "unusable": [list(each) for each in found.unusable],
         "unused": [asdict(each) for each in found.unused],
-        "notes": found.notes,
+        "source_notes": found.notes,
     }
 
 
@@ -289,6 +322,7 @@ def as_table(found: Inspection) -> str:
         "",
     ]
     lines += [printable(note) for note in found.notes]
+    lines += shown_notes(record["notes"])
     warnings = _warnings(record)
     lines += [f"warning: {warning}" for warning in warnings] or ["nothing to warn of"]
     return "\n".join(lines)

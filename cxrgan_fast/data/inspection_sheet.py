@@ -43,7 +43,8 @@ def draw_sheet(found: Inspection, source: Source, path: Path) -> None:
         for column, (title, place) in enumerate(examples[row * _COLUMNS : (row + 1) * _COLUMNS]):
             axes = figure.add_subplot(cells[column])
             axes.set_axis_off()
-            image = look(source.read(found.images[place].file), _SIDE).image
+            with source.held(found.images[place].file) as file:
+                image = look(file, _SIDE, found.whites).image
             image.thumbnail((2 * _SIDE, 2 * _SIDE))
             axes.imshow(image, cmap="gray", vmin=0, vmax=255)
             name = printable(found.images[place].file.name.rpartition("/")[2])

@@ -8,13 +8,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from cxrgan_fast.data.decoding import may_be_deep
 from cxrgan_fast.data.packed import VERSION, PackedSet, is_packed, open_packed
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
+from cxrgan_fast.data.readers import READER_VERSION
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.sources.store import SourceChangedError
@@ -98,23 +100,35 @@ def _key(
     preparation: Preparation,
     progress: bool,
 ) -> str:
-    def digest(index: int) -> str:
+    def digest(file: ImageFile) -> tuple[str, bool]:
         try:
-            return hashlib.sha256(source.read(files[index])).hexdigest()
+            with source.held(file) as content:
+                return hashlib.sha256(content).hexdigest(), may_be_deep(content)
         except SourceChangedError:
             raise
         except UserError as error:
-            return str(error)
+            return str(error), False
 
-    whole = hashlib.sha256(
-        json.dumps([VERSION, source.name, names, asdict(preparation)], sort_keys=True).encode()
-    )
-    digests = in_threads(digest, len(files), "checking", workers=None, progress=progress)
-    for file, content in zip(files, digests, strict=True):
+    def digests(of: Sequence[ImageFile]) -> Iterator[tuple[str, bool]]:
+        def work(index: int) -> tuple[str, bool]:
+            return digest(of[index])
+
+        return in_threads(work, len(of), "checking", workers=None, progress=progress)
+
+    made_by = [VERSION, READER_VERSION, source.name, names, asdict(preparation)]
+    whole = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
+    deep = False
+    for file, (content, may_be) in zip(files, digests(files), strict=True):
+        deep = deep or may_be
         about = (file.name, file.class_name, file.patient, file.split, content)
         whole.update(repr(about).encode("utf-8", "surrogateescape"))
         if file.patient_given:  # what DICOM files tell then counts no more
             whole.update(b"given")
+    if deep:  # what is white is then decided by all images of the source
+        there = {file.name for file in files}
+        others = [file for file in source.files if file.name not in there]
+        for content, _ in digests(others):
+            whole.update(content.encode("utf-8", "surrogateescape"))
     # What cannot be used is listed in the set as well.
     problems = [*source.problems, *without_kind]
     whole.update(repr(problems).encode("utf-8", "surrogateescape"))

@@ -8,8 +8,9 @@ A folder with four files, in version 1 of the format:
 - `images.csv`: a row an image, in UTF-8, with the columns file (the name in its source), class,
   patient, split, width, height (of the original, upright) and sha256 (of the original file);
 - `set.json`: the name, class names, shape, settings (with a hash of the list of files, their sizes
-  and times), files that were left out with the reason, the path of the source, notes on what of it
-  was not used, and the SHA-256 of the other three files.
+  and times), files that were left out with the reason, what was decided where files leave a
+  choice with the number of images, the path of the source, what of it was not used, and the
+  SHA-256 of the other three files.
   It is written last: without it there is no set.
 
 Bytes of names that are not UTF-8 are kept as surrogate escapes (PEP 383).
@@ -20,7 +21,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class PackedSet:
         rows: of each image.
         settings: how it was prepared.
         left_out: files that could not be used, each with the reason.
-        notes: what of the source was not used, a line each.
+        notes: what was decided where files leave a choice, and for how many images.
+        unused: what of the source was not used, a line each.
     """
 
     path: Path
@@ -76,7 +78,8 @@ class PackedSet:
     rows: list[Row]
     settings: dict[str, Any]
     left_out: list[tuple[str, str]]
-    notes: list[str]
+    notes: dict[str, int] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
     def choose(
         self, split: str | None = None, classes: Sequence[str] | None = None
@@ -184,7 +187,9 @@ def _open(path: Path, verify: bool) -> PackedSet:
         rows=rows,
         settings=described["settings"],
         left_out=[(name, reason) for name, reason in described["left_out"]],
-        notes=[str(note) for note in described.get("notes", [])],  # older sets have none
+        # Older sets have neither.
+        notes={str(note): int(n) for note, n in described.get("notes", {}).items()},
+        unused=[str(line) for line in described.get("unused", [])],
     )
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from cxrgan_fast.data import packed
 from cxrgan_fast.data.packed import PackedSet, Row, open_packed
 from cxrgan_fast.data.patients import settle_patients
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.reading import check_workers, read_pictures
+from cxrgan_fast.data.readers import READER_VERSION
+from cxrgan_fast.data.reading import check_workers, read_set
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
@@ -122,7 +124,7 @@ def prepare_set(
                 shutil.rmtree(out / ".partial", ignore_errors=True)
                 return made
             partial = _partial(out, job)
-            rows, bad = _read_all(source, files, preparation, partial, workers, progress)
+            rows, bad, notes = _read_all(source, files, preparation, partial, workers, progress)
             if bad and not skip_bad:
                 raise UnusableFilesError(bad)
             problems = sorted([*problems, *bad])
@@ -130,7 +132,8 @@ def prepare_set(
             rows = _divided(rows, division)
             about = {
                 "source": str(Path(source.where).absolute()),
-                "notes": source.notes(classes, split),
+                "unused": source.notes(classes, split),
+                "notes": notes,
             }
             _finish(out, partial, source.name, names, rows, problems, job, preparation, about)
     except OSError as error:
@@ -148,12 +151,15 @@ def _job(
     """What is being made: the settings, and a hash of all that the result depends on."""
     settings = {**asdict(preparation), "percentiles": list(preparation.percentiles)}
     settings |= asdict(division)
-    digest = hashlib.sha256(json.dumps([packed.VERSION, source.name, names, settings]).encode())
+    made_by = [packed.VERSION, READER_VERSION, source.name, names, settings]
+    digest = hashlib.sha256(json.dumps(made_by).encode())
     for file in files:
         about = (file.name, file.class_name, file.patient, file.split, source.stamp(file))
         digest.update(repr(about).encode("utf-8", "surrogateescape"))
         if file.patient_given:  # what DICOM files tell then counts no more
             digest.update(b"given")
+    for file in source.files:  # all of them have a say in which value is white
+        digest.update(repr((file.name, source.stamp(file))).encode("utf-8", "surrogateescape"))
     return {"settings": settings, "listing": digest.hexdigest()}
 
 
@@ -211,6 +217,7 @@ class _Done:
     width: int
     height: int
     patient: str | None
+    notes: list[str]
     check: int
 
 
@@ -221,8 +228,8 @@ def _read_all(
     partial: Path,
     workers: int | None,
     progress: bool,
-) -> tuple[dict[int, Row], list[tuple[str, str]]]:
-    """Read what is not there yet; give the rows by place, and what cannot be used."""
+) -> tuple[dict[int, Row], list[tuple[str, str]], dict[str, int]]:
+    """Read what is not there yet; give the rows by place, what cannot be used, and the notes."""
     size = preparation.empty(1).nbytes
     bad: list[tuple[str, str]] = []
     (partial / "pixels").touch()
@@ -233,15 +240,15 @@ def _read_all(
             if journal.tell():
                 journal.write("\n")  # after a line that was cut off
             left = [place for place in range(len(files)) if place not in done]
-            outcomes = read_pictures(
+            outcomes = read_set(
                 source,
                 [files[place] for place in left],
                 preparation,
                 workers=workers,
                 progress=progress,
             )
-            for place, outcome in zip(left, outcomes, strict=True):
-                picture = outcome.picture
+            for index, outcome in outcomes:
+                place, picture = left[index], outcome.picture
                 if picture is None:
                     bad.append((files[place].name, outcome.reason))
                     continue
@@ -253,6 +260,7 @@ def _read_all(
                     picture.width,
                     picture.height,
                     picture.patient,
+                    list(picture.notes),
                     zlib.crc32(content),
                 )
                 journal.write(json.dumps(list(asdict(line).values())) + "\n")
@@ -274,7 +282,8 @@ def _read_all(
         )
         for place, patient in zip(places, patients, strict=True)
     }
-    return rows, bad
+    notes = Counter(note for line in done.values() for note in line.notes)
+    return rows, sorted(bad), dict(sorted(notes.items()))
 
 
 def _reserve(pixels: BinaryIO, size: int) -> None:

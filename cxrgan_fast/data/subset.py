@@ -137,11 +137,12 @@ def _look(
     def look(index: int) -> Candidate | str:
         file = files[index]
         try:
-            content = source.read(file)
-            width, height = image_size(content)
+            with source.held(file) as content:
+                width, height = image_size(content)
+                digest = hashlib.sha256(content).hexdigest()
+                return Candidate(file, width, height, len(content), digest)
         except UserError as error:
             return str(error).removeprefix(f"{printable(file.name)}: ")
-        return Candidate(file, width, height, len(content), hashlib.sha256(content).hexdigest())
 
     found: list[Candidate] = []
     unusable: list[tuple[str, str]] = []

@@ -1,21 +1,22 @@
 """DICOM files: the values as the file says they are meant, or a line that says why not."""
 
-import io
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless
+from pydicom.uid import JPEGLosslessSV1, RLELossless
 
-from cxrgan_fast.data.dicom import is_dicom, read_dicom
+from cxrgan_fast.data.dicom import DicomImage, decode_dicom
+from cxrgan_fast.data.dicom_file import is_dicom
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.readers import MAX_PIXELS, Picture, image_size, read_image
+from cxrgan_fast.data.readers import Picture, image_size, read_image
 from cxrgan_fast.errors import UserError
+from dicom_files import dataset, encoded
 
-# pydicom warns of what it then reads or refuses; the threads that read files silence it.
+# pydicom warns of what it then reads or refuses; readers put it into the notes of the image.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 RAMP = (
@@ -24,39 +25,14 @@ RAMP = (
 GREY = np.floor(RAMP * (255 / 4095) + 0.5).astype(int)
 
 
-def dataset(pixels: np.ndarray, bits: int = 12, **values: Any) -> Dataset:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    found = Dataset()
-    found.file_meta = meta
-    found.SOPClassUID, found.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    found.Rows, found.Columns = pixels.shape[:2]
-    found.BitsAllocated = pixels.dtype.itemsize * 8
-    found.BitsStored, found.HighBit = bits, bits - 1
-    found.PixelRepresentation = int(pixels.dtype.kind == "i")
-    found.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    found.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
-    if pixels.ndim == 3:
-        found.PlanarConfiguration = 0
-    found.PixelData = pixels.tobytes()
-    for name, value in values.items():
-        setattr(found, name, value)
-    return found
-
-
-def encoded(found: Dataset) -> bytes:
-    buffer = io.BytesIO()
-    found.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
 def grey(found: Dataset) -> np.ndarray:
     """The picture in bytes, before it is made square."""
-    image = read_dicom(encoded(found), MAX_PIXELS)
-    scaled = (image.values.astype(np.float64) - image.low) * 255 / (image.high - image.low)
-    return np.floor(scaled.clip(0, 255) + 0.5).astype(int)
+
+    def use(image: DicomImage) -> np.ndarray:
+        scaled = (image.values.astype(np.float64) - image.low) * 255 / (image.high - image.low)
+        return np.floor(scaled.clip(0, 255) + 0.5).astype(int)
+
+    return decode_dicom(encoded(found), use)
 
 
 def read(found: Dataset, **settings: Any) -> Picture:
@@ -170,10 +146,13 @@ def test_size_and_patient() -> None:
         ({"PixelData": None}, "^holds no picture"),
         ({"Rows": 9000, "Columns": 9000}, "^claims 9000 x 9000 pixels"),
         ({"Rows": 0}, "^claims 64 x 0 pixels"),
-        ({"Rows": 480}, "^damaged or unreadable DICOM"),
+        ({"Rows": 480}, "^holds 6,144 bytes of pixels where its header claims 61,440"),
         ({"PhotometricInterpretation": "FANCY"}, "FANCY"),
         ({"BitsAllocated": 12}, "12 bits a pixel"),
-        ({"WindowCenter": 5, "WindowWidth": -4}, "^damaged or unreadable DICOM"),
+        (
+            {"WindowCenter": 5, "WindowWidth": -4},
+            r"^its WindowWidth \(0028,1051\) is -4; expected at least 1",
+        ),
     ],
 )
 def test_pictures_that_cannot_be_read(change: dict[str, Any], message: str) -> None:

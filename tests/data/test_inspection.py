@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.data import phantom_image
+from cxrgan_fast.data import duplicates, phantom_image
 from cxrgan_fast.data.duplicates import groups, near_duplicates, perceptual_hashes, thumbnail
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
 from cxrgan_fast.data.inspection_sheet import draw_sheet
@@ -191,6 +191,29 @@ def test_blocks_give_what_all_pairs_give(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("cxrgan_fast.data.duplicates._BLOCK", 7)
     assert near_duplicates(thumbs) == whole
     assert all(correlation == pytest.approx(1) for _, _, correlation in whole)
+
+
+def test_many_copies_are_told_by_the_pairs_that_connect_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    originals = np.stack([smooth(n, 32, 32) for n in range(20)])
+    # A third of them equal to the bit, the others each a little different.
+    noise = rng.integers(-2, 3, (100, *originals.shape))
+    noise[::3] = 0
+    thumbs = (originals + noise).clip(0, 255).astype(np.uint8).reshape(-1, 32, 32)
+    compared: list[int] = []
+
+    def counted(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        compared.append(len(first))
+        return correlations(first, second)
+
+    correlations = duplicates._correlations
+    monkeypatch.setattr(duplicates, "_correlations", counted)
+    pairs = near_duplicates(thumbs)
+    assert groups([pair[:2] for pair in pairs]) == [list(range(n, 2000, 20)) for n in range(20)]
+    assert len(pairs) == 2000 - 20
+    assert sum(compared) < 20 * 2000  # of 99,000 pairs of copies
 
 
 def test_images_of_one_tone() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.data.exposure import percentile_range, stretch, to_bytes, used_range
+from cxrgan_fast.data.exposure import percentile_range, stretch, to_bytes
 from cxrgan_fast.data.fit import to_square
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import prepare, read_image
@@ -137,11 +137,6 @@ def test_exposure_is_measured_before_padding() -> None:
 
 
 def test_ranges() -> None:
-    assert used_range(np.array([[0, 1023]])) == (0, 1023)
-    assert used_range(np.array([[7]])) == (0, 255)
-    assert used_range(np.array([[0, 1024]])) == (0, 4095)
-    with pytest.raises(UserError, match="negative"):
-        used_range(np.array([[-1, 4]]))
     assert percentile_range(np.arange(101), (10, 90)) == (10, 90)
     assert percentile_range(np.full(5, 3), (10, 90)) is None
     assert to_bytes(np.array([[-5.0, 0, 5, 10, 99]]), 0, 10).tolist() == [[0, 0, 128, 255, 255]]

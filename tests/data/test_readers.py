@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from cxrgan_fast.data import readers
+from cxrgan_fast.data.decoding import MAX_PIXELS
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.readers import MAX_PIXELS
 from cxrgan_fast.errors import UserError
 
 # Pillow warns of what it then raises; the loader silences the same.

@@ -1,7 +1,8 @@
 """A program that prepares sets and prints what became of every file, and the memory it took."""
 
 import json
-import resource
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cxrgan_fast.errors import UserError
 
 
 def main() -> None:
-    """Prepare argv[1:-1], each into a folder of argv[-1] of its own."""
+    """Prepare argv[1:-1], each into a folder of argv[-1] of its own, by $WORKERS threads."""
     results: list[dict[str, Any]] = []
     for place, source in enumerate(sys.argv[1:-1]):
         out = Path(sys.argv[-1]) / str(place)
@@ -26,7 +27,7 @@ def main() -> None:
                 Preparation(16),
                 division=division,
                 skip_bad=True,
-                workers=2,
+                workers=int(os.environ.get("WORKERS", "2")),
                 progress=False,
             )
         except UserError as error:
@@ -34,8 +35,9 @@ def main() -> None:
             continue
         read = [row.file for row in made.rows]
         results.append({"read": read, "left_out": made.left_out})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"results": results, "peak": peak}))
+    # Not getrusage, which begins with what the parent took when it started this program.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    print(json.dumps({"results": results, "peak": int(peak) * 1024}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import generate as generate_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.train import parse
-from cxrgan_fast.training.config import TrainConfig, flatten, override, read_config_file
+from cxrgan_fast.training.config import TrainConfig, flatten, override
+from cxrgan_fast.training.config_file import read_config_file
 from cxrgan_fast.training.loop import train as train_loop
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.setting_names import ELSEWHERE, refuse_names_from_elsewhere
@@ -38,7 +39,8 @@ EVALUATE, GENERATE = options(evaluate_command.Arguments), options(generate_comma
 SHARED = {
     "data/dataset.py": TRAIN & EVALUATE,
     "data/sources": TRAIN & EVALUATE,
-    "data/readers.py": TRAIN & EVALUATE,
+    "data/decoding.py": TRAIN & EVALUATE,
+    "data/dicom.py": TRAIN & EVALUATE,
     "data/packed.py": TRAIN & EVALUATE,
     "metrics": EVALUATE,
     "training/evaluation.py": EVALUATE,

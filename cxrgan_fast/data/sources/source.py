@@ -1,11 +1,13 @@
 """Opening what a user names as data."""
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from cxrgan_fast.data.memory import CONTENT
 from cxrgan_fast.data.sources.class_names import check_class_names
 from cxrgan_fast.data.sources.content import find_images, has_image_name
 from cxrgan_fast.data.sources.layout import UNNAMED_KIND, lay_out
@@ -20,6 +22,7 @@ from cxrgan_fast.data.sources.listing import (
 from cxrgan_fast.data.sources.names import SPLITS, parent, split_of, suffix
 from cxrgan_fast.data.sources.outputs import left_out_folders
 from cxrgan_fast.data.sources.store import (
+    MAX_FILE_BYTES,
     FolderStore,
     Store,
     Tree,
@@ -29,6 +32,9 @@ from cxrgan_fast.data.sources.store import (
 )
 from cxrgan_fast.data.sources.table import Columns, is_table, read_table
 from cxrgan_fast.errors import UserError, printable
+
+MAX_TABLE_BYTES = 64 << 20
+"""Larger tables are not read: a line of 60 bytes for each of a million images."""
 
 
 class Source:
@@ -70,6 +76,17 @@ class Source:
             UserError: with the file's name: it cannot be read, or changed since it was listed.
         """
         return self._store.read(file.name)
+
+    @contextlib.contextmanager
+    def held(self, file: ImageFile) -> Iterator[bytes]:
+        """The bytes of one image for a block, within the memory that all threads share.
+
+        Raises:
+            UserError: as `read`.
+        """
+        size = min(_size(self._store.tree, file.name), MAX_FILE_BYTES)
+        with CONTENT.hold(size, "the file"):
+            yield self.read(file)
 
     def stamp(self, file: ImageFile) -> str:
         """What changes when the file changes: size and time, or size and checksum."""
@@ -259,7 +276,13 @@ class _ListedFiles:
 
 def _open_table(path: Path, columns: Columns | None) -> Source:
     try:
-        content = read_file(path, str(path), stamp_of(path))
+        stamp = stamp_of(path)
+        if (size := int(stamp.partition(":")[0])) > MAX_TABLE_BYTES:
+            raise UserError(
+                f"{path}: has {size:,} bytes, more than the {MAX_TABLE_BYTES:,} of a table that "
+                "are read: divide it"
+            )
+        content = read_file(path, str(path), stamp)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     origin = _origin_of_packed(path)
@@ -292,12 +315,14 @@ def _origin_of_packed(table: Path) -> Path | None:
 def _open_archive(path: Path, columns: Columns | None) -> Source:
     store = ZipStore(path)
     where = str(path)
-    tables = {name: _entry(store, name, where) for name in store.tree.stamps if _may_be_table(name)}
-    tables = {
-        name: content
-        for name, content in tables.items()
-        if columns is not None or is_table(content)
-    }
+    tables: dict[str, bytes] = {}
+    for name in filter(_may_be_table, store.tree.stamps):
+        if _size(store.tree, name) <= MAX_TABLE_BYTES:
+            content = _entry(store, name, where)
+            if columns is not None or is_table(content):
+                tables[name] = content
+        if len(tables) > 1:  # which of them is meant is unknown
+            break
     if len(tables) != 1:
         _refuse_columns(columns, where)
         return Source(where, path.stem, store, _lay_out(store, where, path.stem), [])
@@ -324,6 +349,11 @@ def _problems_in(store: Store) -> Callable[[str], str | None]:
 def _refuse_columns(columns: Columns | None, where: str) -> None:
     if columns is not None and columns != Columns():
         raise UserError(f"{where}: columns are named, and it is no table: name a CSV file")
+
+
+def _size(tree: Tree, name: str) -> int:
+    """Bytes of a file, with which its stamp begins."""
+    return int(tree.stamps[name].partition(":")[0])
 
 
 def _may_be_table(name: str) -> bool:

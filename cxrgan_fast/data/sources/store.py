@@ -5,6 +5,7 @@ safely (links in a circle, devices, names that lead out of an archive) is named 
 never touched.
 """
 
+import io
 import os
 import stat
 import zipfile
@@ -33,6 +34,7 @@ _READ = (
 )
 
 _ENCRYPTED = 0x1
+_BLOCK = 1 << 20
 _CHANGED = "changed while it was read: run again when it is complete"
 
 
@@ -225,8 +227,12 @@ class ZipStore:
             )
         _refuse_large(name, entry.file_size)
         try:
+            # Block by block: to read it at once takes what it unpacks to several times.
+            unpacked = io.BytesIO()
             with self._archive.open(entry) as file:
-                content = file.read(entry.file_size + 1)
+                while unpacked.tell() <= entry.file_size and (block := file.read(_BLOCK)):
+                    unpacked.write(block)
+            content = unpacked.getvalue()
             changed = _stamp(os.fstat(self._file.fileno())) != self._stamp
         except NotImplementedError:
             reason = "is compressed in a way that Python cannot read: pack it anew"

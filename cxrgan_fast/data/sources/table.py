@@ -16,6 +16,7 @@ from cxrgan_fast.data.sources.names import (
     split_of,
     suffix,
 )
+from cxrgan_fast.data.sources.store import MAX_ENTRIES
 from cxrgan_fast.errors import UserError, did_you_mean, printable
 
 # What each column is called, in lower case and without what is no letter or digit. The first that
@@ -80,6 +81,10 @@ def read_table(
     Raises:
         UserError: with the line's number, something that cannot be understood.
     """
+    if (lines := content.count(b"\n")) > MAX_ENTRIES:
+        raise UserError(
+            f"{where}: has {lines:,} lines, more than the {MAX_ENTRIES:,} that are read"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
