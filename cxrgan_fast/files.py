@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -29,6 +29,17 @@ def write_error(path: Path, error: OSError) -> PlaceError:
     """Say in one line why `path` could not be written and what to do about it."""
     reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
     return PlaceError(f"cannot write {path}: {reason}")
+
+
+def read_error(path: str | Path, error: OSError) -> UserError:
+    """Say in one line why `path` could not be read and what to do about it."""
+    reason = error.strerror or str(error)
+    advice = {
+        errno.EACCES: "; allow this user to read it",
+        errno.EIO: "; the disk may be failing: copy what can be copied",
+        errno.EISDIR: "; a file is expected there",
+    }.get(error.errno or 0, "")
+    return UserError(f"cannot read {printable(str(path))}: {reason}{advice}")
 
 
 def make_folder(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cxrgan_fast.training.config import TrainConfig, override, write_config
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due
+from cxrgan_fast.training.restoring import find_state
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.run_folder import create_run_folder
 from cxrgan_fast.training.signals import stop_signals
@@ -83,10 +85,16 @@ def _train(
     else:
         run = resume
     _write_dataset_record(run, dataset, resume is not None)
-    # Also when resuming, so that the file says what was done last (the number of steps, say).
-    write_atomic(run / "config.yaml", write_config(config).encode())
+    settings = write_config(config).encode()
+
+    def begin() -> None:
+        # Also when resuming, so that the file says what was done last (the number of steps, say);
+        # but not before the checkpoint has been looked at, so that what cannot go on is unchanged.
+        write_atomic(run / "config.yaml", settings)
+
     if not source.per_class:
-        return run, [_train_one(config, dataset, extractor, device, run, resume is not None)]
+        resumed = resume is not None
+        return run, [_train_one(config, dataset, extractor, device, run, resumed, begin)]
     minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
     config = override(config, {"max_minutes": minutes})
     grids = []
@@ -95,7 +103,7 @@ def _train(
         resumed = resume is not None and bool(ckpt.saved_steps(part))
         make_folder(part)
         of_class = dataset.of_class(name)
-        grids.append(_train_one(config, of_class, extractor, device, part, resumed, title=name))
+        grids.append(_train_one(config, of_class, extractor, device, part, resumed, begin, name))
     return run, grids
 
 
@@ -141,12 +149,19 @@ def _train_one(
     device: torch.device,
     folder: Path,
     resume: bool,
+    begin: Callable[[], None],
     title: str = "train",
 ) -> Path:
-    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid."""
+    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid.
+
+    ``begin`` is called when it is certain that it can.
+    """
+    n_classes = len(dataset.class_names)
+    found = find_state(folder, config, n_classes, device) if resume else None
     run = Run(config, dataset, device, folder)
-    if resume:
-        run.restore(device)
+    if found is not None:
+        run.restore(found, device)
+    begin()
     step, output = run.step, config.output
     if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.best import Row, is_better, keep_best, restore_best
-from cxrgan_fast.training.checks import changed_on_resume
-from cxrgan_fast.training.config import TrainConfig, override, read_config, write_config
+from cxrgan_fast.training.config import TrainConfig, write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.grid import animate, grid_path, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host
 from cxrgan_fast.training.logs import RunLog, read_evaluations
 from cxrgan_fast.training.periodic import PeriodicEvaluation, describe
+from cxrgan_fast.training.restoring import check_training
 from cxrgan_fast.training.schedules import noise_std
 from cxrgan_fast.training.snapshot import save_generator
 from cxrgan_fast.training.step import TrainingStep, stream_seeds
@@ -69,24 +69,24 @@ class Run:
         classes = torch.arange(n_classes, device=device)
         self.grid_labels = classes.repeat_interleave(GRID_COLUMNS)
 
-    def restore(self, device: torch.device) -> None:
-        """Go on from the newest whole checkpoint; refuse one of other settings.
+    def restore(self, found: ckpt.Checkpoint, device: torch.device) -> None:
+        """Go on from a checkpoint that :func:`find_state` has found.
 
         Raises:
-            UserError: There is no checkpoint, or the settings differ.
+            UserError: It holds something else than the state of this training.
         """
-        path, state, damaged = ckpt.load_newest_checkpoint(self.folder, device)
-        for other in damaged:
-            print(f"passed over {other}: it is damaged")
-        stored = override(TrainConfig(), read_config(state["config"], path))
-        changed_on_resume(stored, self.config, path)
+        path, state = found.path, found.state
         training = state["training"]
+        check_training(path, self.step.state_dict(), training)
         if training["device"] != device.type:
             print(
-                f"{path} is from a {training['device']} and goes on with other random numbers on "
-                f"a {device.type}"
+                f"{path} is from a {printable(training['device'])} and goes on with other random "
+                f"numbers on a {device.type}"
             )
-        self.step.load_state_dict(training)
+        try:
+            self.step.load_state_dict(training)
+        except RuntimeError as error:  # what a generator of random numbers says of its state
+            raise UserError(f"{path}: training.random: {error}; start a new run") from None
         self.seconds = state["seconds"]
         rows = read_evaluations(self.folder, self.step.step)
         if rows:

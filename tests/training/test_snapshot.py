@@ -141,8 +141,8 @@ def test_safetensors_of_another_program_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewrite(saved, version=2)
-    with pytest.raises(UserError, match=r"is in format 2 .* reads format 1"):
+    rewrite(saved, version=3)
+    with pytest.raises(UserError, match=r"is in format 3 .* reads format 2"):
         load_generator(saved)
 
 
