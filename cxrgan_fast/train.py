@@ -4,12 +4,14 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.packed import is_packed, open_packed
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.registry import is_code
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import (
@@ -42,12 +44,14 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     """
     # The layers below the flags are chosen by three flags, which are therefore read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--config", "--resume", "--preset", "--device"):
+    for name in ("--config", "--resume", "--preset", "--device", "--data", "--features"):
         first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
     stored = _stored_settings(Path(chosen.resume)) if chosen.resume else None
     layer = read_config_file(Path(chosen.config)) if chosen.config else {}
+    if stored is None:
+        layer = {**_shape_of(chosen.data or layer.get("data")), **layer}
     if stored is not None:
         below = override(stored, layer)
     else:
@@ -65,9 +69,25 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         description="Train a class-conditional GAN on chest X-rays.",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
+    evaluation = arguments.settings.evaluation
+    features = evaluation.features
+    if evaluation.eval_every and is_code(features) and features != chosen.features:
+        # A folder or a file of settings may be a stranger's, and what it names would be run.
+        raise UserError(
+            f"the settings name the features {features}, which is code: to run it, say so here "
+            f"with --features {features}; or take others, such as --features cxr"
+        )
     if stored is not None and arguments.resume is not None:
         changed_on_resume(stored, arguments.settings, arguments.resume / "config.yaml")
     return arguments.settings, arguments.resume
+
+
+def _shape_of(data: str | None) -> dict[str, Any]:
+    """The settings that a packed set brings with it; none for other data."""
+    if data is None or data == "phantom" or not is_packed(Path(data)):
+        return {}
+    channels, resolution = open_packed(data, verify=False).images.shape[1:3]
+    return {"resolution": resolution, "image_channels": channels}
 
 
 def _stored_settings(run: Path) -> TrainConfig:
@@ -94,4 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, prints_result=False))

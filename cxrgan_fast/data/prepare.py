@@ -117,7 +117,7 @@ def prepare_set(
         raise UnusableFilesError(problems)
     job = _job(source, names, files, preparation, division)
     try:
-        with _locked(out):
+        with locked(out):
             if packed.is_packed(out):
                 made = _existing(out, job, skip_bad)
                 # What is left where the program was killed in its last moment.
@@ -154,8 +154,12 @@ def _job(
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep other processes from making a set in the same folder."""
+def locked(out: Path) -> Iterator[None]:
+    """Keep other processes from making a set in the same folder.
+
+    Raises:
+        PlaceError: another one is.
+    """
     out.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(out, os.O_RDONLY)
     try:

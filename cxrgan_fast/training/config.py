@@ -5,6 +5,7 @@ names below. Settings are layered: the preset's, then the file's, then the flags
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cxrgan_fast.data.diffaugment import Policy
-from cxrgan_fast.errors import UserError, did_you_mean
-from cxrgan_fast.metrics.registry import DEFAULT
+from cxrgan_fast.errors import UserError, did_you_mean, printable
+from cxrgan_fast.files import read_small
+from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.ops.adversarial_loss import LossKind
 
@@ -165,6 +167,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {"base_channels": 64, "batch_size": 64},
 }
 
+_MOST_BYTES = 1 << 20  # of a file of settings
+
 Config = TypeVar("Config")
 
 
@@ -207,9 +211,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
             value does not fit its setting.
     """
     try:
-        text = path.read_text()
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+        text = read_small(path, _MOST_BYTES).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a YAML file: it is not text") from None
     return read_config(text, path)
@@ -218,26 +220,42 @@ def read_config_file(path: Path) -> dict[str, Any]:
 def read_config(text: str, path: Path) -> dict[str, Any]:
     """The same from the text of a file; ``path`` is what errors name."""
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
+        document = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError) as error:
+        # Of a date that is none, or a number of 5,000 digits, YAML's own errors do not tell.
+        reason = printable(" ".join(str(error).split()))
         raise UserError(f"{path} is not a YAML file: {reason}") from None
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r}")
+        raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r:.200}")
     types = dict(_types_of(TrainConfig))
     settings: dict[str, Any] = {}
     for key, value in _settings_of(document):
         if key not in types:
             hint = did_you_mean(key, types) or "; --help lists the settings"
-            raise UserError(f"{path}: unknown setting {key!r}{hint}")
+            raise UserError(f"{path}: unknown setting {key!r:.200}{hint}")
         try:
             settings[key] = TypeAdapter(types[key]).validate_python(value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise UserError(f"{path}: {key} cannot be {value!r}: {reason}") from None
+            raise UserError(f"{path}: {key} cannot be {value!r:.200}: {reason}") from None
+        is_path = isinstance(settings[key], Path) or key in ("data", "features")
+        if is_path and (value == "" or "\0" in str(value)):
+            raise UserError(f"{path}: {key} is empty or holds a zero byte; name a file or folder")
     return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader without aliases: ten lines of aliases of aliases can fill the memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases are not allowed", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def _types_of(config: type) -> Iterator[tuple[str, Any]]:
@@ -259,6 +277,20 @@ def write_config(config: TrainConfig) -> str:
         return str(value) if isinstance(value, Path) else value
 
     return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The settings with paths that hold in every folder, so that a run can be resumed in any."""
+    data, features = config.dataset.data, config.evaluation.features
+    weights = config.evaluation.inception_weights
+    return override(
+        config,
+        {
+            "data": data if data == "phantom" else os.path.abspath(data),
+            "features": os.path.abspath(features) if is_code(features) else features,
+            "inception_weights": None if weights is None else weights.absolute(),
+        },
+    )
 
 
 def resolve_device(device: str) -> torch.device:

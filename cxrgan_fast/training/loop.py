@@ -1,9 +1,8 @@
 """The training loop: from a configuration to a run folder, and on from an interrupted one."""
 
-import json
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -15,13 +14,20 @@ from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.checks import check
-from cxrgan_fast.training.config import TrainConfig, override, write_config
+from cxrgan_fast.training.config import (
+    TrainConfig,
+    override,
+    with_absolute_paths,
+    write_config,
+)
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.training.restoring import find_state
-from cxrgan_fast.training.run import Run
+from cxrgan_fast.training.run import NonFiniteError, Run
+from cxrgan_fast.training.run_data import find_dataset, record_path, write_record
 from cxrgan_fast.training.run_folder import create_run_folder
+from cxrgan_fast.training.run_lock import locked
 from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.writer import BackgroundWriter
 
@@ -66,15 +72,23 @@ def _train(
     if config.evaluation.eval_every:
         weights = config.evaluation.inception_weights
         extractor = load_extractor(config.evaluation.features, device, inception_weights=weights)
-    dataset = load_dataset(
-        source.data,
-        resolution=config.network.resolution,
-        image_channels=config.network.image_channels,
-        classes=source.classes or None,
-        skip_bad=source.skip_bad,
-        phantom_images=source.phantom_images,
-        seed=0,
-    )
+
+    def load(data: str) -> ImageDataset:
+        return load_dataset(
+            data,
+            resolution=config.network.resolution,
+            image_channels=config.network.image_channels,
+            classes=source.classes or None,
+            skip_bad=source.skip_bad,
+            phantom_images=source.phantom_images,
+            seed=0,
+        )
+
+    if resume is None:
+        dataset = load(source.data)
+    else:
+        place, dataset = find_dataset(resume, source.data, load)
+        config = override(config, {"data": place})
     config.network.validate(1 if source.per_class else len(dataset.class_names))
     if extractor:
         check_counts(config, dataset)
@@ -84,27 +98,32 @@ def _train(
         run = create_run_folder(config.output.out, dataset.name, resolution, family)
     else:
         run = resume
-    _write_dataset_record(run, dataset, resume is not None)
-    settings = write_config(config).encode()
+    settings = write_config(with_absolute_paths(config)).encode()
 
     def begin() -> None:
         # Also when resuming, so that the file says what was done last (the number of steps, say);
         # but not before the checkpoint has been looked at, so that what cannot go on is unchanged.
+        if not record_path(run).exists():
+            write_record(run, dataset)
         write_atomic(run / "config.yaml", settings)
 
-    if not source.per_class:
-        resumed = resume is not None
-        return run, [_train_one(config, dataset, extractor, device, run, resumed, begin)]
-    minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
-    config = override(config, {"max_minutes": minutes})
-    grids = []
-    for name in dataset.class_names:
-        part = run / name
-        resumed = resume is not None and bool(ckpt.saved_steps(part))
-        make_folder(part)
-        of_class = dataset.of_class(name)
-        grids.append(_train_one(config, of_class, extractor, device, part, resumed, begin, name))
-    return run, grids
+    with locked(run):
+        if not source.per_class:
+            resumed = resume is not None
+            return run, [_train_one(config, dataset, extractor, device, run, resumed, begin)]
+        # A limit for all of them together.
+        minutes = config.max_minutes / len(dataset.class_names)
+        config = override(config, {"max_minutes": minutes})
+        grids = []
+        for name in dataset.class_names:
+            part = run / name
+            resumed = resume is not None and bool(ckpt.saved_steps(part))
+            make_folder(part)
+            of_class = dataset.of_class(name)
+            grids.append(
+                _train_one(config, of_class, extractor, device, part, resumed, begin, name)
+            )
+        return run, grids
 
 
 def _say_dataset(dataset: ImageDataset) -> None:
@@ -117,29 +136,22 @@ def _say_dataset(dataset: ImageDataset) -> None:
         print(f"skipped {printable(file)}: {printable(reason)}")
 
 
-def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> None:
-    """Note what the run was trained on; refuse to go on with something else.
+@contextmanager
+def _saved_in_any_case(run: Run, writer: BackgroundWriter) -> Iterator[None]:
+    """Within, an error between two steps is raised when the state is saved.
 
-    Raises:
-        UserError: A resumed run's data differ from those it began with.
+    An error within a step leaves a state that is none, and losses that are not finite one that is
+    worth nothing. What keeps the state from being saved is not worth an error of its own.
     """
-    path = run / "dataset.json"
-    if resume and path.exists():
-        before = json.loads(path.read_text())
-        if before["fingerprint"] != dataset.fingerprint:
-            raise UserError(
-                f"the images of {dataset.name} are not those that {run} began with "
-                f"({sum(before['images'].values())} then, {len(dataset.labels)} now); "
-                "restore them, or start a new run"
-            )
-        return
-    record = {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "images": dataset.class_counts(),
-        "skipped": [list(item) for item in dataset.skipped],
-    }
-    write_atomic(path, json.dumps(record, indent=1).encode())
+    try:
+        yield
+    except NonFiniteError:
+        raise
+    except Exception:
+        if run.is_between_steps and run.step.step > max([0, *ckpt.saved_steps(run.folder)]):
+            with suppress(Exception):
+                run.save(writer)
+        raise
 
 
 def _train_one(
@@ -171,7 +183,12 @@ def _train_one(
     drawn = saved = step.step
     log = RunLog(folder, step.step, config.steps, title)
     # Left from the last to the first: Ctrl-C is held back until all is written.
-    with closing(log), stop_signals() as stop, BackgroundWriter() as writer:
+    with (
+        closing(log),
+        stop_signals() as stop,
+        BackgroundWriter() as writer,
+        _saved_in_any_case(run, writer),
+    ):
         before, start = run.seconds, time.perf_counter()
         logged, logged_images = start, step.images_seen
 
@@ -185,7 +202,7 @@ def _train_one(
         elif is_due(config, step.step):  # cut short by what ended the run
             logged += evaluate()
         while step.step < config.steps and run.seconds - before < limit and not stop:
-            run.execute()
+            run.train()
             writer.check()
             log.advance()
             now = time.perf_counter()

@@ -14,7 +14,7 @@ from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.best import Row, is_better, keep_best, restore_best
 from cxrgan_fast.training.config import TrainConfig, write_config
 from cxrgan_fast.training.executors import make_executor
-from cxrgan_fast.training.grid import animate, grid_path, write_grid
+from cxrgan_fast.training.grid import animate, grid_path, rows_shown, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host
 from cxrgan_fast.training.logs import RunLog, read_evaluations
 from cxrgan_fast.training.periodic import PeriodicEvaluation, describe
@@ -54,7 +54,8 @@ class Run:
         self.class_names = dataset.class_names
         self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
         self.step = TrainingStep(config, dataset, device)
-        self.execute = make_executor(config.executor, self.step)
+        self._execute = make_executor(config.executor, self.step)
+        self.is_between_steps = True
         self.seconds = 0.0
         self.evaluated = 0  # the newest step that has been
         self.best: Row | None = None
@@ -64,10 +65,10 @@ class Run:
         *_, grid_seed = stream_seeds(config.seed)
         fixed = torch.Generator().manual_seed(grid_seed)
         columns = torch.randn(GRID_COLUMNS, config.network.latent_size, generator=fixed)
-        n_classes = len(self.class_names)
-        self.grid_latents = columns.repeat(n_classes, 1).to(device)
-        classes = torch.arange(n_classes, device=device)
-        self.grid_labels = classes.repeat_interleave(GRID_COLUMNS)
+        shown = rows_shown(len(self.class_names))
+        self.grid_rows = [self.class_names[label] for label in shown]
+        self.grid_latents = columns.repeat(len(shown), 1).to(device)
+        self.grid_labels = torch.tensor(shown, device=device).repeat_interleave(GRID_COLUMNS)
 
     def restore(self, found: ckpt.Checkpoint, device: torch.device) -> None:
         """Go on from a checkpoint that :func:`find_state` has found.
@@ -92,6 +93,12 @@ class Run:
         if rows:
             self.evaluated = rows[-1]["step"]
             self.best = restore_best(self.folder, rows)
+
+    def train(self) -> None:
+        """Do one step. While it fails, :attr:`is_between_steps` stays False."""
+        self.is_between_steps = False
+        self._execute()
+        self.is_between_steps = True
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
         """The next line of the log, for the last ``images`` in ``seconds``."""
@@ -125,7 +132,7 @@ class Run:
             images = self.step.ema.module(self.grid_latents, self.grid_labels)
 
         def write(content: dict[str, Any]) -> None:
-            write_grid(path, content["images"], self.class_names)
+            write_grid(path, content["images"], self.grid_rows)
             log.grid(path, step)
 
         self._hand_over(writer, {"images": to_uint8(images, self.step.value_range)}, write)

@@ -1,6 +1,5 @@
 """Which generator draws which class: from what a user names to loaded networks."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.training.checkpoint import best_generator_path, generator_path, saved_steps
+from cxrgan_fast.training.run_data import read_record
 from cxrgan_fast.training.snapshot import GeneratorSnapshot, load_generator
 
 
@@ -100,10 +100,10 @@ def load_sources(
 
 def _require_every_class(run: Path, folders: list[Path]) -> None:
     """Refuse a ``--per-class`` run that has not come to all of its classes: half a set misleads."""
-    record = run / "dataset.json"
-    if folders == [run] or not record.is_file():
+    record = None if folders == [run] else read_record(run)
+    if record is None:
         return
-    missing = set(json.loads(record.read_text())["images"]) - {folder.name for folder in folders}
+    missing = set(record.images) - {folder.name for folder in folders}
     if missing:
         raise UserError(
             f"{run} has no generator of {', '.join(sorted(missing))} yet: go on with "
