@@ -176,8 +176,7 @@ def _open(path: Path, verify: bool) -> PackedSet:
         if verify and file_digest(path / name) != described.sha256[name]:
             raise UserError(f"{path / name}: damaged (its checksum differs): {_DAMAGED}")
     # Both mapped: what a header says of a shape is compared with the size of the file.
-    images = np.load(path / CONTENT[0], mmap_mode="r", allow_pickle=False)
-    labels = np.load(path / CONTENT[1], mmap_mode="r", allow_pickle=False)
+    images, labels = _mapped(path / CONTENT[0]), _mapped(path / CONTENT[1])
     names, shape = tuple(described.class_names), tuple(described.shape)
     rows = _read_rows(read_small(path / CONTENT[2], _MOST_BYTES))
     if images.dtype != np.uint8 or images.shape != shape:
@@ -201,6 +200,15 @@ def _open(path: Path, verify: bool) -> PackedSet:
         settings=described.settings,
         left_out=[(name, reason) for name, reason in described.left_out],
     )
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy reads headers as Python, with all the errors of that
+        raise ValueError(f"{path.name}: {error}") from None
 
 
 def rows_as_csv(rows: Sequence[Row]) -> bytes:
