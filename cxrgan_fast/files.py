@@ -95,7 +95,8 @@ def remove_unfinished(out: Path) -> None:
     except (ValueError, RecursionError):
         names = None
     for name in names if isinstance(names, list) else []:
-        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+        # A stranger's marker may name anything: only what lies in this very folder goes.
+        if not isinstance(name, str) or name in {"", ".", ".."} or set(name) & set("/\\\0"):
             continue
         path = out / name
         if path.is_dir() and not path.is_symlink():

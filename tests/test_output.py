@@ -31,20 +31,20 @@ def shown(descriptor_of, text):
 
 @pytest.mark.parametrize("text", UNSAFE)
 def test_escapes_reach_no_pipe(text):
-    said = shown(os.pipe, f"before {text} after, ж\t\n\r")
+    said = shown(os.pipe, f"before {text} after, ж\t\n")
     assert said.startswith("before ")
     assert text not in said
     assert "\\x" in said or "\\u" in said
-    assert said.endswith(" after, ж\t\n\r\n")
+    assert said.endswith(" after, ж\t\n\n")
 
 
 @pytest.mark.parametrize("text", [text for text in UNSAFE if text != "\x1b[31m"])
 def test_escapes_reach_no_terminal(text):
-    assert text not in shown(lambda: reversed(pty.openpty()[::-1]), f"before {text} after")
+    assert text not in shown(pty.openpty, f"before {text} after")
 
 
 def test_a_progress_bar_may_move_on_a_terminal_and_be_in_color():
-    said = shown(lambda: reversed(pty.openpty()[::-1]), "\x1b[A\x1b[1;32mbar\x1b[0m")
+    said = shown(pty.openpty, "\x1b[A\x1b[1;32mbar\x1b[0m")
     assert said.startswith("\x1b[A\x1b[1;32mbar\x1b[0m")
 
 
