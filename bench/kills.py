@@ -205,6 +205,8 @@ def main() -> None:
     if options.kills < 1:
         raise UserError(f"--kills {options.kills}: expected 1 or more")
     check_out(options.out)
+    # Ctrl-C writes what there is; also where a shell has started this in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # before the first op: a fork after threads were used would hang
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.kills, options.seed, Path(folder))
