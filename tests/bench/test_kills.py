@@ -57,6 +57,9 @@ def test_a_measurement_that_goes_unnoticed_is_counted_as_such(tmp_path, monkeypa
 def test_the_results_in_the_repository_have_no_loss():
     results = Path(__file__).parents[2] / "bench" / "results"
     figures = json.loads((results / "damaged_checkpoints.json").read_text())
+    kills = json.loads((results / "kills.json").read_text())
+    lost = "files_that_were_not_whole", "calls_that_failed", "trainings_with_other_bits"
+    assert [kills["counts"][name] for name in lost] == [0, 0, 0]
     outcomes = [
         name for sort in ("checkpoints", "generators")
         for counts in figures[sort].values() for name in counts
