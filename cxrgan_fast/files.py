@@ -2,12 +2,17 @@
 
 import contextlib
 import errno
+import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
+
+_UNFINISHED = ".unfinished"
+_MOST_NAMES = 64 << 20
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -29,6 +34,103 @@ def write_error(path: Path, error: OSError) -> PlaceError:
     """Say in one line why `path` could not be written and what to do about it."""
     reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
     return PlaceError(f"cannot write {path}: {reason}")
+
+
+def read_error(path: str | Path, error: OSError) -> UserError:
+    """Say in one line why `path` could not be read and what to do about it."""
+    reason = error.strerror or str(error)
+    advice = {
+        errno.EACCES: "; allow this user to read it",
+        errno.EIO: "; the disk may be failing: copy what can be copied",
+        errno.EISDIR: "; a file is expected there",
+    }.get(error.errno or 0, "")
+    return UserError(f"cannot read {printable(str(path))}: {reason}{advice}")
+
+
+@contextlib.contextmanager
+def made_whole(out: Path, names: Iterable[str]) -> Iterator[None]:
+    """Within, make files and folders of these names in `out`.
+
+    After a failure nothing is left of them. After a kill there is also `out/.unfinished`, which
+    tells their names, so that the next call for `out` removes them and nothing else.
+
+    Args:
+        out: folder that is missing, empty, or what a killed call has left.
+        names: of all that will be made in it.
+
+    Raises:
+        UserError: something else is in `out`, or it cannot be written.
+    """
+    existed = out.is_dir()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(out)
+        if any(out.iterdir()):
+            raise PlaceError(f"--out {out} is not empty: name a new folder, nothing is overwritten")
+        write_atomic(out / _UNFINISHED, json.dumps(sorted(set(names))).encode())
+        try:
+            yield
+            (out / _UNFINISHED).unlink()
+        except BaseException:
+            remove_unfinished(out)
+            if not existed:
+                with contextlib.suppress(OSError):
+                    out.rmdir()
+            raise
+    except OSError as error:
+        raise write_error(Path(error.filename or out), error) from error
+
+
+def remove_unfinished(out: Path) -> None:
+    """Remove what :func:`made_whole` has left in a folder where the program was killed.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    marker = out / _UNFINISHED
+    if marker.is_symlink() or not marker.is_file():
+        return
+    try:
+        names = json.loads(read_small(marker, _MOST_NAMES))
+    except (ValueError, RecursionError):
+        names = None
+    for name in names if isinstance(names, list) else []:
+        # A stranger's marker may name anything: only what lies in this very folder goes.
+        if not isinstance(name, str) or name in {"", ".", ".."} or set(name) & set("/\\\0"):
+            continue
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    marker.unlink()
+
+
+def read_small(path: Path, most_bytes: int) -> bytes:
+    """Read a file that is known to be small, and refuse what would take the memory or never end.
+
+    Args:
+        path: a file; a pipe or a device only where it is named as one (`/dev/fd/63`).
+        most_bytes: that it may have.
+
+    Raises:
+        UserError: it cannot be read, is larger, or is no file.
+    """
+    try:
+        named = path.absolute().parts[1:2] == ("dev",)
+        if path.exists() and not path.is_file() and not (named and not path.is_dir()):
+            raise UserError(f"cannot read {printable(str(path))}: it is not a file")
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise read_error(path, error) from None
+    except ValueError as error:  # a path with a zero byte in it
+        raise UserError(f"cannot read {printable(str(path))}: {error}") from None
+    if len(content) > most_bytes:
+        raise UserError(
+            f"{printable(str(path))} is larger than {most_bytes:,} bytes, which no such file is"
+        )
+    return content
 
 
 def make_folder(path: Path) -> None:
@@ -73,7 +175,9 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
     """
     aside = path.with_name(f".{path.name}.tmp")
     try:
-        with aside.open("wb") as file:
+        # Made anew, so that a link that lies there is replaced and not followed.
+        aside.unlink(missing_ok=True)
+        with aside.open("xb") as file:
             if callable(content):
                 content(file)
             else:
@@ -89,6 +193,27 @@ def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> N
         if os_error is not None:
             raise write_error(path, os_error) from error
         raise
+
+
+def write_named(path: Path, content: bytes) -> None:
+    """Write a file that a user names: through a link, and to a device or a pipe as it is.
+
+    A regular file is replaced whole, as by :func:`write_atomic`, which would put one in the place
+    of a link or of `/dev/stdout` as well: right in a program's own folders, and wrong here.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        # A terminal's or pipe's real path may be none that can be opened.
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.write(content)
+            return
+    except OSError as error:
+        raise write_error(path, error) from error
+    write_atomic(target, content)
 
 
 def _os_error_behind(error: BaseException) -> OSError | None:

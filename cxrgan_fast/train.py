@@ -4,12 +4,14 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.packed import is_packed, open_packed
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.registry import is_code
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import (
@@ -46,7 +48,8 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     """
     # The layers below the flags are chosen by three flags, which are therefore read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--config", "--resume", "--preset", "--device", "--out", "--name"):
+    flags = ("--config", "--resume", "--preset", "--device", "--out", "--name", "--data")
+    for name in (*flags, "--features"):
         first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
@@ -57,6 +60,8 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         out = Path(chosen.out or layer.get("out", OutputConfig.out))
         resume = _find_run(chosen.resume, out, chosen.name or layer.get("name", ""))
     stored = _stored_settings(resume) if resume else None
+    if stored is None:
+        layer = {**_shape_of(chosen.data or layer.get("data")), **layer}
     if stored is not None:
         below = override(stored, layer)
     else:
@@ -75,6 +80,13 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     settings = arguments.settings
+    features = settings.evaluation.features
+    if settings.evaluation.eval_every and is_code(features) and features != chosen.features:
+        # A folder or a file of settings may be a stranger's, and what it names would be run.
+        raise UserError(
+            f"the settings name the features {features}, which is code: to run it, say so here "
+            f"with --features {features}; or take others, such as --features cxr"
+        )
     if stored is not None and resume is not None:
         if chosen.resume in ("auto", "last"):  # found by them, they are its own
             settings = override(settings, {"out": stored.output.out, "name": stored.output.name})
@@ -99,6 +111,14 @@ def _find_run(word: str, out: Path, name: str) -> Path | None:
     return run
 
 
+def _shape_of(data: str | None) -> dict[str, Any]:
+    """The settings that a packed set brings with it; none for other data."""
+    if data is None or data == "phantom" or not is_packed(Path(data)):
+        return {}
+    channels, resolution = open_packed(data, verify=False).images.shape[1:3]
+    return {"resolution": resolution, "image_channels": channels}
+
+
 def _stored_settings(run: Path) -> TrainConfig:
     path = run / "config.yaml"
     if not path.exists():
@@ -120,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run_command(main, prints_result=False))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.files import made_whole, read_small, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -156,3 +157,64 @@ def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeyp
     monkeypatch.setattr(os, "fsync", files_only)
     write_atomic(tmp_path / "a", b"content")
     assert (tmp_path / "a").read_bytes() == b"content"
+
+
+# ------------------------------------------------------------------ folders that are made whole
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from cxrgan_fast.files import made_whole
+out = Path(sys.argv[1])
+with made_whole(out, ["normal", "manifest.csv"]):
+    (out / "normal").mkdir()
+    (out / "normal" / "1.png").touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_kill_has_left_goes_and_nothing_else(tmp_path):
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert sorted(path.name for path in out.iterdir()) == [".unfinished", "normal"]
+    with made_whole(out, ["bacterial"]):
+        (out / "bacterial").mkdir()
+    assert [path.name for path in out.iterdir()] == ["bacterial"]
+    with pytest.raises(UserError, match="is not empty"), made_whole(out, ["bacterial"]):
+        pass
+    assert [path.name for path in out.iterdir()] == ["bacterial"]
+    shutil.rmtree(out)
+    subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    (out / "thesis.doc").touch()
+    with pytest.raises(UserError, match="is not empty"), made_whole(out, ["bacterial"]):
+        pass
+    assert [path.name for path in out.iterdir()] == ["thesis.doc"]
+
+
+@pytest.mark.parametrize("names", ['["../kept"]', '[".."]', '["/"]', "5", "[5]", "{", '["a/b"]'])
+def test_a_marker_that_somebody_wrote_removes_nothing_outside(tmp_path, names):
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    kept.mkdir()
+    out.mkdir()
+    (out / ".unfinished").write_text(names)
+    with made_whole(out, ["a"]):
+        (out / "a").touch()
+    assert kept.is_dir()
+    assert [path.name for path in out.iterdir()] == ["a"]
+
+
+def test_a_link_at_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / ".file.tmp").symlink_to(target)
+    write_atomic(tmp_path / "file", b"content")
+    assert target.read_text() == "precious"
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert not (tmp_path / "file").is_symlink()
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe", ".", "none"])
+def test_what_is_no_small_file_is_refused_and_not_waited_for(tmp_path, path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"larger than 1,000 bytes|cannot read"):
+        read_small(tmp_path / path, 1000)

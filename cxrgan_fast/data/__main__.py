@@ -1,6 +1,7 @@
 """``python -m cxrgan_fast.data``: look at a set of X-rays, and prepare it for training."""
 
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from cxrgan_fast.data.sources import SPLITS, Columns, open_source
 from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.data.subset import make_subset
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.files import write_named
 
 _SHOWN = 20  # problems that are listed
 
@@ -92,7 +93,8 @@ def _say(made: PackedSet, seconds: float) -> None:
     if made.left_out:
         print(f"left out: {len(made.left_out)} files")
         _say_problems(made.left_out)
-    print(f"in {seconds:.1f} s; train on it: python -m cxrgan_fast.train --data {made.path}")
+    command = f"python -m cxrgan_fast.train --data {shlex.quote(str(made.path))}"
+    print(f"in {seconds:.1f} s; train on it: {command}")
 
 
 def _say_problems(problems: list[tuple[str, str]]) -> None:
@@ -171,7 +173,7 @@ def inspect(options: Inspect) -> None:
     found = inspect_source(source, workers=options.workers)
     if options.json is not None:
         text = json.dumps(as_json(found), indent=1) + "\n"
-        write_atomic(options.json, text.encode("utf-8", "surrogateescape"))
+        write_named(options.json, text.encode("utf-8", "surrogateescape"))
     if options.sheet is not None:
         draw_sheet(found, source, options.sheet)
     print(as_table(found))

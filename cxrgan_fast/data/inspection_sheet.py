@@ -8,7 +8,7 @@ from cxrgan_fast.data.inspection import Inspection
 from cxrgan_fast.data.readers import look
 from cxrgan_fast.data.sources import Source
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.files import write_named
 
 _COLUMNS = 8
 _OF_A_CLASS = 4
@@ -52,7 +52,7 @@ def draw_sheet(found: Inspection, source: Source, path: Path) -> None:
     figure.suptitle(f"{printable(found.name)}: {len(found.images)} images", fontsize=12)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=80)
-    write_atomic(path, content.getvalue())
+    write_named(path, content.getvalue())
 
 
 def _histograms(found: Inspection, grid: Any, figure: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from cxrgan_fast.data.decoding import may_be_deep
 from cxrgan_fast.data.packed import VERSION, PackedSet, is_packed, open_packed
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
+from cxrgan_fast.data.prepare import Division, UnusableFilesError, locked, prepare_set
 from cxrgan_fast.data.readers import READER_VERSION
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import ImageFile, Source
@@ -53,24 +53,14 @@ def kept_set(
     """
     preparation.validate()
     names, files = source.choose(split, classes)
-    folder = (
-        cache_folder()
-        / "sets"
-        / _key(
-            source, names, files, source.without_kind(classes, split=None), preparation, progress
-        )
-    )
-    if is_packed(folder):
-        try:
-            made = open_packed(folder)
-        except UserError:  # damaged: it is made anew
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            if made.left_out and not skip_bad:
-                raise UnusableFilesError(made.left_out)
-            return made, f"as kept in {folder}"
-    elif folder.is_dir() and any(folder.iterdir()) and not (folder / ".partial").is_dir():
-        shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged one
+    without_kind = source.without_kind(classes, split=None)
+    key = _key(source, names, files, without_kind, preparation, progress)
+    folder = cache_folder() / "sets" / key
+    made = _whole(folder)
+    if made is not None:
+        if made.left_out and not skip_bad:
+            raise UnusableFilesError(made.left_out)
+        return made, f"as kept in {folder}"
 
     def prepare(out: Path) -> PackedSet:
         return prepare_set(
@@ -90,6 +80,44 @@ def kept_set(
         # What is mapped into memory stays there when the folder goes.
         with tempfile.TemporaryDirectory() as aside:
             return prepare(Path(aside)), f"not kept ({error}; CXRGAN_CACHE names the place)"
+
+
+def _whole(folder: Path) -> PackedSet | None:
+    """The set in a folder; None if there is none that is whole, and what could be in the way goes.
+
+    Another training may be finishing this set at this moment. So nothing is removed but under the
+    lock under which sets are made, and after a second look.
+    """
+    made = _opened(folder)
+    if made is None and not folder.is_dir():
+        return None
+    try:
+        with locked(folder):
+            made = made or _opened(folder)
+            damaged = made is None and is_packed(folder)
+            for entry in folder.iterdir():
+                is_work = entry.name == ".partial"
+                # The work of a call that did not end is gone on with; where the set is whole it
+                # is what a kill in the last moment has left.
+                if (is_work and (made is not None or damaged)) or (not is_work and made is None):
+                    _remove(entry)
+    except PlaceError:
+        pass  # another program is at it: `prepare_set` says so, or finds the set
+    return made
+
+
+def _opened(folder: Path) -> PackedSet | None:
+    try:
+        return open_packed(folder) if is_packed(folder) else None
+    except UserError:  # damaged: it is made anew
+        return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _key(

@@ -29,13 +29,16 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrgan_fast.data.sources import SPLITS, check_class_names, read_classes
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import read_error, read_small
 
 FORMAT = "cxrgan_fast packed set"
 VERSION = 1
 DESCRIPTION = "set.json"
 CONTENT = ("images.npy", "labels.npy", "images.csv")
 COLUMNS = ("file", "class", "patient", "split", "width", "height", "sha256")
+
+_MOST_BYTES = 1 << 30  # of set.json and of images.csv, each: those of some million images
 
 _DAMAGED = "prepare the set anew, or copy it again"
 
@@ -148,49 +151,68 @@ def open_packed(path: str | Path, *, verify: bool = True) -> PackedSet:
     try:
         return _open(path, verify)
     except OSError as error:
-        raise UserError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, csv.Error) as error:
+        raise read_error(error.filename or path, error) from None
+    except (ValueError, KeyError, TypeError, EOFError, RecursionError, csv.Error) as error:
         detail = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged packed set ({detail}): {_DAMAGED}") from None
+    raise UserError(f"{path}: damaged packed set ({printable(detail)[:300]}): {_DAMAGED}")
 
 
 def _open(path: Path, verify: bool) -> PackedSet:
-    described = json.loads((path / DESCRIPTION).read_bytes())
-    if described["format"] != FORMAT:
+    document = json.loads(read_small(path / DESCRIPTION, _MOST_BYTES))
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"{path / DESCRIPTION}: does not describe a packed set")
-    if described["version"] != VERSION:
+    if document.get("version") != VERSION:
         raise UserError(
-            f"{path}: in version {described['version']} of the format, where {VERSION} is known: "
-            "use the version of cxrgan_fast that wrote it, or prepare the set anew"
+            f"{path}: in version {document.get('version')!r:.20} of the format, where {VERSION} is "
+            "known: use the version of cxrgan_fast that wrote it, or prepare the set anew"
         )
-    if verify:
-        for name in CONTENT:
-            if file_digest(path / name) != described["sha256"][name]:
-                raise UserError(f"{path / name}: damaged (its checksum differs): {_DAMAGED}")
-    images = np.load(path / CONTENT[0], mmap_mode="r", allow_pickle=False)
-    labels = np.load(path / CONTENT[1], allow_pickle=False)
-    names = check_class_names(described["class_names"], f"{path}: damaged packed set")
-    rows = _read_rows((path / CONTENT[2]).read_bytes())
-    shape = tuple(described["shape"])
-    if images.dtype != np.uint8 or images.shape != shape or len(shape) != 4:
+    # Here, so that images can be trained on where pydantic is not installed.
+    from cxrgan_fast.data.set_description import read_description
+
+    described = read_description(document)
+    for name in CONTENT:
+        if not (path / name).is_file():  # opening a pipe would wait for ever
+            raise ValueError(f"there is no file {name}")
+        if verify and file_digest(path / name) != described.sha256[name]:
+            raise UserError(f"{path / name}: damaged (its checksum differs): {_DAMAGED}")
+    # Both mapped: what a header says of a shape is compared with the size of the file.
+    images, labels = _mapped(path / CONTENT[0]), _mapped(path / CONTENT[1])
+    names = check_class_names(described.class_names, f"{path}: damaged packed set")
+    shape = tuple(described.shape)
+    rows = _read_rows(read_small(path / CONTENT[2], _MOST_BYTES))
+    if images.dtype != np.uint8 or images.shape != shape:
         raise ValueError(f"images of {images.dtype} {images.shape}, expected uint8 {shape}")
+    if shape[1] not in (1, 3) or shape[2] != shape[3]:
+        raise ValueError(f"images of shape {shape}, expected (N, 1 or 3, R, R)")
     if labels.dtype != np.int64 or labels.shape != shape[:1] or len(rows) != shape[0]:
-        raise ValueError(f"{len(labels)} labels and {len(rows)} rows for {shape[0]} images")
+        raise ValueError(f"{labels.size} labels and {len(rows)} rows for {shape[0]} images")
+    labels = np.array(labels)
+    if len(set(names)) < len(names) or (labels < 0).any() or (labels >= len(names)).any():
+        raise ValueError("class names that are not distinct, or labels that go beyond them")
     if [names[label] for label in labels.tolist()] != [row.class_name for row in rows]:
         raise ValueError("labels and classes differ")
     return PackedSet(
         path=path,
-        name=described["name"],
+        name=described.name,
         class_names=names,
         images=images,
         labels=labels,
         rows=rows,
-        settings=described["settings"],
-        left_out=[(name, reason) for name, reason in described["left_out"]],
+        settings=described.settings,
+        left_out=[(name, reason) for name, reason in described.left_out],
         # Older sets have neither.
-        notes={str(note): int(n) for note, n in described.get("notes", {}).items()},
-        unused=[str(line) for line in described.get("unused", [])],
+        notes=described.notes,
+        unused=described.unused,
     )
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy reads headers as Python, with all the errors of that
+        raise ValueError(f"{path.name}: {error}") from None
 
 
 def rows_as_csv(rows: Sequence[Row]) -> bytes:
@@ -207,7 +229,7 @@ def rows_as_csv(rows: Sequence[Row]) -> bytes:
 def _read_rows(content: bytes) -> list[Row]:
     text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
     reader = csv.reader(text, strict=True)
-    if tuple(next(reader)) != COLUMNS:
+    if tuple(next(reader, ())) != COLUMNS:
         raise ValueError(f"images.csv has other columns than {', '.join(COLUMNS)}")
     return [
         Row(file, class_name, patient, split, int(width), int(height), sha256)

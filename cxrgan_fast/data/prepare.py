@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from cxrgan_fast import locks
 from cxrgan_fast.data import packed
 from cxrgan_fast.data.packed import PackedSet, Row, open_packed
 from cxrgan_fast.data.patients import settle_patients
@@ -30,7 +31,6 @@ from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import PlaceError, write_atomic, write_error
-from cxrgan_fast.locks import NOT_SUPPORTED, locked
 
 Splits = Literal["patient", "source"]
 
@@ -117,7 +117,7 @@ def prepare_set(
         raise UnusableFilesError(problems)
     job = _job(source, names, files, preparation, division)
     try:
-        with _locked(out):
+        with locked(out):
             if packed.is_packed(out):
                 made = _existing(out, job, skip_bad)
                 # What is left where the program was killed in its last moment.
@@ -164,10 +164,14 @@ def _job(
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep other processes from making a set in the same folder."""
+def locked(out: Path) -> Iterator[None]:
+    """Keep other processes from making a set in the same folder.
+
+    Raises:
+        PlaceError: another one is.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out) as alone:
+    with locks.locked(out) as alone:
         if not alone:
             raise PlaceError(
                 f"{out}: another program is preparing a set there; wait for it, or choose "
@@ -294,7 +298,7 @@ def _reserve(pixels: BinaryIO, size: int) -> None:
         except AttributeError:  # not on every system
             pass
         except OSError as error:
-            if error.errno not in NOT_SUPPORTED:  # nor on every file system
+            if error.errno not in locks.NOT_SUPPORTED:  # nor on every file system
                 raise
     os.ftruncate(pixels.fileno(), size)
 

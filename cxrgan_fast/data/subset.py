@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cxrgan_fast.data.readers import image_size
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import ImageFile, Source, folder_names
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import write_atomic, write_error
+from cxrgan_fast.files import made_whole, remove_unfinished, write_atomic
 
 _SIDES_APART = 1.25  # images of like size: the largest side at most so many times the smallest
 _POOL = 3  # images that are drawn from, for each that is wanted
@@ -108,7 +107,8 @@ def make_subset(
             raise UserError(f"{name} {value}: expected 1 or more")
     if image_bytes < 1 or seed < 0:
         raise UserError(f"image bytes {image_bytes}, seed {seed}: expected 1 and 0 or more")
-    if out.exists() and (not out.is_dir() or any(e.name != ".partial" for e in out.iterdir())):
+    remove_unfinished(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there and not empty; choose another folder")
     names, files = source.choose(split, classes)
     found, unusable = _look(source, files, workers, progress)
@@ -122,10 +122,9 @@ def make_subset(
         "split": split,
         "seed": seed,
     }
-    try:
-        total = _write(source, out, chosen, _folders(names), settings)
-    except OSError as error:
-        raise write_error(out, error) from error
+    folders = _folders(names)
+    with made_whole(out, [*folders.values(), "manifest.csv", "subset.json"]):
+        total = _write(source, out, chosen, folders, settings)
     counts = Counter(each.file.class_name for each in chosen)
     unusable = sorted([*source.problems, *unusable])
     return Subset(out, {name: counts[name] for name in names}, total, unusable)
@@ -271,9 +270,6 @@ def _write(
     folders: dict[str, str],
     settings: dict[str, object],
 ) -> int:
-    partial = out / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     columns = ("path", "label", "patient", "source", "width", "height", "bytes", "sha256")
@@ -282,23 +278,20 @@ def _write(
     for each in chosen:
         file = each.file
         place = _free_place(file, folders[file.class_name], taken)
-        (partial / place).parent.mkdir(exist_ok=True)
+        (out / place).parent.mkdir(exist_ok=True)
         content = source.read(file)
         if hashlib.sha256(content).hexdigest() != each.sha256:
             raise UserError(f"{printable(file.name)}: changed while it was read: run again")
-        write_atomic(partial / place, content)
+        write_atomic(out / place, content)
         about = (each.width, each.height, each.size, each.sha256)
         about_source = (printable(file.patient), printable(file.name))
         writer.writerow((place, file.class_name, *about_source, *about))
     manifest = text.getvalue().encode("utf-8", "backslashreplace")
-    write_atomic(partial / "manifest.csv", manifest)
-    for entry in sorted(partial.iterdir()):
-        entry.rename(out / entry.name)
+    write_atomic(out / "manifest.csv", manifest)
     counts = Counter(each.file.class_name for each in chosen)
     described = {**settings, "images": dict(counts), "image_sizes": sum(e.size for e in chosen)}
     description = (json.dumps(described, indent=1) + "\n").encode()
     write_atomic(out / "subset.json", description)
-    partial.rmdir()
     return sum(each.size for each in chosen) + len(manifest) + len(description)
 
 

@@ -25,13 +25,18 @@ def extractor_names() -> tuple[str, ...]:
     return tuple(_EXTRACTORS)
 
 
+def is_code(name: str) -> bool:
+    """Whether the extractor of this name is a file that would be run."""
+    return name not in _EXTRACTORS and ".py:" in name
+
+
 def check_extractor_name(name: str) -> None:
     """Refuse what cannot be an extractor, before anything is loaded.
 
     Raises:
         UserError: there is none of that name.
     """
-    if name not in _EXTRACTORS and ".py:" not in name:
+    if name not in _EXTRACTORS and not is_code(name):
         raise UserError(
             f"--features {name}: expected {', '.join(_EXTRACTORS)} or FILE.py:NAME"
             f"{did_you_mean(name, _EXTRACTORS)}"

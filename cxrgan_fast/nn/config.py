@@ -8,6 +8,8 @@ from typing import Literal, get_args, get_type_hints
 
 from cxrgan_fast.errors import UserError
 
+_BOUNDS = (("latent_size", 1, 1 << 40), ("base_channels", 0, 4096), ("extra_layers", 0, 128))
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -51,14 +53,17 @@ class NetworkConfig:
                 _require(field, getattr(self, field), get_args(hint))
         _require("resolution", self.resolution, (32, 64, 128, 256))
         _require("image_channels", self.image_channels, (1, 3))
-        if self.latent_size < 1:
-            raise UserError(f"latent_size must be at least 1, got {self.latent_size}")
+        # Settings may come from a stranger's file: without bounds they take all memory and time.
+        for field, least, most in _BOUNDS:
+            value = getattr(self, field)
+            if value < least:
+                raise UserError(f"{field} must be at least {least}, got {value}")
+            if value > most:
+                raise UserError(f"{field} must be at most {most}, got {value}")
         if self.base_channels < 8 or self.base_channels % 8:
             raise UserError(
                 f"base_channels must be a positive multiple of 8, got {self.base_channels}"
             )
-        if self.extra_layers < 0:
-            raise UserError(f"extra_layers must be at least 0, got {self.extra_layers}")
         if not 0 <= self.negative_slope <= 1:
             raise UserError(f"negative_slope must be from 0 to 1, got {self.negative_slope}")
         if self.family == "resnet" and self.upsampling != "resize":

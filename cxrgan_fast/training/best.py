@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import PlaceError
 from cxrgan_fast.training.checkpoint import best_generator_path, generator_path
 from cxrgan_fast.training.snapshot import copy_generator
 
@@ -47,18 +49,28 @@ def restore_best(run: Path, rows: Iterable[Row]) -> Row | None:
     """The best of a run's evaluations so far; its file is written if a kill came before that.
 
     Evaluations whose generator is not kept any more do not count: they were not the best, or not
-    of the history that goes on.
+    of the history that goes on. One whose generator is damaged is named and passed over.
 
     Raises:
-        UserError: As :func:`keep_best`.
+        UserError: The file cannot be written.
     """
-    best: Row | None = None
-    for row in rows:
-        if generator_path(run, row["step"]).is_file() and is_better(row, best):
-            best = row
-    if best is not None:
-        keep_best(run, best)
-    return best
+    candidates = [row for row in rows if generator_path(run, row["step"]).is_file()]
+    while candidates:
+        best: Row | None = None
+        for row in candidates:
+            if is_better(row, best):
+                best = row
+        assert best is not None
+        try:
+            keep_best(run, best)
+        except PlaceError:
+            raise
+        except UserError as error:
+            print(f"passed over as the best: {error}")
+            candidates.remove(best)
+        else:
+            return best
+    return None
 
 
 def _quantity(row: Row) -> tuple[str, str, int, int]:

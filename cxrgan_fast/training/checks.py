@@ -52,8 +52,17 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
     for name, least in smallest.items():
         if not flat[name] >= least:
             raise UserError(f"{_flag(name)} should be at least {least}, got {flat[name]}")
-    for name, most in (("seed", 2**63 - 1), ("batch_size", 65536), ("phantom_images", 10**6)):
-        if flat[name] > most:
+    largest = {
+        "seed": 2**63 - 1,
+        "batch_size": 65536,
+        "phantom_images": 10**6,
+        "discriminator_steps": 1000,
+        "latent_size": 1 << 40,
+    }
+    for name, value in flat.items():
+        # Counts beyond 2^53 fit neither a double nor, soon, a tensor; nobody means them.
+        most = largest.get(name, 2**53)
+        if type(value) is int and value > most:
             raise UserError(f"{_flag(name)} should be at most {most}, got {flat[name]}")
     threads = flat["threads"]
     if threads != "auto" and not 1 <= threads <= MOST_THREADS:

@@ -5,6 +5,7 @@ names below. Settings are layered: the preset's, then the file's, then the flags
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from cxrgan_fast.data.diffaugment import Policy
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.registry import DEFAULT
+from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.ops.adversarial_loss import LossKind
 from cxrgan_fast.training.setting_names import unknown_setting
@@ -204,6 +205,20 @@ def _override(config: Config, flat: Mapping[str, Any]) -> Config:
         elif f.name in flat:
             changes[f.name] = flat[f.name]
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The settings with paths that hold in every folder, so that a run can be resumed in any."""
+    data, features = config.dataset.data, config.evaluation.features
+    weights = config.evaluation.inception_weights
+    return override(
+        config,
+        {
+            "data": data if data == "phantom" else os.path.abspath(data),
+            "features": os.path.abspath(features) if is_code(features) else features,
+            "inception_weights": None if weights is None else weights.absolute(),
+        },
+    )
 
 
 def resolve_device(device: str) -> torch.device:

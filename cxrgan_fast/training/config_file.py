@@ -12,9 +12,12 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import read_small
 from cxrgan_fast.training.config import TrainConfig
 from cxrgan_fast.training.setting_names import unknown_setting
+
+_MOST_BYTES = 1 << 20  # of a file of settings
 
 
 def _settings_of(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -35,9 +38,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
             value does not fit its setting.
     """
     try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+        text = read_small(path, _MOST_BYTES).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a YAML file: it is not text") from None
     return read_config(text, path)
@@ -46,25 +47,41 @@ def read_config_file(path: Path) -> dict[str, Any]:
 def read_config(text: str, path: Path) -> dict[str, Any]:
     """The same from the text of a file; ``path`` is what errors name."""
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
+        document = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError) as error:
+        # Of a date that is none, or a number of 5,000 digits, YAML's own errors do not tell.
+        reason = printable(" ".join(str(error).split()))
         raise UserError(f"{path} is not a YAML file: {reason}") from None
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r}")
+        raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r:.200}")
     types = dict(_types_of(TrainConfig))
     settings: dict[str, Any] = {}
     for key, value in _settings_of(document):
         if key not in types:
-            raise UserError(f"{path}: unknown setting {key!r}{unknown_setting(key, types)}")
+            raise UserError(f"{path}: unknown setting {key!r:.200}{unknown_setting(key, types)}")
         try:
             settings[key] = TypeAdapter(types[key]).validate_python(value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise UserError(f"{path}: {key} cannot be {value!r}: {reason}") from None
+            raise UserError(f"{path}: {key} cannot be {value!r:.200}: {reason}") from None
+        is_path = isinstance(settings[key], Path) or key in ("data", "features")
+        if is_path and (value == "" or "\0" in str(value)):
+            raise UserError(f"{path}: {key} is empty or holds a zero byte; name a file or folder")
     return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader without aliases: ten lines of aliases of aliases can fill the memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases are not allowed", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def _types_of(config: type) -> Iterator[tuple[str, Any]]:

@@ -4,10 +4,8 @@ import csv
 import hashlib
 import io
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from tqdm import tqdm
 from cxrgan_fast.data import to_uint8
 from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import write_atomic, write_error
+from cxrgan_fast.files import made_whole, write_atomic, write_error
 from cxrgan_fast.training.sources import ClassSource
 
 # Images pass through the network in groups of this size and of no other. The last bit of a
@@ -130,7 +128,8 @@ def generate_to_folder(
     one that `folder_names` gives, and the manifest the class's own. The same seed gives the same
     bytes whatever the batch size, and image i is the same however many are asked for: on one
     machine with the same versions; elsewhere convolutions may round differently. After a failure
-    or Ctrl-C nothing is left in `out`: half a set would look like a whole one.
+    or Ctrl-C nothing is left in `out`: half a set would look like a whole one. After a kill the
+    next call for `out` removes what is there and begins anew.
 
     Args:
         sources: from `load_sources`.
@@ -151,17 +150,19 @@ def generate_to_folder(
             raise UserError(f"{flag} {value}: expected 1 or more")
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
+    folder_of = {**safe, **(folders or {})}
+    made: set[Path] = set()
     with (
-        _made_whole(out) as made,
+        made_whole(out, [*folder_of.values(), "manifest.csv"]),
         tqdm(total=total, unit="img", disable=None if progress else True) as bar,
         ThreadPoolExecutor(4) as pool,  # zlib works without the GIL
     ):
         rows = []
         for source in sources:
             name = source.class_name
-            folder = out / {**safe, **(folders or {})}[name]
+            folder = out / folder_of[name]
             folder.mkdir(exist_ok=folder in made)
-            made.append(folder)
+            made.add(folder)
             for indices in _batches(n_per_class, batch_size):
                 latents = latents_for(seed, name, indices, source.snapshot.network.latent_size)
                 labels = torch.full((len(indices),), source.label)
@@ -171,7 +172,6 @@ def generate_to_folder(
                 bar.update(len(paths))
                 files = (path.relative_to(out).as_posix() for path in paths)
                 rows += [(file, name, seed, source.checkpoint) for file in files]
-        made.append(out / "manifest.csv")
         write_atomic(out / "manifest.csv", _manifest(rows))
 
 
@@ -187,28 +187,6 @@ def prepare_output(out: Path) -> None:
             raise UserError(f"--out {out} is not empty: name a new folder, nothing is overwritten")
     except OSError as error:
         raise write_error(out, error) from error
-
-
-@contextmanager
-def _made_whole(out: Path) -> Iterator[list[Path]]:
-    """Within, the list is to be filled with what is made in `out`; on failure that is removed."""
-    existed = out.is_dir()
-    prepare_output(out)
-    made: list[Path] = []
-    try:
-        yield made
-    except BaseException as error:
-        for path in made:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        if not existed:
-            with suppress(OSError):
-                out.rmdir()
-        if isinstance(error, OSError):
-            raise write_error(Path(error.filename or out), error) from error
-        raise
 
 
 def _batches(n: int, batch_size: int) -> Iterator[range]:

@@ -22,6 +22,10 @@ _FONT_SIZE = 18
 _NAME_WIDTH = 20  # characters before a row's name is broken into lines
 _PAPER, _INK = "white", "black"
 
+_MOST_ROWS = 40
+_MOST_PIXELS = 64_000_000  # of a file; the largest grid, 40 rows at 256 pixels, has 28 million
+_GRID_NAME = re.compile(r"grid-([0-9]{6,18})")
+
 _GIF_FRAMES = 48
 _GIF_PIXELS = 4_000_000  # over all frames; LZW makes up to 0.8 bytes of each
 _GIF_GREYS = 64
@@ -31,6 +35,14 @@ _GIF_LAST_FRAME = 8  # the result is shown this many times as long as the frames
 def grid_path(folder: Path, step: int) -> Path:
     """Name the sample grid of a step, so that names sort by step and `write_gif` can read it."""
     return folder / f"grid-{step:06d}.png"
+
+
+def rows_shown(n_classes: int) -> list[int]:
+    """The labels that a sample grid has rows of: all, or 40 of them, evenly taken.
+
+    A thousand rows are a picture that nobody looks at and many programs refuse to open.
+    """
+    return [label for label, _ in _evenly(list(enumerate([Path()] * n_classes)), _MOST_ROWS)]
 
 
 def image_grid(
@@ -111,7 +123,9 @@ def write_grid(
     write_atomic(path, png.getvalue())
 
 
-def write_gif(path: Path, grids: Sequence[Path], *, seconds: float = 8.0) -> None:
+def write_gif(
+    path: Path, grids: Sequence[Path], *, seconds: float = 8.0, skip_bad: bool = False
+) -> None:
     """Make an animation of the sample grids of a run, each with its step, atomically.
 
     Its size is bounded however long the run: at most 48 frames, evenly taken with the first and
@@ -122,6 +136,7 @@ def write_gif(path: Path, grids: Sequence[Path], *, seconds: float = 8.0) -> Non
         path: file to write.
         grids: the PNGs at the paths that `grid_path` gives; at least one, in any order.
         seconds: how long the animation takes, the longer pause at its end aside.
+        skip_bad: leave out what is no whole picture; of nothing, nothing is made.
 
     Raises:
         ValueError: `grids` is empty or has a name that `grid_path` did not give.
@@ -130,7 +145,15 @@ def write_gif(path: Path, grids: Sequence[Path], *, seconds: float = 8.0) -> Non
     if not grids:
         raise ValueError("grids: expected at least one PNG, got none")
     chosen = _evenly(sorted((_step_of(grid), grid) for grid in grids), _GIF_FRAMES)
-    frames = [_frame(grid, step, _GIF_PIXELS // len(chosen)) for step, grid in chosen]
+    frames: list[Image.Image] = []
+    for step, grid in chosen:
+        try:
+            frames.append(_frame(grid, step, _GIF_PIXELS // len(chosen)))
+        except UserError:  # noqa: PERF203 - drawing takes longer
+            if not skip_bad:
+                raise
+    if not frames:
+        return
     milliseconds = max(40, round(seconds * 1000 / len(frames)))
     durations = [milliseconds] * (len(frames) - 1) + [milliseconds * _GIF_LAST_FRAME]
     gif = io.BytesIO()
@@ -142,12 +165,18 @@ def write_gif(path: Path, grids: Sequence[Path], *, seconds: float = 8.0) -> Non
 def animate(run: Path) -> None:
     """Write a run's `progress.gif` of the grids that it has, if it has any.
 
+    Other pictures that lie there are none of its business.
+
     Raises:
         UserError: as `write_gif`.
     """
-    grids = list((run / "grids").glob("grid-*.png"))
+    grids = [
+        path
+        for path in (run / "grids").glob("grid-*.png")
+        if _GRID_NAME.fullmatch(path.stem) and path.is_file()
+    ]
     if grids:
-        write_gif(run / "progress.gif", grids)
+        write_gif(run / "progress.gif", grids, skip_bad=True)
 
 
 def _text_size(text: str) -> tuple[int, int]:
@@ -158,7 +187,7 @@ def _text_size(text: str) -> tuple[int, int]:
 
 
 def _step_of(grid: Path) -> int:
-    match = re.fullmatch(r"grid-(\d+)", grid.stem)
+    match = _GRID_NAME.fullmatch(grid.stem)
     if match is None:
         raise ValueError(f"grids: expected names like grid-000100.png, got {grid.name}")
     return int(match[1])
@@ -172,9 +201,11 @@ def _evenly(items: list[tuple[int, Path]], most: int) -> list[tuple[int, Path]]:
 
 def _frame(grid: Path, step: int, pixels: int) -> Image.Image:
     try:
-        with Image.open(grid) as file:
-            picture = file.copy()
-    except OSError as error:
+        with Image.open(grid, formats=["PNG"]) as file:
+            if file.width * file.height > _MOST_PIXELS:
+                raise ValueError(f"it has {file.width} x {file.height} pixels")
+            picture = file.convert("L" if file.mode in ("1", "L", "I;16") else "RGB")
+    except Exception as error:  # Pillow raises a dozen kinds for bytes that it cannot read
         raise UserError(f"cannot read the sample grid {grid}: {error}; delete it") from error
     shrink = min(1.0, (pixels / (picture.width * picture.height)) ** 0.5)
     size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))

@@ -19,6 +19,7 @@ from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.training.config import DataConfig, TrainConfig, override
 from cxrgan_fast.training.config_file import read_config_file
 from cxrgan_fast.training.generation import GROUP, draw_images, latents_for
+from cxrgan_fast.training.run_data import find_dataset, read_record
 from cxrgan_fast.training.sources import ClassSource
 
 _BATCH = 4 * GROUP  # images between two steps of the bar, in whole groups
@@ -60,7 +61,7 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
     Raises:
         UserError: nothing is named and nothing known, or it is not there any more.
     """
-    stored = _stored_settings(subject) if is_run(subject) else None
+    run, stored = _stored_settings(subject) if is_run(subject) else (subject, None)
     own = DataConfig() if stored is None else stored.dataset
     if data is not None:
         # Of the run's own data only what describes them too: the phantom set's size.
@@ -70,12 +71,36 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
             f"--data is missing, and {subject} does not tell what it was trained on: name the "
             "folder of the real images, or phantom"
         )
-    if own.data != "phantom" and not Path(own.data).exists():
+    own = replace(own, skip_bad=skip_bad or own.skip_bad)
+    # Runs of earlier versions have stored the path as it was typed, in whatever folder.
+    if own.data == "phantom" or (Path(own.data).is_absolute() and Path(own.data).exists()):
+        return own
+    try:
+        return replace(own, data=_found(run, stored, own))
+    except UserError as error:
         raise UserError(
             f"--data is missing, and {own.data}, on which {subject} was trained, is not there any "
             "more: name the folder of the real images"
+        ) from error
+
+
+def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
+    """Where the data of a run are now."""
+    if read_record(run) is None:
+        if Path(own.data).exists():
+            return own.data
+        raise UserError("the run has no record of them by which to know them")
+
+    def load(data: str) -> ImageDataset:
+        return load_dataset(
+            data,
+            resolution=stored.network.resolution,
+            image_channels=stored.network.image_channels,
+            classes=own.classes or None,
+            skip_bad=own.skip_bad,
         )
-    return replace(own, skip_bad=skip_bad or own.skip_bad)
+
+    return find_dataset(run, own.data, load)[0]
 
 
 def load_real(
@@ -269,12 +294,12 @@ class ImageFolder:
         return replace(dataset, class_names=tuple(self.classes))
 
 
-def _stored_settings(subject: Path) -> TrainConfig | None:
-    """The settings of the run that a path is, or lies in."""
+def _stored_settings(subject: Path) -> tuple[Path, TrainConfig | None]:
+    """The run that a path is, or lies in, and its settings."""
     for folder in (subject, *subject.absolute().parents[:2]):
         if (folder / "config.yaml").is_file():
-            return override(TrainConfig(), read_config_file(folder / "config.yaml"))
-    return None
+            return folder, override(TrainConfig(), read_config_file(folder / "config.yaml"))
+    return subject, None
 
 
 def _opened(data: str) -> Source | PackedSet:

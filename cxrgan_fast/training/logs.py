@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import sys
 import threading
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, field_validator
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from cxrgan_fast.files import write_atomic, write_error
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import read_small, write_atomic, write_error
+
+_MOST_BYTES = 1 << 30  # of the lines of a run
 
 _ENDS = "ends_early"  # of a row: it has fewer steps than the others
 
@@ -65,14 +70,16 @@ class RunLog:
             threading.excepthook = self._thread_hook
             raise write_error(run, error) from error
         # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
-        self.watched = sys.stderr.isatty()
+        self.watched = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(
             total=steps, initial=step, desc=title, unit="step", disable=not self.watched
         )
 
     def advance(self) -> None:
         """One step is done."""
-        self.bar.update()
+        if self.watched:
+            with _whoever_reads():
+                self.bar.update()
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Write one row of measurements, which holds its ``step``."""
@@ -84,11 +91,12 @@ class RunLog:
             "G": _short(row.get("g_loss")),
             "D acc": f"{_percent(row, 'd_real_accuracy')}/{_percent(row, 'd_fake_accuracy')}",
         }
-        if self.watched:
-            self.bar.set_postfix(shown)
-        else:
-            line = "  ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
+        with _whoever_reads():
+            if self.watched:
+                self.bar.set_postfix(shown)
+            else:
+                line = "  ".join(f"{name} {value}" for name, value in shown.items())
+                print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
 
     def evaluation(self, row: dict[str, Any]) -> None:
         """Write one evaluation, as :class:`PeriodicEvaluation` gives it."""
@@ -118,7 +126,8 @@ class RunLog:
 
     def say(self, line: str) -> None:
         """Show a line on stderr, above the bar."""
-        tqdm.write(line, file=sys.stderr)
+        with _whoever_reads():
+            tqdm.write(line, file=sys.stderr)
 
     def grid(self, path: Path, step: int) -> None:
         """Show the sample grid at ``path`` among the events."""
@@ -144,7 +153,8 @@ class RunLog:
         An event file that cannot be ended is not worth an error of its own: what it lacks stands
         in metrics.jsonl, and where the disk is full, another write has said so.
         """
-        self.bar.close()
+        with _whoever_reads():
+            self.bar.close()
         with contextlib.suppress(OSError):
             self.events.close()
         threading.excepthook = self._thread_hook
@@ -155,24 +165,73 @@ class RunLog:
             self._thread_hook(failure)
 
 
+def _whoever_reads() -> contextlib.suppress:
+    """Within, that nobody reads the terminal or the pipe any more is no reason to stop."""
+    return contextlib.suppress(OSError, ValueError)  # ValueError: a closed stream
+
+
 def evaluations_path(run: Path) -> Path:
     """Where the evaluations of a run lie, a line each."""
     return run / "evaluations.jsonl"
 
 
+class _Metric(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    value: float
+    n_real: NonNegativeInt
+    n_fake: NonNegativeInt
+
+
+class _Evaluation(BaseModel):
+    """A line of evaluations.jsonl."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    step: NonNegativeInt
+    features: str
+    features_version: str
+    metrics: dict[str, _Metric]
+
+    @field_validator("metrics")
+    @classmethod
+    def _with_fid(cls, metrics: dict[str, _Metric]) -> dict[str, _Metric]:
+        if "fid" not in metrics:
+            raise ValueError("there is no fid")
+        return metrics
+
+
 def read_evaluations(run: Path, step: int) -> list[dict[str, Any]]:
-    """The evaluations of a run up to a step."""
+    """The evaluations of a run up to a step.
+
+    Raises:
+        UserError: The file cannot be read, or a line is no evaluation.
+    """
     path = evaluations_path(run)
-    return [json.loads(line) for line in _lines_until(path, step)] if path.exists() else []
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in _lines_until(path, step)]
+    for number, row in enumerate(rows, 1):
+        try:
+            _Evaluation.model_validate(row)
+        except ValidationError as error:  # noqa: PERF203 - a few lines
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise UserError(
+                f"{path}: line {number} is no evaluation ({printable(reason)}): put a copy of the "
+                "file in its place, or delete the line"
+            ) from None
+    return rows
 
 
 def _drop_lines_after(path: Path, step: int) -> None:
-    if path.exists():
-        write_atomic(path, "".join(_lines_until(path, step)).encode())
+    if os.path.lexists(path):  # a link too, through which lines would go to another place
+        kept = _lines_until(path, step) if path.exists() else []
+        write_atomic(path, "".join(kept).encode())
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    lines = path.read_text("utf-8").splitlines(keepends=True)
+    lines = read_small(path, _MOST_BYTES).decode(errors="replace").splitlines(keepends=True)
     return [line for line in lines if (at := _step_of(line)) is not None and at <= step]
 
 
@@ -180,9 +239,10 @@ def _step_of(line: str) -> int | None:
     """The step of a line; None if it was not written whole, or only because the run ended."""
     try:
         row = json.loads(line)
-        return None if row.get(_ENDS) else int(row["step"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        step = None if row.get(_ENDS) else row["step"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return step if type(step) is int else None
 
 
 def _short(value: float | None) -> str:

@@ -1,8 +1,8 @@
 """The training loop: from a configuration to a run folder, and on from an interrupted one."""
 
-import json
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -22,13 +22,17 @@ from cxrgan_fast.training.config import (
     override,
     resolve_device,
     resolve_precision,
+    with_absolute_paths,
 )
 from cxrgan_fast.training.config_file import write_config
 from cxrgan_fast.training.grid import grid_path
 from cxrgan_fast.training.logs import RunLog
 from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due
-from cxrgan_fast.training.run import Run
+from cxrgan_fast.training.restoring import find_state
+from cxrgan_fast.training.run import NonFiniteError, Run
+from cxrgan_fast.training.run_data import find_dataset, record_path, write_record
 from cxrgan_fast.training.run_folder import create_run_folder
+from cxrgan_fast.training.run_lock import locked
 from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.start import describe_start, start_lines
 from cxrgan_fast.training.thread_count import StepThreads, choose_threads
@@ -79,15 +83,23 @@ def _train(
     if config.evaluation.eval_every:
         weights = config.evaluation.inception_weights
         extractor = load_extractor(config.evaluation.features, device, inception_weights=weights)
-    dataset = load_dataset(
-        source.data,
-        resolution=config.network.resolution,
-        image_channels=config.network.image_channels,
-        classes=source.classes or None,
-        skip_bad=source.skip_bad,
-        phantom_images=source.phantom_images,
-        seed=0,
-    )
+
+    def load(data: str) -> ImageDataset:
+        return load_dataset(
+            data,
+            resolution=config.network.resolution,
+            image_channels=config.network.image_channels,
+            classes=source.classes or None,
+            skip_bad=source.skip_bad,
+            phantom_images=source.phantom_images,
+            seed=0,
+        )
+
+    if resume is None:
+        dataset = load(source.data)
+    else:
+        place, dataset = find_dataset(resume, source.data, load)
+        config = override(config, {"data": place})
     config.network.validate(1 if source.per_class else len(dataset.class_names))
     if extractor:
         check_counts(config, dataset)
@@ -98,25 +110,36 @@ def _train(
         run = create_run_folder(out, dataset.name, resolution, family, name)
     else:
         run = resume
-    _write_dataset_record(run, dataset, resume is not None)
-    # Also when resuming, so that the file says what was done last (the number of steps, say).
-    write_atomic(run / "config.yaml", write_config(config).encode())
-    if not source.per_class:
-        resumed = resume is not None
-        return run, [_train_one(config, dataset, extractor, device, run, resumed, most_threads)]
-    minutes = config.max_minutes / len(dataset.class_names)  # a limit for all of them together
-    config = override(config, {"max_minutes": minutes})
-    grids = []
-    folders = folder_names(dataset.class_names)
-    for name in dataset.class_names:
-        part = run / folders[name]
-        resumed = resume is not None and bool(ckpt.saved_steps(part))
-        make_folder(part)
-        of_class = dataset.of_class(name)
-        grids.append(
-            _train_one(config, of_class, extractor, device, part, resumed, most_threads, name)
-        )
-    return run, grids
+    settings = write_config(with_absolute_paths(config)).encode()
+
+    def begin() -> None:
+        # Also when resuming, so that the file says what was done last (the number of steps, say);
+        # but not before the checkpoint has been looked at, so that what cannot go on is unchanged.
+        if not record_path(run).exists():
+            write_record(run, dataset)
+        write_atomic(run / "config.yaml", settings)
+
+    with locked(run):
+        if not source.per_class:
+            resumed = resume is not None
+            grid = _train_one(config, dataset, extractor, device, run, resumed, most_threads, begin)
+            return run, [grid]
+        # A limit for all of them together.
+        minutes = config.max_minutes / len(dataset.class_names)
+        config = override(config, {"max_minutes": minutes})
+        grids = []
+        folders = folder_names(dataset.class_names)
+        for name in dataset.class_names:
+            part = run / folders[name]
+            resumed = resume is not None and bool(ckpt.saved_steps(part))
+            make_folder(part)
+            of_class = dataset.of_class(name)
+            grids.append(
+                _train_one(
+                    config, of_class, extractor, device, part, resumed, most_threads, begin, name
+                )
+            )
+        return run, grids
 
 
 def _say_dataset(dataset: ImageDataset) -> None:
@@ -131,29 +154,22 @@ def _say_dataset(dataset: ImageDataset) -> None:
         print(f"skipped {printable(file)}: {printable(reason)}")
 
 
-def _write_dataset_record(run: Path, dataset: ImageDataset, resume: bool) -> None:
-    """Note what the run was trained on; refuse to go on with something else.
+@contextmanager
+def _saved_in_any_case(run: Run, writer: BackgroundWriter) -> Iterator[None]:
+    """Within, an error between two steps is raised when the state is saved.
 
-    Raises:
-        UserError: A resumed run's data differ from those it began with.
+    An error within a step leaves a state that is none, and losses that are not finite one that is
+    worth nothing. What keeps the state from being saved is not worth an error of its own.
     """
-    path = run / "dataset.json"
-    if resume and path.exists():
-        before = json.loads(path.read_text("utf-8"))
-        if before["fingerprint"] != dataset.fingerprint:
-            raise UserError(
-                f"the images of {dataset.name} are not those that {run} began with "
-                f"({sum(before['images'].values())} then, {len(dataset.labels)} now); "
-                "restore them, or start a new run"
-            )
-        return
-    record = {
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "images": dataset.class_counts(),
-        "skipped": [list(item) for item in dataset.skipped],
-    }
-    write_atomic(path, json.dumps(record, indent=1).encode())
+    try:
+        yield
+    except NonFiniteError:
+        raise
+    except Exception:
+        if run.is_between_steps and run.step.step > max([0, *ckpt.saved_steps(run.folder)]):
+            with suppress(Exception):
+                run.save(writer)
+        raise
 
 
 def _train_one(
@@ -164,31 +180,43 @@ def _train_one(
     folder: Path,
     resume: bool,
     most_threads: int,
+    begin: Callable[[], None],
     title: str = "train",
 ) -> Path:
-    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid."""
+    """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid.
+
+    ``begin`` is called when it is certain that it can.
+    """
+    n_classes = len(dataset.class_names)
+    found = find_state(folder, config, n_classes, device) if resume else None
     run = Run(config, dataset, device, folder)
-    if resume:
-        run.restore(device)
+    if found is not None:
+        run.restore(found, device)
+    begin()
     step, output = run.step, config.output
     if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
         print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
         return grid_path(folder / "grids", step.step)
-    begin = choose_threads(config, device, most_threads, run.threads)
-    torch.set_num_threads(begin.threads)
-    facts = describe_start(run, begin)
-    print("\n".join(start_lines(facts, folder, begin)), flush=True)
+    chosen = choose_threads(config, device, most_threads, run.threads)
+    torch.set_num_threads(chosen.threads)
+    facts = describe_start(run, chosen)
+    print("\n".join(start_lines(facts, folder, chosen)), flush=True)
     record_call(folder, facts)
     threads = None
     if device.type == "cpu":
-        threads = StepThreads(begin.adapts, step.images_per_step, most_threads)
+        threads = StepThreads(chosen.adapts, step.images_per_step, most_threads)
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
     drawn = saved = step.step
     log = RunLog(folder, step.step, config.steps, title)
     log.settings(facts["settings"])
     # Left from the last to the first: Ctrl-C is held back until all is written.
-    with closing(log), stop_signals() as stop, BackgroundWriter() as writer:
+    with (
+        closing(log),
+        stop_signals() as stop,
+        BackgroundWriter() as writer,
+        _saved_in_any_case(run, writer),
+    ):
         before, start = run.seconds, time.perf_counter()
         logged, logged_images = start, step.images_seen
 
@@ -203,8 +231,8 @@ def _train_one(
             logged += evaluate()
         while step.step < config.steps and run.seconds - before < limit and not stop:
             if threads is None:
-                run.execute()
-            elif said := threads.run(run.execute):
+                run.train()
+            elif said := threads.run(run.train):
                 log.say(said)
             writer.check()
             log.advance()

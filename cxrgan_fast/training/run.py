@@ -8,18 +8,18 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.best import Row, is_better, keep_best, restore_best
-from cxrgan_fast.training.checks import changed_on_resume
-from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.config_file import read_config, write_config
+from cxrgan_fast.training.config import TrainConfig
+from cxrgan_fast.training.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
-from cxrgan_fast.training.grid import animate, grid_path, write_grid
+from cxrgan_fast.training.grid import animate, grid_path, rows_shown, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host
 from cxrgan_fast.training.logs import RunLog, read_evaluations
 from cxrgan_fast.training.periodic import PeriodicEvaluation, describe
+from cxrgan_fast.training.restoring import check_training
 from cxrgan_fast.training.schedules import noise_std
 from cxrgan_fast.training.snapshot import save_generator
 from cxrgan_fast.training.step import TrainingStep, stream_seeds
@@ -55,7 +55,8 @@ class Run:
         self.class_names = dataset.class_names
         self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
         self.step = TrainingStep(config, dataset, device)
-        self.execute = make_executor(config.executor, self.step)
+        self._execute = make_executor(config.executor, self.step)
+        self.is_between_steps = True
         self.seconds = 0.0
         self.threads: int | None = None  # those of the checkpoint that it goes on from
         self.evaluated = 0  # the newest step that has been
@@ -66,29 +67,29 @@ class Run:
         *_, grid_seed = stream_seeds(config.seed)
         fixed = torch.Generator().manual_seed(grid_seed)
         columns = torch.randn(GRID_COLUMNS, config.network.latent_size, generator=fixed)
-        n_classes = len(self.class_names)
-        self.grid_latents = columns.repeat(n_classes, 1).to(device)
-        classes = torch.arange(n_classes, device=device)
-        self.grid_labels = classes.repeat_interleave(GRID_COLUMNS)
+        shown = rows_shown(len(self.class_names))
+        self.grid_rows = [self.class_names[label] for label in shown]
+        self.grid_latents = columns.repeat(len(shown), 1).to(device)
+        self.grid_labels = torch.tensor(shown, device=device).repeat_interleave(GRID_COLUMNS)
 
-    def restore(self, device: torch.device) -> None:
-        """Go on from the newest whole checkpoint; refuse one of other settings.
+    def restore(self, found: ckpt.Checkpoint, device: torch.device) -> None:
+        """Go on from a checkpoint that :func:`find_state` has found.
 
         Raises:
-            UserError: There is no checkpoint, or the settings differ.
+            UserError: It holds something else than the state of this training.
         """
-        path, state, damaged = ckpt.load_newest_checkpoint(self.folder, device)
-        for other in damaged:
-            print(f"passed over {other}: it is damaged")
-        stored = override(TrainConfig(), read_config(state["config"], path))
-        changed_on_resume(stored, self.config, path)
+        path, state = found.path, found.state
         training = state["training"]
+        check_training(path, self.step.state_dict(), training)
         if training["device"] != device.type:
             print(
-                f"{path} is from a {training['device']} and goes on with other random numbers on "
-                f"a {device.type}"
+                f"{path} is from a {printable(training['device'])} and goes on with other random "
+                f"numbers on a {device.type}"
             )
-        self.step.load_state_dict(training)
+        try:
+            self.step.load_state_dict(training)
+        except RuntimeError as error:  # what a generator of random numbers says of its state
+            raise UserError(f"{path}: training.random: {error}; start a new run") from None
         self.seconds = state["seconds"]
         if training["device"] == device.type == "cpu":  # else there are no bits to keep
             self.threads = state.get("threads")  # an older checkpoint does not say
@@ -96,6 +97,17 @@ class Run:
         if rows:
             self.evaluated = rows[-1]["step"]
             self.best = restore_best(self.folder, rows)
+
+    @property
+    def executor(self) -> str:
+        """How steps run: eager, compile or graph."""
+        return self._execute.name
+
+    def train(self) -> None:
+        """Do one step. While it fails, :attr:`is_between_steps` stays False."""
+        self.is_between_steps = False
+        self._execute()
+        self.is_between_steps = True
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
         """The next line of the log, for the last ``images`` in ``seconds``."""
@@ -130,7 +142,7 @@ class Run:
             images = self.step.ema.module(self.grid_latents, self.grid_labels)
 
         def write(content: dict[str, Any]) -> None:
-            write_grid(path, content["images"], self.class_names)
+            write_grid(path, content["images"], self.grid_rows)
             log.grid(path, step)
 
         self._hand_over(writer, {"images": to_uint8(images, self.step.value_range)}, write)

@@ -1,26 +1,46 @@
 """A generator in one safetensors file, with all that is needed to build and to use it."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from cxrgan_fast.data.sources import check_class_names
-from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import read_error, write_atomic
 from cxrgan_fast.nn import NetworkConfig, build_generator
 
 # The one entry of the safetensors header that is ours. One entry and not one for each field: the
 # header's order is only fixed within an entry, and the same weights should give the same bytes.
 _HEADER = "cxrgan_fast.generator"
-_VERSION = 1
+_VERSION = 2
+_WITHOUT_DIGEST = 1  # a version that is still read
+
+_MOST_HEADER_BYTES = 16 << 20
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Header(BaseModel):
+    """What the header's entry holds: the schema of a file that may come from anywhere."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    version: int
+    network: dict[str, Any]  # checked field by field
+    class_names: list[Any]  # checked one by one
+    step: _Count
+    images_seen: _Count
+    extra: dict[str, str]
+    sha256: str = ""  # of the rest of the header and of the tensors; version 1 has none
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,7 @@ def save_generator(
         name: tensor.detach().cpu().contiguous()
         for name, tensor in weights.items()
     }
+    header["sha256"] = _digest(header, tensors)
     metadata = {_HEADER: json.dumps(header, sort_keys=True)}
     write_atomic(path, safetensors.torch.save(tensors, metadata))
 
@@ -90,14 +111,9 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> GeneratorS
         UserError: when there is no such file, or it is damaged, foreign, or of a newer version.
     """
     header, tensors = _read(path)
-    generator = build_generator(header["network"], len(header["class_names"]))
-    try:
-        generator.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} does not hold the weights of the network that its header describes; "
-            "choose another checkpoint"
-        ) from error
+    network, n_classes = header["network"], len(header["class_names"])
+    generator = build_generator(network, n_classes)
+    generator.load_state_dict(tensors)
     generator.requires_grad_(False).eval().to(device)
     return GeneratorSnapshot(generator=generator, **header)
 
@@ -116,40 +132,106 @@ def copy_generator(source: Path, target: Path, extra: Mapping[str, str]) -> None
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The checked header of a generator file, and its tensors."""
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file")
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise UserError(f"cannot read {path}: it is not a file; name a generator.safetensors")
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > _MOST_HEADER_BYTES:
+                raise UserError(f"{path} is damaged or not a safetensors file: its header is huge")
+        with safetensors.safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except safetensors.SafetensorError as error:
+        raise read_error(path, error) from error
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = printable(" ".join(str(error).split()))
         raise UserError(
-            f"{path} is damaged or not a safetensors file ({error}); choose another checkpoint"
+            f"{path} is damaged or not a safetensors file ({reason}); choose another checkpoint"
         ) from error
     if _HEADER not in metadata:
         raise UserError(f"{path} is not a generator of cxrgan_fast: its header lacks {_HEADER!r}")
-    return _parse_header(path, metadata[_HEADER]), tensors
+    return _parse_header(path, metadata[_HEADER], tensors), tensors
 
 
-def _parse_header(path: Path, text: str) -> dict[str, Any]:
-    """Check every field: a file from elsewhere may hold anything."""
+def _parse_header(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Check every field, and the digest: a file from elsewhere may hold anything."""
     try:
-        header = json.loads(text)
-        version = header.pop("version")
-        if version != _VERSION:
-            raise UserError(
-                f"{path} is in format {version} of generator files and this version of "
-                f"cxrgan_fast reads format {_VERSION}: install the version that wrote it"
-            )
-        return {
-            "network": NetworkConfig(**header["network"]),
-            "class_names": check_class_names(header["class_names"], f"{path} has a damaged header"),
-            "step": int(header["step"]),
-            "images_seen": int(header["images_seen"]),
-            "extra": {str(key): str(value) for key, value in header["extra"].items()},
-        }
-    except UserError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} has a damaged header: {error!r}") from error
+        raw = json.loads(text)
+        if isinstance(raw, dict) and isinstance(raw.get("version"), int):
+            _check_version(path, raw["version"])
+        header = _Header.model_validate(raw)
+        network = _network(header.network)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        reason = printable(f"{where}: {first['msg']}")
+        raise UserError(f"{path} has a damaged header: {reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} has a damaged header: {printable(str(error))}") from error
+    names = check_class_names(header.class_names, f"{path} has a damaged header")
+    # On no device: a header of a few bytes may ask for a network that fits no memory.
+    with torch.device("meta"):
+        _check_weights(path, build_generator(network, len(names)), tensors)
+    fields = {name: value for name, value in raw.items() if name != "sha256"}
+    # Last, so that whoever edited a file hears what is wrong with it. Without a digest is only
+    # version 1.
+    if (header.sha256 or header.version != _WITHOUT_DIGEST) and header.sha256 != _digest(
+        fields, tensors
+    ):
+        raise UserError(f"{path} is damaged: its checksum differs; choose another checkpoint")
+    return {
+        "network": network,
+        "class_names": names,
+        "step": header.step,
+        "images_seen": header.images_seen,
+        "extra": header.extra,
+    }
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version not in (_WITHOUT_DIGEST, _VERSION):
+        raise UserError(
+            f"{path} is in format {version} of generator files and this version of "
+            f"cxrgan_fast reads format {_VERSION}: install the version that wrote it"
+        )
+
+
+def _network(fields: Mapping[str, Any]) -> NetworkConfig:
+    """A network's configuration from plain values, each of which is checked.
+
+    Raises:
+        ValueError: A field is unknown or of another type, or no network can be built from them.
+    """
+    types = get_type_hints(NetworkConfig)
+    for name, value in fields.items():
+        if name not in types:
+            raise ValueError(f"network: there is no setting {name!r}")
+        try:
+            TypeAdapter(types[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"network.{name}: {error.errors()[0]['msg']}") from None
+    try:
+        return NetworkConfig(**fields)
+    except UserError as error:
+        raise ValueError(f"network: {error}") from None
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all that a file says: the header's other fields, and every tensor."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_weights(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not those of a network."""
+    expected = {name: (t.shape, t.dtype) for name, t in network.state_dict().items()}
+    if {name: (t.shape, t.dtype) for name, t in tensors.items()} != expected:
+        raise UserError(
+            f"{path} does not hold the weights of the network that its header describes; "
+            "choose another checkpoint"
+        )

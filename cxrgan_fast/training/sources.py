@@ -1,6 +1,5 @@
 """Which generator draws which class: from what a user names to loaded networks."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.training.checkpoint import best_generator_path, generator_path, saved_steps
+from cxrgan_fast.training.run_data import read_record
 from cxrgan_fast.training.snapshot import GeneratorSnapshot, load_generator
 
 
@@ -101,11 +101,11 @@ def load_sources(
 
 def _require_every_class(run: Path, folders: list[Path]) -> None:
     """Refuse a ``--per-class`` run that has not come to all of its classes: half a set misleads."""
-    record = run / "dataset.json"
-    if folders == [run] or not record.is_file():
+    record = None if folders == [run] else read_record(run)
+    if record is None:
         return
     there = {folder.name for folder in folders}
-    of_class = folder_names(json.loads(record.read_text("utf-8"))["images"])
+    of_class = folder_names(record.images)
     missing = [name for name, folder in of_class.items() if folder not in there]
     if missing:
         raise UserError(

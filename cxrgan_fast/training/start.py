@@ -41,7 +41,7 @@ def describe_start(run: Run, start: Start) -> dict[str, Any]:
     dtype = AUTOCAST_DTYPE.get(config.precision, torch.float32)
     images = torch.empty(0, dtype=dtype, device=step.device)
     chosen = {
-        "executor": run.execute.name,
+        "executor": run.executor,
         "precision": config.precision,
         "threads": start.threads,
         "device": str(step.device),

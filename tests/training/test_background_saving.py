@@ -267,7 +267,7 @@ import os, signal, sys, time
 from pathlib import Path
 from cxrgan_fast import train
 from cxrgan_fast.command import run_command
-from cxrgan_fast.training import checkpoint
+from cxrgan_fast.training import checkpoint, signals
 from cxrgan_fast.training.logs import RunLog
 
 signs, mode = Path(sys.argv.pop(1)), sys.argv.pop(1)
@@ -306,6 +306,7 @@ def stalling(path, content):
     write(path, slowly if path.name == "step-00000020.pt" else content)
 
 RunLog.advance, checkpoint.write_atomic = counting, stalling
+signals.AGAIN_SECONDS = 0.3  # instead of ten
 sys.exit(run_command(train.main))
 """
 

@@ -1,12 +1,21 @@
 """Grids can be read: pictures whole, names complete, nothing over anything else."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.grid import grid_path, image_grid, write_gif, write_grid
+from cxrgan_fast.training.grid import (
+    animate,
+    grid_path,
+    image_grid,
+    rows_shown,
+    write_gif,
+    write_grid,
+)
 
 LONG = "consolidation of the right lower lobe with effusion, seen from behind, again and again"
 
@@ -210,3 +219,31 @@ def test_a_damaged_grid_is_named(tmp_path):
     paths[1].write_bytes(paths[1].read_bytes()[:60])
     with pytest.raises(UserError, match=rf"^cannot read the sample grid {paths[1]}"):
         write_gif(tmp_path / "progress.gif", paths)
+
+
+def test_other_and_cut_pictures_do_not_end_a_training(tmp_path):
+    folder = tmp_path / "grids"
+    folder.mkdir()
+    (good,) = grids(folder, [100])
+    (folder / "grid-abc.png").write_bytes(good.read_bytes())
+    (folder / "grid-000200.png").write_bytes(good.read_bytes()[:-200])
+    (folder / "grid-000300.png").write_bytes(b"no picture")
+    (folder / f"grid-{'9' * 30}.png").write_bytes(good.read_bytes())
+    (folder / "grid-000400.png").mkdir()
+    os.mkfifo(folder / "grid-000500.png")
+    Image.new("1", (20000, 20000)).save(folder / "grid-000600.png")  # a bomb
+    animate(tmp_path)
+    with Image.open(tmp_path / "progress.gif") as gif:
+        assert gif.n_frames == 1
+    good.unlink()
+    (tmp_path / "progress.gif").unlink()
+    animate(tmp_path)
+    assert not (tmp_path / "progress.gif").exists()
+
+
+@pytest.mark.parametrize("classes", [1, 39, 40, 41, 970, 5000])
+def test_a_grid_has_at_most_40_rows_with_the_first_and_the_last_class(classes):
+    rows = rows_shown(classes)
+    assert len(rows) == min(classes, 40) == len(set(rows))
+    assert rows == sorted(rows)
+    assert (rows[0], rows[-1]) == (0, classes - 1)

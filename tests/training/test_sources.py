@@ -1,5 +1,7 @@
 """What a user may name as a run, and what is said of anything else."""
 
+import json
+
 import pytest
 import torch
 
@@ -78,7 +80,8 @@ def test_a_run_without_a_generator_says_when_there_will_be_one(make_run):
 
 def test_a_per_class_run_that_has_not_come_to_all_classes_is_refused(make_run):
     part = make_run("runs/00000-x/normal", class_names=("normal",))
-    (part.parent / "dataset.json").write_text('{"images": {"normal": 4, "bacterial": 4}}')
+    record = {"name": "x", "fingerprint": "0", "images": {"normal": 4, "bacterial": 4}}
+    (part.parent / "dataset.json").write_text(json.dumps(record))
     with pytest.raises(
         UserError, match=r"has no generator of bacterial yet: go on with .*--resume"
     ):

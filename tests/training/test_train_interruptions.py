@@ -3,6 +3,7 @@
 import errno
 import json
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrgan_fast.training import logs
+from cxrgan_fast.training import logs, loop
 from cxrgan_fast.training.checkpoint import best_generator_path, checkpoint_path, saved_steps
+from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.config_file import read_config_file
 from cxrgan_fast.training.snapshot import load_generator
 
@@ -61,7 +63,7 @@ def wait_for_checkpoint(root: Path, process: subprocess.Popen) -> Path:
     pytest.fail(f"no checkpoint within two minutes: {process.communicate()}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
     process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path)
     run = wait_for_checkpoint(tmp_path, process)
@@ -72,6 +74,76 @@ def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
     step = saved_steps(run)[-1]
     assert f"saved {checkpoint_path(run, step)}" in out
     assert train("--resume", run, "--steps", step + 1)[0] == 0
+
+
+@pytest.mark.parametrize("numbers", [
+    (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM),
+    (signal.SIGHUP, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM, signal.SIGINT),
+])  # fmt: skip
+def test_several_signals_in_a_row_lose_nothing(tmp_path, numbers):
+    """A wrapper forwards the Ctrl-C that the terminal has sent already."""
+    process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 20, "--out", tmp_path)
+    run = wait_for_checkpoint(tmp_path, process)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=60)
+    step = saved_steps(run)[-1]
+    assert f"saved {checkpoint_path(run, step)}" in out, err
+    assert "Traceback" not in err
+    # 130, or what ended it when all was saved and said.
+    assert process.returncode in (130, -signal.SIGTERM, -signal.SIGHUP)
+
+
+def test_a_hangup_that_is_ignored_stops_nothing(tmp_path):
+    """As under nohup."""
+    process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path,
+                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # fmt: skip
+    run = wait_for_checkpoint(tmp_path, process)
+    process.send_signal(signal.SIGHUP)
+    before = saved_steps(run)[-1]
+    deadline = time.monotonic() + 60
+    while saved_steps(run)[-1] <= before + 10 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert saved_steps(run)[-1] > before + 10
+
+
+OUTPUTS = {
+    "the reader goes away": "{} 2>&1 >&- | head -n 2 >/dev/null; exit ${{PIPESTATUS[0]}}",
+    "both readers go away": "{} 2>&1 | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}",
+    "a full disk": "{} >/dev/full 2>/dev/full",
+    "closed": "{} >&- 2>&-",
+    "all closed": "{} <&- >&- 2>&-",
+}
+
+
+@pytest.mark.parametrize("shell", OUTPUTS.values(), ids=OUTPUTS)
+def test_output_that_cannot_be_written_is_no_reason_to_stop(tmp_path, shell):
+    options = ["--steps", 12, "--log-every", 1, "--checkpoint-every", 5, "--out", tmp_path]
+    words = [sys.executable, "-u", "-m", "cxrgan_fast.train", *map(str, [*PHANTOM, *options])]
+    result = subprocess.run(["bash", "-c", shell.format(shlex.join(words))], timeout=120)
+    assert result.returncode == 0
+    run = only_run(tmp_path)
+    assert saved_steps(run) == [5, 10, 12]
+    assert [path for path in run.rglob("*") if path.is_file() and not reads(path)] == []
+
+
+def test_an_error_between_two_steps_is_raised_when_the_state_is_saved(tmp_path, monkeypatch):
+    """In a program that uses the loop and has no protected output."""
+    settings = {"steps": 9, "resolution": 32, "base_channels": 8, "latent_size": 8, "log_every": 4,
+                "batch_size": 4, "phantom_images": 12, "precision": "fp32", "out": tmp_path,
+                "preset": "small", "device": "cpu"}  # fmt: skip
+
+    def fail(log: logs.RunLog, row: dict) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(logs.RunLog, "metrics", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        loop.train(override(TrainConfig(), settings), torch.device("cpu"))
+    assert saved_steps(only_run(tmp_path)) == [4]
 
 
 def reads(path: Path) -> bool:
@@ -158,7 +230,7 @@ def test_measurements_that_do_not_fit_the_disk_stop_the_run(fails, train, tmp_pa
     monkeypatch.setattr(Path, "open", full)
     line = fails("--resume", run, "--steps", 3, "--log-every", 1)
     assert f"cannot write {run / 'metrics.jsonl'}: the disk is full" in line
-    assert saved_steps(run) == [1]
+    assert saved_steps(run) == [1, 2]  # what had been trained is saved where there is room for it
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_older_one(tmp_path):

@@ -1,0 +1,111 @@
+"""From a run's checkpoints to the state that a training goes on with, checked before it is used."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.nn import build_discriminator, build_generator
+from cxrgan_fast.training import checkpoint as ckpt
+from cxrgan_fast.training.checks import changed_on_resume
+from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.training.config_file import read_config
+
+
+def find_state(
+    run: Path, config: TrainConfig, n_classes: int, device: torch.device
+) -> ckpt.Checkpoint:
+    """Load the newest whole checkpoint of a run that is to go on with ``config``.
+
+    Damaged ones are named and set aside. Nothing is changed before it is certain that the run can
+    go on, and no network is built.
+
+    Raises:
+        UserError: There is no whole checkpoint, it is of other settings, or it holds something
+            else than the state of such a training.
+    """
+    found = ckpt.load_newest_checkpoint(run, device)
+    path, state = found.path, found.state
+    _require(path, isinstance(state.get("config"), str), "config", "text")
+    seconds = state.get("seconds")
+    is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    _require(path, is_time, "seconds", "0 or more")
+    stored = override(TrainConfig(), read_config(state["config"], path))
+    changed_on_resume(stored, config, path)
+    training = state.get("training")
+    _require(path, isinstance(training, dict), "training", "a dict")
+    assert isinstance(training, dict)
+    with torch.device("meta"):  # on no device: a few bytes may ask for a network that fits none
+        generator = build_generator(config.network, n_classes).state_dict()
+        discriminator = build_discriminator(config.network, n_classes).state_dict()
+    networks = {"generator": generator, "discriminator": discriminator, "ema": generator}
+    for name, weights in networks.items():
+        _check_like(path, weights, training.get(name), f"training.{name}")
+    for damaged, reason in found.damaged:
+        print(
+            f"passed over {damaged}: it is damaged ({reason}); kept as "
+            f"{ckpt.set_aside(damaged).name}"
+        )
+    return found
+
+
+def check_training(path: Path, expected: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+    """Refuse a state that a training could not take over.
+
+    Args:
+        path: its checkpoint.
+        expected: ``state_dict()`` of the training that it is for.
+        training: what the checkpoint holds.
+
+    Raises:
+        UserError: Naming the part.
+    """
+    same_device = training.get("device") == expected["device"]
+    for name, part in expected.items():
+        got, where = training.get(name), f"training.{name}"
+        if name == "step":
+            is_step = type(got) is int and 0 <= got < 2**62
+            _require(path, is_step, where, "a number of steps")
+        elif name == "device":
+            _require(path, isinstance(got, str) and len(got) < 20, where, "a type of device")
+        elif name.endswith("_optimizer"):
+            # The settings beside it are not taken over.
+            slots = got.get("state") if isinstance(got, dict) else None
+            _check_like(path, part["state"], slots, f"{where}.state")
+        elif name != "random" or same_device:  # another device's numbers begin anew
+            _check_like(path, part, got, where)
+
+
+def _check_like(path: Path, expected: Any, got: Any, where: str) -> None:
+    """Refuse what is not built as ``expected`` is: the same keys, shapes and types."""
+    if isinstance(expected, Tensor):
+        fits = isinstance(got, Tensor) and got.layout == torch.strided
+        wanted = f"{expected.dtype} of shape {tuple(expected.shape)}"
+        _require(path, fits and (got.shape, got.dtype) == (expected.shape, expected.dtype),
+                 where, wanted)  # fmt: skip
+    elif isinstance(expected, Mapping):
+        names = ", ".join(str(key) for key in list(expected)[:3])
+        wanted = f"{len(expected)} entries ({names}, ...)"
+        fits = isinstance(got, Mapping) and got.keys() == expected.keys()
+        _require(path, fits, where, wanted)
+        for key, part in expected.items():
+            _check_like(path, part, got[key], f"{where}.{key}")
+    elif isinstance(expected, list | tuple):
+        fits = isinstance(got, list | tuple) and len(got) == len(expected)
+        _require(path, fits, where, f"{len(expected)} entries")
+        for index, part in enumerate(expected):
+            _check_like(path, part, got[index], f"{where}.{index}")
+    else:
+        _require(path, type(got) is type(expected), where, type(expected).__name__)
+
+
+def _require(path: Path, fits: bool, where: str, wanted: str) -> None:
+    if not fits:
+        raise UserError(
+            f"{path}: {printable(where)} is not {wanted}, so that no training can go on from it; "
+            "put a copy of the checkpoint in its place, or start a new run"
+        )

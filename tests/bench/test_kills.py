@@ -1,0 +1,67 @@
+"""A few kills, and a few damaged files of each kind: what the commands measure a thousand times."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import damaged_checkpoints
+from bench.damaged_checkpoints import KINDS, damaged
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing(tmp_path):
+    """In a process of its own: it forks, which one that has threads must not."""
+    out = tmp_path / "kills.json"
+    command = [sys.executable, "-m", "bench.kills", "--kills", "2", "--seed", "3", "--out", out]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(out.read_text())
+    counts = written["counts"]
+    assert written["failures"] == []
+    assert counts["kills"] == 2
+    assert counts["trainings"] > 0
+    for name in ("files_that_were_not_whole", "calls_that_failed", "trainings_with_other_bits"):
+        assert counts[name] == 0
+
+
+def test_all_damage_is_noticed(tmp_path):
+    figures = damaged_checkpoints.measure(5 * len(KINDS), 1, tmp_path)
+    for sort in ("checkpoints", "generators"):
+        assert figures[sort].keys() == set(KINDS)
+        for outcomes in figures[sort].values():
+            assert sum(outcomes.values()) == 5
+            said = {"named and passed over", "named and refused", "the same state"}
+            assert set(outcomes) <= said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_changes_a_file(kind):
+    content = bytes(range(256)) * 40
+    for seed in range(20):
+        assert damaged(content, kind, random.Random(seed)) != content
+
+
+def test_a_measurement_that_goes_unnoticed_is_counted_as_such(tmp_path, monkeypatch):
+    """Without the comparison of digests the measurement tells of other states."""
+    from cxrgan_fast.training import checkpoint
+
+    monkeypatch.setattr(checkpoint, "_check_digest", lambda file: True)
+    figures = damaged_checkpoints.measure(10 * len(KINDS), 1, tmp_path)
+    assert "another state" in set().union(*figures["checkpoints"].values())
+
+
+def test_the_results_in_the_repository_have_no_loss():
+    results = Path(__file__).parents[2] / "bench" / "results"
+    figures = json.loads((results / "damaged_checkpoints.json").read_text())
+    kills = json.loads((results / "kills.json").read_text())
+    lost = "files_that_were_not_whole", "calls_that_failed", "trainings_with_other_bits"
+    assert [kills["counts"][name] for name in lost] == [0, 0, 0]
+    outcomes = [
+        name for sort in ("checkpoints", "generators")
+        for counts in figures[sort].values() for name in counts
+    ]  # fmt: skip
+    assert set(outcomes) <= {"named and passed over", "named and refused", "the same state"}
