@@ -46,8 +46,8 @@ compiled-128    pillow safetensors tqdm
 triton-tests    pytest (hypothesis pillow tqdm pytest-xdist)
 compile-tests   pytest (pillow tqdm pytest-xdist)
 large           pytest
-parity-64       pillow safetensors scipy tqdm
-parity-128      pillow safetensors scipy tqdm
+parity-64       pillow pydantic safetensors scipy tqdm
+parity-128      pillow pydantic safetensors scipy tqdm
 "
 
 set -uo pipefail

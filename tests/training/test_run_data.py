@@ -125,7 +125,7 @@ def test_a_packed_set_brings_its_resolution_and_channels(train, fails, tmp_path)
     (run,) = (tmp_path / "runs").iterdir()
     settings = read_config_file(run / "config.yaml")
     assert (settings["resolution"], settings["image_channels"]) == (128, 3)
-    assert "give --resolution 128" in fails(*options, "--resolution", 64)
+    assert "train at --resolution 128" in fails(*options, "--resolution", 64)
 
 
 @pytest.mark.parametrize("option", ["--resume", "--data", "--out", "--config"])
