@@ -216,6 +216,31 @@ def test_clusters_only_where_the_code_knows_of_them(
     assert printed.splitlines() == [expected] * 2
 
 
+WORKSPACES = """
+import sys
+from pathlib import Path
+from cuda_standin import building
+
+core = building.load(Path(sys.argv[1]))
+for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
+    for path in core.NORM_PATHS.values():
+        problem = core.ConditionalBatchNorm(
+            core.BFLOAT16, layout, 32, 64, 4096, 0.2, 2, 0, 0, 0, 0, 0, path
+        )
+        image = 2 * 32 * 64 * 4096
+        print(problem.forward_workspace(0) / image, problem.backward_workspace(0, 0) / image)
+"""
+
+
+def test_the_workspace_is_small_beside_an_image(cuda_standin: ModuleType) -> None:
+    """As it has to be for what tests/gpu/test_cost.py asks of the whole: 2.1 images."""
+    gpu = "sms=132,cc=90,shared=232448"
+    printed = run_program(WORKSPACES, str(cuda_standin.__file__), CXRGAN_STANDIN_DEVICE=gpu)
+    shares = [float(word) for word in printed.split()]
+    assert len(shares) == 2 * 5 * 2
+    assert 0 < max(shares) < 0.02
+
+
 @on_gpus
 def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
     case = batch_norm_case((4, 16, 6, 8), device=device)
