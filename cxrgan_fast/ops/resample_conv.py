@@ -40,6 +40,11 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
     # that lies (I, 3, 3, O) in memory is then channels_last all the way, and nothing copies it.
     kernel, bias = _kernel(input, weight.transpose(0, 1), bias, mean=False)  # (I, O, 4, 4)
     kernel = kernel.flip(2, 3)
+    if input.is_cpu and input.dtype == kernel.dtype == torch.float16:
+        # Where the processor has no such convolution, PyTorch's rounds every tap of a pixel.
+        wide = None if bias is None else bias.float()
+        output = F.conv_transpose2d(input.float(), kernel.float(), wide, stride=2, padding=1)
+        return output.to(input.dtype)
     return F.conv_transpose2d(input, kernel, bias, stride=2, padding=1)
 
 
