@@ -181,7 +181,7 @@ def direct(
         def backward(ctx: Any, *grads: Any) -> Any:
             return (*op_backward(ctx, *grads), *nothing)
 
-    if not also:
+    if not also:  # a derivative as it is, which may be of one input and no tuple
         Direct.backward = staticmethod(op_backward)  # type: ignore[method-assign]
     Direct.__name__ = Direct.__qualname__ = name
     # Without the Python half of Function.apply, 3 µs that serve functorch: is_direct rules it out.
