@@ -20,10 +20,10 @@ from bench.kills import CPU, SETTINGS, same_bits
 from bench.record import ROOT, check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.checkpoint import checkpoint_path, generator_path, load_newest_checkpoint
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.runs.checkpoint import checkpoint_path, generator_path, load_newest_checkpoint
+from cxrgan_fast.runs.generator_file import GeneratorSnapshot, load_generator
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.loop import train
-from cxrgan_fast.training.snapshot import GeneratorSnapshot, load_generator
 
 KINDS = ("bit", "zeros", "noise", "swapped", "cut", "longer")
 BLOCKS = (16, 512, 4096)

@@ -11,10 +11,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.gan.schedules import StepKind
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
-from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.executors import Executor, GraphExecutor
-from cxrgan_fast.training.schedules import StepKind
 from cxrgan_fast.training.step import TrainingStep
 
 IMAGES = 50

@@ -29,12 +29,12 @@ from PIL import Image
 from bench.record import ROOT, check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.checkpoint import checkpoint_path, load_newest_checkpoint, saved_steps
-from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.config_file import read_config_file
+from cxrgan_fast.runs.checkpoint import checkpoint_path, load_newest_checkpoint, saved_steps
+from cxrgan_fast.runs.data_record import read_record
+from cxrgan_fast.runs.generator_file import load_generator
+from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.training.loop import train
-from cxrgan_fast.training.run_data import read_record
-from cxrgan_fast.training.snapshot import load_generator
 
 CPU = torch.device("cpu")
 STEPS = 40

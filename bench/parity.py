@@ -39,17 +39,12 @@ from bench.parity_training import (
 from bench.record import ROOT, as_text, check_out, circumstances, commit, replace, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
+from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
-from cxrgan_fast.training.config import (
-    PRESETS,
-    TrainConfig,
-    override,
-    resolve_device,
-    resolve_precision,
-)
 
 PRESET = {"cpu": "small", "cuda": "base"}
 # On two cores the small preset would come to 250 steps in half an hour.

@@ -33,10 +33,10 @@ from cxrgan_fast.metrics.matching import (
     patient_halves,
 )
 from cxrgan_fast.nn import build_generator
-from cxrgan_fast.training.config import TrainConfig, flatten
-from cxrgan_fast.training.generation import draw_images, latents_for
-from cxrgan_fast.training.snapshot import GeneratorSnapshot
-from cxrgan_fast.training.sources import ClassSource
+from cxrgan_fast.runs.generator_file import GeneratorSnapshot
+from cxrgan_fast.sampling.class_sources import ClassSource
+from cxrgan_fast.sampling.generation import draw_images, latents_for
+from cxrgan_fast.settings.config import TrainConfig, flatten
 
 MOST_SAMPLES = 2000
 FLOORS = 5

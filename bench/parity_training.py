@@ -22,7 +22,7 @@ from bench.reference_gan import Settings
 from bench.throughput_variants import build, forget, wait
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.config import TrainConfig, flatten, override
+from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.training.step import TrainingStep, stream_seeds
 
 REFERENCE = "reference"

@@ -27,13 +27,9 @@ from bench.record import write_result
 from bench.report import table
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
+from cxrgan_fast.devices import resolve_device, resolve_precision
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
-from cxrgan_fast.training.config import (
-    TrainConfig,
-    override,
-    resolve_device,
-    resolve_precision,
-)
 from cxrgan_fast.training.step import TrainingStep
 
 WARM_UP = 3

@@ -32,17 +32,11 @@ from bench.throughput_report import name_of, report
 from bench.throughput_variants import Running, forget
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
-from cxrgan_fast.training.config import (
-    PRESETS,
-    TrainConfig,
-    flatten,
-    override,
-    resolve_device,
-    resolve_precision,
-)
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
 RESOLUTIONS = (32, 64, 128, 256)

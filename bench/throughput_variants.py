@@ -28,7 +28,7 @@ from bench.throughput_figures import FAST, FLOOR, REFERENCES
 from bench.timing import peak_bytes
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.config import TrainConfig, flatten
+from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.training.executors import ExecutorName, make_executor
 from cxrgan_fast.training.step import TrainingStep
 

@@ -10,8 +10,8 @@ import yaml
 from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.config import PRESETS, TrainConfig, flatten, override
-from cxrgan_fast.training.config_file import read_config_file
+from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
+from cxrgan_fast.settings.config_file import read_config_file
 
 
 def _changed_flags(path: Path) -> list[str]:

@@ -8,15 +8,12 @@ from typing import Annotated
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.devices import resolve_device
+from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
+from cxrgan_fast.evaluation.evaluate import evaluate
+from cxrgan_fast.evaluation.request import Request, default_output
 from cxrgan_fast.metrics.evaluation import METRICS
 from cxrgan_fast.metrics.registry import DEFAULT, load_extractor
-from cxrgan_fast.training.config import resolve_device
-from cxrgan_fast.training.evaluation import (
-    Request,
-    default_output,
-    evaluate,
-    evaluate_checkpoints,
-)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -235,3 +236,8 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def file_name_safe(name: str) -> str:
+    """A name without what a file's may not have; empty where nothing is left."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:40]

@@ -9,11 +9,11 @@ import tyro
 
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.class_folders import choose_folders
+from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.config import resolve_device
-from cxrgan_fast.training.generation import generate_to_folder, prepare_output
-from cxrgan_fast.training.interpolation import write_interpolations
-from cxrgan_fast.training.sources import load_sources
+from cxrgan_fast.sampling.class_sources import load_sources
+from cxrgan_fast.sampling.generation import generate_to_folder, prepare_output
+from cxrgan_fast.sampling.interpolation import write_interpolations
 
 
 @dataclass(frozen=True)

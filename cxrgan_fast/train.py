@@ -10,21 +10,15 @@ import tyro
 
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.packed import is_packed, open_packed
+from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import is_code
+from cxrgan_fast.runs.folder import newest_run
+from cxrgan_fast.settings.checks import changed_on_resume
+from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, flatten, override
+from cxrgan_fast.settings.config_file import read_config_file
+from cxrgan_fast.settings.names import refuse_names_from_elsewhere
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
-from cxrgan_fast.training.checks import changed_on_resume
-from cxrgan_fast.training.config import (
-    PRESETS,
-    OutputConfig,
-    TrainConfig,
-    flatten,
-    override,
-    resolve_device,
-)
-from cxrgan_fast.training.config_file import read_config_file
-from cxrgan_fast.training.run_folder import newest_run
-from cxrgan_fast.training.setting_names import refuse_names_from_elsewhere
 
 
 @dataclass(frozen=True)

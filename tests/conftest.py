@@ -20,6 +20,8 @@ from cxrgan_fast.ops import use_backend
 from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
 from op_cases import TARGETS, Target
 
+pytest_plugins = ["run_fixtures"]  # of tests/support
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # One thread, here and in the programs that tests start: a second one waits spinning for its share

@@ -1,7 +1,6 @@
 """Reading, preparing and drawing chest X-rays."""
 
 from cxrgan_fast.data.dataset import ImageDataset, load_dataset
-from cxrgan_fast.data.diffaugment import diff_augment
 from cxrgan_fast.data.packed import PackedSet, open_packed
 from cxrgan_fast.data.phantom import Phantom, phantom_image
 from cxrgan_fast.data.pixels import to_float, to_uint8
@@ -22,7 +21,6 @@ __all__ = [
     "Preparation",
     "Source",
     "StepImages",
-    "diff_augment",
     "load_dataset",
     "open_packed",
     "open_source",

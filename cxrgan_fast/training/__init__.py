@@ -1,1 +1,1 @@
-"""Training: configuration, the step, the loop, and what a run leaves on disk."""
+"""Training: the step, its executors and the loop."""

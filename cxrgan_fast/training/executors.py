@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from cxrgan_fast.training.schedules import StepKind
+from cxrgan_fast.gan.schedules import StepKind
 from cxrgan_fast.training.step import TrainingStep
 
 ExecutorName = Literal["auto", "eager", "compile", "graph"]

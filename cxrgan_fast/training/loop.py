@@ -9,30 +9,25 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.sources import folder_names
+from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
+from cxrgan_fast.runs import checkpoint as ckpt
+from cxrgan_fast.runs.calls import record_call
+from cxrgan_fast.runs.data_record import find_dataset, record_path, write_record
+from cxrgan_fast.runs.folder import create_run_folder
+from cxrgan_fast.runs.lock import locked
+from cxrgan_fast.runs.logs import RunLog
+from cxrgan_fast.sampling.grid import grid_path
+from cxrgan_fast.settings.checks import check
+from cxrgan_fast.settings.config import TrainConfig, override, with_absolute_paths
+from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.threads import default_threads, threads_kept
-from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.algorithms import algorithms
-from cxrgan_fast.training.calls import record_call
-from cxrgan_fast.training.checks import check
-from cxrgan_fast.training.config import (
-    TrainConfig,
-    override,
-    resolve_device,
-    resolve_precision,
-    with_absolute_paths,
-)
-from cxrgan_fast.training.config_file import write_config
-from cxrgan_fast.training.grid import grid_path
-from cxrgan_fast.training.logs import RunLog
-from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.training.restoring import find_state
 from cxrgan_fast.training.run import NonFiniteError, Run
-from cxrgan_fast.training.run_data import find_dataset, record_path, write_record
-from cxrgan_fast.training.run_folder import create_run_folder
-from cxrgan_fast.training.run_lock import locked
 from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.start import describe_start, start_lines
 from cxrgan_fast.training.thread_count import StepThreads, choose_threads

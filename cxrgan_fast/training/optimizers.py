@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrgan_fast.training.config import OptimizerConfig
+from cxrgan_fast.settings.config import OptimizerConfig
 
 
 def make_optimizer(

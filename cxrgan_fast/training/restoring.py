@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.nn import build_discriminator, build_generator
-from cxrgan_fast.training import checkpoint as ckpt
-from cxrgan_fast.training.checks import changed_on_resume
-from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.config_file import read_config
+from cxrgan_fast.runs import checkpoint as ckpt
+from cxrgan_fast.settings.checks import changed_on_resume
+from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.settings.config_file import read_config
 
 
 def find_state(

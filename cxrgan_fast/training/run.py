@@ -9,19 +9,19 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
 from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, describe
 from cxrgan_fast.files import make_folder, write_atomic
-from cxrgan_fast.training import checkpoint as ckpt
-from cxrgan_fast.training.best import Row, is_better, keep_best, restore_best
-from cxrgan_fast.training.config import TrainConfig
-from cxrgan_fast.training.config_file import write_config
+from cxrgan_fast.gan.schedules import noise_std
+from cxrgan_fast.runs import checkpoint as ckpt
+from cxrgan_fast.runs.best import Row, is_better, keep_best, restore_best
+from cxrgan_fast.runs.generator_file import save_generator
+from cxrgan_fast.runs.logs import RunLog, read_evaluations
+from cxrgan_fast.sampling.grid import animate, grid_path, rows_shown, write_grid
+from cxrgan_fast.settings.config import TrainConfig
+from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
-from cxrgan_fast.training.grid import animate, grid_path, rows_shown, write_grid
 from cxrgan_fast.training.host_copy import copy_to_host
-from cxrgan_fast.training.logs import RunLog, read_evaluations
-from cxrgan_fast.training.periodic import PeriodicEvaluation, describe
 from cxrgan_fast.training.restoring import check_training
-from cxrgan_fast.training.schedules import noise_std
-from cxrgan_fast.training.snapshot import save_generator
 from cxrgan_fast.training.step import TrainingStep, stream_seeds
 from cxrgan_fast.training.writer import BackgroundWriter
 
@@ -196,7 +196,7 @@ class Run:
         """
         self.check_finite(writer)
         start = time.perf_counter()
-        row = evaluation(self.step, stop)
+        row = evaluation(self.step.averaged_generator(), stop)
         if row is not None:
             row["best"] = is_better(row, self.best)
             if row["best"]:

@@ -7,7 +7,7 @@ import torch
 
 from cxrgan_fast.ops.backend import choose_backend
 from cxrgan_fast.provenance import provenance
-from cxrgan_fast.training.config import flatten, override
+from cxrgan_fast.settings.config import flatten, override
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.step import AUTOCAST_DTYPE
 from cxrgan_fast.training.thread_count import Start

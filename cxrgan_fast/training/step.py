@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.data import (
     BalancedOrder,
     EpochOrder,
@@ -22,11 +23,12 @@ from cxrgan_fast.data import (
     Order,
     step_images,
 )
+from cxrgan_fast.evaluation.periodic import GeneratorNow
+from cxrgan_fast.gan.draws import DiscriminatorDraws, GeneratorDraws
+from cxrgan_fast.gan.schedules import StepKind, noise_std_on_device, step_kind
 from cxrgan_fast.nn import EMA, build_discriminator, build_generator
 from cxrgan_fast.ops import discriminator_loss, generator_loss
-from cxrgan_fast.training.config import TrainConfig
-from cxrgan_fast.training.draws import DiscriminatorDraws, GeneratorDraws
-from cxrgan_fast.training.inputs import DiscriminatorInputs
+from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.training.meters import Meters
 from cxrgan_fast.training.optimizers import (
     Scaler,
@@ -34,7 +36,6 @@ from cxrgan_fast.training.optimizers import (
     make_optimizer,
     state_tensors,
 )
-from cxrgan_fast.training.schedules import StepKind, noise_std_on_device, step_kind
 
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -297,6 +298,12 @@ class TrainingStep:
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, device=self.device, generator=self.random)
+
+    def averaged_generator(self) -> GeneratorNow:
+        """The generator's moving average as it is now, to draw with."""
+        return GeneratorNow(
+            self.ema.module, self.value_range, self.autocast, self.step, self.images_seen
+        )
 
     # --- State -------------------------------------------------------------------------------
 

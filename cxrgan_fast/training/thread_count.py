@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.threads import free_cores
-from cxrgan_fast.training.config import TrainConfig
 
 ENOUGH = 0.85  # the share of its cores with which a number of threads counts as undisturbed
 _WINDOW_SECONDS = 2.0

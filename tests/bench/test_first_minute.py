@@ -21,8 +21,8 @@ from bench import first_minute, first_questions, first_step
 from bench.first_minute import ANSWERED, FAILED, NOT_HERE, Result
 from bench.question import Question, Setting
 from cxrgan_fast.command import run_command
+from cxrgan_fast.gan.schedules import StepKind
 from cxrgan_fast.training.executors import Executor, GraphExecutor
-from cxrgan_fast.training.schedules import StepKind
 from programs import run_program
 
 ROOT = Path(__file__).resolve().parents[2]

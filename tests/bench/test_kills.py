@@ -47,7 +47,7 @@ def test_damage_changes_a_file(kind):
 
 def test_a_measurement_that_goes_unnoticed_is_counted_as_such(tmp_path, monkeypatch):
     """Without the comparison of digests the measurement tells of other states."""
-    from cxrgan_fast.training import checkpoint
+    from cxrgan_fast.runs import checkpoint
 
     monkeypatch.setattr(checkpoint, "_check_digest", lambda file: True)
     figures = damaged_checkpoints.measure(10 * len(KINDS), 1, tmp_path)

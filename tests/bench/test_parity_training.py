@@ -16,7 +16,7 @@ from bench import parity_training
 from bench.parity_training import Work, settings_of, snapshot_steps, start, train
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.settings.config import TrainConfig, override
 
 CPU = torch.device("cpu")
 TINY = {"resolution": 32, "base_channels": 8, "batch_size": 4, "latent_size": 8, "seed": 3}

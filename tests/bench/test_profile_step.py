@@ -17,7 +17,7 @@ from bench.profile_step import GROUPS, Part, figures, group_of, parts_of, report
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.nn import EMA
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.step import TrainingStep
 
 SMALL = {"resolution": 32, "base_channels": 8, "batch_size": 4, "precision": "fp32"}

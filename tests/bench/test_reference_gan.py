@@ -22,7 +22,7 @@ from bench import reference_gan, reference_weights
 from bench.reference_gan import ReferenceTraining, Settings
 from cxrgan_fast.data import ImageDataset, to_float
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
-from cxrgan_fast.training.config import TrainConfig, flatten, override
+from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.training.step import TrainingStep
 
 ROOT = Path(__file__).resolve().parents[2]

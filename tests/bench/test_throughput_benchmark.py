@@ -16,8 +16,8 @@ from bench.throughput_figures import VARIANTS
 from bench.throughput_variants import COMPILING, Running, forget, wait
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
-from cxrgan_fast.training.config import TrainConfig, override
 
 CONFIG = override(
     TrainConfig(),

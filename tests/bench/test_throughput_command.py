@@ -16,7 +16,7 @@ import torch
 
 from bench import plot_throughput, throughput, throughput_variants
 from cxrgan_fast.command import run_command
-from cxrgan_fast.training import config as training_config
+from cxrgan_fast.settings import config as training_config
 
 PNG = b"\x89PNG\r\n\x1a\n"
 QUICK = ["--variants", "reference", "eager", "floor", "--rounds", 2]
@@ -185,7 +185,7 @@ TINY = """
 import sys
 from bench import throughput
 from cxrgan_fast.command import run_command
-from cxrgan_fast.training import config
+from cxrgan_fast.settings import config
 config.PRESETS["small"] = {
     "base_channels": 8, "batch_size": 2, "r1_interval": 2, "latent_size": 8
 }

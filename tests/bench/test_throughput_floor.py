@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import graphs
 from bench.convolution_floor import ConvolutionFloor, TensorSpec, record, record_cycle
 from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.step import TrainingStep
 
 CPU = torch.device("cpu")

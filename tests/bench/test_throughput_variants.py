@@ -12,7 +12,7 @@ import torch
 from bench import throughput_variants
 from bench.throughput_variants import Running, count_launches
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.settings.config import TrainConfig, override
 
 CPU = torch.device("cpu")
 CONFIG = override(TrainConfig(), {"r1_interval": 4})

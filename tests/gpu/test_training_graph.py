@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
-from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.executors import Executor, GraphExecutor
 from cxrgan_fast.training.step import TrainingStep
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cxrgan_fast.augment.diffaugment import augment_as_drawn
 from cxrgan_fast.data import to_float
-from cxrgan_fast.data.diffaugment import augment_as_drawn
 from cxrgan_fast.ops import discriminator_input
 
 OPTIONS = ("mirror", "translation", "cutout", "noise")

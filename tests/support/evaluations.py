@@ -10,7 +10,7 @@ from PIL import Image
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.data.dataset import Split
 from cxrgan_fast.nn import NetworkConfig, build_generator
-from cxrgan_fast.training.snapshot import save_generator
+from cxrgan_fast.runs.generator_file import save_generator
 
 PIXELS = ["--features", "pixels"]
 QUICK = [*PIXELS, "--metrics", "fid", "--samples", 20]

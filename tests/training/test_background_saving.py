@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxrgan_fast.training import checkpoint, grid, run, snapshot
-from cxrgan_fast.training.checkpoint import checkpoint_path, saved_steps
-from cxrgan_fast.training.logs import RunLog
+from cxrgan_fast.runs import checkpoint, generator_file
+from cxrgan_fast.runs.checkpoint import checkpoint_path, saved_steps
+from cxrgan_fast.runs.generator_file import load_generator
+from cxrgan_fast.runs.logs import RunLog
+from cxrgan_fast.sampling import grid
+from cxrgan_fast.training import run
 from cxrgan_fast.training.run import Run
-from cxrgan_fast.training.snapshot import load_generator
 from cxrgan_fast.training.writer import BackgroundWriter
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
@@ -117,7 +119,7 @@ def test_files_are_written_in_the_order_that_a_crash_allows(train, tmp_path, mon
         written.append((path.name, saved_steps(folder.parent)))
         write(path, content)
 
-    for module in (checkpoint, grid, run, snapshot):
+    for module in (checkpoint, grid, run, generator_file):
         original = module.write_atomic
         monkeypatch.setattr(module, "write_atomic", functools.partial(spy, original))
     options = ["--checkpoint-every", 2, "--grid-every", 2, "--keep-checkpoints", 1]
@@ -267,8 +269,9 @@ import os, signal, sys, time
 from pathlib import Path
 from cxrgan_fast import train
 from cxrgan_fast.command import run_command
-from cxrgan_fast.training import checkpoint, signals
-from cxrgan_fast.training.logs import RunLog
+from cxrgan_fast.runs import checkpoint
+    from cxrgan_fast.training import signals
+from cxrgan_fast.runs.logs import RunLog
 
 signs, mode = Path(sys.argv.pop(1)), sys.argv.pop(1)
 steps, write, advance = [], checkpoint.write_atomic, RunLog.advance

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.loop import train as train_in_process
 
 SETTINGS = {"steps": 2, "resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,

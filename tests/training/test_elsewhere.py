@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.training.checkpoint import saved_steps
+from cxrgan_fast.runs.checkpoint import saved_steps
 
 PROGRAM = Path(__file__).resolve().parent.parent / "support" / "elsewhere.py"
 ROOT = PROGRAM.parent.parent.parent

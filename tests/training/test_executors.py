@@ -7,7 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.training.config import TrainConfig, override
+from cxrgan_fast.gan.schedules import StepKind
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.executors import (
     CompileExecutor,
     Executor,
@@ -15,7 +16,6 @@ from cxrgan_fast.training.executors import (
     make_executor,
     unchanged,
 )
-from cxrgan_fast.training.schedules import StepKind
 from cxrgan_fast.training.step import TrainingStep
 from recorded_graph import (
     END_ALLOCATIONS,

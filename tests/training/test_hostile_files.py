@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save
 
 from cxrgan_fast.data import Preparation, open_packed, open_source, prepare_set
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.training.checkpoint import generator_path
-from cxrgan_fast.training.snapshot import load_generator
+from cxrgan_fast.runs.checkpoint import generator_path
+from cxrgan_fast.runs.generator_file import load_generator
 from evaluations import write_images
 
 HEADER = "cxrgan_fast.generator"

@@ -13,10 +13,10 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
 from cxrgan_fast.ops import available_backends
 from cxrgan_fast.provenance import commit
+from cxrgan_fast.runs.calls import calls_path, last_call, record_call
+from cxrgan_fast.runs.checkpoint import saved_steps
+from cxrgan_fast.runs.folder import newest_run
 from cxrgan_fast.train import parse
-from cxrgan_fast.training.calls import calls_path, last_call, record_call
-from cxrgan_fast.training.checkpoint import saved_steps
-from cxrgan_fast.training.run_folder import newest_run
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
            "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
-from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.meters import METRICS
-from cxrgan_fast.training.schedules import (
+from cxrgan_fast.gan.schedules import (
     generator_loss_kind,
     noise_std,
     noise_std_on_device,
 )
+from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.training.meters import METRICS
 from cxrgan_fast.training.step import TrainingStep, stream_seeds
 
 SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,

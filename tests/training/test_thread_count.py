@@ -13,10 +13,10 @@ import torch
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import use_backend
+from cxrgan_fast.runs.checkpoint import checkpoint_path
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.threads import free_cores
 from cxrgan_fast.training import loop, thread_count
-from cxrgan_fast.training.checkpoint import checkpoint_path
-from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.thread_count import StepThreads, choose_threads
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cxrgan_fast import train as command
-from cxrgan_fast.training.checkpoint import checkpoint_path, saved_steps
+from cxrgan_fast.runs.checkpoint import checkpoint_path, saved_steps
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
         "--latent-size", "8", "--batch-size", "4"]  # fmt: skip

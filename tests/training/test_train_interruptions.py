@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrgan_fast.training import logs, loop
-from cxrgan_fast.training.checkpoint import best_generator_path, checkpoint_path, saved_steps
-from cxrgan_fast.training.config import TrainConfig, override
-from cxrgan_fast.training.config_file import read_config_file
-from cxrgan_fast.training.snapshot import load_generator
+from cxrgan_fast.runs import logs
+from cxrgan_fast.runs.checkpoint import best_generator_path, checkpoint_path, saved_steps
+from cxrgan_fast.runs.generator_file import load_generator
+from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.settings.config_file import read_config_file
+from cxrgan_fast.training import loop
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
            "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip

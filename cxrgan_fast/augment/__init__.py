@@ -1,0 +1,1 @@
+"""What a discriminator sees: images, augmented, with noise."""

@@ -1,0 +1,131 @@
+"""What the discriminator sees: stored and generated images, augmented alike, with noise."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cxrgan_fast.augment.diffaugment import augment_as_drawn
+from cxrgan_fast.data import StepImages
+from cxrgan_fast.ops import discriminator_input
+
+_FUSED = ("translation", "cutout")  # in this order
+
+
+class DiscriminatorInputs:
+    """Images as the discriminator sees them, in one pass where the policy allows it.
+
+    The op `discriminator_input` gathers, mirrors, scales, shifts, cuts, adds noise and casts at
+    once. What comes before the shift and the hole in the policy (brightness, contrast, or a hole
+    that is itself shifted) is applied to float images first.
+
+    Args:
+        batches: where the stored images are.
+        policy: of DiffAugment, in its order.
+        value_range: of the networks' images.
+        dtype: of what comes out.
+    """
+
+    def __init__(
+        self,
+        batches: StepImages,
+        policy: Sequence[str],
+        value_range: tuple[float, float],
+        dtype: torch.dtype,
+    ) -> None:
+        self.batches, self.value_range, self.dtype = batches, value_range, dtype
+        self.policy = tuple(policy)
+        fused = next(n for n in (2, 1, 0) if self.policy[len(policy) - n :] in _tails(n))
+        self.before = self.policy[: len(policy) - fused]
+
+    def real(self, rows: Tensor, mirror: Tensor | None) -> Tensor:
+        """Stored images as they are, but mirrored.
+
+        Args:
+            rows: (N,) int64, of the batches' images.
+            mirror: (N,) bool, or None.
+
+        Returns:
+            (N, C, R, R) float32.
+        """
+        return discriminator_input(
+            self.batches.images, rows, None, value_range=self.value_range, mirror=mirror
+        )
+
+    def both(
+        self,
+        rows: Tensor,
+        mirror: Tensor | None,
+        fake: Tensor,
+        uniform: Tensor,
+        noise: Tensor | None,
+        noise_std: Tensor | None,
+    ) -> Tensor:
+        """Stored and then generated images, as the discriminator sees them.
+
+        Args:
+            rows: (N,) int64, of the batches' images.
+            mirror: (N,) bool, which of those to flip left-right, or None.
+            fake: (F, C, R, R) float32.
+            uniform: (N + F, P, 2), what the policy does to each; see `augment_as_drawn`.
+            noise: (N + F, C, R, R), standard normal, or None.
+            noise_std: 0-dimensional, what it is multiplied by; given with ``noise``.
+
+        Returns:
+            (N + F, C, R, R), channels_last.
+        """
+        if self.before:
+            images = torch.cat((self.real(rows, mirror), fake))
+            return self.generated(images, uniform, noise, noise_std)
+        return self._fused(self.batches.images, rows, mirror, fake, uniform, noise, noise_std)
+
+    def generated(
+        self, images: Tensor, uniform: Tensor, noise: Tensor | None, noise_std: Tensor | None
+    ) -> Tensor:
+        """The same for float images alone, differentiable with respect to them any number of times.
+
+        Args:
+            images: (F, C, R, R) float32.
+            uniform: (F, P, 2).
+            noise: as in :meth:`both`.
+            noise_std: as in :meth:`both`.
+
+        Returns:
+            (F, C, R, R), channels_last.
+        """
+        first = uniform[:, : len(self.before)]
+        images = augment_as_drawn(images, self.before, first, self.value_range)
+        return self._fused(None, None, None, images, uniform, noise, noise_std)
+
+    def _fused(
+        self,
+        stored: Tensor | None,
+        rows: Tensor | None,
+        mirror: Tensor | None,
+        images: Tensor,
+        uniform: Tensor,
+        noise: Tensor | None,
+        noise_std: Tensor | None,
+    ) -> Tensor:
+        moves = {
+            name: uniform[:, place]
+            for place, name in enumerate(self.policy)
+            if place >= len(self.before)
+        }
+        return discriminator_input(
+            stored,
+            rows,
+            images,
+            value_range=self.value_range,
+            mirror=mirror,
+            translation=moves.get("translation"),
+            cutout=moves.get("cutout"),
+            noise=noise,
+            noise_std=noise_std,
+            dtype=self.dtype,
+        )
+
+
+def _tails(n: int) -> tuple[tuple[str, ...], ...]:
+    """The ends of a policy, of so many names, that the fused op takes."""
+    return (((),), (_FUSED[:1], _FUSED[1:]), (_FUSED,))[n]

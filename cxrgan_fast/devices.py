@@ -1,0 +1,43 @@
+"""Which device computes, and in which precision, where the user leaves it open."""
+
+from typing import Literal
+
+import torch
+
+from cxrgan_fast.errors import UserError
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of ``--device``.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        if resolved.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("expected cpu, cuda or mps")
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--device {device} cannot be used here: {reason}; "
+            "'python -m cxrgan_fast.env' shows what can"
+        ) from None
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision that ``auto`` stands for on ``device``; any other is checked and kept."""
+    if precision in ("fp32", "fp16", "bf16"):
+        return precision  # type: ignore[return-value]  # one of the literals
+    if device.type == "cuda":
+        # torch.cuda.is_bf16_supported() counts emulation, which is slower than fp32 on a T4. Its
+        # tensor cores take fp16, whose losses are scaled.
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu":
+        amx, avx512 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
+        return "bf16" if amx or avx512 else "fp32"
+    return "fp32"

@@ -1,0 +1,146 @@
+"""Every generator that a run has kept, evaluated: FID and others over the steps."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.image_sets import choose_data, is_run
+from cxrgan_fast.evaluation.pictures import plot_checkpoints
+from cxrgan_fast.evaluation.request import Request, make_output
+from cxrgan_fast.evaluation.sides import (
+    counts_of,
+    draw_compared,
+    header,
+    reference_of,
+    sources_of,
+    write_json,
+)
+from cxrgan_fast.metrics.comparison import Comparison
+from cxrgan_fast.metrics.evaluation import METRICS, OTHER_PATIENTS
+from cxrgan_fast.metrics.extractor import FeatureExtractor
+from cxrgan_fast.metrics.report import aligned, comparison_record, number
+from cxrgan_fast.runs.generators import find_generators
+
+CHECKPOINT_METRICS = ("fid", "kid", "precision", "recall")
+
+
+def evaluate_checkpoints(
+    request: Request, extractor: FeatureExtractor, device: torch.device, out: Path
+) -> tuple[str, list[Path]]:
+    """Evaluate every generator that a run has kept; write `checkpoints.json` and a plot.
+
+    The file is written after each, so that Ctrl-C loses one at most. A generator that is damaged or
+    draws no numbers has its reason there and in the table, and the others are evaluated.
+
+    Args:
+        request: what, and how; of its metrics those of `CHECKPOINT_METRICS`.
+        extractor: on `device`.
+        device: where images are drawn and metrics computed.
+        out: folder for the files.
+
+    Returns:
+        The table for the terminal, and the files; without the plot if there is no Matplotlib.
+
+    Raises:
+        UserError: anything that cannot work, in one line.
+    """
+    request.check()
+    if not is_run(request.subject) or request.subject.is_file():
+        raise UserError(f"--all-checkpoints: {request.subject} is not a run folder")
+    if request.checkpoint is not None:
+        raise UserError("--all-checkpoints and --checkpoint: give one of the two")
+    metrics = [name for name in CHECKPOINT_METRICS if name in request.metrics]
+    if not metrics:
+        raise UserError(f"--all-checkpoints: expected some of {', '.join(CHECKPOINT_METRICS)}")
+    steps = kept_steps(request.subject)
+    data = choose_data(request.data, request.subject, request.skip_bad)
+    sources = sources_of(request, None, data, device)  # those of a step may be damaged
+    make_output(out)
+    real, reference = reference_of(request, data, sources, extractor, device)
+    counts = counts_of(request, sources, reference)
+    floors = {
+        name: reference.compare(pair, metrics)
+        for name, pair in reference.floor_pairs(counts).items()
+    }
+    rows: list[dict[str, Any]] = []
+    record = {
+        **header(request, real, {"run": request.subject.name}, device),
+        "features": reference.label(),
+        "images": dict(zip(real.train.class_names, counts, strict=True)),
+        "floors": {name: comparison_record(floor) for name, floor in floors.items()},
+        "checkpoints": rows,
+    }
+    found: dict[int, Comparison] = {}
+    failed: dict[int, str] = {}
+    hidden = None if request.progress else True  # None: shown on a terminal only
+    for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
+        try:
+            sources = sources_of(request, str(step), data, device)
+            fake = reference.describe(draw_compared(request, sources, reference), counts)
+        except UserError as error:
+            failed[step] = str(error)
+            rows.append({"step": step, "error": failed[step]})
+        else:
+            found[step] = reference.compare(reference.pair(fake, counts), metrics)
+            rows.append({"step": step, **comparison_record(found[step])})
+        write_json(out / "checkpoints.json", record)
+    if not found:
+        raise UserError(failed[steps[-1]])
+    files = [out / "checkpoints.json"]
+    label = reference.label()
+    shown = f"{label['name']}, {label['dimension']}-d"
+    plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)
+    lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
+    lines += [f"step {step}: {reason}" for step, reason in failed.items()]
+    left_out = [name for name in request.metrics if name not in CHECKPOINT_METRICS]
+    if left_out and request.metrics != METRICS:  # named by hand
+        lines.append(f"not computed of every checkpoint: {', '.join(left_out)}")
+    if plot is None:
+        (out / "checkpoints.png").unlink(missing_ok=True)
+        lines.append("no plot: Matplotlib is not installed (pip install matplotlib)")
+    else:
+        files.append(plot)
+    return "\n".join(lines), files
+
+
+def kept_steps(run: Path) -> list[int]:
+    """Steps of which a run has kept the generators of all its classes, oldest first.
+
+    Raises:
+        UserError: as `find_generators`; none is kept.
+    """
+    names = "generator-*.safetensors"
+    of_each = [
+        {
+            int(number)
+            for path in (found.parent / "checkpoints").glob(names)
+            if (number := path.stem.rpartition("-")[2]).isdecimal()  # a user may keep others there
+        }
+        for found in find_generators(run)
+    ]
+    steps = sorted(set.intersection(*of_each))
+    if not steps:
+        raise UserError(f"--all-checkpoints: {run} has kept no generators in its checkpoints")
+    return steps
+
+
+def _checkpoint_table(found: dict[int, Comparison], floors: dict[str, Comparison]) -> list[str]:
+    computed = {name for comparison in found.values() for name in comparison.estimates}
+    names = [name for name in CHECKPOINT_METRICS if name in computed]
+    if not names:
+        reasons = next(iter(found.values())).omitted
+        return [f"not computed: {name}: {reason}" for name, reason in reasons.items()]
+    rows = [["step", *names, "real/generated images"]]
+    lines = [(str(step), comparison) for step, comparison in found.items()]
+    lines += [(f"floor: {name}", floor) for name, floor in floors.items()]
+    for title, comparison in lines:
+        cells = [
+            number(comparison.estimates[name].value) if name in comparison.estimates else "-"
+            for name in names
+        ]
+        known = next(iter(comparison.estimates.values()), None)
+        rows.append([title, *cells, f"{known.n_real}/{known.n_fake}" if known else "-"])
+    return aligned(rows)

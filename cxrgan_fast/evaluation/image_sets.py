@@ -1,0 +1,370 @@
+"""From what a user names to the two sets that are compared: real images and generated ones."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
+from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.data.readers import image_size as image_size_of
+from cxrgan_fast.data.sources import ImageFile, Source, folder_names, open_source
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics.matching import check_classes, subset
+from cxrgan_fast.runs.data_record import find_dataset, read_record
+from cxrgan_fast.sampling.class_sources import ClassSource
+from cxrgan_fast.sampling.generation import GROUP, draw_images, latents_for
+from cxrgan_fast.settings.config import DataConfig, TrainConfig, override
+from cxrgan_fast.settings.config_file import read_config_file
+
+_BATCH = 4 * GROUP  # images between two steps of the bar, in whole groups
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The data of a run.
+
+    Attributes:
+        train: the images that it was trained on, of the classes compared.
+        test: the same classes of the data's test split; None where there is none.
+    """
+
+    train: ImageDataset
+    test: ImageDataset | None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is meant as a run (or as one of its files) and not as a folder of images.
+
+    What is not there at all counts as a run: the complaint is then about the run. A table of
+    images, or an archive of them, is a folder of images.
+    """
+    if not path.is_dir():
+        return not path.is_file() or path.suffix.lower() not in (".csv", ".zip")
+    marks = ("config.yaml", "generator.safetensors", "*/generator.safetensors")
+    return any(next(path.glob(mark), None) is not None for mark in marks)
+
+
+def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
+    """The real images to compare with: those named, or those that the run was trained on.
+
+    Args:
+        data: folder or "phantom", as `load_dataset` takes it; None for the run's own.
+        subject: run folder, one of its generator files, or a folder of images.
+        skip_bad: go on without unreadable images.
+
+    Raises:
+        UserError: nothing is named and nothing known, or it is not there any more.
+    """
+    run, stored = _stored_settings(subject) if is_run(subject) else (subject, None)
+    own = DataConfig() if stored is None else stored.dataset
+    if data is not None:
+        # Of the run's own data only what describes them too: the phantom set's size.
+        return replace(own, data=data, skip_bad=skip_bad)
+    if stored is None:
+        raise UserError(
+            f"--data is missing, and {subject} does not tell what it was trained on: name the "
+            "folder of the real images, or phantom"
+        )
+    own = replace(own, skip_bad=skip_bad or own.skip_bad)
+    # Runs of earlier versions have stored the path as it was typed, in whatever folder.
+    if own.data == "phantom" or (Path(own.data).is_absolute() and Path(own.data).exists()):
+        return own
+    try:
+        return replace(own, data=_found(run, stored, own))
+    except UserError as error:
+        raise UserError(
+            f"--data is missing, and {own.data}, on which {subject} was trained, is not there any "
+            "more: name the folder of the real images"
+        ) from error
+
+
+def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
+    """Where the data of a run are now."""
+    if read_record(run) is None:
+        if Path(own.data).exists():
+            return own.data
+        raise UserError("the run has no record of them by which to know them")
+
+    def load(data: str) -> ImageDataset:
+        return load_dataset(
+            data,
+            resolution=stored.network.resolution,
+            image_channels=stored.network.image_channels,
+            classes=own.classes or None,
+            skip_bad=own.skip_bad,
+        )
+
+    return find_dataset(run, own.data, load)[0]
+
+
+def load_real(
+    data: DataConfig, classes: Sequence[str], resolution: int, image_channels: int, progress: bool
+) -> RealImages:
+    """Load the training images and, if the data have them, those of the test split.
+
+    Args:
+        data: where they are.
+        classes: in the order of their labels.
+        resolution: R.
+        image_channels: C.
+        progress: show bars on standard error, if that is a terminal.
+
+    Raises:
+        UserError: as `load_dataset`.
+    """
+
+    def load(split: str) -> ImageDataset:
+        return load_dataset(
+            data.data,
+            resolution=resolution,
+            image_channels=image_channels,
+            classes=asked,
+            split=split,  # type: ignore[arg-type]  # "train" or "test"
+            skip_bad=data.skip_bad,
+            phantom_images=data.phantom_images,
+            seed=0,
+            progress=progress,
+        )
+
+    asked = _as_asked(classes, data)
+    return RealImages(load("train"), load("test") if _has_test_split(data.data, asked) else None)
+
+
+def draw_set(
+    sources: Sequence[ClassSource],
+    counts: Sequence[int],
+    class_names: Sequence[str],
+    seed: int,
+    progress: bool,
+) -> ImageDataset:
+    """Draw images of each class, those that ``generate --seed`` writes.
+
+    Args:
+        sources: what draws each class.
+        counts: images of each.
+        class_names: what the data call the classes; latents go by the sources' own names.
+        seed: of the latents.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Returns:
+        The images, class by class, under the names that their files would have.
+
+    Raises:
+        UserError: a generator draws something that is not a number.
+    """
+    parts: list[Tensor] = []
+    folders = folder_names(source.class_name for source in sources)
+    files: list[str] = []
+    hidden = None if progress else True  # None: shown on a terminal only
+    with tqdm(total=sum(counts), desc="drawing", unit="img", disable=hidden, leave=False) as bar:
+        for source, count in zip(sources, counts, strict=True):
+            name, size = source.class_name, source.snapshot.network.latent_size
+            folder = folders[name]
+            files += [f"{folder}/{folder}_seed{seed}_{index:05d}.png" for index in range(count)]
+            for start in range(0, count, _BATCH):
+                indices = range(start, min(start + _BATCH, count))
+                latents = latents_for(seed, name, indices, size)
+                labels = torch.full((len(indices),), source.label)
+                parts.append(draw_images(source, latents, labels))
+                bar.update(len(indices))
+    return ImageDataset(
+        images=torch.cat(parts),
+        labels=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
+        class_names=tuple(class_names),
+        patients=list(files),
+        files=files,
+        name="generated",
+    )
+
+
+def in_order_of_data(sources: Sequence[ClassSource], data: DataConfig) -> list[ClassSource]:
+    """What draws each class, in the order in which the data have the classes.
+
+    Raises:
+        UserError: there is no such data folder.
+    """
+    there, _ = _classes_of(data.data)
+    places = {name.casefold(): place for place, name in enumerate(there)}
+    # What the data lack comes last; loading them will say so.
+    return sorted(sources, key=lambda source: places.get(source.class_name.casefold(), len(there)))
+
+
+def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
+    """The images of some classes as `load_dataset` gives them for these names in this order."""
+    rows = [
+        (dataset.labels == dataset.class_names.index(name)).nonzero().flatten() for name in names
+    ]
+    labels = [torch.full((len(of_class),), label) for label, of_class in enumerate(rows)]
+    chosen = subset(dataset, torch.cat(rows))
+    return replace(chosen, labels=torch.cat(labels), class_names=tuple(names))
+
+
+def image_size(sources: Sequence[ClassSource], resolution: int | None) -> tuple[int, int]:
+    """The resolution and channels that all generators draw.
+
+    Raises:
+        UserError: they differ, or the resolution is not the one asked for.
+    """
+    networks = {source.class_name: source.snapshot.network for source in sources}
+    sizes = {name: (n.resolution, n.image_channels) for name, n in networks.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{name} {r} pixels, {c} channels" for name, (r, c) in sizes.items())
+        raise UserError(f"the generators draw images of several kinds ({shown}): evaluate each")
+    drawn, channels = next(iter(sizes.values()))
+    if resolution not in (None, drawn):
+        raise UserError(
+            f"--resolution {resolution}: the generator draws {drawn} pixels, and is compared at "
+            "that; leave --resolution out"
+        )
+    return drawn, channels
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of generated images, looked at and not read yet.
+
+    Attributes:
+        path: it.
+        classes: its name of each class that is compared, by the data's name, in label order.
+        resolution: at which all are read.
+    """
+
+    path: Path
+    classes: dict[str, str]
+    resolution: int
+
+    @classmethod
+    def look(
+        cls, path: Path, data: DataConfig, wanted: Sequence[str], resolution: int | None
+    ) -> "ImageFolder":
+        """Find the classes and the size of the images.
+
+        Args:
+            path: folder of class folders.
+            data: what they will be compared with.
+            wanted: the classes to compare; none for all.
+            resolution: to which they are made smaller; None if all are of one size.
+
+        Raises:
+            UserError: classes that are missing or unknown to the data, or an empty one; images of
+                several sizes, or smaller than `resolution`.
+        """
+        source = open_source(path)
+        drawn = {file.class_name for file in source.files if file.split == "train"}
+        usual = source.default_classes
+        own, chosen = source.choose(
+            "train", wanted or [name for name in source.classes if name in drawn or name in usual]
+        )
+        folded = {name.casefold(): name for name in own}
+        there, expected = _classes_of(data.data)
+        # By a class's name, or by the folder that it gets where its name is none of a folder.
+        known = {folder.casefold(): name for name, folder in folder_names(there).items()}
+        known |= {name.casefold(): name for name in there}
+        compared = [known.get(fold, name) for fold, name in folded.items()]
+        if not wanted:
+            # A class that the data have and nobody drew is missed, unless it was left out by hand.
+            compared += [name for name in expected if name not in compared]
+        order = [name for name in there if name in compared]
+        images = Counter(file.class_name for file in chosen)
+        counts = {known.get(name.casefold(), name): images[name] for name in own}
+        check_classes(counts, dict.fromkeys(order, 1), path)
+        size = _common_size(path, [_size_of(source, file) for file in chosen], resolution)
+        found = {known[fold]: name for fold, name in folded.items() if fold in known}
+        return cls(path, {name: found[name] for name in order}, size)
+
+    def read(self, skip_bad: bool, progress: bool) -> ImageDataset:
+        """The images, with the data's names of the classes.
+
+        Raises:
+            UserError: as `load_dataset`.
+        """
+        dataset = load_dataset(
+            self.path,
+            resolution=self.resolution,
+            classes=tuple(self.classes.values()),
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+        return replace(dataset, class_names=tuple(self.classes))
+
+
+def _stored_settings(subject: Path) -> tuple[Path, TrainConfig | None]:
+    """The run that a path is, or lies in, and its settings."""
+    for folder in (subject, *subject.absolute().parents[:2]):
+        if (folder / "config.yaml").is_file():
+            return folder, override(TrainConfig(), read_config_file(folder / "config.yaml"))
+    return subject, None
+
+
+def _opened(data: str) -> Source | PackedSet:
+    path = Path(data)
+    return open_packed(path, verify=False) if is_packed(path) else open_source(path)
+
+
+def _has_test_split(data: str, classes: Sequence[str]) -> bool:
+    if data == "phantom":
+        return True
+    try:
+        _opened(data).choose("test", classes)
+    except UserError:  # no such folder, or not these classes: there is nothing to report
+        return False
+    return True
+
+
+def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
+    """All classes of the data that have images, and those that are used unless others are named."""
+    if data == "phantom":
+        return PHANTOM_CLASSES, PHANTOM_CLASSES
+    source = _opened(data)
+    if isinstance(source, PackedSet):
+        return source.class_names, source.class_names
+    there = {file.class_name for file in source.files if file.split == "train"}
+    return [name for name in source.classes if name in there], source.default_classes
+
+
+def _as_asked(names: Sequence[str], data: DataConfig) -> list[str]:
+    """The classes as the run asked for them: those that it joined with their parts."""
+    there = {name.casefold() for name in _classes_of(data.data)[0]}
+    pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]
+    joined = {piece.partition("=")[0].strip().casefold(): piece for piece in pieces}
+    return [
+        name if name.casefold() in there else joined.get(name.casefold(), name) for name in names
+    ]
+
+
+def _common_size(
+    folder: Path, found: Sequence[tuple[int, int] | None], resolution: int | None
+) -> int:
+    sizes = Counter(size for size in found if size is not None)
+    if not sizes:
+        raise UserError(f"{folder}: none of its {len(found)} images can be read")
+    shown = ", ".join(f"{n} of {w} x {h}" for (w, h), n in sizes.most_common(5))
+    if resolution is None:
+        (width, height), _ = sizes.most_common(1)[0]
+        if len(sizes) > 1 or width != height:
+            raise UserError(
+                f"{folder}: expected square images of one size, got {shown}; give the size at "
+                "which all, real and generated, are compared: --resolution"
+            )
+        return width
+    least = min(min(size) for size in sizes)
+    if least < resolution:
+        # Enlarged images have no detail, which features would hold against the generator.
+        raise UserError(
+            f"--resolution {resolution}: {folder} has smaller images ({shown}); images are made "
+            f"smaller, never larger: at most {least}"
+        )
+    return resolution
+
+
+def _size_of(source: Source, file: ImageFile) -> tuple[int, int] | None:
+    try:
+        return image_size_of(source.read(file))
+    except UserError:  # reading will say it, or pass over the file
+        return None

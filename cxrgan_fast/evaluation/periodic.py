@@ -1,0 +1,205 @@
+"""How good the images are while a GAN trains: FID and others of the same latents every time.
+
+Nothing here changes the training: the averaged generator is only read, and no number is drawn from
+the training's stream.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
+from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.comparison import compare
+from cxrgan_fast.metrics.matching import class_shares
+from cxrgan_fast.sampling.generation import GROUP, draw, latents_for
+from cxrgan_fast.settings.config import TrainConfig
+
+METRICS = ("fid", "kid", "precision", "recall")
+FEWEST = 2  # images of each kind: a covariance needs two
+
+# Images between two looks at whether to stop. In whole groups, so that each keeps its place.
+_BATCH = 4 * GROUP
+
+
+@dataclass(frozen=True)
+class GeneratorNow:
+    """A generator between two steps of its training.
+
+    Attributes:
+        network: what maps latents and labels to images.
+        value_range: least and greatest value of a pixel.
+        autocast: gives the context in which the network runs, the precision of its training.
+        step: steps done.
+        images_seen: real images shown to the discriminator so far.
+    """
+
+    network: nn.Module
+    value_range: tuple[float, float]
+    autocast: Callable[[], AbstractContextManager[Any]]
+    step: int
+    images_seen: int
+
+
+class PeriodicEvaluation:
+    """Evaluates the averaged generator of a training against all of its real images.
+
+    The generated images have the classes as often as the data have them (largest remainder). Their
+    latents are the same every time, and not those with which ``generate`` and ``evaluate`` draw of
+    any seed: the best of many evaluations is better on its own latents than on others.
+
+    Args:
+        config: Settings of the training, resolved.
+        dataset: What it is trained on.
+        extractor: On ``device``.
+        device: Where it is trained.
+
+    Raises:
+        UserError: The extractor gives something that is not a number.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: ImageDataset,
+        extractor: FeatureExtractor,
+        device: torch.device,
+    ) -> None:
+        self.extractor, self.device = extractor, device
+        with _any_algorithm():
+            self.real = features_of(
+                dataset, extractor, device, progress="features of the real images"
+            )
+        frequencies = dataset.class_counts()
+        shares = class_shares(list(frequencies.values()), config.evaluation.eval_samples)
+        size = config.network.latent_size
+        self.latents = torch.cat(
+            [
+                latents_for(config.seed, f"evaluations of {name}", range(share), size)
+                for name, share in zip(frequencies, shares, strict=True)
+            ]
+        ).to(device)
+        labels = torch.arange(len(shares)).repeat_interleave(torch.tensor(shares))
+        self.labels = labels.to(device)
+
+    def __call__(self, generator: GeneratorNow, stop: Sequence[int]) -> dict[str, Any] | None:
+        """Evaluate a generator as it is now, in the precision of its training.
+
+        Args:
+            generator: The averaged generator.
+            stop: What :func:`~cxrgan_fast.training.signals.stop_signals` gives.
+
+        Returns:
+            A line of evaluations.jsonl; None if ``stop`` has been filled meanwhile.
+
+        Raises:
+            UserError: The generator draws something that is not a number, or FID cannot be
+                computed.
+        """
+        start = time.perf_counter()
+        with _any_algorithm():
+            fake = self._features(generator, stop)
+            if fake is None:
+                return None
+            comparison = compare(self.real, fake, metrics=METRICS)
+        if "fid" in comparison.omitted:
+            raise UserError(f"--eval-every needs FID: {comparison.omitted['fid']}")
+        return {
+            "step": generator.step,
+            "images": generator.images_seen,
+            "features": f"{self.extractor.name}-{self.real.vectors.shape[1]}",
+            "features_version": self.extractor.version,
+            "metrics": {
+                name: {
+                    "value": estimate.value,
+                    "n_real": estimate.n_real,
+                    "n_fake": estimate.n_fake,
+                }
+                for name, estimate in comparison.estimates.items()
+            },
+            "omitted": comparison.omitted,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+    def _features(self, generator: GeneratorNow, stop: Sequence[int]) -> Features | None:
+        vectors = []
+        batches = zip(self.latents.split(_BATCH), self.labels.split(_BATCH), strict=True)
+        # Shown on a terminal only; gone when the training's bar goes on.
+        with tqdm(
+            total=len(self.latents), desc="evaluating", unit="img", disable=None, leave=False
+        ) as bar:
+            for latents, labels in batches:
+                if stop:
+                    return None
+                with generator.autocast():
+                    images = draw(
+                        generator.network,
+                        latents,
+                        labels,
+                        generator.value_range,
+                        f"the generator of step {generator.step}",
+                    )
+                vectors.append(extract_features(self.extractor, images, self.device).vectors)
+                bar.update(len(latents))
+        return None if stop else Features(torch.cat(vectors))
+
+
+def check_counts(config: TrainConfig, dataset: ImageDataset) -> None:
+    """Refuse to evaluate against too few real images, before anything is made.
+
+    Raises:
+        UserError: Naming the class, if each has a GAN of its own, and what there is.
+    """
+    counts = dataset.class_counts()
+    if not config.dataset.per_class:
+        counts = {dataset.name: sum(counts.values())}
+    for name, count in counts.items():
+        if count < FEWEST:
+            raise UserError(
+                f"--eval-every: FID needs {FEWEST} real images or more, {name} has {count}; add "
+                "images, or leave it out"
+            )
+
+
+def is_due(config: TrainConfig, step: int) -> bool:
+    """Whether the generator is to be evaluated after a step. The last step always is."""
+    every = config.evaluation.eval_every
+    return step > 0 and every > 0 and step % every == 0
+
+
+def describe(row: dict[str, Any]) -> str:
+    """An evaluation in a line for the terminal, every number with the images that it is of."""
+    titles = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
+    by_images: dict[tuple[int, int], list[str]] = {}
+    for name, metric in row["metrics"].items():
+        shown = f"{titles[name]} {metric['value']:.4g}"
+        by_images.setdefault((metric["n_real"], metric["n_fake"]), []).append(shown)
+    parts = [
+        f"{', '.join(values)} of {n_real} real and {n_fake} generated images"
+        for (n_real, n_fake), values in by_images.items()
+    ]
+    best = "; the best so far" if row["best"] else ""
+    labelled = f"({row['features']}, {row['seconds']:.1f} s)"
+    return f"step {row['step']}: {'; '.join(parts)} {labelled}{best}"
+
+
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """Within, what has no deterministic algorithm warns instead of raising: only numbers are made.
+
+    With --deterministic the training goes without such ops; a metric need not.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,100 @@
+"""Pictures of an evaluation: samples, the nearest training images, metrics over checkpoints."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.files import write_atomic
+from cxrgan_fast.metrics.comparison import Comparison
+from cxrgan_fast.metrics.evaluation import Evaluation
+from cxrgan_fast.sampling.grid import write_grid
+
+COLUMNS = 10
+_TITLES = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
+
+
+def write_samples(path: Path, fake: ImageDataset) -> None:
+    """Write the first generated images of each class, a row a class; as many of all of them.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    counts = fake.class_counts()
+    shown = {name: label for label, name in enumerate(fake.class_names) if counts[name]}
+    columns = min(COLUMNS, *(counts[name] for name in shown), COLUMNS)
+    rows = [(fake.labels == label).nonzero().flatten()[:columns] for label in shown.values()]
+    write_grid(path, fake.images[torch.cat(rows)], list(shown))
+
+
+def write_nearest(path: Path, evaluation: Evaluation, train: ImageDataset) -> None:
+    """Write the generated images that are nearest to a training image, with it below them.
+
+    Args:
+        path: file to write.
+        evaluation: with memorisation.
+        train: the training images.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    found = evaluation.pooled.memorisation
+    assert found is not None
+    rows = found.fake_distances.argsort(stable=True)[:COLUMNS]
+    nearest = found.fake_nearest[rows].cpu()
+    images = torch.cat([evaluation.fake.images[rows.cpu()], train.images[nearest]])
+    distances = [f"{distance:.3g}" for distance in found.fake_distances[rows].tolist()]
+    unit = f"distance of {evaluation.extractor['name']} features"
+    limit = f"near copy below {found.near_copy_distance:.3g}"
+    write_grid(
+        path, images, [f"generated ({unit} above)", f"nearest training image ({limit})"], distances
+    )
+
+
+def plot_checkpoints(
+    path: Path, found: Mapping[int, Comparison], floor: Comparison | None, label: str
+) -> Path | None:
+    """Draw each metric over the steps, its 95 % interval shaded, the floor dashed.
+
+    Returns:
+        The file; None if Matplotlib is not installed.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure  # late: of the extras only, and slow to import
+    except ImportError:
+        return None
+    names = [name for name in _TITLES if any(name in c.estimates for c in found.values())]
+    if not names:
+        return None
+    figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for axis, name in zip(axes, names, strict=True):
+        points = [(step, c.estimates[name]) for step, c in found.items() if name in c.estimates]
+        steps = [step for step, _ in points]
+        axis.plot(steps, [estimate.value for _, estimate in points], marker="o", color="C0")
+        intervals = [estimate.interval or (estimate.value,) * 2 for _, estimate in points]
+        lows, highs = zip(*intervals, strict=True)
+        axis.fill_between(steps, lows, highs, color="C0", alpha=0.2, linewidth=0)
+        if floor is not None and name in floor.estimates:
+            axis.axhline(floor.estimates[name].value, color="gray", linestyle="--")
+        axis.set_title(f"{_TITLES[name]} ({label})")
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+    if floor is not None:
+        axes[0].annotate(
+            "dashed: real images of other patients",
+            (0, 0),
+            (0, -38),
+            "axes fraction",
+            "offset points",
+            fontsize=8,
+        )
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    write_atomic(path, png.getvalue())
+    return path

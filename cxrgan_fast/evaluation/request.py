@@ -1,0 +1,81 @@
+"""What an evaluation is asked for, checked before anything is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.image_sets import is_run
+from cxrgan_fast.files import write_error
+from cxrgan_fast.metrics.comparison import check_metrics
+from cxrgan_fast.metrics.evaluation import METRICS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated, and how.
+
+    Attributes:
+        subject: run folder, generator file, or folder of class folders of images.
+        data: folder of the real images or "phantom"; None for the run's own.
+        metrics: names out of `METRICS`.
+        samples: images of each kind to compare.
+        seed: of the latents, the choices and the resamples.
+        checkpoint: as `load_sources` takes it.
+        classes: to compare; none for all.
+        resolution: to which a folder's images are made smaller.
+        skip_bad: go on without unreadable images.
+        progress: show bars on standard error, if that is a terminal.
+    """
+
+    subject: Path
+    data: str | None = None
+    metrics: tuple[str, ...] = METRICS
+    samples: int = 1000
+    seed: int = 0
+    checkpoint: str | None = None
+    classes: tuple[str, ...] = ()
+    resolution: int | None = None
+    skip_bad: bool = False
+    progress: bool = True
+
+    def check(self) -> None:
+        """Refuse what cannot be before anything is loaded.
+
+        Raises:
+            UserError: naming the argument.
+        """
+        if not self.metrics:
+            raise UserError(f"--metrics: none named; expected some of {', '.join(METRICS)}")
+        check_metrics(self.metrics, METRICS)
+        if self.samples < 2:
+            raise UserError(f"--samples {self.samples}: expected 2 or more")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed {self.seed}: expected 0 or more, below 2^63")
+        if self.resolution is not None and self.resolution < 1:
+            raise UserError(f"--resolution {self.resolution}: expected a number of pixels")
+        if not is_run(self.subject) and self.checkpoint is not None:
+            raise UserError(
+                f"--checkpoint {self.checkpoint}: {self.subject} is a folder of images, not a run"
+            )
+
+
+def default_output(subject: Path, checkpoint: str | None) -> Path:
+    """Where the evaluation of something lies unless told otherwise."""
+    if subject.is_file() or not is_run(subject):
+        name = subject.stem if subject.is_file() else subject.resolve().name
+        return subject.resolve().with_name(f"{name}-evaluation")
+    if checkpoint is None:
+        return subject / "evaluation"
+    return subject / f"evaluation-{Path(checkpoint).stem}"
+
+
+def make_output(out: Path) -> None:
+    """Make the folder for the files, if it is not there.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(out, error) from error

@@ -1,0 +1,115 @@
+"""Both sides of a comparison, and what its record says of them."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.image_sets import (
+    RealImages,
+    draw_set,
+    image_size,
+    in_order_of_data,
+    is_run,
+    load_real,
+)
+from cxrgan_fast.evaluation.request import Request
+from cxrgan_fast.files import write_atomic
+from cxrgan_fast.metrics.evaluation import Reference
+from cxrgan_fast.metrics.extractor import FeatureExtractor
+from cxrgan_fast.provenance import provenance
+from cxrgan_fast.runs.calls import last_calls
+from cxrgan_fast.sampling.class_sources import ClassSource, load_sources
+from cxrgan_fast.settings.config import DataConfig
+
+FORMAT = "cxrgan_fast.evaluation/1"
+
+
+def sources_of(
+    request: Request, checkpoint: str | None, data: DataConfig, device: torch.device
+) -> list[ClassSource]:
+    """What draws each class, in the data's order of the classes."""
+    # As a folder of the same images is read: it is to have the same numbers, and what is chosen
+    # at random is chosen class by class.
+    sources = load_sources(request.subject, checkpoint, request.classes, device)
+    return in_order_of_data(sources, data)
+
+
+def reference_of(
+    request: Request,
+    data: DataConfig,
+    sources: Sequence[ClassSource],
+    extractor: FeatureExtractor,
+    device: torch.device,
+) -> tuple[RealImages, Reference]:
+    resolution, channels = image_size(sources, request.resolution)
+    classes = [source.class_name for source in sources]
+    real = load_real(data, classes, resolution, channels, request.progress)
+    return real, make_reference(request, real, extractor, device)
+
+
+def make_reference(
+    request: Request, real: RealImages, extractor: FeatureExtractor, device: torch.device
+) -> Reference:
+    return Reference(
+        real.train, real.test, extractor, device, seed=request.seed, progress=request.progress
+    )
+
+
+def counts_of(request: Request, sources: Sequence[ClassSource], reference: Reference) -> list[int]:
+    """How many to draw of each class: there is no end of them, but of real images."""
+    names = reference.train.dataset.class_names
+    return reference.match(dict.fromkeys(names, request.samples), request.samples, request.subject)
+
+
+def draw_compared(
+    request: Request, sources: Sequence[ClassSource], reference: Reference
+) -> ImageDataset:
+    names = reference.train.dataset.class_names
+    counts = counts_of(request, sources, reference)
+    return draw_set(sources, counts, names, request.seed, request.progress)
+
+
+def header(
+    request: Request, real: RealImages, origin: dict[str, Any], device: torch.device
+) -> dict[str, Any]:
+    test = None if real.test is None else real.test.class_counts()
+    return {
+        "format": FORMAT,
+        "generated_by": origin,
+        "data": {
+            "name": real.train.name,
+            "fingerprint": real.train.fingerprint,
+            "resolution": real.train.images.shape[-1],
+            "image_channels": real.train.images.shape[1],
+            "train": real.train.class_counts(),
+            "test": test,
+        },
+        "samples": request.samples,
+        "seed": request.seed,
+        "evaluated_with": {**provenance(device), "settings": _settings(request)},
+        "trained_with": last_calls(request.subject) if is_run(request.subject) else {},
+    }
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    return {**asdict(request), "subject": str(request.subject)}
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    text = json.dumps(_finite(record), indent=1, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: what is one, among a metric's details, becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

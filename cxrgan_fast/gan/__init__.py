@@ -1,0 +1,1 @@
+"""The game between the networks, without a loop: losses, schedules, random numbers."""

@@ -1,0 +1,1 @@
+"""From trained generators to images: sets of files, interpolations, grids."""

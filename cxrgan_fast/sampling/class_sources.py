@@ -1,0 +1,65 @@
+"""Which generator draws which class: from what a user names to loaded networks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.runs.generator_file import GeneratorSnapshot, load_generator
+from cxrgan_fast.runs.generators import find_generators
+
+
+@dataclass(frozen=True)
+class ClassSource:
+    """A class and the generator that draws it."""
+
+    class_name: str
+    label: int
+    snapshot: GeneratorSnapshot
+    """Shared by the classes that one conditional generator draws."""
+    checkpoint: str
+    """Where the generator is from, with its step: 00003-phantom-64-resnet/generator…@4000."""
+
+
+def load_sources(
+    run: Path,
+    checkpoint: str | None = None,
+    classes: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+) -> list[ClassSource]:
+    """Load the generators of the classes asked for.
+
+    Args:
+        run: see `find_generators`.
+        checkpoint: see `find_generators`.
+        classes: names of the classes, in the order wanted; none for all.
+        device: where the generators work.
+
+    Raises:
+        UserError: as `find_generators`; a damaged file; a class that no generator draws.
+    """
+    sources: dict[str, ClassSource] = {}
+    for path in find_generators(run, checkpoint):
+        snapshot = load_generator(path, device)
+        for label, name in enumerate(snapshot.class_names):
+            if name in sources:
+                raise UserError(
+                    f"{run} holds several runs that draw {name}: name one of them, "
+                    f"such as {path.parent}"
+                )
+            sources[name] = ClassSource(name, label, snapshot, _origin(run, path, snapshot.step))
+    for name in classes:
+        if name not in sources:
+            raise UserError(
+                f"--class {name}: {run} draws {', '.join(sources)}{did_you_mean(name, sources)}"
+            )
+    return [sources[name] for name in dict.fromkeys(classes or sources)]
+
+
+def _origin(run: Path, path: Path, step: int) -> str:
+    """Name a file from its run folder on: a manifest is shared, the path to the run is not."""
+    root, path = run.resolve().parent, path.resolve()
+    name = path.relative_to(root) if path.is_relative_to(root) else path.name
+    return f"{name}@{step}"

@@ -1,0 +1,210 @@
+"""Labelled sets of generated images: class folders of PNGs and a manifest."""
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cxrgan_fast.data import to_uint8
+from cxrgan_fast.data.sources import folder_names
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import made_whole, write_atomic, write_error
+from cxrgan_fast.sampling.class_sources import ClassSource
+
+# Images pass through the network in groups of this size and of no other. The last bit of a
+# convolution may depend on how many images it is given and on where in the batch an image stands;
+# so image i always stands at place i % 16 of a group of 16, whatever else is drawn.
+GROUP = 16
+
+
+def latents_for(seed: int, class_name: str, indices: range, latent_size: int) -> Tensor:
+    """Draw the latents of some images of a class.
+
+    Each depends on the seed, the class's name and the image's index and on nothing else: not on
+    how many are drawn, in which order, or which other classes there are.
+
+    Returns:
+        (len(indices), latent_size) float32, standard normal, on the CPU.
+    """
+    latents = np.empty((len(indices), latent_size), np.float32)
+    for row, index in zip(latents, indices, strict=True):
+        digest = hashlib.sha256(f"{seed}/{index}/{class_name}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest, "little"))
+        rng.standard_normal(dtype=np.float32, out=row)
+    return torch.from_numpy(latents)
+
+
+def draw_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
+    """Draw images whose bytes do not depend on how many are drawn.
+
+    Image i depends on latent i, label i and i % 16 alone.
+
+    Args:
+        source: the generator.
+        latents: (N, latent_size) float32.
+        labels: (N,) int64, or class weights (N, K) float32.
+
+    Returns:
+        (N, C, R, R) uint8 on the CPU.
+
+    Raises:
+        UserError: the generator draws something that is not a number.
+    """
+    snapshot = source.snapshot
+    device = next(snapshot.generator.parameters()).device
+    latents, labels = latents.to(device), labels.to(device)
+    image_range = snapshot.network.image_range
+    pixels = draw(snapshot.generator, latents, labels, image_range, source.checkpoint)
+    return pixels.cpu()
+
+
+def draw(
+    generator: nn.Module,
+    latents: Tensor,
+    labels: Tensor,
+    image_range: tuple[float, float],
+    name: str,
+) -> Tensor:
+    """Draw images with a network as it is, as :func:`draw_images` does with one from a file.
+
+    Within `torch.autocast` it is drawn in that precision. The network should be in evaluation
+    mode; it is not changed.
+
+    Args:
+        generator: (latents, labels) -> images.
+        latents: (N, latent_size) float32 on its device; N at least 1.
+        labels: (N,) int64, or class weights (N, K) float32, on its device.
+        image_range: what becomes 0 and 255.
+        name: what an error calls the generator.
+
+    Returns:
+        (N, C, R, R) uint8 on its device.
+
+    Raises:
+        UserError: the generator draws something that is not a number.
+    """
+    missing = -len(latents) % GROUP
+    latents = torch.cat([latents, latents[:1].expand(missing, -1)])
+    labels = torch.cat([labels, labels[:1].expand(missing, *labels.shape[1:])])
+    groups = zip(latents.split(GROUP), labels.split(GROUP), strict=True)
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ),
+    ):
+        images = torch.cat([generator(*group) for group in groups])
+        finite = images.isfinite().all()
+        pixels = to_uint8(images, image_range)
+    if not finite:
+        raise UserError(f"{name} draws values that are not numbers; use an older one")
+    return pixels[: len(pixels) - missing]
+
+
+def generate_to_folder(
+    sources: Sequence[ClassSource],
+    out: Path,
+    *,
+    n_per_class: int,
+    seed: int = 0,
+    batch_size: int = 64,
+    folders: Mapping[str, str] | None = None,
+    progress: bool = True,
+) -> None:
+    """Write a labelled set of generated images.
+
+    `out` gets `CLASS/CLASS_seedS_00000.png` and so on, and, when all of them are there,
+    `manifest.csv` with the columns file, class, seed and checkpoint. It is a table that is a
+    source by itself. Where a class's name is no safe name of a folder, folder and files have the
+    one that `folder_names` gives, and the manifest the class's own. The same seed gives the same
+    bytes whatever the batch size, and image i is the same however many are asked for: on one
+    machine with the same versions; elsewhere convolutions may round differently. After a failure
+    or Ctrl-C nothing is left in `out`: half a set would look like a whole one. After a kill the
+    next call for `out` removes what is there and begins anew.
+
+    Args:
+        sources: from `load_sources`.
+        out: folder; missing or empty.
+        n_per_class: images of each class.
+        seed: of the latents.
+        batch_size: images drawn between two rounds of writing, in whole groups of 16. It bounds
+            the memory in use and changes no image.
+        folders: the folders of classes, where it is not as above; several may share one.
+        progress: show a bar on stderr, if that is a terminal.
+
+    Raises:
+        UserError: a number that cannot work; `out` is not empty or cannot be written; a generator
+            draws something that is not a number.
+    """
+    for flag, value in (("--n-per-class", n_per_class), ("--batch-size", batch_size)):
+        if value < 1:
+            raise UserError(f"{flag} {value}: expected 1 or more")
+    total = n_per_class * len(sources)
+    safe = folder_names(source.class_name for source in sources)
+    folder_of = {**safe, **(folders or {})}
+    made: set[Path] = set()
+    with (
+        made_whole(out, [*folder_of.values(), "manifest.csv"]),
+        tqdm(total=total, unit="img", disable=None if progress else True) as bar,
+        ThreadPoolExecutor(4) as pool,  # zlib works without the GIL
+    ):
+        rows = []
+        for source in sources:
+            name = source.class_name
+            folder = out / folder_of[name]
+            folder.mkdir(exist_ok=folder in made)
+            made.add(folder)
+            for indices in _batches(n_per_class, batch_size):
+                latents = latents_for(seed, name, indices, source.snapshot.network.latent_size)
+                labels = torch.full((len(indices),), source.label)
+                pixels = draw_images(source, latents, labels)
+                paths = [folder / f"{safe[name]}_seed{seed}_{i:05d}.png" for i in indices]
+                list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
+                bar.update(len(paths))
+                files = (path.relative_to(out).as_posix() for path in paths)
+                rows += [(file, name, seed, source.checkpoint) for file in files]
+        write_atomic(out / "manifest.csv", _manifest(rows))
+
+
+def prepare_output(out: Path) -> None:
+    """Make the folder `out`, or hold that it is empty.
+
+    Raises:
+        UserError: it has something in it, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise UserError(f"--out {out} is not empty: name a new folder, nothing is overwritten")
+    except OSError as error:
+        raise write_error(out, error) from error
+
+
+def _batches(n: int, batch_size: int) -> Iterator[range]:
+    step = GROUP * math.ceil(batch_size / GROUP)  # so that every image keeps its place in a group
+    for start in range(0, n, step):
+        yield range(start, min(start + step, n))
+
+
+def _write_png(path: Path, pixels: Tensor) -> None:
+    array = pixels.permute(1, 2, 0).numpy()  # (H, W, C)
+    png = io.BytesIO()
+    Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(png, "PNG")
+    path.write_bytes(png.getvalue())
+
+
+def _manifest(rows: Sequence[tuple[str, str, int, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "class", "seed", "checkpoint"))
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,97 @@
+"""Sheets of what lies between two latents, and between two classes."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cxrgan_fast.data.sources import folder_names
+from cxrgan_fast.sampling.class_sources import ClassSource
+from cxrgan_fast.sampling.generation import draw_images, latents_for
+from cxrgan_fast.sampling.grid import write_grid
+
+_COLUMNS = 9  # odd, so that one is the middle
+_PAIRS = 3  # of latents, for each class
+_LATENTS = 6  # of a class sheet
+
+
+def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
+    """Interpolate between latents along a great circle (White 2016, arXiv:1609.04468).
+
+    A straight line between two Gaussian latents passes closer to the origin than nearly all that
+    the generator was trained on; here the length stays between the lengths of the two.
+
+    Args:
+        start: (latent_size,), at t = 0.
+        end: (latent_size,), at t = 1.
+        t: (T,), from 0 to 1.
+
+    Returns:
+        (T, latent_size). Latents in the same or in opposite directions are joined by a line.
+    """
+    t = t[:, None]
+    angle = torch.acos(torch.cosine_similarity(start, end, dim=0).clamp(-1, 1))
+    if torch.sin(angle) < 1e-4:
+        return torch.lerp(start, end, t)
+    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
+
+
+def write_interpolations(sources: Sequence[ClassSource], out: Path, seed: int = 0) -> list[Path]:
+    """Draw interpolations between the first images that the seed gives.
+
+    `latent_interpolation.png` goes from one latent to another, left to right, in a row for each of
+    three pairs of each class: its first and last columns are images 0 to 5 of the class as
+    `generate_to_folder` draws them, to within rounding. `class_interpolation_A_to_B.png`, for each
+    two neighbours among the classes that one conditional generator draws, keeps each row's latent
+    and goes from A to B by mixing what the network learnt of them: its first column is images 0 to
+    5 of A.
+
+    Args:
+        sources: from `load_sources`.
+        out: folder, which exists.
+        seed: of the latents.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: a file cannot be written, or a generator draws something that is not a number.
+    """
+    sheets = [_latent_sheet(sources, out, seed)]
+    for a, b in itertools.pairwise(sources):
+        if a.snapshot is b.snapshot:  # between generators of one class each there is nothing
+            sheets.append(_class_sheet(a, b, out, seed))
+    return sheets
+
+
+def _latent_sheet(sources: Sequence[ClassSource], out: Path, seed: int) -> Path:
+    t = torch.linspace(0, 1, _COLUMNS)
+    rows, names = [], []
+    for source in sources:
+        ends = latents_for(seed, source.class_name, range(2 * _PAIRS), _latent_size(source))
+        latents = torch.cat([slerp(a, b, t) for a, b in ends.view(_PAIRS, 2, -1)])
+        rows.append(draw_images(source, latents, torch.full((len(latents),), source.label)))
+        names += [f"{source.class_name} {2 * i} to {2 * i + 1}" for i in range(_PAIRS)]
+    path = out / "latent_interpolation.png"
+    write_grid(path, torch.cat(rows), names, [f"{x:.3g}" for x in t.tolist()])
+    return path
+
+
+def _class_sheet(a: ClassSource, b: ClassSource, out: Path, seed: int) -> Path:
+    t = torch.linspace(0, 1, _COLUMNS)
+    weights = torch.zeros(_COLUMNS, len(a.snapshot.class_names))
+    weights[:, a.label], weights[:, b.label] = 1 - t, t
+    latents = latents_for(seed, a.class_name, range(_LATENTS), _latent_size(a))
+    images = draw_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
+    start, end = folder_names((a.class_name, b.class_name)).values()
+    path = out / f"class_interpolation_{start}_to_{end}.png"
+    between = [f"{x:.3g}" for x in t[1:-1].tolist()]
+    header = [a.class_name, *between, b.class_name]
+    write_grid(path, images, [f"latent {i}" for i in range(_LATENTS)], header)
+    return path
+
+
+def _latent_size(source: ClassSource) -> int:
+    return source.snapshot.network.latent_size
