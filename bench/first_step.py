@@ -5,13 +5,13 @@ On a GPU as a CUDA graph; on a CPU as the recording that the tests have in place
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.gan.schedules import StepKind
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.executors import Executor, GraphExecutor
@@ -30,7 +30,7 @@ class _Hooks(TorchDispatchMode):
 
 
 class _BelowHooks(Executor):
-    def run(self, kind: StepKind) -> None:
+    def run(self, kind: Hashable) -> None:
         with _Hooks():
             super().run(kind)
 
@@ -98,4 +98,4 @@ def _dataset(resolution: int) -> ImageDataset:
 
 
 def _state(step: TrainingStep) -> list[torch.Tensor]:
-    return [step.random.get_state(), *step.tensors()]
+    return [step.draws.random.get_state(), *step.tensors()]

@@ -22,8 +22,9 @@ from bench.reference_gan import Settings
 from bench.throughput_variants import build, forget, wait
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.gan.draws import stream_seeds
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
-from cxrgan_fast.training.step import TrainingStep, stream_seeds
+from cxrgan_fast.training.step import TrainingStep
 
 REFERENCE = "reference"
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -149,7 +150,7 @@ def start(variant: str, config: TrainConfig, dataset: ImageDataset, device: torc
     initial = TrainingStep(config, dataset, torch.device("cpu"))
     torch.manual_seed(stream_seeds(config.seed)[1])
     training = build(REFERENCE, config, dataset, device)
-    training.load_weights(initial.generator.state_dict(), initial.discriminator.state_dict())
+    training.load_weights(*(network.state_dict() for network in initial.networks.values()))
     return training
 
 

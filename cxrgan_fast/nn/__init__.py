@@ -16,6 +16,7 @@ __all__ = [
     "NetworkConfig",
     "build_discriminator",
     "build_generator",
+    "samples_see_each_other",
 ]
 
 
@@ -53,3 +54,12 @@ def build_discriminator(config: NetworkConfig, n_classes: int) -> nn.Module:
     config.validate(n_classes)
     family = {"resnet": ResNetDiscriminator, "dcgan": DCGANDiscriminator}[config.family]
     return family(config, n_classes)
+
+
+def samples_see_each_other(network: nn.Module) -> bool:
+    """Whether what a network says of a sample depends on the others of its batch.
+
+    A network tells by an attribute of this name; one that does not is taken to have such layers
+    (batch normalization, a minibatch's standard deviation).
+    """
+    return bool(getattr(network, "samples_see_each_other", True))

@@ -169,12 +169,14 @@ class DiscriminatorBlock(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Image and label -> logit. Samples do not see each other: there are no batch statistics.
+    """Image and label -> logit, without statistics over the batch.
 
     Args:
         config: the networks' configuration.
         n_classes: number of classes.
     """
+
+    samples_see_each_other = False
 
     def __init__(self, config: NetworkConfig, n_classes: int) -> None:
         super().__init__()

@@ -1,20 +1,19 @@
 """How a training step is run: op by op, compiled by torch.compile, or replayed as one CUDA graph.
 
 All three run the very same :meth:`TrainingStep.body`. What changes from step to step is in tensors
-that it reads and writes in place, and which kernels run is told by its `StepKind`.
+that it reads and writes in place, and which kernels run is told by its kind.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import torch
 
-from cxrgan_fast.gan.schedules import StepKind
 from cxrgan_fast.training.step import TrainingStep
 
 ExecutorName = Literal["auto", "eager", "compile", "graph"]
@@ -43,7 +42,7 @@ class Executor:
         self.run(self.step.kind())
         self.step.end()
 
-    def run(self, kind: StepKind) -> None:
+    def run(self, kind: Hashable) -> None:
         """Queue a step's work on the device."""
         self.step.body(kind)
 
@@ -59,8 +58,8 @@ class CompileExecutor(Executor):
 
     def __init__(self, step: TrainingStep) -> None:
         super().__init__(step)
-        step.run_generator = torch.compile(step.generator)
-        step.run_discriminator = torch.compile(step.discriminator)
+        for name, network in step.networks.items():
+            step.objective.run[name] = torch.compile(network)
 
 
 class GraphExecutor(Executor):
@@ -78,11 +77,11 @@ class GraphExecutor(Executor):
 
     def __init__(self, step: TrainingStep) -> None:
         super().__init__(step)
-        self.graphs: dict[StepKind, torch.cuda.CUDAGraph] = {}
+        self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._stream = torch.cuda.Stream(step.device)
         self._pool = torch.cuda.graph_pool_handle()
 
-    def run(self, kind: StepKind) -> None:
+    def run(self, kind: Hashable) -> None:
         """See :meth:`Executor.run`."""
         if self.name == "eager":  # it could not be captured
             self.step.body(kind)
@@ -120,10 +119,10 @@ class GraphExecutor(Executor):
         try:
             self._capture(lambda: step.clock.add_(0), torch.cuda.graph_pool_handle())
         except RuntimeError:
-            step.random = _copy_of(step.random)
+            step.draws.random = _copy_of(step.draws.random)
             default.graphsafe_set_state(_copy_of(default))
 
-    def _captured(self, kind: StepKind) -> torch.cuda.CUDAGraph:
+    def _captured(self, kind: Hashable) -> torch.cuda.CUDAGraph:
         step = self.step
         current = torch.cuda.current_stream(step.device)
         with unchanged(step) as restore:
@@ -145,7 +144,7 @@ class GraphExecutor(Executor):
         """Capture work that draws from the step's generator; its graph takes memory from a pool."""
         current = torch.cuda.current_stream(self.step.device)
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.step.random)
+        graph.register_generator_state(self.step.draws.random)
         gc.collect()  # what ends during a capture, an event say, would break it
         try:
             with torch.cuda.graph(
@@ -172,13 +171,13 @@ def unchanged(step: TrainingStep) -> Iterator[Callable[[], None]]:
     tensors = step.tensors()
     with torch.no_grad():
         before = [tensor.clone() for tensor in tensors]
-    random = step.random.get_state()
+    random = step.draws.random.get_state()
 
     def restore() -> None:
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
-        step.random.set_state(random)
+        step.draws.random.set_state(random)
 
     try:
         yield restore
@@ -239,8 +238,8 @@ def _copy_of(generator: torch.Generator) -> torch.Generator:
 
 
 def _drop_gradients(step: TrainingStep) -> None:
-    step.g_optimizer.zero_grad(set_to_none=True)
-    step.d_optimizer.zero_grad(set_to_none=True)
+    for optimizer in step.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
 
 
 def _first_of(error: BaseException) -> BaseException:

@@ -161,7 +161,9 @@ def _saved_in_any_case(run: Run, writer: BackgroundWriter) -> Iterator[None]:
     except NonFiniteError:
         raise
     except Exception:
-        if run.is_between_steps and run.step.step > max([0, *ckpt.saved_steps(run.folder)]):
+        if run.is_between_steps and run.training_step.steps_done > max(
+            [0, *ckpt.saved_steps(run.folder)]
+        ):
             with suppress(Exception):
                 run.save(writer)
         raise
@@ -188,10 +190,11 @@ def _train_one(
     if found is not None:
         run.restore(found, device)
     begin()
-    step, output = run.step, config.output
-    if step.step >= config.steps and (extractor is None or run.evaluated == step.step):
-        print(f"{folder} has all of its {step.step} steps; --steps {2 * step.step} would go on")
-        return grid_path(folder / "grids", step.step)
+    step, output = run.training_step, config.output
+    if step.steps_done >= config.steps and (extractor is None or run.evaluated == step.steps_done):
+        done = step.steps_done
+        print(f"{folder} has all of its {done} steps; --steps {2 * done} would go on")
+        return grid_path(folder / "grids", step.steps_done)
     chosen = choose_threads(config, device, most_threads, run.threads)
     torch.set_num_threads(chosen.threads)
     facts = describe_start(run, chosen)
@@ -202,8 +205,8 @@ def _train_one(
         threads = StepThreads(chosen.adapts, step.images_per_step, most_threads)
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
-    drawn = saved = step.step
-    log = RunLog(folder, step.step, config.steps, title)
+    drawn = saved = step.steps_done
+    log = RunLog(folder, step.steps_done, config.steps, title)
     log.settings(facts["settings"])
     # Left from the last to the first: Ctrl-C is held back until all is written.
     with (
@@ -216,15 +219,15 @@ def _train_one(
         logged, logged_images = start, step.images_seen
 
         def evaluate() -> float:
-            if evaluation is None or step.step == run.evaluated or stop:
+            if evaluation is None or step.steps_done == run.evaluated or stop:
                 return 0.0
             return run.evaluate(evaluation, writer, log, stop)
 
-        if step.step == 0:
+        if step.steps_done == 0:
             run.draw(writer, log)
-        elif is_due(config, step.step):  # cut short by what ended the run
+        elif is_due(config, step.steps_done):  # cut short by what ended the run
             logged += evaluate()
-        while step.step < config.steps and run.seconds - before < limit and not stop:
+        while step.steps_done < config.steps and run.seconds - before < limit and not stop:
             if threads is None:
                 run.train()
             elif said := threads.run(run.train):
@@ -233,23 +236,23 @@ def _train_one(
             log.advance()
             now = time.perf_counter()
             run.seconds = before + now - start
-            if step.step % output.log_every == 0:
+            if step.steps_done % output.log_every == 0:
                 run.check_finite(writer)  # waits for the device, so that the time is right
                 now = time.perf_counter()
                 log.metrics(run.measure(step.images_seen - logged_images, now - logged))
                 logged, logged_images = now, step.images_seen
-            if step.step % output.grid_every == 0:
+            if step.steps_done % output.grid_every == 0:
                 run.draw(writer, log)
-                drawn = step.step
-            due = is_due(config, step.step)
-            if due or step.step % output.checkpoint_every == 0:
+                drawn = step.steps_done
+            due = is_due(config, step.steps_done)
+            if due or step.steps_done % output.checkpoint_every == 0:
                 run.save(writer)
-                saved = step.step
+                saved = step.steps_done
             if due:
                 seconds = evaluate()
                 run.seconds += seconds
                 logged += seconds
-        if step.step > min(drawn, saved):  # the save takes the last grid into the animation
+        if step.steps_done > min(drawn, saved):  # the save takes the last grid into the animation
             run.draw(writer, log)
             run.save(writer)
         if step.images_seen > logged_images:  # after the save, which has the sums that it reads
@@ -257,14 +260,16 @@ def _train_one(
             now = time.perf_counter()
             log.last_metrics(run.measure(step.images_seen - logged_images, now - logged))
         evaluate()
-    if 0 < step.step < config.steps:
+    if 0 < step.steps_done < config.steps:
         why = "by a signal" if stop else f"after {config.max_minutes:g} minutes (--max-minutes)"
         whole = folder.parent if config.dataset.per_class else folder
-        print(f"stopped {why} at step {step.step} of {config.steps}; --resume {whole} goes on")
+        print(
+            f"stopped {why} at step {step.steps_done} of {config.steps}; --resume {whole} goes on"
+        )
     if stop:
-        if step.step:
-            print(f"saved {ckpt.checkpoint_path(folder, step.step)}")
+        if step.steps_done:
+            print(f"saved {ckpt.checkpoint_path(folder, step.steps_done)}")
         raise KeyboardInterrupt
     if run.best:
         print(f"best: {ckpt.best_generator_path(folder)} (step {run.best['step']})")
-    return grid_path(folder / "grids", step.step)
+    return grid_path(folder / "grids", step.steps_done)

@@ -1,58 +1,65 @@
-"""Losses and accuracies summed up on the device, and what was not finite remembered there."""
+"""Numbers that steps report, summed up on the device; what was not finite is remembered there."""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-METRICS = ("d_loss", "d_real_accuracy", "d_fake_accuracy", "g_loss", "r1")
-
 
 class Meters:
-    """Means of METRICS over the steps since they were last read.
+    """Means of numbers over the steps since they were last read.
 
-    A step hands over its values as one vector, in the order of METRICS, which ends before ``r1``
-    where the step computes none. Nothing is read back from the device but by :meth:`read` and by
-    whoever reads :meth:`flags`.
+    Nothing is read back from the device but by :meth:`read` and by whoever reads :meth:`flags`.
 
     Args:
+        names: of all numbers that steps may report.
         networks: by the names that messages give them; their weights are looked at by `flags`.
-        device: where the values come from.
+        device: where the numbers come from.
     """
 
-    def __init__(self, networks: dict[str, nn.Module], device: torch.device) -> None:
-        self.networks = networks
-        self.sums = torch.zeros(len(METRICS), device=device)
-        self.counts = torch.zeros(len(METRICS), device=device)
+    def __init__(
+        self, names: Sequence[str], networks: Mapping[str, nn.Module], device: torch.device
+    ) -> None:
+        self.names, self.networks = tuple(names), networks
+        self.sums = torch.zeros(len(names), device=device)
+        self.counts = torch.zeros(len(names), device=device)
         # The step at which each was first not finite, 0 while it has not been.
-        self.first_bad = torch.zeros(len(METRICS), dtype=torch.int64, device=device)
+        self.first_bad = torch.zeros(len(names), dtype=torch.int64, device=device)
+        # From the start: a captured step can take no value from the host.
+        self._zero, self._one = torch.zeros((), device=device), torch.ones((), device=device)
 
-    def record(self, values: Tensor, step: Tensor) -> None:
-        """Take the values of a step.
+    def record(self, numbers: Mapping[str, Tensor], step: Tensor) -> None:
+        """Take the numbers of a step.
 
         Args:
-            values: (len(METRICS),) or, without r1, one less; float32.
+            numbers: 0-dimensional float32 tensors by name; those that the step has computed.
             step: the number of the step, from 1: 0-dimensional int64.
+
+        Raises:
+            ValueError: a name that was not announced.
         """
-        n = len(values)
-        self.sums[:n] += values
-        self.counts[:n] += 1
-        first_bad = self.first_bad[:n]
-        is_first = ~torch.isfinite(values) & (first_bad == 0)
-        first_bad += is_first * step
+        if unknown := numbers.keys() - set(self.names):
+            raise ValueError(f"numbers must have names of {self.names}, got {sorted(unknown)}")
+        values = torch.stack([numbers.get(name, self._zero) for name in self.names])
+        self.sums += values
+        self.counts += torch.stack([self._one if n in numbers else self._zero for n in self.names])
+        is_first = ~torch.isfinite(values) & (self.first_bad == 0)
+        self.first_bad += is_first * step
 
     def read(self) -> dict[str, float]:
         """Means since the last call. Waits for the device."""
         means, counts = (self.sums / self.counts).tolist(), self.counts.tolist()
         self.sums.zero_()
         self.counts.zero_()
-        return {name: m for name, m, n in zip(METRICS, means, counts, strict=True) if n}
+        return {name: m for name, m, n in zip(self.names, means, counts, strict=True) if n}
 
     def flags(self) -> Tensor:
         """What is not finite, as numbers on the device: see :meth:`describe`.
 
         Returns:
-            (len(METRICS) + networks,) int64: the step at which each metric was first not finite, or
-            0; then 1 for each network whose weights are not, in which an overflow of the last
-            update would hide.
+            (names + networks,) int64: the step at which each number was first not finite, or 0;
+            then 1 for each network whose weights are not, in which an overflow of the last update
+            would hide.
         """
         broken = []
         for network in self.networks.values():
@@ -67,8 +74,9 @@ class Meters:
             flags: as they were after ``step`` steps; reading them waits for their device.
             step: the step that broken weights are blamed on.
         """
-        first_bad, broken = flags[: len(METRICS)].tolist(), flags[len(METRICS) :].tolist()
-        bad = [(at, name) for at, name in zip(first_bad, METRICS, strict=True) if at]
+        n = len(self.names)
+        first_bad, broken = flags[:n].tolist(), flags[n:].tolist()
+        bad = [(at, name) for at, name in zip(first_bad, self.names, strict=True) if at]
         if bad:
             return min(bad, key=lambda item: item[0])
         for name, is_broken in zip(self.networks, broken, strict=True):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.nn import build_discriminator, build_generator
+from cxrgan_fast.gan.adversarial import Adversarial, build_networks
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.settings.checks import changed_on_resume
 from cxrgan_fast.settings.config import TrainConfig, override
@@ -40,11 +40,9 @@ def find_state(
     _require(path, isinstance(training, dict), "training", "a dict")
     assert isinstance(training, dict)
     with torch.device("meta"):  # on no device: a few bytes may ask for a network that fits none
-        generator = build_generator(config.network, n_classes).state_dict()
-        discriminator = build_discriminator(config.network, n_classes).state_dict()
-    networks = {"generator": generator, "discriminator": discriminator, "ema": generator}
-    for name, weights in networks.items():
-        _check_like(path, weights, training.get(name), f"training.{name}")
+        networks = build_networks(config, n_classes)
+    for name, network in (*networks.items(), ("ema", networks[Adversarial.averaged])):
+        _check_like(path, network.state_dict(), training.get(name), f"training.{name}")
     for damaged, reason in found.damaged:
         print(
             f"passed over {damaged}: it is damaged ({reason}); kept as "

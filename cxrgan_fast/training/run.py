@@ -11,6 +11,7 @@ from cxrgan_fast.data import ImageDataset, to_uint8
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, describe
 from cxrgan_fast.files import make_folder, write_atomic
+from cxrgan_fast.gan.draws import stream_seeds
 from cxrgan_fast.gan.schedules import noise_std
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.best import Row, is_better, keep_best, restore_best
@@ -22,7 +23,7 @@ from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.host_copy import copy_to_host
 from cxrgan_fast.training.restoring import check_training
-from cxrgan_fast.training.step import TrainingStep, stream_seeds
+from cxrgan_fast.training.step import TrainingStep
 from cxrgan_fast.training.writer import BackgroundWriter
 
 GRID_COLUMNS = 10
@@ -54,8 +55,8 @@ class Run:
         self.config, self.folder = config, folder
         self.class_names = dataset.class_names
         self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
-        self.step = TrainingStep(config, dataset, device)
-        self._execute = make_executor(config.executor, self.step)
+        self.training_step = TrainingStep(config, dataset, device)
+        self._execute = make_executor(config.executor, self.training_step)
         self.is_between_steps = True
         self.seconds = 0.0
         self.threads: int | None = None  # those of the checkpoint that it goes on from
@@ -80,20 +81,20 @@ class Run:
         """
         path, state = found.path, found.state
         training = state["training"]
-        check_training(path, self.step.state_dict(), training)
+        check_training(path, self.training_step.state_dict(), training)
         if training["device"] != device.type:
             print(
                 f"{path} is from a {printable(training['device'])} and goes on with other random "
                 f"numbers on a {device.type}"
             )
         try:
-            self.step.load_state_dict(training)
+            self.training_step.load_state_dict(training)
         except RuntimeError as error:  # what a generator of random numbers says of its state
             raise UserError(f"{path}: training.random: {error}; start a new run") from None
         self.seconds = state["seconds"]
         if training["device"] == device.type == "cpu":  # else there are no bits to keep
             self.threads = state.get("threads")  # an older checkpoint does not say
-        rows = read_evaluations(self.folder, self.step.step)
+        rows = read_evaluations(self.folder, self.training_step.steps_done)
         if rows:
             self.evaluated = rows[-1]["step"]
             self.best = restore_best(self.folder, rows)
@@ -111,13 +112,13 @@ class Run:
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
         """The next line of the log, for the last ``images`` in ``seconds``."""
-        config, step = self.config, self.step
+        config, step = self.config, self.training_step
         return {
-            "step": step.step,
+            "step": step.steps_done,
             "images": step.images_seen,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),
-            "noise_std": noise_std(config, step.step),
+            "noise_std": noise_std(config.objective, float(step.steps_done)),
             "threads": torch.get_num_threads(),
             **step.meters.read(),
         }
@@ -128,7 +129,7 @@ class Run:
         Raises:
             NonFiniteError: A loss or a weight is not finite.
         """
-        meters, step = self.step.meters, self.step.step
+        meters, step = self.training_step.meters, self.training_step.steps_done
         flags = meters.flags().cpu()
         if meters.describe(flags, step):
             writer.drain()  # so that the last good checkpoint is among the files
@@ -136,22 +137,22 @@ class Run:
 
     def draw(self, writer: BackgroundWriter, log: RunLog) -> None:
         """Have a grid of samples written."""
-        step = self.step.step
+        step = self.training_step.steps_done
         path = grid_path(self.folder / "grids", step)
-        with torch.no_grad(), self.step.autocast():
-            images = self.step.ema.module(self.grid_latents, self.grid_labels)
+        with torch.no_grad(), self.training_step.autocast():
+            images = self.training_step.ema.module(self.grid_latents, self.grid_labels)
 
         def write(content: dict[str, Any]) -> None:
             write_grid(path, content["images"], self.grid_rows)
             log.grid(path, step)
 
-        self._hand_over(writer, {"images": to_uint8(images, self.step.value_range)}, write)
+        self._hand_over(writer, {"images": to_uint8(images, self.training_step.value_range)}, write)
 
     def save(self, writer: BackgroundWriter) -> None:
         """Have the checkpoint, the generator and the animation written."""
-        step, images_seen = self.step.step, self.step.images_seen
+        step, images_seen = self.training_step.steps_done, self.training_step.images_seen
         state = {
-            "training": self.step.state_dict(),
+            "training": self.training_step.state_dict(),
             "seconds": self.seconds,
             "threads": torch.get_num_threads(),
             "config": write_config(self.config),
@@ -196,7 +197,7 @@ class Run:
         """
         self.check_finite(writer)
         start = time.perf_counter()
-        row = evaluation(self.step.averaged_generator(), stop)
+        row = evaluation(self.training_step.averaged_generator(), stop)
         if row is not None:
             row["best"] = is_better(row, self.best)
             if row["best"]:
@@ -225,8 +226,8 @@ class Run:
     ) -> None:
         """Have ``write`` called with ``content`` as it is now, if no weight is broken."""
         # The flags go with it: whether they are raised is not known before the device is there.
-        step = self.step.step
-        copy = copy_to_host((self.step.meters.flags(), content))
+        step = self.training_step.steps_done
+        copy = copy_to_host((self.training_step.meters.flags(), content))
 
         def task() -> None:
             flags, content = copy.wait()
@@ -236,7 +237,7 @@ class Run:
         writer.submit(task)
 
     def _refuse_non_finite(self, flags: torch.Tensor, step: int) -> None:
-        bad = self.step.meters.describe(flags, step)
+        bad = self.training_step.meters.describe(flags, step)
         if bad is None:
             return
         where, name = bad

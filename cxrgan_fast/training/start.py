@@ -37,7 +37,7 @@ def describe_start(run: Run, start: Start) -> dict[str, Any]:
     Raises:
         UserError: the backend asked for by name cannot run here.
     """
-    config, step = run.config, run.step
+    config, step = run.config, run.training_step
     dtype = AUTOCAST_DTYPE.get(config.precision, torch.float32)
     images = torch.empty(0, dtype=dtype, device=step.device)
     chosen = {
@@ -46,10 +46,10 @@ def describe_start(run: Run, start: Start) -> dict[str, Any]:
         "threads": start.threads,
         "device": str(step.device),
     }
-    networks = {"generator": step.generator, "discriminator": step.discriminator}
+    networks = step.networks
     return {
         **provenance(step.device),
-        "step": step.step,
+        "step": step.steps_done,
         **chosen,
         "backends": {op: choose_backend(images, op) for op in OPS},
         "parameters": {

@@ -1,33 +1,26 @@
-"""One training step: Goodfellow et al. 2014, Algorithm 1, with what has been learnt since.
+"""One training step: an objective's updates in order, then the moving average.
 
-k discriminator updates, then a generator update and its moving average. A step is written once and
-run by any executor (`cxrgan_fast.training.executors`): between :meth:`TrainingStep.begin` and
-:meth:`TrainingStep.end`, which are the host's, :meth:`TrainingStep.body` only queues work. It reads
-nothing back from the device, and all that changes from step to step is in tensors that stay where
-they are, so that it can be captured as a CUDA graph.
+A step is written once and run by any executor (`cxrgan_fast.training.executors`): between
+:meth:`TrainingStep.begin` and :meth:`TrainingStep.end`, which are the host's,
+:meth:`TrainingStep.body` only queues work. It reads nothing back from the device, and all that
+changes from step to step is in tensors that stay where they are, so that it can be captured as a
+CUDA graph.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Iterable
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
-from cxrgan_fast.data import (
-    BalancedOrder,
-    EpochOrder,
-    ImageDataset,
-    Order,
-    step_images,
-)
+from cxrgan_fast.data import BalancedOrder, EpochOrder, ImageDataset, Order, step_images
 from cxrgan_fast.evaluation.periodic import GeneratorNow
-from cxrgan_fast.gan.draws import DiscriminatorDraws, GeneratorDraws
-from cxrgan_fast.gan.schedules import StepKind, noise_std_on_device, step_kind
-from cxrgan_fast.nn import EMA, build_discriminator, build_generator
-from cxrgan_fast.ops import discriminator_loss, generator_loss
+from cxrgan_fast.gan.adversarial import Adversarial
+from cxrgan_fast.gan.draws import Draws, stream_seeds
+from cxrgan_fast.gan.objective import Objective, Update
+from cxrgan_fast.nn import EMA
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.training.meters import Meters
 from cxrgan_fast.training.optimizers import (
@@ -39,24 +32,9 @@ from cxrgan_fast.training.optimizers import (
 
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-Network = Callable[[Tensor, Tensor], Tensor]
-
-
-def stream_seeds(seed: int) -> tuple[int, int, int]:
-    """Seeds of the initial weights, of the steps and of the sample grid.
-
-    Streams that began with one number would repeat each other: the first latents would be the
-    first weights.
-    """
-    weights, steps, grid = (
-        int(child.generate_state(1, np.uint64)[0] >> 1)
-        for child in np.random.SeedSequence(seed).spawn(3)
-    )
-    return weights, steps, grid
-
 
 class TrainingStep:
-    """The networks, their optimizers and one step of their game.
+    """An objective with what its networks learn by: optimizers, moving average, images, clock.
 
     Args:
         config: Settings, resolved (``precision`` is not "auto").
@@ -69,8 +47,9 @@ class TrainingStep:
         ValueError: the precision is not resolved.
 
     Attributes:
-        run_generator, run_discriminator: What the step calls for its networks: they themselves, or
-            what an executor has compiled from them.
+        objective: the game; its networks are those that are trained.
+        steps_done: steps so far, as the host counts them.
+        clock: the same for the device: 0-dimensional int64.
     """
 
     def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device) -> None:
@@ -80,55 +59,44 @@ class TrainingStep:
                 "chooses one for a device"
             )
         self.config, self.device = config, device
-        self.n_classes = len(dataset.class_names)
-        weights_seed, steps_seed, _ = stream_seeds(config.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(weights_seed)
-            generator = build_generator(config.network, self.n_classes)
-            discriminator = build_discriminator(config.network, self.n_classes)
-        # Their weights lie as their layers want them.
-        self.generator, self.discriminator = generator.to(device), discriminator.to(device)
-        self.run_generator: Network = self.generator
-        self.run_discriminator: Network = self.discriminator
-        optim = config.optimization
-        self.ema = EMA(self.generator, optim.ema_half_life, optim.ema_ramp or None)
-        self.g_optimizer = make_optimizer(optim, self.generator.parameters(), optim.g_lr, device)
-        self.d_optimizer = make_optimizer(
-            optim, self.discriminator.parameters(), optim.d_lr, device
-        )
-        fp16 = config.precision == "fp16"  # bf16 has float32's range and needs no scaling
-        self.g_scaler, self.d_scaler = Scaler(device, fp16), Scaler(device, fp16)
-
-        batches = config.objective.discriminator_steps
+        self.value_range = config.network.image_range
         self.batches = step_images(
             dataset,
             self._order(dataset),
             config.batch_size,
-            batches,
+            config.objective.discriminator_steps,
             device,
             config.dataset.resident_share,
         )
-        self.labels = dataset.labels.to(device)  # of the whole set, whose frequencies fakes have
-        self.random = torch.Generator(device).manual_seed(steps_seed)
-        self.value_range = config.network.image_range
-        # Noise and gradients are measured as if the range were 2, so that settings keep their
-        # meaning when the output is a sigmoid.
-        self.half_range = (self.value_range[1] - self.value_range[0]) / 2
-        self.inputs = DiscriminatorInputs(
+        self.draws = Draws(config, dataset, self.batches, device)
+        inputs = DiscriminatorInputs(
             self.batches,
             config.dataset.augment,
             self.value_range,
             AUTOCAST_DTYPE.get(config.precision, torch.float32),
         )
-        self.meters = Meters(
-            {"generator": self.generator, "discriminator": self.discriminator}, device
+        self.objective: Objective = Adversarial(config, self.draws, inputs, device, self.autocast)
+        self.networks = self.objective.networks
+        optim = config.optimization
+        self.ema = EMA(
+            self.networks[self.objective.averaged], optim.ema_half_life, optim.ema_ramp or None
         )
-        self.clock = torch.zeros((), dtype=torch.int64, device=device)  # steps done, for the step
-        self.step = 0  # the same for the host
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.scalers: dict[str, Scaler] = {}
+        fp16 = config.precision == "fp16"  # bf16 has float32's range and needs no scaling
+        for player in self.objective.players:
+            taking = [p for p in self.networks[player.network].parameters() if p.requires_grad]
+            self.optimizers[player.optimizer] = make_optimizer(
+                optim, taking, player.learning_rate, device
+            )
+            self.scalers[player.optimizer] = Scaler(device, fp16)
+        self.meters = Meters(self.objective.numbers, self.networks, device)
+        self.clock = torch.zeros((), dtype=torch.int64, device=device)
+        self.steps_done = 0
 
     def _order(self, dataset: ImageDataset) -> Order:
         if self.config.dataset.class_balance:
-            return BalancedOrder(dataset.labels, self.n_classes, self.config.seed)
+            return BalancedOrder(dataset.labels, len(dataset.class_names), self.config.seed)
         return EpochOrder(len(dataset), self.config.seed)
 
     # --- The host's part ---------------------------------------------------------------------
@@ -145,11 +113,11 @@ class TrainingStep:
 
     def end(self) -> None:
         """Count the step that the body has done."""
-        self.step += 1
+        self.steps_done += 1
 
-    def kind(self) -> StepKind:
+    def kind(self) -> Hashable:
         """The kind of the next step."""
-        return step_kind(self.config, self.step)
+        return self.objective.kind(self.steps_done)
 
     @property
     def images_per_step(self) -> int:
@@ -159,86 +127,28 @@ class TrainingStep:
     @property
     def images_seen(self) -> int:
         """Real images shown to the discriminator so far."""
-        return self.step * self.images_per_step
+        return self.steps_done * self.images_per_step
 
     # --- The device's part -------------------------------------------------------------------
 
-    def body(self, kind: StepKind) -> None:
+    def body(self, kind: Hashable) -> None:
         """Queue all of a step's work on the device."""
-        noise_std = None
-        if kind.noise:
-            noise_std = noise_std_on_device(self.config, self.clock) * self.half_range
-        updates = range(self.config.objective.discriminator_steps)
-        of_discriminator = [self._update_discriminator(kind, noise_std) for _ in updates]
-        means = torch.stack(of_discriminator).mean(0)  # (3,) or, with R1, (4,)
-        g_loss = self._update_generator(kind, noise_std)
-        self.ema.update(self.generator, self.clock * self.images_per_step, self.images_per_step)
+        reported: list[dict[str, Tensor]] = []
+        # Closed also when an update fails: what an objective has frozen for it thaws.
+        with closing(self.objective.updates(kind, self.clock)) as updates:
+            for update in updates:
+                self._descend(update)
+                reported.append(update.numbers)
+        averaged = self.networks[self.objective.averaged]
+        self.ema.update(averaged, self.clock * self.images_per_step, self.images_per_step)
         self.clock += 1
-        self.meters.record(torch.cat((means[:3], g_loss, means[3:])), self.clock)
+        self.meters.record(_means(reported), self.clock)
 
-    def _update_discriminator(self, kind: StepKind, noise_std: Tensor | None) -> Tensor:
-        """Its loss, its accuracy on real and on generated images, and R1 if computed: (3 or 4,)."""
-        objective, batch = self.config.objective, self.config.batch_size
-        draws = self.draw_for_discriminator(kind)
-        real_labels = self.batches.labels.index_select(0, draws.rows)
-        with torch.no_grad(), self.autocast():
-            fake = self.run_generator(draws.latents, draws.labels)
-        # One pass over both: the discriminator has no statistics over the batch.
-        images = self.inputs.both(
-            draws.rows, draws.mirror, fake, draws.augment, draws.noise, noise_std
-        )
-        with self.autocast():
-            logits = self.run_discriminator(images, torch.cat((real_labels, draws.labels)))
-        real_logits, fake_logits = logits.split(batch)
-        loss = discriminator_loss(
-            real_logits,
-            fake_logits,
-            kind=objective.loss,
-            label_smoothing=objective.label_smoothing,
-        )
-        with torch.no_grad():
-            right = torch.stack((real_logits, -fake_logits)) > 0
-            values = [loss.detach().view(1), right.mean(1, dtype=torch.float32)]
-        if kind.r1:
-            penalty = self._r1_penalty(draws, real_labels, noise_std)
-            values.append(penalty.detach().view(1))
-            loss = loss + penalty * (0.5 * objective.r1_gamma * objective.r1_interval)
-        self._descend(self.d_optimizer, self.d_scaler, loss)
-        return torch.cat(values)
-
-    def _update_generator(self, kind: StepKind, noise_std: Tensor | None) -> Tensor:
-        """Its loss: (1,)."""
-        draws = self.draw_for_generator(kind)
-        # The discriminator's weights need no gradient here; its input does.
-        self.discriminator.requires_grad_(False)
-        try:
-            with self.autocast():
-                fake = self.run_generator(draws.latents, draws.labels)
-            images = self.inputs.generated(fake, draws.augment, draws.noise, noise_std)
-            with self.autocast():
-                logits = self.run_discriminator(images, draws.labels)
-            loss = generator_loss(logits, kind=kind.generator_loss)
-            self._descend(self.g_optimizer, self.g_scaler, loss)
-        finally:  # a capture that fails in here is followed by the same step, op by op
-            self.discriminator.requires_grad_(True)
-        return loss.detach().view(1)
-
-    def _r1_penalty(
-        self, draws: DiscriminatorDraws, labels: Tensor, noise_std: Tensor | None
-    ) -> Tensor:
-        """E‖∇D(x)‖² over the real images (Mescheder et al. 2018, equation 9), in a range of 2."""
-        assert draws.r1_augment is not None
-        real = self.inputs.real(draws.rows, draws.mirror).requires_grad_()
-        images = self.inputs.generated(real, draws.r1_augment, draws.r1_noise, noise_std)
-        with self.autocast():
-            # Never a compiled one: AOTAutograd has no second derivatives.
-            logits = self.discriminator(images, labels)
-        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        return (self.half_range * gradient.float()).square().sum((1, 2, 3)).mean()
-
-    def _descend(self, optimizer: torch.optim.Optimizer, scaler: Scaler, loss: Tensor) -> None:
+    def _descend(self, update: Update) -> None:
+        name = update.player.optimizer
+        optimizer, scaler = self.optimizers[name], self.scalers[name]
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        scaler.scale(update.loss).backward()
         scaler.step(optimizer)
         scaler.update()
 
@@ -247,90 +157,41 @@ class TrainingStep:
         dtype = AUTOCAST_DTYPE.get(self.config.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    # --- Randomness --------------------------------------------------------------------------
-
-    def draw_for_discriminator(self, kind: StepKind) -> DiscriminatorDraws:
-        """Draw all that an update of the discriminator needs."""
-        batch = self.config.batch_size
-        latents, labels = self._draw_inputs()
-        return DiscriminatorDraws(
-            rows=self.batches.next_rows(),
-            mirror=self._uniform(batch) < 0.5 if self.config.dataset.mirror else None,
-            latents=latents,
-            labels=labels,
-            augment=self._draw_augment(2 * batch),
-            noise=self._draw_noise(kind, 2 * batch),
-            r1_augment=self._draw_augment(batch) if kind.r1 else None,
-            r1_noise=self._draw_noise(kind, batch) if kind.r1 else None,
-        )
-
-    def draw_for_generator(self, kind: StepKind) -> GeneratorDraws:
-        """Draw all that an update of the generator needs."""
-        batch = self.config.batch_size
-        latents, labels = self._draw_inputs()
-        return GeneratorDraws(
-            latents, labels, self._draw_augment(batch), self._draw_noise(kind, batch)
-        )
-
-    def _draw_inputs(self) -> tuple[Tensor, Tensor]:
-        """Latents, and labels with the frequencies that the real images are shown with."""
-        batch, size = self.config.batch_size, self.config.network.latent_size
-        latents = self._normal(batch, size)
-        balanced = self.config.dataset.class_balance
-        drawn = torch.randint(
-            self.n_classes if balanced else len(self.labels),
-            (batch,),
-            device=self.device,
-            generator=self.random,
-        )
-        return latents, drawn if balanced else self.labels.index_select(0, drawn)
-
-    def _draw_augment(self, n: int) -> Tensor:
-        return self._uniform(n, len(self.config.dataset.augment), 2)
-
-    def _draw_noise(self, kind: StepKind, n: int) -> Tensor | None:
-        network = self.config.network
-        size = network.resolution
-        return self._normal(n, network.image_channels, size, size) if kind.noise else None
-
-    def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, device=self.device, generator=self.random)
-
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, device=self.device, generator=self.random)
-
     def averaged_generator(self) -> GeneratorNow:
-        """The generator's moving average as it is now, to draw with."""
+        """The moving average as it is now, to draw with."""
         return GeneratorNow(
-            self.ema.module, self.value_range, self.autocast, self.step, self.images_seen
+            self.ema.module, self.value_range, self.autocast, self.steps_done, self.images_seen
         )
 
     # --- State -------------------------------------------------------------------------------
 
     def tensors(self) -> list[Tensor]:
         """Every tensor that :meth:`body` changes in place: with ``random``, all of its state."""
-        modules = (self.generator, self.discriminator, self.ema.module)
+        modules = (*self.networks.values(), self.ema.module)
         return [
             *(p.detach() for module in modules for p in module.parameters()),
             *(b for module in modules for b in module.buffers()),
-            *state_tensors(self.g_optimizer),
-            *state_tensors(self.d_optimizer),
-            *self.g_scaler.tensors(),
-            *self.d_scaler.tensors(),
+            *(t for optimizer in self.optimizers.values() for t in state_tensors(optimizer)),
+            *self._scaler_tensors(),
             *self.meters.state(),
             *self.batches.state(),
             self.clock,
         ]
 
+    def _scaler_tensors(self) -> list[Tensor]:
+        return [tensor for scaler in self.scalers.values() for tensor in scaler.tensors()]
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain values."""
         return {
-            **{str(name): getattr(self, name).state_dict() for name in _MODULES + _OPTIMIZERS},
-            "scalers": [*self.g_scaler.tensors(), *self.d_scaler.tensors()],
+            **{name: network.state_dict() for name, network in self.networks.items()},
+            "ema": self.ema.state_dict(),
+            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "scalers": self._scaler_tensors(),
             "meters": self.meters.state(),
-            "random": self.random.get_state(),
+            "random": self.draws.random.get_state(),
             "device": self.device.type,
-            "step": self.step,
+            "step": self.steps_done,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -339,23 +200,31 @@ class TrainingStep:
         Another type of device has another generator of random numbers: there the stream begins
         anew, from the seed and the step.
         """
-        for name in _MODULES:
-            getattr(self, name).load_state_dict(state[name])
-        for name in _OPTIMIZERS:
-            load_optimizer_state(getattr(self, name), state[name])
-        scalers = [*self.g_scaler.tensors(), *self.d_scaler.tensors()]
+        for name, network in self.networks.items():
+            network.load_state_dict(state[name])
+        self.ema.load_state_dict(state["ema"])
+        for name, optimizer in self.optimizers.items():
+            load_optimizer_state(optimizer, state[name])
         for mine, saved in (
-            *zip(scalers, state["scalers"], strict=True),
+            *zip(self._scaler_tensors(), state["scalers"], strict=True),
             *zip(self.meters.state(), state["meters"], strict=True),
         ):
             mine.copy_(saved)
         if state["device"] == self.device.type:
-            self.random.set_state(state["random"].cpu())
+            self.draws.random.set_state(state["random"].cpu())
         else:
-            self.random.manual_seed(stream_seeds(self.config.seed)[1] + state["step"])
-        self.step = state["step"]
-        self.clock.fill_(self.step)
+            self.draws.random.manual_seed(stream_seeds(self.config.seed)[1] + state["step"])
+        self.steps_done = state["step"]
+        self.clock.fill_(self.steps_done)
 
 
-_MODULES = ("generator", "discriminator", "ema")
-_OPTIMIZERS = ("g_optimizer", "d_optimizer")
+def _means(reported: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Each number's mean over the updates that report it."""
+    together: dict[tuple[str, ...], list[Tensor]] = {}
+    for numbers in reported:
+        together.setdefault(tuple(numbers), []).append(torch.stack(list(numbers.values())))
+    return {
+        name: mean
+        for names, rows in together.items()
+        for name, mean in zip(names, torch.stack(rows).mean(0).unbind(), strict=True)
+    }

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,6 @@ from bench import first_minute, first_questions, first_step
 from bench.first_minute import ANSWERED, FAILED, NOT_HERE, Result
 from bench.question import Question, Setting
 from cxrgan_fast.command import run_command
-from cxrgan_fast.gan.schedules import StepKind
 from cxrgan_fast.training.executors import Executor, GraphExecutor
 from programs import run_program
 
@@ -189,10 +189,10 @@ def test_a_step_whose_bits_differ_is_a_failure(monkeypatch) -> None:
     assert (right.status, right.details["graphs"]) == (ANSWERED, 2), right.answer
     run = first_step._BelowHooks.run
 
-    def drifts(executor: Executor, kind: StepKind) -> None:
+    def drifts(executor: Executor, kind: Hashable) -> None:
         run(executor, kind)
         with torch.no_grad():
-            next(iter(executor.step.generator.parameters())).mul_(1 + 2**-20)
+            next(iter(executor.step.networks["generator"].parameters())).mul_(1 + 2**-20)
 
     monkeypatch.setattr(first_step._BelowHooks, "run", drifts)
     wrong = first_minute.ask(Question(text, step))
@@ -201,7 +201,7 @@ def test_a_step_whose_bits_differ_is_a_failure(monkeypatch) -> None:
 
 
 def test_a_step_that_is_not_captured_is_a_failure_that_says_why(monkeypatch) -> None:
-    def cannot(executor: GraphExecutor, kind: StepKind) -> None:
+    def cannot(executor: GraphExecutor, kind: Hashable) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(GraphExecutor, "_captured", cannot)

@@ -48,7 +48,8 @@ def test_all_variants_of_a_seed_begin_with_the_same_weights(dataset) -> None:
                 step.ema.module(latents, labels), training.ema(latents, labels)
             )
             torch.testing.assert_close(
-                step.discriminator(images, labels), training.discriminator(images, labels)
+                step.networks["discriminator"](images, labels),
+                training.discriminator(images, labels),
             )
     assert [each.step.config.precision for each in ours] == ["fp32", "bf16"]
     other = start("reference", override(CONFIG, {"seed": 4}), dataset, CPU)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bench import reference_gan, reference_weights
 from bench.reference_gan import ReferenceTraining, Settings
 from cxrgan_fast.data import ImageDataset, to_float
+from cxrgan_fast.gan.draws import Draws
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.training.step import TrainingStep
@@ -91,15 +92,16 @@ def train_both(
     dataset = small_set(config.network.image_channels)
     step = TrainingStep(config, dataset, CPU)
     reference = ReferenceTraining(Settings.of(flatten(config)), dataset, CPU, num_workers=0)
-    reference.load_weights(step.generator.state_dict(), step.discriminator.state_dict())
+    ours = step.networks
+    reference.load_weights(ours["generator"].state_dict(), ours["discriminator"].state_dict())
     plant(reference)
     if double:
         compute_in_float64(step, reference, monkeypatch)
     before = states(step, reference)
     own_images = reference_gan.Images(dataset, config.network.image_range, mirror=False)
     drawn: list[Any] = []
-    for name in ("draw_for_discriminator", "draw_for_generator"):
-        record(drawn, step, name, monkeypatch)
+    for name in ("for_discriminator", "for_generator"):
+        record(drawn, step.draws, name, monkeypatch)
     worst = 0.0
     for _ in range(steps):
         drawn.clear()
@@ -134,33 +136,30 @@ def train_both(
     return compared(before, states(step, reference), worst)
 
 
-def record(
-    drawn: list[Any], step: TrainingStep, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Have everything in the list that ``step`` draws by that name."""
-    draw = getattr(step, name)
+def record(drawn: list[Any], draws: Draws, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything in the list that ``draws`` draws by that name."""
+    draw = getattr(draws, name)
 
-    def recording(*arguments: object) -> object:
-        drawn.append(draw(*arguments))
+    def recording(**arguments: bool) -> object:
+        drawn.append(draw(**arguments))
         return drawn[-1]
 
-    monkeypatch.setattr(step, name, recording)
+    monkeypatch.setattr(draws, name, recording)
 
 
 def compute_in_float64(
     step: TrainingStep, reference: ReferenceTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    for side in (step, reference):
-        for network in (side.generator, side.discriminator):
-            network.double()
-            network.register_forward_pre_hook(lambda module, given: (given[0].double(), given[1]))
-        for optimizer in (side.g_optimizer, side.d_optimizer):
-            for state in optimizer.state.values():
-                for key in state.keys() - {"step"}:
-                    state[key] = state[key].double()
+    for network in (*step.networks.values(), reference.generator, reference.discriminator):
+        network.double()
+        network.register_forward_pre_hook(lambda module, given: (given[0].double(), given[1]))
+    for optimizer in (*step.optimizers.values(), reference.g_optimizer, reference.d_optimizer):
+        for state in optimizer.state.values():
+            for key in state.keys() - {"step"}:
+                state[key] = state[key].double()
     step.ema.module.double()
-    step.inputs.dtype = torch.float64
+    step.objective.inputs.dtype = torch.float64
     reference.ema.double()
 
 
@@ -170,9 +169,12 @@ def states(step: TrainingStep, reference: ReferenceTraining) -> list[tuple[Any, 
     of_generator = reference_weights.generator_weights
     of_discriminator = reference_weights.discriminator_weights
     pairs = [
-        (of_generator(step.generator.state_dict(), settings), reference.generator),
+        (of_generator(step.networks["generator"].state_dict(), settings), reference.generator),
         (of_generator(step.ema.state_dict(), settings), reference.ema),
-        (of_discriminator(step.discriminator.state_dict(), settings), reference.discriminator),
+        (
+            of_discriminator(step.networks["discriminator"].state_dict(), settings),
+            reference.discriminator,
+        ),
     ]
     return [
         ({name: tensor.clone() for name, tensor in theirs.items()},

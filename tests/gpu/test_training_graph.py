@@ -59,7 +59,7 @@ def step_with(dataset: dict[int, ImageDataset], settings: dict[str, object]) -> 
 
 
 def state(step: TrainingStep) -> list[torch.Tensor]:
-    return [step.random.get_state(), *step.tensors()]
+    return [step.draws.random.get_state(), *step.tensors()]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -81,9 +81,9 @@ def test_after_a_capture_that_failed_the_step_goes_on(dataset, capsys):
     def asks_the_host(latents, labels):
         if torch.is_grad_enabled():
             latents.isfinite().all().item()
-        return graph.generator(latents, labels)
+        return graph.networks["generator"](latents, labels)
 
-    graph.run_generator = asks_the_host
+    graph.objective.run["generator"] = asks_the_host
     mine = torch.cuda.CUDAGraph()  # of somebody else in this process
     with torch.cuda.graph(mine):
         drawn = torch.rand(3, device="cuda")

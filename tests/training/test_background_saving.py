@@ -49,7 +49,7 @@ def at_step(monkeypatch):
 
         @functools.wraps(original)
         def acting(self: Run, writer: BackgroundWriter, *arguments: object) -> object:
-            if self.step.step == step:
+            if self.training_step.steps_done == step:
                 action(self, writer)
             return original(self, writer, *arguments)
 
@@ -60,7 +60,7 @@ def at_step(monkeypatch):
 
 def poison(run: Run, _: BackgroundWriter) -> None:
     with torch.no_grad():
-        next(run.step.generator.parameters())[0] = float("nan")
+        next(run.training_step.networks["generator"].parameters())[0] = float("nan")
 
 
 def same_training(first: Path, second: Path) -> None:
@@ -270,7 +270,7 @@ from pathlib import Path
 from cxrgan_fast import train
 from cxrgan_fast.command import run_command
 from cxrgan_fast.runs import checkpoint
-    from cxrgan_fast.training import signals
+from cxrgan_fast.training import signals
 from cxrgan_fast.runs.logs import RunLog
 
 signs, mode = Path(sys.argv.pop(1)), sys.argv.pop(1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.gan.schedules import StepKind
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.executors import (
     CompileExecutor,
@@ -59,7 +60,7 @@ def state(step: TrainingStep) -> list[torch.Tensor]:
     # Not where the next rows lie among those that were sent ahead, which a resumed run sends anew.
     cursors = {tensor.data_ptr() for tensor in step.batches.state()}
     tensors = [tensor for tensor in step.tensors() if tensor.data_ptr() not in cursors]
-    return [step.random.get_state(), *(tensor.clone() for tensor in tensors)]
+    return [step.draws.random.get_state(), *(tensor.clone() for tensor in tensors)]
 
 
 class Ops(TorchDispatchMode):
@@ -82,7 +83,7 @@ class OpByOp(Executor):
     They change which ops a layer becomes, and with it the last bit; on a GPU there are none.
     """
 
-    def run(self, kind: StepKind) -> None:
+    def run(self, kind: Hashable) -> None:
         """See `Executor.run`."""
         with Ops():
             super().run(kind)
@@ -112,7 +113,7 @@ def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
     assert 1 <= len(replay.graphs) <= 4
     assert_same_bits(state(eager), state(graph))
     assert eager.meters.read() == graph.meters.read()
-    assert (graph.step, int(graph.clock)) == (steps, steps)
+    assert (graph.steps_done, int(graph.clock)) == (steps, steps)
 
 
 @pytest.mark.usefixtures("cuda")
@@ -154,14 +155,14 @@ def test_the_stand_in_tells_a_step_that_bakes_a_number_in(dataset, monkeypatch):
 @pytest.mark.parametrize("update", ["discriminator", "generator"])
 def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys, update):
     eager, graph = step_with(dataset), step_with(dataset)
-    generator = graph.generator
+    generator = graph.networks["generator"]
 
     def asks_the_host(latents, labels):
         if torch.is_grad_enabled() == (update == "generator"):
             assert latents.isfinite().all()  # waits for the device
         return generator(latents, labels)
 
-    graph.run_generator = asks_the_host
+    graph.objective.run["generator"] = asks_the_host
     run, replay = Executor(eager), GraphExecutor(graph)
     for _ in range(4):
         run()
@@ -187,9 +188,9 @@ def test_a_failed_capture_leaves_nothing_half_open(dataset, monkeypatch, end_all
     def asks_the_host(latents, labels):
         cuda.refuses_captures = refused
         assert latents.isfinite().all()
-        return step.generator(latents, labels)
+        return step.networks["generator"](latents, labels)
 
-    step.run_generator = asks_the_host
+    step.objective.run["generator"] = asks_the_host
     torch.manual_seed(5)
     expected = torch.randn(3)
     torch.manual_seed(5)
@@ -235,9 +236,9 @@ def test_what_is_no_fault_of_the_step_ends_a_capture_and_the_run(dataset, cuda, 
         calls.append(labels)
         if len(calls) == 7:  # after two of each of three runs before the capture
             raise error
-        return step.generator(latents, labels)
+        return step.networks["generator"](latents, labels)
 
-    step.run_generator = fails_once
+    step.objective.run["generator"] = fails_once
     executor = GraphExecutor(step)
     with pytest.raises(type(error)):
         executor()
@@ -245,7 +246,7 @@ def test_what_is_no_fault_of_the_step_ends_a_capture_and_the_run(dataset, cuda, 
     assert cuda.pools_under_way == set()
     with AsOnTheDevice(cuda):
         torch.randn(3)
-        torch.randn(3, generator=step.random)
+        torch.randn(3, generator=step.draws.random)
     executor()  # with memory at last
     assert (executor.name, len(executor.graphs)) == ("graph", 1)
 
@@ -259,9 +260,9 @@ def test_a_warm_up_that_fails_is_undone_after_its_work(dataset, cuda, calls_befo
         calls.append(labels)
         if len(calls) == 1 + calls_before:
             raise RuntimeError("no algorithm for this shape")
-        return step.generator(latents, labels)
+        return step.networks["generator"](latents, labels)
 
-    step.run_generator = fails_once
+    step.objective.run["generator"] = fails_once
     run, replay = OpByOp(eager), GraphExecutor(step)
     for _ in range(2):
         run()
@@ -307,7 +308,7 @@ def test_compiled_networks_train_as_the_plain_ones(dataset):
     for _ in range(3):
         run()
         faster()
-    assert compiled.run_generator is not compiled.generator
+    assert compiled.objective.run["generator"] is not compiled.networks["generator"]
     ours, theirs = eager.meters.read(), compiled.meters.read()
     assert ours == pytest.approx(theirs, rel=1e-3)
     for a, b in zip(eager.ema.module.parameters(), compiled.ema.module.parameters(), strict=True):

@@ -1,20 +1,15 @@
 """One training step: what it updates, what it draws, and what it notices."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
-from cxrgan_fast.gan.schedules import (
-    generator_loss_kind,
-    noise_std,
-    noise_std_on_device,
-)
+from cxrgan_fast.gan.adversarial import Adversarial
+from cxrgan_fast.gan.draws import stream_seeds
 from cxrgan_fast.settings.config import TrainConfig, override
-from cxrgan_fast.training.meters import METRICS
-from cxrgan_fast.training.step import TrainingStep, stream_seeds
+from cxrgan_fast.training.step import TrainingStep
 
 SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
          "precision": "fp32"}  # fmt: skip
@@ -35,13 +30,13 @@ def step_with(dataset: ImageDataset, **settings: object) -> TrainingStep:
 
 def weights(step: TrainingStep) -> dict[str, list[torch.Tensor]]:
     return {
-        name: [p.detach().clone() for p in getattr(step, name).parameters()]
+        name: [p.detach().clone() for p in step.networks[name].parameters()]
         for name in ("generator", "discriminator")
     }
 
 
 def non_finite(step: TrainingStep) -> tuple[int, str] | None:
-    return step.meters.describe(step.meters.flags(), step.step)
+    return step.meters.describe(step.meters.flags(), step.steps_done)
 
 
 def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
@@ -81,7 +76,9 @@ def test_each_optimizer_moves_weights_and_l2_shrinks_them(dataset, optimizer):
         for _ in range(3):
             step()
         assert non_finite(step) is None
-        return sum(float(p.detach().square().sum()) for p in step.discriminator.parameters())
+        return sum(
+            float(p.detach().square().sum()) for p in step.networks["discriminator"].parameters()
+        )
 
     assert norm_after(10.0) < norm_after(0.0)
 
@@ -101,7 +98,7 @@ def test_discriminator_steps_come_before_a_generator_step(dataset):
     assert step.images_seen == 12
     discriminator, generator = (
         optimizer.state_dict()["state"][0]["step"]
-        for optimizer in (step.d_optimizer, step.g_optimizer)
+        for optimizer in (step.optimizers["d_optimizer"], step.optimizers["g_optimizer"])
     )
     assert (int(discriminator), int(generator)) == (3, 1)
 
@@ -110,7 +107,7 @@ def test_r1_comes_at_its_interval_and_acts(dataset):
     step = step_with(dataset, r1_interval=2, r1_gamma=5.0)
     for _ in range(3):
         step()
-    assert int(step.meters.counts[METRICS.index("r1")]) == 2  # steps 0 and 2
+    assert int(step.meters.counts[Adversarial.numbers.index("r1")]) == 2  # steps 0 and 2
     assert step.meters.read()["r1"] > 0
     without, strong = step_with(dataset, r1_gamma=0.0), step_with(dataset, r1_gamma=50.0)
     without()
@@ -120,16 +117,15 @@ def test_r1_comes_at_its_interval_and_acts(dataset):
 
 
 def penalty(step: TrainingStep) -> float:
-    kind = replace(step.kind(), r1=True, noise=False)
     step.begin()
-    draws = step.draw_for_discriminator(kind)
-    return float(step._r1_penalty(draws, torch.zeros(4, dtype=torch.int64), None))
+    draws = step.draws.for_discriminator(noise=False, r1=True)
+    return float(step.objective.r1_penalty(draws, torch.zeros(4, dtype=torch.int64), None))
 
 
 def test_r1_is_the_squared_norm_of_the_gradient(dataset):
     """Of a discriminator whose gradient is known: D(x) = Σ 3x has ‖∇D‖² = 9·32·32."""
     step = step_with(dataset, augment=())
-    step.discriminator.forward = lambda images, labels: (3 * images).sum((1, 2, 3))
+    step.networks["discriminator"].forward = lambda images, labels: (3 * images).sum((1, 2, 3))
     assert penalty(step) == pytest.approx(9 * 32 * 32, rel=1e-6)
 
 
@@ -139,9 +135,9 @@ def seen_by_the_discriminator(step: TrainingStep) -> list[torch.Tensor]:
 
     def discriminator(images, labels):
         seen.append(images.detach().clone())
-        return step.discriminator(images, labels)
+        return step.networks["discriminator"](images, labels)
 
-    step.run_discriminator = discriminator
+    step.objective.run["discriminator"] = discriminator
     step()
     return seen
 
@@ -160,15 +156,6 @@ def test_noise_is_on_every_image_and_means_the_same_in_either_range(dataset, out
         assert float(steepness) / (high - low) > 0.125
 
 
-def test_the_noise_of_the_device_falls_as_the_one_that_is_logged(dataset):
-    config = override(TrainConfig(), {"noise_std": 0.4, "noise_decay_steps": 100})
-    for step in (0, 25, 99, 100, 500):
-        on_device = noise_std_on_device(config, torch.tensor(step))
-        assert float(on_device) == pytest.approx(noise_std(config, step))
-    constant = override(TrainConfig(), {"noise_std": 0.4})
-    assert float(noise_std_on_device(constant, torch.tensor(10**6))) == pytest.approx(0.4)
-
-
 def test_noise_that_has_fallen_to_nothing_is_not_drawn(dataset):
     step = step_with(dataset, noise_std=0.4, noise_decay_steps=1)
     assert step.kind().noise
@@ -183,7 +170,9 @@ def test_r1_means_the_same_in_either_range(dataset, output):
     # The same function of the same picture, whatever numbers stand for black and white.
     step = step_with(dataset, augment=(), output=output)
     low, high = step.value_range
-    step.discriminator.forward = lambda images, labels: images.sum((1, 2, 3)) / (high - low)
+    step.networks["discriminator"].forward = lambda images, labels: (
+        images.sum((1, 2, 3)) / (high - low)
+    )
     assert penalty(step) == pytest.approx(32 * 32 / 4, rel=1e-6)
 
 
@@ -213,7 +202,7 @@ def test_balanced_classes_are_shown_and_generated_equally_often():
     made = ImageDataset(images, labels, ("a", "b"), names, names, "made")
     step = step_with(made, batch_size=64, class_balance=True)
     step.begin()
-    draws = step.draw_for_discriminator(step.kind())
+    draws = step.draws.for_discriminator(noise=False, r1=False)
     assert float(step.batches.labels[draws.rows].float().mean()) == 0.5
     assert float(draws.labels.float().mean()) == pytest.approx(0.5, abs=0.2)
 
@@ -221,8 +210,10 @@ def test_balanced_classes_are_shown_and_generated_equally_often():
 def test_weights_latents_and_grid_have_streams_of_their_own(dataset):
     assert len({*stream_seeds(0), *stream_seeds(1)}) == 6
     step = step_with(dataset)
-    first = torch.randn(4, 8, generator=step.random)  # the latents of the first step
-    (weight,) = [p for n, p in step.generator.named_parameters() if n.endswith("linear.weight")]
+    first = torch.randn(4, 8, generator=step.draws.random)  # the latents of the first step
+    (weight,) = [
+        p for n, p in step.networks["generator"].named_parameters() if n.endswith("linear.weight")
+    ]
     assert not torch.allclose(
         weight.flatten()[:32] / weight.flatten()[0], first.flatten() / first.flatten()[0]
     )
@@ -231,25 +222,11 @@ def test_weights_latents_and_grid_have_streams_of_their_own(dataset):
 def test_the_average_counts_the_images_of_all_discriminator_steps(dataset):
     """A half-life of 12 images is one step of 3 updates on 4: the average goes half the way."""
     step = step_with(dataset, discriminator_steps=3, ema_half_life=12.0, ema_ramp=0.0)
-    name = next(iter(dict(step.generator.named_parameters())))
+    name = next(iter(dict(step.networks["generator"].named_parameters())))
     before = dict(step.ema.module.named_parameters())[name].clone()
     step()
-    new = dict(step.generator.named_parameters())[name].detach()
+    new = dict(step.networks["generator"].named_parameters())[name].detach()
     torch.testing.assert_close(dict(step.ema.module.named_parameters())[name], (before + new) / 2)
-
-
-def test_noise_falls_linearly_to_nothing():
-    config = override(TrainConfig(), {"noise_std": 0.4, "noise_decay_steps": 100})
-    stds = [noise_std(config, step) for step in (0, 25, 100, 500)]
-    assert stds == pytest.approx([0.4, 0.3, 0.0, 0.0])
-    constant = override(TrainConfig(), {"noise_std": 0.4})
-    assert noise_std(constant, 10**6) == 0.4
-
-
-def test_the_saturating_loss_begins_with_the_other():
-    config = override(TrainConfig(), {"loss": "minimax", "early_steps": 10})
-    assert generator_loss_kind(config, 9) == "non_saturating"
-    assert generator_loss_kind(config, 10) == "minimax"
 
 
 def test_a_step_neither_uses_nor_moves_the_global_random_numbers(dataset):
@@ -280,7 +257,7 @@ def test_a_non_finite_loss_is_remembered_with_its_step_until_asked_for(dataset):
     step()
     assert non_finite(step) is None
     with torch.no_grad():
-        next(step.discriminator.parameters()).fill_(float("nan"))
+        next(step.networks["discriminator"].parameters()).fill_(float("nan"))
     step()
     step()
     assert non_finite(step) == (2, "d_loss")
@@ -290,7 +267,7 @@ def test_weights_that_overflowed_in_the_last_update_are_noticed(dataset):
     step = step_with(dataset)
     step()
     with torch.no_grad():
-        next(step.generator.parameters())[0] = float("inf")
+        next(step.networks["generator"].parameters())[0] = float("inf")
     assert non_finite(step) == (1, "weights of the generator")
 
 
@@ -301,16 +278,18 @@ def test_low_precision_trains_and_keeps_float32_weights(dataset, precision):
     for _ in range(3):
         step()
     assert non_finite(step) is None
-    assert all(p.dtype == torch.float32 for p in step.generator.parameters())
+    assert all(p.dtype == torch.float32 for p in step.networks["generator"].parameters())
     assert not same(before["generator"], weights(step)["generator"])
-    assert step.d_scaler.is_enabled() == (precision == "fp16")
+    assert step.scalers["d_optimizer"].is_enabled() == (precision == "fp16")
 
 
 def test_sigmoid_output_trains_on_images_from_0_to_1(dataset):
     step = step_with(dataset, output="sigmoid")
     assert step.value_range == (0.0, 1.0)
     step()
-    images = step.generator(torch.randn(4, 8), torch.zeros(4, dtype=torch.int64)).detach()
+    images = step.networks["generator"](
+        torch.randn(4, 8), torch.zeros(4, dtype=torch.int64)
+    ).detach()
     assert 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
@@ -319,7 +298,7 @@ def test_labels_are_drawn_with_the_frequencies_of_the_data():
     images = torch.zeros(10, 1, 32, 32, dtype=torch.uint8)
     names = [str(i) for i in range(10)]
     step = step_with(ImageDataset(images, labels, ("a", "b"), names, names, "made"), batch_size=64)
-    drawn = torch.cat([step.draw_for_generator(step.kind()).labels for _ in range(20)])
+    drawn = torch.cat([step.draws.for_generator(noise=False).labels for _ in range(20)])
     assert float(drawn.float().mean()) == pytest.approx(0.1, abs=0.03)
 
 
@@ -330,8 +309,8 @@ def test_state_of_another_device_goes_on_with_a_stream_of_its_own(dataset):
     # A GPU's generator has another kind of state, which one of the CPU cannot take.
     state |= {"device": "cuda", "random": torch.zeros(16, dtype=torch.uint8)}
     second.load_state_dict(state)
-    assert (second.step, int(second.clock)) == (1, 1)
-    assert not torch.equal(second.random.get_state(), first.random.get_state())
+    assert (second.steps_done, int(second.clock)) == (1, 1)
+    assert not torch.equal(second.draws.random.get_state(), first.draws.random.get_state())
     second()
     assert non_finite(second) is None
 

@@ -1,0 +1,180 @@
+"""The game of Goodfellow et al. 2014, Algorithm 1, with what has been learned since."""
+
+from collections.abc import Callable, Generator, Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cxrgan_fast.augment.inputs import DiscriminatorInputs
+from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
+from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
+from cxrgan_fast.gan.penalties import squared_gradient_norm
+from cxrgan_fast.gan.schedules import generator_loss_kind, noise_std
+from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
+from cxrgan_fast.ops import discriminator_loss, generator_loss
+from cxrgan_fast.ops.adversarial_loss import LossKind
+from cxrgan_fast.settings.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """What a step does, as far as it changes which kernels run."""
+
+    r1: bool
+    """Whether the R1 penalty is computed."""
+    noise: bool
+    """Whether noise is added to the discriminator's images."""
+    generator_loss: LossKind
+
+
+def build_networks(config: TrainConfig, n_classes: int) -> dict[str, nn.Module]:
+    """Both networks by name; their weights depend on the seed of the configuration alone.
+
+    Raises:
+        UserError: networks for that many classes cannot be built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seeds(config.seed)[0])
+        return {
+            "generator": build_generator(config.network, n_classes),
+            "discriminator": build_discriminator(config.network, n_classes),
+        }
+
+
+class Adversarial(Objective):
+    """k updates of the discriminator, then one of the generator.
+
+    Args:
+        config: the settings.
+        draws: gives random numbers and the rows of real images.
+        inputs: makes what the discriminator sees.
+        device: where the networks live.
+        autocast: gives the context in which the networks run.
+    """
+
+    numbers = ("d_loss", "d_real_accuracy", "d_fake_accuracy", "g_loss", "r1")
+    averaged = "generator"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        draws: Draws,
+        inputs: DiscriminatorInputs,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self.settings, self.draws, self.inputs = config.objective, draws, inputs
+        self.autocast = autocast
+        self.networks = {  # their weights lie as their layers want them
+            name: network.to(device)
+            for name, network in build_networks(config, draws.n_classes).items()
+        }
+        self.run = dict(self.networks)
+        optimization = config.optimization
+        self.players = (
+            Player("generator", "g_optimizer", optimization.g_lr),
+            Player("discriminator", "d_optimizer", optimization.d_lr),
+        )
+        low, high = config.network.image_range
+        # Noise and gradients are measured as if the range were 2, so that settings keep their
+        # meaning when the output is a sigmoid.
+        self.half_range = (high - low) / 2
+
+    def kind(self, steps_done: int) -> StepKind:
+        """See :meth:`Objective.kind`."""
+        settings = self.settings
+        return StepKind(
+            r1=settings.r1_gamma > 0 and steps_done % settings.r1_interval == 0,
+            noise=noise_std(settings, float(steps_done)) > 0,
+            generator_loss=generator_loss_kind(settings, steps_done),
+        )
+
+    def updates(self, kind: Hashable, clock: Tensor) -> Generator[Update, None, None]:
+        """See :meth:`Objective.updates`."""
+        assert isinstance(kind, StepKind)
+        std = None
+        if kind.noise:
+            std = noise_std(self.settings, clock.double()).to(torch.float32) * self.half_range
+        for _ in range(self.settings.discriminator_steps):
+            yield self.discriminator_update(
+                self.draws.for_discriminator(noise=kind.noise, r1=kind.r1), std
+            )
+        draws = self.draws.for_generator(noise=kind.noise)
+        # The discriminator's weights need no gradient here; its input does.
+        with frozen(self.networks["discriminator"]):
+            yield self.generator_update(draws, std, kind.generator_loss)
+
+    def discriminator_update(self, draws: DiscriminatorDraws, std: Tensor | None) -> Update:
+        """Its loss, its accuracy on real and on generated images, and R1 if that is drawn for.
+
+        Args:
+            draws: all random numbers.
+            std: 0-dimensional, what the drawn noise is multiplied by; None without noise.
+        """
+        settings, real_labels = self.settings, self.draws.batches.labels.index_select(0, draws.rows)
+        with torch.no_grad(), self.autocast():
+            fake = self.run["generator"](draws.latents, draws.labels)
+        images = self.inputs.both(draws.rows, draws.mirror, fake, draws.augment, draws.noise, std)
+        real_logits, fake_logits = self._logits(images, real_labels, draws.labels)
+        loss = discriminator_loss(
+            real_logits,
+            fake_logits,
+            kind=settings.loss,
+            label_smoothing=settings.label_smoothing,
+        )
+        with torch.no_grad():
+            right = torch.stack((real_logits, -fake_logits)) > 0
+            real_accuracy, fake_accuracy = right.mean(1, dtype=torch.float32).unbind()
+        numbers = {
+            "d_loss": loss.detach(),
+            "d_real_accuracy": real_accuracy,
+            "d_fake_accuracy": fake_accuracy,
+        }
+        if draws.r1_augment is not None:
+            penalty = self.r1_penalty(draws, real_labels, std)
+            numbers["r1"] = penalty.detach()
+            loss = loss + penalty * (0.5 * settings.r1_gamma * settings.r1_interval)
+        return Update(self.players[1], loss, numbers)
+
+    def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: LossKind) -> Update:
+        """Its loss; ``std`` as in :meth:`discriminator_update`, ``kind`` that of the loss."""
+        with self.autocast():
+            fake = self.run["generator"](draws.latents, draws.labels)
+        images = self.inputs.generated(fake, draws.augment, draws.noise, std)
+        with self.autocast():
+            logits = self.run["discriminator"](images, draws.labels)
+        loss = generator_loss(logits, kind=kind)
+        return Update(self.players[0], loss, {"g_loss": loss.detach()})
+
+    def r1_penalty(self, draws: DiscriminatorDraws, labels: Tensor, std: Tensor | None) -> Tensor:
+        """E‖∇D(x)‖² over the real images, as the discriminator sees them.
+
+        Args:
+            draws: with ``r1_augment`` and, for noise, ``r1_noise``.
+            labels: (N,), of the real images.
+            std: as in :meth:`discriminator_update`.
+        """
+        assert draws.r1_augment is not None
+        real = self.inputs.real(draws.rows, draws.mirror).requires_grad_()
+        images = self.inputs.generated(real, draws.r1_augment, draws.r1_noise, std)
+        with self.autocast():
+            # Never a compiled one: AOTAutograd has no second derivatives.
+            logits = self.networks["discriminator"](images, labels)
+        return squared_gradient_norm(logits, real, self.half_range)
+
+    def _logits(
+        self, images: Tensor, real_labels: Tensor, fake_labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the real images, which come first, and of the generated ones."""
+        discriminator, n_real = self.run["discriminator"], len(real_labels)
+        with self.autocast():
+            if samples_see_each_other(self.networks["discriminator"]):
+                # Statistics of a batch must not mix what is real and what is not.
+                real, fake = images.split([n_real, len(fake_labels)])
+                return discriminator(real, real_labels), discriminator(fake, fake_labels)
+            logits = discriminator(images, torch.cat((real_labels, fake_labels)))
+        real_logits, fake_logits = logits.split([n_real, len(fake_labels)])
+        return real_logits, fake_logits
