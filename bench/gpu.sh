@@ -177,7 +177,7 @@ training() { # SECONDS: a run that ends within them, and what it measured
 
 parity() { # RESOLUTION STEPS SNAPSHOTS SECONDS: as many seeds, to 5, as fit into them
   # A seed may take somewhat longer than those before it, by which that is judged.
-  exec_python -m bench.parity --device cuda --data "${DATA:-phantom}" --resolution "$1" \
+  exec_python -m research.parity --device cuda --data "${DATA:-phantom}" --resolution "$1" \
     --steps "$2" --snapshots "$3" --minutes "$(awk "BEGIN { print 0.9 * $4 / 60 }")" \
     --out "$OUT/parity_$1.json"
 }

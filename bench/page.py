@@ -1,8 +1,9 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result into a page.
 
-The result is of ``bench.kernels``, ``bench.predict``, ``bench.throughput``, ``bench.profile_step``,
-``bench.disturbances`` or ``bench.parity``. The page has a line ``<!-- NAME -->`` for the file of
-that name, in bench/results its path there, and a block of code after it, which is replaced.
+The result is of ``bench.kernels``, ``bench.predict``, ``bench.throughput``,
+``bench.profile_step``, ``research.disturbances`` or ``research.parity``. The page has a line
+``<!-- NAME -->`` for the file of that name, in bench/results its path there, and a block of code
+after it, which is replaced.
 """
 
 from __future__ import annotations
@@ -13,17 +14,12 @@ import re
 import sys
 from pathlib import Path
 
-from bench import (
-    disturbances_report,
-    parity_report,
-    predict_report,
-    profile_step,
-    throughput_report,
-)
+from bench import predict_report, profile_step, throughput_report
 from bench import report as kernels_report
 from bench.record import ROOT
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from research import disturbances_report, parity_report
 
 RESULTS = ROOT / "bench" / "results"
 REPORTS = {

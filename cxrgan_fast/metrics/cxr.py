@@ -1,6 +1,6 @@
 """The default features: those of a small network trained on chest X-rays, which is in the package.
 
-``bench/cxr_features.py`` trains it; ``bench/results/cxr_features.json`` tells how well it does.
+``research/cxr_features.py`` trains it; ``bench/results/cxr_features.json`` tells how well it does.
 """
 
 import hashlib

@@ -233,7 +233,7 @@ def test_what_compiles_is_measured_into_files_of_its_own(script, tmp_path: Path)
 def test_parity_is_measured_with_as_many_seeds_as_fit(script, tmp_path: Path, size: int) -> None:
     status, output, calls = script("build", f"parity-{size}", DATA="some images")
     assert status == 0, output
-    (call,) = (each for each in calls if "bench.parity" in each)
+    (call,) = (each for each in calls if "research.parity" in each)
     assert f"--data some images --resolution {size} --steps" in call
     assert call.endswith(f"--out {tmp_path}/out/parity_{size}.json")
     # It ends by itself, before the time that everything may take: 530 s.

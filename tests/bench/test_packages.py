@@ -23,7 +23,7 @@ MODULES = {
     "memcheck": ["bench.sanitize"],
     "throughput-64": ["bench.throughput"],
     "training": ["cxrgan_fast.train", "cxrgan_fast.training.loop", "bench.training_run"],
-    "parity-64": ["bench.parity", "bench.parity_statistics"],
+    "parity-64": ["research.parity", "research.parity_statistics"],
 }
 # Those of a machine with PyTorch, Triton and NumPy alone.
 MISSING = ("pydantic", "tyro", "pydicom", "yaml", "tensorboard", "scipy", "matplotlib")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bench.markers import FOUND, bright_pixels, on_phantoms
 from cxrgan_fast.data import phantom_image
 from cxrgan_fast.data.markers import find_markers, remove_markers
+from research.markers import FOUND, bright_pixels, on_phantoms
 
 
 @pytest.mark.parametrize("square", [False, True])

@@ -1,4 +1,4 @@
-"""``python -m bench.parity`` and ``python -m bench.plot_parity``, from flags to files."""
+"""``python -m research.parity`` and ``python -m research.plot_parity``, from flags to files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from bench import parity, parity_training, plot_parity
 from bench.page import with_tables
-from bench.parity_evaluation import Judge
-from bench.parity_report import report
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
+from research import parity, parity_training, plot_parity
+from research.parity_evaluation import Judge
+from research.parity_report import report
 
 IMAGES = 40
 QUICK = ["--seeds", 2, "--steps", 3, "--snapshots", 2, "--precisions", "bf16", "fp32"]
@@ -33,7 +33,7 @@ def phantoms():
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantoms):
-    """Run ``bench.parity`` here on tiny networks, with the allocator left alone."""
+    """Run ``research.parity`` here on tiny networks, with the allocator left alone."""
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "cache"))
     kept = create_autospec(parity.keep_large_tensors_off_mmap, return_value=False)
     monkeypatch.setattr(parity, "keep_large_tensors_off_mmap", kept)
@@ -250,7 +250,7 @@ def test_no_seed_is_begun_that_would_not_end_in_time(
 def test_the_record_does_not_say_where_files_lie() -> None:
     words = ["--data", "/home/me/chest_xray", "--out=/home/me/r.json", "--work", "/home/me/w"]
     assert parity._command([*words, "--seeds", "3"]) == (
-        "python -m bench.parity --data chest_xray --seeds 3"
+        "python -m research.parity --data chest_xray --seeds 3"
     )
     with pytest.raises(SystemExit):
         parity._parser().parse_args(["--dat", "/home/me/chest_xray"])
@@ -301,4 +301,4 @@ def test_a_file_of_another_command_is_not_drawn(tmp_path: Path, monkeypatch, cap
     files = [str(tmp_path / "some.json"), str(tmp_path / "some.png")]
     monkeypatch.setattr(sys, "argv", ["plot_parity", *files])
     assert run_command(plot_parity.main) == 2
-    assert "was not written by python -m bench.parity" in capsys.readouterr().err
+    assert "was not written by python -m research.parity" in capsys.readouterr().err

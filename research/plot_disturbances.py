@@ -1,4 +1,4 @@
-"""``python -m bench.plot_disturbances FILE PNG``: draw what ``bench.disturbances`` has written.
+"""``python -m research.plot_disturbances FILE PNG``: draw that command's result.
 
 A panel for each metric, a line for each disturbance over its strength; the grey band is the 95 %
 interval of undisturbed images of other patients.
@@ -50,7 +50,7 @@ ACROSS = 4
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw a result of ``bench.disturbances``.
+    """Draw a result of ``research.disturbances``.
 
     Args:
         record: what the JSON holds.
@@ -117,12 +117,14 @@ def title(record: dict[str, Any]) -> str:
 
 def main() -> None:
     """Read, draw and say where."""
-    parser = argparse.ArgumentParser(prog="python -m bench.plot_disturbances", description=__doc__)
-    parser.add_argument("file", type=Path, help="the JSON of python -m bench.disturbances")
+    parser = argparse.ArgumentParser(
+        prog="python -m research.plot_disturbances", description=__doc__
+    )
+    parser.add_argument("file", type=Path, help="the JSON of python -m research.disturbances")
     parser.add_argument("png", type=Path, help="where the picture goes")
     arguments = parser.parse_args()
     keys = {"disturbances", "strengths", "settings", "extractor", "floor_standard_errors"}
-    draw(read_result(arguments.file, "bench.disturbances", keys), arguments.png)
+    draw(read_result(arguments.file, "research.disturbances", keys), arguments.png)
     print(arguments.png)
 
 

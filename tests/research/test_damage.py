@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bench.damage import (
+from research.damage import (
     BLUR_DEVIATION,
     CONTRAST_LOSS,
     KINDS,

@@ -1,7 +1,7 @@
-"""``python -m bench.disturbances --data PATH``: what the metrics say of spoilt real X-rays.
+"""``python -m research.disturbances --data PATH``: what the metrics say of spoilt real X-rays.
 
 Real images of some patients are compared with real images of other patients, these spoilt in nine
-ways and at four strengths each (``bench.disturbed_sets``). A metric that is worth its name moves
+ways and at four strengths each (``research.disturbed_sets``). A metric that is worth its name moves
 with the strength; the result says which do, and which do not. Where chance decides which images are
 disturbed, numbers are means over several sets.
 """
@@ -20,14 +20,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.disturbances_report import COLUMNS, report, verdicts
-from bench.disturbed_sets import (
-    DisturbedSet,
-    Parts,
-    disturbances,
-    divide,
-    unchanged,
-)
 from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
@@ -45,6 +37,14 @@ from cxrgan_fast.metrics.comparison import compare
 from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
 from cxrgan_fast.metrics.memorisation import exact_copies, exact_duplicates, memorisation
 from cxrgan_fast.metrics.registry import DEFAULT
+from research.disturbances_report import COLUMNS, report, verdicts
+from research.disturbed_sets import (
+    DisturbedSet,
+    Parts,
+    disturbances,
+    divide,
+    unchanged,
+)
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 FEWEST_SAMPLES = 20
@@ -203,7 +203,7 @@ def _mean(points: Sequence[dict[str, Estimate]], metric: str) -> float | None:
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.disturbances", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.disturbances", description=__doc__)
     parser.add_argument("--data", required=True, help="a folder of images, or phantom")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--features", default=DEFAULT, help=", ".join(extractor_names()))
@@ -229,7 +229,7 @@ def main() -> None:
     print(report(found))
     # Where the data lie is of no interest.
     command = (
-        f"python -m bench.disturbances --data {Path(options.data).name} "
+        f"python -m research.disturbances --data {Path(options.data).name} "
         f"--resolution {options.resolution} --features {options.features} "
         f"--samples {options.samples} --seed {options.seed} --out {options.out.name}"
     )

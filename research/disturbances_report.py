@@ -1,4 +1,4 @@
-"""What the result of ``bench.disturbances`` says, in words and tables."""
+"""What the result of ``research.disturbances`` says, in words and tables."""
 
 from __future__ import annotations
 

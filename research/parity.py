@@ -1,10 +1,10 @@
-"""``python -m bench.parity``: are the fast engine's images as good as the reference's, and faster?
+"""``python -m research.parity``: are the package's images as good as the reference's, and faster?
 
 Trains the independent reference (float32, eager) and the package in each precision on the same
 images for the same number of steps, each of several seeds, from the same initial weights for all
 variants of a seed. Says how far apart their FIDs are and whether they are equivalent, how many
 images a second each trains on, and how soon each reaches the reference's last FID. Prints tables
-and writes every number as JSON; ``python -m bench.plot_parity`` draws it.
+and writes every number as JSON; ``python -m research.plot_parity`` draws it.
 
 Trainings and what was measured of them are kept in ``--work``: the same command goes on where it
 was stopped, and more seeds, other precisions or other features take what is there.
@@ -24,18 +24,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.parity_evaluation import Judge, evaluate
-from bench.parity_figures import MARGIN, Figures, summary
-from bench.parity_report import report
-from bench.parity_statistics import require_scipy
-from bench.parity_training import (
-    PRECISIONS,
-    REFERENCE,
-    Work,
-    settings_of,
-    snapshot_steps,
-    train,
-)
 from bench.record import ROOT, as_text, check_out, circumstances, commit, replace, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
@@ -45,6 +33,18 @@ from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
+from research.parity_evaluation import Judge, evaluate
+from research.parity_figures import MARGIN, Figures, summary
+from research.parity_report import report
+from research.parity_statistics import require_scipy
+from research.parity_training import (
+    PRECISIONS,
+    REFERENCE,
+    Work,
+    settings_of,
+    snapshot_steps,
+    train,
+)
 
 PRESET = {"cpu": "small", "cuda": "base"}
 # On two cores the small preset would come to 250 steps in half an hour.
@@ -156,7 +156,7 @@ def measure(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.parity",
+        prog="python -m research.parity",
         description=__doc__,
         allow_abbrev=False,  # `_command` knows flags by their names
     )
@@ -194,7 +194,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _command(arguments: Sequence[str]) -> str:
     """The command line as given, but for where files lie, which is of no interest elsewhere."""
-    words, given = ["python -m bench.parity"], iter(arguments)
+    words, given = ["python -m research.parity"], iter(arguments)
     for word in given:
         flag, _, value = word.partition("=")
         if flag in ("--out", "--work", "--data"):

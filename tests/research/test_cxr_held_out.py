@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench.cxr_features import split_patients
-from bench.cxr_held_out import METRICS, measure
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Features
+from research.cxr_features import split_patients
+from research.cxr_held_out import METRICS, measure
 
 
 def dataset(n: int) -> ImageDataset:

@@ -1,4 +1,4 @@
-"""What ``bench.parity`` makes of its trainings: means, differences, equivalence, time to a FID."""
+"""From the trainings of ``research.parity`` to means, differences, equivalence, time to a FID."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.parity_statistics import (
+from research.parity_statistics import (
     ALPHA,
     Difference,
     seeds_needed,
     smallest_margin,
     tost_power,
 )
-from bench.parity_training import REFERENCE
+from research.parity_training import REFERENCE
 
 Figures = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What ``bench.parity`` says of planted trainings: equal, worse, better, diverged."""
+"""What ``research.parity`` says of planted trainings: equal, worse, better, diverged."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.parity_figures import first_below, reach, summary
-from bench.parity_report import report
+from research.parity_figures import first_below, reach, summary
+from research.parity_report import report
 
 Curve = list[tuple[float, float]]
 

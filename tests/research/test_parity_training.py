@@ -1,4 +1,4 @@
-"""The trainings of ``bench.parity``: their beginnings, their clock, and what is kept of them."""
+"""The trainings of ``research.parity``: their beginnings, their clock, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import parity_training
-from bench.parity_training import Work, settings_of, snapshot_steps, start, train
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, override
+from research import parity_training
+from research.parity_training import Work, settings_of, snapshot_steps, start, train
 
 CPU = torch.device("cpu")
 TINY = {"resolution": 32, "base_channels": 8, "batch_size": 4, "latent_size": 8, "seed": 3}

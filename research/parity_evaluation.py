@@ -1,4 +1,4 @@
-"""How good the images of ``bench.parity``'s trainings are: every snapshot against the data.
+"""How good the images of ``research.parity``'s trainings are: every snapshot against the data.
 
 All generators, of whichever variant, draw from the same latents and labels, in float32, and are
 compared with the same real images: what chance that leaves is the same for all.
@@ -15,8 +15,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.parity_figures import MAIN, METRICS, Figures, spread
-from bench.parity_training import REFERENCE, Run, generator_name, read_json
 from bench.record import replace
 from bench.reference_gan import Settings
 from bench.reference_networks import Generator
@@ -37,6 +35,8 @@ from cxrgan_fast.runs.generator_file import GeneratorSnapshot
 from cxrgan_fast.sampling.class_sources import ClassSource
 from cxrgan_fast.sampling.generation import draw_images, latents_for
 from cxrgan_fast.settings.config import TrainConfig, flatten
+from research.parity_figures import MAIN, METRICS, Figures, spread
+from research.parity_training import REFERENCE, Run, generator_name, read_json
 
 MOST_SAMPLES = 2000
 FLOORS = 5

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench import cxr_features
-from bench.cxr_features import main, split_patients, spoil
-from bench.damage import KINDS
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, INPUT_SIZE, CxrNetwork
+from research import cxr_features
+from research.cxr_features import main, split_patients, spoil
+from research.damage import KINDS
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The statistics of ``bench.parity`` against scipy's tests, simulations and published values."""
+"""The statistics of ``research.parity`` against scipy's tests, simulations and published values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.parity_statistics import (
+from cxrgan_fast.errors import UserError
+from research.parity_statistics import (
     MOST_SEEDS,
     Difference,
     require_scipy,
@@ -17,7 +18,6 @@ from bench.parity_statistics import (
     smallest_margin,
     tost_power,
 )
-from cxrgan_fast.errors import UserError
 
 SAMPLES = [
     ([10.1, 9.7, 10.4, 10.0, 9.9], [10.0, 10.2, 9.6, 10.3, 10.1]),

@@ -12,10 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import disturbances as bench_disturbances
-from bench import plot_disturbances
-from bench.damage import KINDS
-from bench.disturbances_report import (
+from bench.page import with_tables
+from bench.record import ROOT
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.errors import UserError
+from research import disturbances as research_disturbances
+from research import plot_disturbances
+from research.damage import KINDS
+from research.disturbances_report import (
     COLUMNS,
     EXPECTED,
     FALLS,
@@ -28,7 +32,7 @@ from bench.disturbances_report import (
     seen_from,
     verdicts,
 )
-from bench.disturbed_sets import (
+from research.disturbed_sets import (
     DRAWS,
     Disturbance,
     DisturbedSet,
@@ -37,10 +41,6 @@ from bench.disturbed_sets import (
     disturbances,
     divide,
 )
-from bench.page import with_tables
-from bench.record import ROOT
-from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.errors import UserError
 
 N = 20
 
@@ -277,7 +277,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     monkeypatch = pytest.MonkeyPatch()
     flags = "--data phantom --resolution 16 --features pixels --samples 24"
     monkeypatch.setattr(sys, "argv", ["disturbances", *flags.split(), "--out", str(out)])
-    bench_disturbances.main()
+    research_disturbances.main()
     monkeypatch.undo()
     return out
 
@@ -285,7 +285,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_writes_what_it_prints(result: Path) -> None:
     record = json.loads(result.read_text())
     assert record["command"] == (
-        "python -m bench.disturbances --data phantom --resolution 16 --features pixels "
+        "python -m research.disturbances --data phantom --resolution 16 --features pixels "
         "--samples 24 --seed 0 --out some.json"
     )
     assert [row["name"] for row in record["disturbances"]] == list(EXPECTED)
@@ -347,7 +347,7 @@ def test_flags_that_cannot_work(flags: str, message: str, monkeypatch, tmp_path:
     given = ["--data", "phantom", "--out", str(tmp_path / "x.json"), *flags.split()]
     monkeypatch.setattr(sys, "argv", ["disturbances", *given])
     with pytest.raises(UserError, match=message):
-        bench_disturbances.main()
+        research_disturbances.main()
 
 
 def test_every_disturbance_table_of_the_docs_is_its_files() -> None:

@@ -1,4 +1,4 @@
-"""The trainings of ``bench.parity``: one for each seed and variant, each kept in a folder.
+"""The trainings of ``research.parity``: one for each seed and variant, each kept in a folder.
 
 A training that is complete is never done again; one that was stopped begins again, so that its
 clock means something. What is in a folder was trained with the settings that the folder names.

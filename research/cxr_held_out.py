@@ -1,4 +1,4 @@
-"""``python -m bench.cxr_held_out``: does FID see that the ``cxr`` network was trained on an image?
+"""``python -m research.cxr_held_out``: does FID see what the ``cxr`` network was trained on?
 
 Images of the patients that were kept out of its training are compared with images that it was
 trained on, and so are as many images of other patients that it was trained on. Were the kept-out
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.cxr_features import split_patients
 from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
@@ -25,8 +24,9 @@ from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
 from cxrgan_fast.metrics.cxr_network import CLASS_NAMES
 from cxrgan_fast.metrics.matching import choose_rows, largest_match, patient_halves, subset
+from research.cxr_features import split_patients
 
-TRAINED_SEED = 0  # of the split in bench/cxr_features.py that the package's weights are of
+TRAINED_SEED = 0  # of the split in research/cxr_features.py that the package's weights are of
 TARGETS = 10  # sets of images trained on, against which all others are compared
 METRICS = ("fid", "kid")
 
@@ -88,7 +88,7 @@ def _counts(dataset: ImageDataset, rows: Tensor) -> Tensor:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.cxr_held_out", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.cxr_held_out", description=__doc__)
     parser.add_argument("--data", required=True, help="the published set: its train folder")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--draws", type=int, default=99, help="sets of others trained on")
@@ -105,7 +105,7 @@ def main() -> None:
     for metric in METRICS:
         print(metric, found[metric])
     command = (  # where the data lie is of no interest
-        f"python -m bench.cxr_held_out --data {Path(options.data).name} --resolution "
+        f"python -m research.cxr_held_out --data {Path(options.data).name} --resolution "
         f"{options.resolution} --draws {options.draws} --out {options.out.name}"
     )
     settings = {"resolution": options.resolution, "version": extractor.version}

@@ -1,4 +1,4 @@
-"""``python -m bench.markers FILE [--data PATH --sheet PNG]``: how well burned-in markers are found.
+"""``python -m research.markers FILE [--data PATH --sheet PNG]``: how many markers are found.
 
 On phantoms, whose markers are known: a marker counts as found if at least 80 % of its bright
 pixels, those beyond the middle between its brightest tone and the median around it, are filled.
@@ -116,7 +116,7 @@ def draw_sheet(images: list[tuple[str, np.ndarray]], path: Path, columns: int = 
 
 def main() -> None:
     """Measure, draw and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.markers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.markers", description=__doc__)
     parser.add_argument("file", type=Path, help="where the JSON goes")
     parser.add_argument("--data", help="the published X-rays, for the sheet")
     parser.add_argument("--sheet", type=Path, help="where the sheet goes")
@@ -135,7 +135,7 @@ def main() -> None:
     if arguments.sheet:
         draw_sheet(drawn(arguments.data), arguments.sheet)
     write_result(
-        arguments.file, "python -m bench.markers FILE --data chest_xray --sheet PNG", figures
+        arguments.file, "python -m research.markers FILE --data chest_xray --sheet PNG", figures
     )
 
 

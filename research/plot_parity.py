@@ -1,4 +1,4 @@
-"""``python -m bench.plot_parity FILE PNG``: draw what ``bench.parity`` has written.
+"""``python -m research.plot_parity FILE PNG``: draw what ``research.parity`` has written.
 
 FID over the seconds of training and over the images shown: a thin line for each seed, a thick one
 for their mean, and the FID of real against real images dashed.
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.parity_figures import MAIN, Figures, mean_curve
-from bench.parity_report import heading
-from bench.parity_training import REFERENCE
 from bench.record import read_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from research.parity_figures import MAIN, Figures, mean_curve
+from research.parity_report import heading
+from research.parity_training import REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ AXES = {"seconds": "seconds of training", "images": "real images shown"}
 
 
 def draw(record: Figures, path: Path) -> None:
-    """Draw a result of ``bench.parity``.
+    """Draw a result of ``research.parity``.
 
     Args:
         record: what the JSON holds.
@@ -87,12 +87,12 @@ def _line(axes: Axes, along: str, curve: list[Figures], **look: Any) -> None:
 
 def main() -> None:
     """Read, draw and say where."""
-    parser = argparse.ArgumentParser(prog="python -m bench.plot_parity", description=__doc__)
-    parser.add_argument("file", type=Path, help="the JSON of python -m bench.parity")
+    parser = argparse.ArgumentParser(prog="python -m research.plot_parity", description=__doc__)
+    parser.add_argument("file", type=Path, help="the JSON of python -m research.parity")
     parser.add_argument("png", type=Path, help="where the picture goes")
     arguments = parser.parse_args()
     keys = {"runs", "floor", "comparisons", "evaluation", "settings"}
-    draw(read_result(arguments.file, "bench.parity", keys), arguments.png)
+    draw(read_result(arguments.file, "research.parity", keys), arguments.png)
     print(arguments.png)
 
 

@@ -1,4 +1,4 @@
-"""The figures of ``bench.parity`` as text: for a terminal, and for a page."""
+"""The figures of ``research.parity`` as text: for a terminal, and for a page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from bench.parity_figures import MAIN, METRICS, TESTS, Figures
-from bench.parity_training import REFERENCE
 from bench.report import table
+from research.parity_figures import MAIN, METRICS, TESTS, Figures
+from research.parity_training import REFERENCE
 
 NAMES = {MAIN: "FID", "kid": "KID", "nearest_neighbour": "1-NN"}
 """How metrics are shown."""

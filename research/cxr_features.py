@@ -1,4 +1,4 @@
-"""``python -m bench.cxr_features``: train the network of the default feature extractor.
+"""``python -m research.cxr_features``: train the network of the default feature extractor.
 
 It learns from the training images of the paediatric chest X-ray set (Kermany et al. 2018) which
 class an image is of, and from images that it is shown damaged what was done to them. Patients are
@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.damage import KINDS, damage
 from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, DAMAGES, INPUT_SIZE, CxrNetwork
 from cxrgan_fast.metrics.extractor import prepare
+from research.damage import KINDS, damage
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "cxrgan_fast" / "metrics" / "weights" / "cxr.safetensors"
@@ -264,7 +264,7 @@ def train(data: Labelled, validation: Labelled, options: argparse.Namespace) -> 
 
 def main() -> None:
     """Train, write the weights, and what they are worth."""
-    parser = argparse.ArgumentParser(prog="python -m bench.cxr_features", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.cxr_features", description=__doc__)
     parser.add_argument("--data", required=True, help="the published set: train and test folders")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="safetensors file to write")
     parser.add_argument("--record", type=Path, help="JSON file of the scores")
@@ -299,7 +299,7 @@ def main() -> None:
         "test": scores(network, Labelled(test_set.images, test_set.labels), options.seed),
     }
     if options.record:
-        write_result(options.record, "python -m bench.cxr_features", figures)
+        write_result(options.record, "python -m research.cxr_features", figures)
     for name in ("validation", "test"):
         print(name, figures[name])
     options.out.with_suffix(".unfinished.pt").unlink(missing_ok=True)
