@@ -5,7 +5,6 @@ last and with all that ``--threads auto`` tries on the way. The variants take tu
 are of their medians.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -18,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.record import check_out, write_result
+from bench.command import check, parser_of, recorded
+from bench.record import Result
+from bench.timing import in_turns
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.threads import available_cores
@@ -138,25 +139,20 @@ def _median(turns: list[dict[str, Any]]) -> float:
 
 def main() -> None:
     """Measure, write the file after each round, print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m bench.busy", description=__doc__)
+    parser = parser_of("bench.busy", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="the JSON file")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each turn (default: 60)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: 3)")
     arguments = parser.parse_args()
-    if arguments.seconds <= 0 or arguments.rounds < 1:
-        raise UserError("--seconds and --rounds: expected more than 0")
+    check(arguments, least={"rounds": 1}, over_0=["seconds"])
     if not hasattr(os, "sched_setaffinity"):
         raise UserError("bench.busy needs Linux: one of its variants is held on one core")
-    check_out(arguments.out)
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
-    command = (
-        f"python -m bench.busy --out FILE --seconds {arguments.seconds:g} "
-        f"--rounds {arguments.rounds}"
-    )
-    for number in range(arguments.rounds):
-        for name, variant in VARIANTS.items():
+    result = Result(arguments.out, recorded("bench.busy"))
+    for number, order in enumerate(in_turns(VARIANTS, arguments.rounds)):
+        for name in order:
             with tempfile.TemporaryDirectory() as folder:
-                turn = measure(variant, arguments.seconds, Path(folder))
+                turn = measure(VARIANTS[name], arguments.seconds, Path(folder))
             rounds[name].append(turn)
             print(f"round {number + 1}, {name}: {turn['images_per_second']} images/s", flush=True)
         figures = {
@@ -171,7 +167,7 @@ def main() -> None:
                 for name, turns in rounds.items()
             },
         }
-        write_result(arguments.out, command, figures)
+        result.write(figures)
     for name, figure in figures["ratios"].items():
         print(f"{name}: {figure['ratio']} (target {figure['target']})")
 

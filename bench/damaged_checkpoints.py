@@ -6,7 +6,6 @@ Each must be named, and the older checkpoint be taken; or hold the very same sta
 met a byte that means nothing.
 """
 
-import argparse
 import random
 import sys
 import tempfile
@@ -16,8 +15,9 @@ from typing import Any
 
 import torch
 
+from bench.command import check, parser_of, recorded
 from bench.kills import CPU, SETTINGS, same_bits
-from bench.record import ROOT, check_out, write_result
+from bench.record import RESULTS, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.runs.checkpoint import checkpoint_path, generator_path, load_newest_checkpoint
@@ -117,22 +117,17 @@ def measure(files: int, seed: int, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, measure, write, print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.damaged_checkpoints", description=__doc__
-    )
+    parser = parser_of("bench.damaged_checkpoints", __doc__)
     parser.add_argument("--files", type=int, default=1000, help="damaged files of each sort")
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
-    out = ROOT / "bench" / "results" / "damaged_checkpoints.json"
+    out = RESULTS / "damaged_checkpoints.json"
     parser.add_argument("--out", type=Path, default=out, help="file to write")
     options = parser.parse_args()
-    if options.files < 1:
-        raise UserError(f"--files {options.files}: expected 1 or more")
-    check_out(options.out)
+    check(options, least={"files": 1})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.files, options.seed, Path(folder))
-    command = f"python -m bench.damaged_checkpoints --files {options.files}"
-    write_result(options.out, command, figures)
+    write_result(options.out, recorded("bench.damaged_checkpoints"), figures)
     for sort in ("checkpoints", "generators"):
         total: Counter[str] = Counter()
         for counts in figures[sort].values():

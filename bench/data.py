@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.record import check_out, write_result
+from bench.command import check, parser_of, recorded
+from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.errors import UserError
@@ -82,7 +83,7 @@ def _measured(arguments: list[str]) -> None:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.data", description=__doc__)
+    parser = parser_of("bench.data", __doc__)
     parser.add_argument("file", nargs="?", type=Path, help="where the JSON goes")
     parser.add_argument("--data", help="the published X-rays, to prepare and to look at")
     parser.add_argument("--measured", help=argparse.SUPPRESS)
@@ -92,16 +93,14 @@ def main() -> None:
         return
     if arguments.file is None:
         raise UserError("FILE is missing: name the file that the JSON goes to")
-    check_out(arguments.file)
+    check(arguments, out="file")
     figures: dict[str, Any] = {
         "phantom_64": seconds(lambda: load_dataset("phantom", resolution=64))
     }
     figures["phantom_64"]["images"] = 1000
-    command = "python -m bench.data FILE"
     if arguments.data:
         figures |= of_commands(arguments.data)
-        command += " --data chest_xray"
-    write_result(arguments.file, command, {"figures": figures})
+    write_result(arguments.file, recorded("bench.data", file=arguments.file), {"figures": figures})
 
 
 if __name__ == "__main__":

@@ -28,9 +28,10 @@ from typing import Any
 
 import torch
 
+from bench.command import check, parser_of, recorded
 from bench.first_questions import questions
 from bench.question import Details, NotHereError, Question, Setting, WrongError
-from bench.record import as_text, check_out, commit, replace, whole
+from bench.record import as_text, commit, replace, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
@@ -202,7 +203,7 @@ def _end_of(child: BaseProcess) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.first_minute", description=__doc__)
+    parser = parser_of("bench.first_minute", __doc__)
     add = parser.add_argument
     add("--device", choices=tuple(LIMITS), default="cuda", help="default: cuda")
     add("--json", type=Path, help="where all answers go")
@@ -219,10 +220,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.standin and arguments.device != "cpu":
         raise UserError("--standin: it stands in for a GPU on --device cpu, got --device cuda")
-    if arguments.limit is not None and not arguments.limit > 0:
-        raise UserError(f"--limit: got {arguments.limit}, expected over 0")
-    if arguments.json is not None:
-        check_out(arguments.json)
+    check(arguments, over_0=["limit"], out="json")
 
 
 def _record(setting: Setting, done: Sequence[Result], total_s: float, complete: bool) -> Details:
@@ -281,12 +279,8 @@ def main() -> None:
     """Ask everything; exit with the number of failures."""
     arguments = _parser().parse_args()
     _check(arguments)
-    words = ["python -m bench.first_minute", f"--device {arguments.device}"]
-    setting = Setting(
-        arguments.device,
-        arguments.standin,
-        " ".join(words + ["--standin"] * arguments.standin),
-    )
+    command = recorded("bench.first_minute", hidden=("--json",))
+    setting = Setting(arguments.device, arguments.standin, command)
     usual = STANDIN_LIMIT if arguments.standin else LIMITS[arguments.device]
     failures = run(questions, setting, arguments.limit or usual, arguments.json)
     sys.exit(min(failures, MOST_FAILURES))

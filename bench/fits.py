@@ -1,6 +1,5 @@
 """``python -m bench.fits FOLDER PNG``: the images of a folder through every --fit, on one sheet."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import get_args
@@ -8,6 +7,7 @@ from typing import get_args
 import numpy as np
 from PIL import Image, ImageDraw
 
+from bench.command import parser_of
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.preparation import Fit, Preparation
 from cxrgan_fast.data.readers import look, read_image
@@ -20,7 +20,7 @@ COLUMNS = 4  # images, each with its original and every fit
 
 def main() -> None:
     """Read, draw and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.fits", description=__doc__)
+    parser = parser_of("bench.fits", __doc__)
     parser.add_argument("folder", help="of class folders, or another source")
     parser.add_argument("png", type=Path, help="where the sheet goes")
     arguments = parser.parse_args()

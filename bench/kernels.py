@@ -1,7 +1,7 @@
 """``python -m bench.kernels``: the fused ops against eager PyTorch and torch.compile.
 
 Forward + backward through autograd, every variant in turns in one process with the same settings of
-the allocator. Prints tables and writes every sample as JSON; ``python -m bench.plot_kernels`` draws
+the allocator. Prints tables and writes every sample as JSON; ``python -m bench.plot`` draws
 it. Ctrl-C keeps the cases that are complete. On a GPU also every backend and path that runs there,
 replayed as CUDA graphs too: see ``bench.gpu_case``; there the file is written after every case,
 since a GPU's errors can end a process without a word.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -37,13 +36,13 @@ from bench.cases import (
     SHAPES,
     Case,
 )
-from bench.record import ROOT, as_text, check_out, circumstances, replace, whole
-from bench.report import report
+from bench.command import check, parser_of, prepare_process, recorded
+from bench.kernels_report import report
+from bench.record import RESULTS, Result
 from bench.timing import measure, peak_bytes
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import available_backends
-from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
 TINY = (2, 4, 1, 1)
 STREAMED_MB = 16  # read, and as many written
@@ -184,7 +183,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.kernels", description=__doc__)
+    parser = parser_of("bench.kernels", __doc__)
     add = parser.add_argument
     add("--out", type=Path, help="where the JSON goes (default: bench/results/kernels_DEVICE.json)")
     add("--ops", nargs="+", choices=OPS, default=list(OPS), metavar="OP", help=", ".join(OPS))
@@ -200,41 +199,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.seconds_per_case > 0:
-        raise UserError(f"--seconds-per-case: got {arguments.seconds_per_case}, expected over 0")
-    if arguments.threads is not None and arguments.threads < 1:
-        raise UserError(f"--threads: got {arguments.threads}, expected 1 or more")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no GPU here")
     if arguments.device == "cuda" and not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph"):
         raise UserError("--device cuda: PyTorch 2.8 or newer is needed, to look into CUDA graphs")
-    check_out(arguments.out)
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """The command line as given, but for the name of the file."""
-    words, given = ["python -m bench.kernels"], iter(arguments)
-    for word in given:
-        if word == "--out":
-            next(given)
-        elif not word.startswith("--out="):
-            words.append(word)
-    return " ".join(words)
+    check(arguments, least={"threads": 1}, over_0=["seconds_per_case"])
 
 
 def main() -> None:
     """Measure, print and write."""
     arguments = _parser().parse_args()
     if arguments.out is None:
-        arguments.out = ROOT / "bench" / "results" / f"kernels_{arguments.device}.json"
+        arguments.out = RESULTS / f"kernels_{arguments.device}.json"
     if arguments.shapes is None:
         arguments.shapes = list(CUDA_SHAPES if arguments.device == "cuda" else SHAPES)
     if arguments.seconds_per_case is None:
         arguments.seconds_per_case = SECONDS[arguments.device]
     _check(arguments)
-    keep_large_tensors_off_mmap()  # before the first tensor, and so for every variant
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+    prepare_process(arguments.threads)
     device = torch.device(arguments.device)
     if device.type not in available_backends()["native"].runs_on:
         print(f"note: there are no native ops on {device} here; see python -m cxrgan_fast.env")
@@ -247,15 +229,13 @@ def main() -> None:
         record["method"] = _method(arguments, device)
         gc.collect()
         gc.freeze()  # every measurement begins with a collection: not of all that was imported
-    about = circumstances(_command(sys.argv[1:]))
+    result = Result(arguments.out, recorded("bench.kernels"))
 
     def finished(row: figures.Figures) -> None:
         done.append(row)
         if device.type == "cuda":
             done.sort(key=lambda row: cases.index(_case(row)))
-            # In one line: as it is to be read it takes a second by the end, and that a case.
-            so_far = {**record, "summary": figures.summaries(done)}
-            replace(arguments.out, json.dumps(whole(about, so_far)) + "\n")
+            result.write({**record, "summary": figures.summaries(done)}, quickly=True)
             if not sys.stderr.isatty():  # where there is no bar
                 print(f"{len(done)}/{len(cases)} {_line(row)}", flush=True)
 
@@ -275,7 +255,7 @@ def main() -> None:
     finally:
         done.sort(key=lambda row: cases.index(_case(row)))
         if done:
-            _finish(arguments.out, about, record, of=len(cases))
+            _finish(result, record, of=len(cases))
         else:
             print("no case is complete; nothing is written")
 
@@ -311,14 +291,14 @@ def _method(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     }
 
 
-def _finish(path: Path, about: dict[str, Any], record: dict[str, Any], *, of: int) -> None:
+def _finish(result: Result, record: dict[str, Any], *, of: int) -> None:
     done = record["cases"]
     record = {**record, "summary": figures.summaries(done)}
     # First the file: what goes wrong with a table takes no figure along.
-    replace(path, as_text(whole(about, record)))
+    result.write(record)
     print(report(record), end="\n\n")
     complete = "complete" if record["complete"] else "NOT complete"
-    print(f"{len(done)} of {of} cases, {complete}: written to {path}")
+    print(f"{len(done)} of {of} cases, {complete}: written to {result.path}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ The trainings are forked from this program, which has loaded PyTorch: what is to
 training and not seconds of imports.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -26,7 +25,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bench.record import ROOT, check_out, write_result
+from bench.command import check, parser_of, recorded
+from bench.record import RESULTS, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.runs.checkpoint import checkpoint_path, load_newest_checkpoint, saved_steps
@@ -196,24 +196,18 @@ def _straight(out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, measure, write, print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.kills", description=__doc__)
+    parser = parser_of("bench.kills", __doc__)
     parser.add_argument("--kills", type=int, default=1000, help="kills in all")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "bench" / "results" / "kills.json", help="file to write"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "kills.json", help="file to write")
     options = parser.parse_args()
-    if options.kills < 1:
-        raise UserError(f"--kills {options.kills}: expected 1 or more")
-    check_out(options.out)
+    check(options, least={"kills": 1})
     # Ctrl-C writes what there is; also where a shell has started this in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # before the first op: a fork after threads were used would hang
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.kills, options.seed, Path(folder))
-    write_result(
-        options.out, f"python -m bench.kills --kills {figures['counts']['kills']}", figures
-    )
+    write_result(options.out, recorded("bench.kills"), figures)
     print(", ".join(f"{name} {count}" for name, count in figures["counts"].items()))
 
 

@@ -8,29 +8,14 @@ after it, which is replaced.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
-from bench import predict_report, profile_step, throughput_report
-from bench import report as kernels_report
-from bench.record import ROOT
+from bench.command import parser_of
+from bench.record import RESULTS, function_of, read_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
-from research import disturbances_report, parity_report
-
-RESULTS = ROOT / "bench" / "results"
-REPORTS = {
-    "cases": kernels_report.report,
-    "predictions": predict_report.report,
-    "points": throughput_report.report,
-    "groups": profile_step.report,
-    "disturbances": disturbances_report.report,
-    "comparisons": parity_report.report,
-}
-"""The tables of a result, by what only that kind of result holds."""
 
 
 def with_tables(page: str, result: Path) -> str:
@@ -39,11 +24,9 @@ def with_tables(page: str, result: Path) -> str:
     Raises:
         UserError: the page has no such mark with a block after it; the result is of another kind.
     """
-    record, path = json.loads(result.read_text()), result.resolve()
+    record, path = read_result(result), result.resolve()
     name = path.relative_to(RESULTS) if path.is_relative_to(RESULTS) else path.name
-    report = next((tables for key, tables in REPORTS.items() if key in record), None)
-    if report is None:
-        raise UserError(f"{result} is of no command whose tables are known")
+    report = function_of(record, result, "report")
     block = f"<!-- {name} -->\n```text\n{report(record)}\n```\n"
     pattern = rf"<!-- {re.escape(str(name))} -->\n```text\n.*?```\n"
     replaced, count = re.subn(pattern, lambda _: block, page, flags=re.DOTALL)
@@ -54,13 +37,12 @@ def with_tables(page: str, result: Path) -> str:
 
 def main() -> None:
     """Rewrite the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.page", description=__doc__)
+    parser = parser_of("bench.page", __doc__)
     parser.add_argument("file", type=Path, help="the JSON of one of those commands")
     parser.add_argument("page", type=Path, help="the page, such as docs/benchmarks.md")
     arguments = parser.parse_args()
-    for each in (arguments.file, arguments.page):
-        if not each.is_file():
-            raise UserError(f"{each}: no such file")
+    if not arguments.page.is_file():
+        raise UserError(f"{arguments.page}: no such file")
     arguments.page.write_text(with_tables(arguments.page.read_text(), arguments.file))
 
 

@@ -1,18 +1,15 @@
-"""``python -m bench.plot_kernels FILE PNG``: draw the ratios that ``bench.kernels`` has written."""
+"""How ``bench.plot`` draws ``bench.kernels``: ratios, a panel for each op, dtype and layout."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cases import BASELINES, IMAGE_OPS, OPS
 from bench.figures import main_state
-from bench.record import read_result
-from cxrgan_fast.command import run_command
+from bench.plot import panels, tidy
 from cxrgan_fast.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,20 +34,16 @@ def draw(record: Figures, path: Path) -> None:
     Raises:
         UserError: matplotlib is not installed, or there is nothing to draw.
     """
-    panels = _panels(record["cases"])
-    if not panels:
+    drawn = _panels(record["cases"])
+    if not drawn:
         raise UserError("the file has no case with a ratio to draw")
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise UserError("drawing needs matplotlib: pip install -e '.[bench]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    rows = -(-len(drawn) // PANELS_IN_A_ROW)
+    size = (9, 2.15 * rows + 0.9)
+    with panels(path, rows, PANELS_IN_A_ROW, title(record), figsize=size) as (figure, grid):
+        _draw_into(figure, grid, drawn)
 
-    rows = -(-len(panels) // PANELS_IN_A_ROW)
-    figure, grid = pyplot.subplots(
-        rows, PANELS_IN_A_ROW, figsize=(9, 2.15 * rows + 0.9), squeeze=False, layout="constrained"
-    )
+
+def _draw_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Figures]]]) -> None:
     for axes, (heading, cases) in zip(grid.flat, panels, strict=False):
         _panel(axes, heading, cases)
     for axes in grid.flat[len(panels) :]:
@@ -66,10 +59,6 @@ def draw(record: Figures, path: Path) -> None:
         of_row[0].set_ylabel("times as fast", fontsize=9)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(title(record), x=0.01, ha="left", fontsize=10.5)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=180, metadata={"Software": None})
-    pyplot.close(figure)
 
 
 def title(record: Figures) -> str:
@@ -139,9 +128,7 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
     means = [f"{_mean(name, cases):.1f}×" for name in shown]
     axes.set_title(f"{heading}: mean {' and '.join(means)}", fontsize=9)
     axes.tick_params(axis="x", length=0)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, axis="y")
 
 
 def _ratios(case: Figures) -> dict[str, float]:
@@ -160,18 +147,3 @@ def _name(case: Figures) -> str:
         return case["kind"].replace("_", "\n")
     _, channels, height, width = case["shape"]
     return f"{channels}×\n{height}×{width}"
-
-
-def main() -> None:
-    """Read, draw and say where."""
-    parser = argparse.ArgumentParser(prog="python -m bench.plot_kernels", description=__doc__)
-    parser.add_argument("file", type=Path, help="the JSON of python -m bench.kernels")
-    parser.add_argument("png", type=Path, help="where the picture goes")
-    arguments = parser.parse_args()
-    keys = {"cases", "device", "environment"}
-    draw(read_result(arguments.file, "bench.kernels", keys), arguments.png)
-    print(arguments.png)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

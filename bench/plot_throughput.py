@@ -1,4 +1,4 @@
-"""``python -m bench.plot_throughput FILE PNG``: draw what ``bench.throughput`` has written.
+"""How ``bench.plot`` draws ``bench.throughput``.
 
 Of one point a bar for each variant, its images a second, and a line at the convolution floor; of a
 sweep a panel over batch size and one over resolution with a line for each variant.
@@ -6,15 +6,12 @@ sweep a panel over batch size and one over resolution with a line for each varia
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.record import read_result
+from bench.plot import panels, plain_numbers, tidy
 from bench.throughput_figures import FLOOR, Figures
 from bench.throughput_report import name_of
-from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,29 +44,17 @@ def draw(record: Figures, path: Path) -> None:
     points = [point for point in record["points"] if point["variants"]]
     if not points:
         raise UserError("the file has no point with a variant to draw")
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise UserError("drawing needs matplotlib: pip install -e '.[bench]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     sweeps = {along: series for along in AXES if len(series := _series(points, along)) > 1}
     count = len(sweeps) or 1
-    figure, grid = pyplot.subplots(
-        1, count, figsize=(4.5 * count + 2, 4.2), squeeze=False, layout="constrained"
-    )
-    if sweeps:
+    size = (4.5 * count + 2, 4.2)
+    with panels(path, 1, count, title(record), figsize=size) as (figure, grid):
+        if not sweeps:
+            _bars(grid[0][0], points[0])
+            return
         for axes, (along, series) in zip(grid[0], sweeps.items(), strict=True):
             _lines(axes, along, series)
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    else:
-        _bars(grid[0][0], points[0])
-    figure.suptitle(title(record), x=0.01, ha="left", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=180, metadata={"Software": None})
-    pyplot.close(figure)
 
 
 def title(record: Figures) -> str:
@@ -129,8 +114,6 @@ def _bars(axes: Axes, point: Figures) -> None:
 
 
 def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
-    from matplotlib.ticker import LogFormatter
-
     fixed, heading = AXES[along]
     for name, (label, colour) in LOOKS.items():
         measured = [point for point in series if name in point["variants"]]
@@ -146,30 +129,11 @@ def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
             label=label,
         )
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatter())  # 60, not 6 × 10¹
-    axes.yaxis.set_minor_formatter(LogFormatter())
-    axes.tick_params(axis="y", which="both", labelsize=8)
+    plain_numbers(axes)
     ticks = [point[along] for point in series]
     axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
     axes.set_xticks([], minor=True)
     axes.set_xlabel(heading, fontsize=9)
     axes.set_ylabel("milliseconds an image", fontsize=9)
     axes.set_title(f"{fixed.replace('_', ' ')} {series[0][fixed]}", fontsize=9)
-    axes.grid(linewidth=0.4, alpha=0.6, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def main() -> None:
-    """Read, draw and say where."""
-    parser = argparse.ArgumentParser(prog="python -m bench.plot_throughput", description=__doc__)
-    parser.add_argument("file", type=Path, help="the JSON of python -m bench.throughput")
-    parser.add_argument("png", type=Path, help="where the picture goes")
-    arguments = parser.parse_args()
-    keys = {"points", "settings", "environment"}
-    draw(read_result(arguments.file, "bench.throughput", keys), arguments.png)
-    print(arguments.png)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))
+    tidy(axes, which="both")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import CUDA_SHAPES, DTYPES, LAYOUTS, Case, all_cases
+from bench.command import check, parser_of, recorded
 from bench.gpu_case import PATHS
 from bench.kernels import _shape
 from bench.predict_cost import WARP
@@ -36,7 +37,7 @@ from bench.predict_model import (
 from bench.predict_plans import OP, Plan, plans
 from bench.predict_report import DIRECTIONS, compare, comparison, in_short, report
 from bench.predict_trips import Trips
-from bench.record import ROOT, check_out, read_result, write_result
+from bench.record import RESULTS, read_result_of, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 
@@ -188,9 +189,9 @@ def against(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.predict", description=__doc__)
+    parser = parser_of("bench.predict", __doc__)
     add = parser.add_argument
-    default = ROOT / "bench" / "results" / "predicted_kernels.json"
+    default = RESULTS / "predicted_kernels.json"
     add("--out", type=Path, default=default, help="where the JSON goes (default: %(default)s)")
     add("--against", type=Path, help="kernels.json of a GPU, to hold the prediction against")
     add("--before", type=Path, help="an older JSON of this command, to print beside this one")
@@ -219,28 +220,17 @@ def _hardware(arguments: argparse.Namespace) -> Hardware:
     return Hardware(**values)
 
 
-def _command(arguments: Sequence[str]) -> str:
-    """The command line as given, but for the names of files."""
-    words, given = ["python -m bench.predict"], iter(arguments)
-    for word in given:
-        if word in FILES:
-            next(given)
-        elif not word.startswith(tuple(f"{each}=" for each in FILES)):
-            words.append(word)
-    return " ".join(words)
-
-
 def main() -> None:
     """Predict, print, write and compare."""
     arguments = _parser().parse_args()
     hardware = _hardware(arguments)
-    check_out(arguments.out)
+    check(arguments)
     measured = None
     if arguments.against is not None:
-        measured = read_result(arguments.against, "bench.kernels", {"cases", "device"})
+        measured = read_result_of(arguments.against, "bench.kernels", {"cases", "device"})
     before = None
     if arguments.before is not None:
-        before = read_result(arguments.before, "bench.predict", {"predictions", "commit"})
+        before = read_result_of(arguments.before, "bench.predict", {"predictions", "commit"})
     cases = all_cases([OP], arguments.shapes, arguments.dtypes, arguments.layouts)
     record: dict[str, Any] = {
         "op": OP,
@@ -263,7 +253,7 @@ def main() -> None:
     compared = [] if measured is None else against(record["predictions"], measured)
     if compared:
         record["compared"] = compared
-    write_result(arguments.out, _command(sys.argv[1:]), record)
+    write_result(arguments.out, recorded("bench.predict", hidden=FILES), record)
     print(report(record), end="\n\n")
     if compared:
         print(comparison(compared), end="\n\n")

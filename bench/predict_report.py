@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.figures import BACKWARD_PASSES, COPY_PASSES, FORWARD_PASSES
-from bench.report import table
+from bench.tables import table
 
 MOST_OFF = 1.4
 """Further off than by 40 %, the model is wrong and is to be mended."""

@@ -6,12 +6,11 @@ itself, on a GPU that of each kernel. Every one is counted in exactly one group.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.command import check, parser_of, prepare_process, recorded
 from bench.record import write_result
-from bench.report import table
+from bench.tables import table
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.settings.config import TrainConfig, override
-from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 from cxrgan_fast.training.step import TrainingStep
 
 WARM_UP = 3
@@ -281,8 +280,9 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
     return [name, f"{row['ms_per_step']:.4f}", f"{row['calls_per_step']:.1f}"]
 
 
-def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.profile_step", description=__doc__)
+def main() -> None:
+    """Profile, print, and write if asked to."""
+    parser = parser_of("bench.profile_step", __doc__)
     parser.add_argument("--data", default="phantom", help="a folder of images, or phantom")
     parser.add_argument("--phantom-images", type=int, default=64)
     parser.add_argument("--resolution", type=int, default=64)
@@ -293,13 +293,9 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, help="steps profiled; R1's interval unless given")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
-    return parser.parse_args(given)
-
-
-def main() -> None:
-    """Profile, print, and write if asked to."""
-    arguments = _arguments(sys.argv[1:])
-    keep_large_tensors_off_mmap()
+    arguments = parser.parse_args()
+    check(arguments, least={"phantom_images": 1, "steps": 1})
+    prepare_process()
     device = resolve_device(arguments.device)
     settings = {
         "resolution": arguments.resolution,
@@ -319,18 +315,7 @@ def main() -> None:
     print(report(found))
     if arguments.out:
         about = {"device": device.type, "threads": torch.get_num_threads(), "settings": settings}
-        flags = [
-            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-            for name, value in settings.items()
-            if value is not False
-        ]
-        if arguments.data == "phantom":
-            flags.append(f"--phantom-images {arguments.phantom_images}")
-        else:  # where it lies is of no interest
-            flags.append(f"--data {Path(arguments.data).name}")
-        flags.append(f"--steps {found['steps']}")
-        command = " ".join(["python -m bench.profile_step", *flags])
-        write_result(arguments.out, command, {**about, **found})
+        write_result(arguments.out, recorded("bench.profile_step"), {**about, **found})
 
 
 if __name__ == "__main__":

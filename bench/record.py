@@ -1,8 +1,10 @@
 """What every result file holds beside its figures: where, with what and of what."""
 
+import importlib.util
 import json
 import os
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,12 @@ from cxrgan_fast.env import describe
 from cxrgan_fast.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+RENAMED = {
+    f"bench.{name}": f"research.{name}"
+    for name in ("parity", "disturbances", "cxr_features", "cxr_held_out", "markers")
+}
+"""What commands were called when results were written that name them so."""
 
 
 def commit() -> str:
@@ -28,38 +36,62 @@ def circumstances(command: str) -> dict[str, Any]:
     return {"command": command, "date": date, "commit": commit(), "environment": environment}
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, flag: str = "--out") -> None:
     """Refuse a file that could not be written, before the work that is to go there.
 
     Args:
-        out: of ``--out``; its folder is made.
+        out: the file; its folder is made.
+        flag: which it was given by.
 
     Raises:
         UserError: it is a folder, or cannot be written.
     """
     if out.is_dir():
-        raise UserError(f"--out: {out} is a folder, expected a file")
+        raise UserError(f"{flag}: {out} is a folder, expected a file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out: {out.parent} cannot be made: {error.strerror}") from None
+        raise UserError(f"{flag}: {out.parent} cannot be made: {error.strerror}") from None
     # A file is replaced by another; what is none, such as a device, is written to.
     place = out if out.exists() and not out.is_file() else out.resolve().parent
     if not os.access(place, os.W_OK):
-        raise UserError(f"--out: {out} cannot be written")
+        raise UserError(f"{flag}: {out} cannot be written")
+
+
+class Result:
+    """The file of a result, which can be written again and again while there is more of it.
+
+    Args:
+        path: the JSON.
+        command: the command line; when and where it was run is found here.
+    """
+
+    def __init__(self, path: Path, command: str) -> None:
+        self.path, self.about = path, circumstances(command)
+
+    def write(self, figures: dict[str, Any], *, quickly: bool = False) -> None:
+        """Replace the file by figures with their circumstances.
+
+        Args:
+            figures: what was measured.
+            quickly: in one line. As it is to be read a large record takes a second, and that
+                after every case.
+        """
+        record = whole(self.about, figures)
+        replace(self.path, json.dumps(record) + "\n" if quickly else as_text(record))
 
 
 def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
     """Write figures with their circumstances as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, as_text(whole(circumstances(command), figures)))
+    Result(path, command).write(figures)
 
 
-def read_result(path: Path, command: str, keys: set[str]) -> dict[str, Any]:
-    """The record that a command has written.
+def read_result(path: Path) -> dict[str, Any]:
+    """The record in a file.
 
     Raises:
-        UserError: the file cannot be read, or lacks one of the keys that the command writes.
+        UserError: the file cannot be read, or does not hold a record.
     """
     try:
         record = json.loads(path.read_text())
@@ -67,9 +99,54 @@ def read_result(path: Path, command: str, keys: set[str]) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise UserError(f"{path} is not JSON") from None
-    if not isinstance(record, dict) or not keys <= record.keys():
+    if not isinstance(record, dict):
+        raise UserError(f"{path} holds no result, expected what a command of bench or research has")
+    return record
+
+
+def read_result_of(path: Path, command: str, keys: set[str]) -> dict[str, Any]:
+    """The record that one command has written, such as ``bench.kernels``.
+
+    Raises:
+        UserError: the file cannot be read, is of another command, or lacks one of the keys that
+            the command writes.
+    """
+    record = read_result(path)
+    if command_of(record) != command or not keys <= record.keys():
         raise UserError(f"{path} was not written by python -m {command}")
     return record
+
+
+def command_of(record: dict[str, Any]) -> str:
+    """The command that has written a record, such as ``bench.kernels``, by its name today.
+
+    "" where it was none of bench or research.
+    """
+    found = re.match(r"python -m ((?:bench|research)\.\w+)", str(record.get("command")))
+    return RENAMED.get(found[1], found[1]) if found else ""
+
+
+def function_of(
+    record: dict[str, Any], path: Path, name: str, beside: str = ""
+) -> Callable[..., Any]:
+    """A function of the command that has written a record.
+
+    Args:
+        record: the record.
+        path: its file, for the message.
+        name: of the function, such as ``report``.
+        beside: the beginning of the name of a module beside the command's, where it is in one.
+
+    Raises:
+        UserError: the command has no such function.
+    """
+    package, _, command = command_of(record).partition(".")
+    module = f"{package}.{beside}{command}"
+    if command and importlib.util.find_spec(module):
+        function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
+        if function:
+            return function
+    raise UserError(f"{path}: results of {command_of(record) or 'no command'} have no {name}")
 
 
 def whole(circumstances: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 All variants train on the same images with the same settings in one process, in turns, so that
 whatever else slows the machine slows all of them. A turn is as many steps as lie between two with
 R1, or several times that, so that every turn has its share of them. Prints tables and writes every
-sample as JSON; ``python -m bench.plot_throughput`` draws it.
+sample as JSON; ``python -m bench.plot`` draws it.
 ``--sweep`` measures over batch sizes and over resolutions, the least work first. The file is
 written after the first steps of each variant and after each round: a stop keeps what it has.
 """
@@ -11,7 +11,6 @@ written after the first steps of each variant and after each round: a stop keeps
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bench.record import ROOT, as_text, check_out, circumstances, replace, whole
+from bench.command import check, parser_of, prepare_process, recorded
+from bench.record import RESULTS, Result
 from bench.throughput_figures import (
     VARIANTS,
     Figures,
@@ -30,13 +30,13 @@ from bench.throughput_figures import (
 )
 from bench.throughput_report import name_of, report
 from bench.throughput_variants import Running, forget
+from bench.timing import clamp, in_turns
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
 from cxrgan_fast.training.algorithms import algorithms
-from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
 RESOLUTIONS = (32, 64, 128, 256)
@@ -154,17 +154,16 @@ def _take_turns(
     """
     names = list(running)
     steps = {
-        name: each.cycle * _clamp(TURN_SECONDS / (each.cycle * each.step_s), 1, MOST_CYCLES)
+        name: each.cycle * clamp(TURN_SECONDS / (each.cycle * each.step_s), 1, MOST_CYCLES)
         for name, each in running.items()
     }
     if rounds is None:
         one_round = sum((steps[name] + 1) * each.step_s for name, each in running.items())
-        rounds = _clamp(seconds / max(one_round, 1e-9), MIN_ROUNDS, MAX_ROUNDS)
+        rounds = clamp(seconds / max(one_round, 1e-9), MIN_ROUNDS, MAX_ROUNDS)
     turns: Turns = {name: (steps[name], []) for name in names}
-    for number in range(rounds):
+    for number, order in enumerate(in_turns(names, rounds)):
         progress(f"round {number + 1} of {rounds}")
-        first = number % max(len(names), 1)
-        for name in names[first:] + names[:first]:
+        for name in order:
             if name not in running:
                 continue
             try:
@@ -173,10 +172,6 @@ def _take_turns(
                 left_out[name] = _reason(error)
                 running.pop(name).stop()
         timed(turns)
-
-
-def _clamp(value: float, least: int, most: int) -> int:
-    return max(least, min(most, int(value)))
 
 
 def _reason(error: Exception) -> str:
@@ -198,11 +193,7 @@ def points_of(arguments: argparse.Namespace) -> list[tuple[int, int]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.throughput",
-        description=__doc__,
-        allow_abbrev=False,  # `_command` knows flags by their names
-    )
+    parser = parser_of("bench.throughput", __doc__)
     add = parser.add_argument
     add("--resolution", type=int, default=64, help="height and width of the images (default 64)")
     add("--batch-size", type=int, help="default: the preset's")
@@ -220,34 +211,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-sizes", nargs="+", type=int, default=list(BATCH_SIZES), help="of the sweep")
     add("--resolutions", nargs="+", type=int, default=list(RESOLUTIONS), help="of the sweep")
     return parser
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    for name in ("rounds", "threads", "batch_size"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
-    for value in arguments.batch_sizes:
-        if value < 1:
-            raise UserError(f"--batch-sizes: got {value}, expected 1 or more")
-    for name in ("seconds", "limit"):
-        if not getattr(arguments, name) > 0:
-            raise UserError(f"--{name}: got {getattr(arguments, name)}, expected over 0")
-    check_out(arguments.out)
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """The command line as given, but for where files lie, which is of no interest elsewhere."""
-    words, given = ["python -m bench.throughput"], iter(arguments)
-    for word in given:
-        flag, _, value = word.partition("=")
-        if flag in ("--out", "--data"):
-            value = value or next(given)
-            if flag == "--data":
-                words += [flag, Path(value).name]
-        else:
-            words.append(word)
-    return " ".join(words)
 
 
 def _config(arguments: argparse.Namespace, device: torch.device) -> TrainConfig:
@@ -274,15 +237,17 @@ def main() -> None:
         arguments.preset = "small" if device.type == "cpu" else "base"
     if arguments.out is None:
         name = "throughput_sweep" if arguments.sweep else "throughput"
-        arguments.out = ROOT / "bench" / "results" / f"{name}_{device.type}.json"
+        arguments.out = RESULTS / f"{name}_{device.type}.json"
     if arguments.batch_size is None:
         arguments.batch_size = PRESETS[arguments.preset]["batch_size"]
     if arguments.variants is None:
         arguments.variants = list(SWEPT if arguments.sweep else VARIANTS)
-    _check(arguments)
-    keep_large_tensors_off_mmap()  # before the first tensor, and so for every variant
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+    check(
+        arguments,
+        least={"rounds": 1, "threads": 1, "batch_size": 1, "batch_sizes": 1},
+        over_0=["seconds", "limit"],
+    )
+    prepare_process(arguments.threads)
     config = _config(arguments, device)
     wanted = points_of(arguments)
     configs = [  # all of them first: a bad one is refused before hours of measuring
@@ -298,13 +263,12 @@ def main() -> None:
         "method": METHOD,
         "points": done,
     }
-    about = circumstances(_command(sys.argv[1:]))
+    result = Result(arguments.out, recorded("bench.throughput"))
 
     def hand_over(point: Figures) -> None:
         nonlocal at_work
         at_work = {**point, "targets": []}  # which are judged when it is complete
-        so_far = {**record, "points": [*done, at_work]}
-        replace(arguments.out, json.dumps(whole(about, so_far)) + "\n")
+        result.write({**record, "points": [*done, at_work]}, quickly=True)
 
     try:
         # cuDNN's fastest algorithms for all variants, as the training program has them.
@@ -314,12 +278,12 @@ def main() -> None:
                 done.append(point)
                 at_work = None
                 if len(configs) > 1:
-                    replace(arguments.out, json.dumps(whole(about, record)) + "\n")
+                    result.write(record, quickly=True)
                     bar.write(f"{name_of(point)}: {_line(point)}", file=sys.stderr)
         record["complete"] = True
     finally:
         if done or at_work:
-            _finish(arguments.out, about, record, at_work, len(configs))
+            _finish(result, record, at_work, len(configs))
         else:
             print("nothing is measured; nothing is written")
 
@@ -360,16 +324,16 @@ def _line(point: Figures) -> str:
     return ", ".join(rates + [f"{name} left out" for name in point["left_out"]]) + " images/s"
 
 
-def _finish(path: Path, about: Figures, record: Figures, at_work: Figures | None, of: int) -> None:
+def _finish(result: Result, record: Figures, at_work: Figures | None, of: int) -> None:
     done = record["points"]
     points = [*done, at_work] if at_work else done
     record = {**record, "points": points, "growth": growth(done)}
     # First the file: what goes wrong with a table takes no figure along.
-    replace(path, as_text(whole(about, record)))
+    result.write(record)
     print(report(record), end="\n\n")
     complete = "complete" if record["complete"] else "NOT complete"
     parts = " and a part of the next" if at_work else ""
-    print(f"{len(done)} of {of} points{parts}, {complete}: written to {path}")
+    print(f"{len(done)} of {of} points{parts}, {complete}: written to {result.path}")
 
 
 METHOD = {

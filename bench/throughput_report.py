@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from bench.report import table
+from bench.tables import table_of
 from bench.throughput_figures import Figures
 
-# What a column shows of a variant: its heading, the key and the form.
-COLUMNS = (
-    ("images/s", "images_per_second", "{:.1f}"),
-    ("ms/step", "ms_per_step", "{:.2f}"),
-    ("times reference", "times_reference", "{:.2f}"),
-    ("over floor", "times_floor", "{:.2f}"),
-    ("peak MB", "peak_mb", "{:.0f}"),
-    ("resident MB", "resident_mb", "{:.0f}"),
-    ("launches", "launches", "{}"),
-    ("by host", "host_launches", "{}"),
-    ("host busy", "host_busy", "{:.0%}"),
-    ("dispatched ops", "dispatched_ops", "{}"),
-    ("first step s", "first_step_s", "{:.1f}"),
-)
+VARIANT = [
+    ("images/s", "{images_per_second:.1f}"),
+    ("ms/step", "{ms_per_step:.2f}"),
+    ("times reference", "{times_reference:.2f}"),
+    ("over floor", "{times_floor:.2f}"),
+    ("peak MB", "{peak_mb:.0f}"),
+    ("resident MB", "{resident_mb:.0f}"),
+    ("launches", "{launches}"),
+    ("by host", "{host_launches}"),
+    ("host busy", "{host_busy:.0%}"),
+    ("dispatched ops", "{dispatched_ops}"),
+    ("first step s", "{first_step_s:.1f}"),
+]
+"""Those that a point has no variant with a figure for are left out."""
+TARGET = [("target", "{what}"), ("wanted", "{wanted}"), ("got", "{got:.2f}"), ("", "{verdict}")]
+GROWTH = [
+    ("variant", "{variant}"),
+    ("at", "{at}"),
+    ("with", "{of}"),
+    ("from", "{from} to {to}"),
+    ("overall", "{overall:.2f}"),
+    ("most", "{most:.2f}"),
+    ("no faster", "{verdict}"),
+]
 
 
 def report(record: Figures) -> str:
     """Everything but the samples, as text for a terminal."""
     parts = []
     for point in record["points"]:
-        parts += [_point_table(point), _left_out_table(point), _target_table(point)]
-    parts.append(_growth_table(record.get("growth") or []))
+        name, variants = name_of(point), point["variants"]
+        shown = [
+            (heading, form)
+            for heading, form in VARIANT
+            if any(form[1:].rstrip("}").partition(":")[0] in each for each in variants.values())
+        ]
+        rows = [{"name": variant, **each} for variant, each in variants.items()]
+        parts.append(table_of(name, [("variant", "{name}"), *shown], rows, left=1))
+        left_out = [{"name": variant, "why": why} for variant, why in point["left_out"].items()]
+        columns = [("variant", "{name}"), ("why", "{why}")]
+        parts.append(table_of(f"left out at {name}", columns, left_out, left=2))
+        rows = [{**row, "verdict": _verdict(row["met"])} for row in point["targets"]]
+        parts.append(table_of(f"targets at {name}", TARGET, rows, left=2))
+    title = "time of a pixel after over before, as batch size (with images) or resolution grows"
+    growth = map(_growth, record.get("growth") or [])
+    parts.append(table_of(title, GROWTH, growth, left=4))
     return "\n\n".join(filter(None, parts))
 
 
@@ -37,43 +59,11 @@ def name_of(point: Figures) -> str:
     return f"{point['resolution']} pixels, batch {point['batch_size']}"
 
 
-def _point_table(point: Figures) -> str:
-    variants = point["variants"]
-    shown = [column for column in COLUMNS if any(column[1] in each for each in variants.values())]
-    rows = [
-        [name, *(form.format(each[key]) if key in each else "-" for _, key, form in shown)]
-        for name, each in variants.items()
-    ]
-    return table(name_of(point), ["variant", *(heading for heading, _, _ in shown)], rows, left=1)
+def _growth(row: Figures) -> Figures:
+    at = f"batch {row['batch_size']}" if "batch_size" in row else f"{row['resolution']} pixels"
+    of = "images" if row["along"] == "batch_size" else "pixels"
+    return {**row, "at": at, "of": of, "verdict": _verdict(row["grows_no_faster"])}
 
 
-def _left_out_table(point: Figures) -> str:
-    rows = [[name, why] for name, why in point["left_out"].items()]
-    return table(f"left out at {name_of(point)}", ["variant", "why"], rows, left=2)
-
-
-def _target_table(point: Figures) -> str:
-    rows = [
-        [row["what"], row["wanted"], f"{row['got']:.2f}", "met" if row["met"] else "FALLS SHORT"]
-        for row in point["targets"]
-    ]
-    header = ["target", "wanted", "got", ""]
-    return table(f"targets at {name_of(point)}", header, rows, left=2)
-
-
-def _growth_table(growth: Sequence[Figures]) -> str:
-    rows = [
-        [
-            row["variant"],
-            f"batch {row['batch_size']}" if "batch_size" in row else f"{row['resolution']} pixels",
-            "images" if row["along"] == "batch_size" else "pixels",
-            f"{row['from']} to {row['to']}",
-            f"{row['overall']:.2f}",
-            f"{row['most']:.2f}",
-            "met" if row["grows_no_faster"] else "FALLS SHORT",
-        ]
-        for row in growth
-    ]
-    header = ["variant", "at", "with", "from", "overall", "most", "no faster"]
-    title = "time of a pixel after over before, as batch size (with images) or resolution grows"
-    return table(title, header, rows, left=4)
+def _verdict(met: bool) -> str:
+    return "met" if met else "FALLS SHORT"

@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -56,17 +56,32 @@ def measure(
                 function()
         estimates[name] = min(take(name, MIN_REPETITIONS)) / 1e6
     slowest = max(estimates.values())
-    repetitions = _clamp(TURN_SECONDS / slowest, MIN_REPETITIONS, MAX_REPETITIONS)
+    repetitions = clamp(TURN_SECONDS / slowest, MIN_REPETITIONS, MAX_REPETITIONS)
     one_round = sum(estimates.values()) * (1 + repetitions)
-    rounds = _clamp(seconds / one_round, MIN_ROUNDS, MAX_ROUNDS)
+    rounds = clamp(seconds / one_round, MIN_ROUNDS, MAX_ROUNDS)
     samples: dict[str, list[float]] = {name: [] for name in variants}
-    names = list(variants)
     with _no_collection():
-        for number in range(rounds):
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
+        for order in in_turns(variants, rounds):
+            for name in order:
                 samples[name] += take(name, repetitions)
     return samples
+
+
+def in_turns(names: Iterable[str], rounds: int, first: int = 0) -> Iterator[list[str]]:
+    """The order of each round: all of the names, from one further on than in the round before.
+
+    So what comes before a variant is not always the same, and whatever else slows the machine for
+    a while slows all of them.
+
+    Args:
+        names: of what takes turns.
+        rounds: how many.
+        first: the number of the first round.
+    """
+    listed = list(names)
+    for number in range(first, first + rounds):
+        start = number % max(len(listed), 1)
+        yield listed[start:] + listed[:start]
 
 
 def turn(
@@ -123,7 +138,8 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     return max(itertools.accumulate((event.nbytes() for event in events), initial=0))
 
 
-def _clamp(value: float, least: int, most: int) -> int:
+def clamp(value: float, least: int, most: int) -> int:
+    """The whole number below a value, within bounds."""
     return max(least, min(most, int(value)))
 
 

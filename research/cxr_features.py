@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from bench.command import check, parser_of, recorded
 from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
@@ -264,7 +265,7 @@ def train(data: Labelled, validation: Labelled, options: argparse.Namespace) -> 
 
 def main() -> None:
     """Train, write the weights, and what they are worth."""
-    parser = argparse.ArgumentParser(prog="python -m research.cxr_features", description=__doc__)
+    parser = parser_of("research.cxr_features", __doc__)
     parser.add_argument("--data", required=True, help="the published set: train and test folders")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="safetensors file to write")
     parser.add_argument("--record", type=Path, help="JSON file of the scores")
@@ -272,6 +273,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    check(options, least={"epochs": 1, "batch_size": 1}, out="record")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     dataset, test_set = load(options.data, "train"), load(options.data, "test")
     rows, held_out = split_patients(dataset, options.seed)
@@ -299,7 +301,8 @@ def main() -> None:
         "test": scores(network, Labelled(test_set.images, test_set.labels), options.seed),
     }
     if options.record:
-        write_result(options.record, "python -m research.cxr_features", figures)
+        command = recorded("research.cxr_features", hidden=("--out", "--record"))
+        write_result(options.record, command, figures)
     for name in ("validation", "test"):
         print(name, figures[name])
     options.out.with_suffix(".unfinished.pt").unlink(missing_ok=True)

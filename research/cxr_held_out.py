@@ -6,7 +6,6 @@ images farther away, floors by other patients would be too low for anything new,
 included.
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.record import check_out, write_result
+from bench.command import check, parser_of, recorded
+from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
@@ -88,15 +88,13 @@ def _counts(dataset: ImageDataset, rows: Tensor) -> Tensor:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(prog="python -m research.cxr_held_out", description=__doc__)
+    parser = parser_of("research.cxr_held_out", __doc__)
     parser.add_argument("--data", required=True, help="the published set: its train folder")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--draws", type=int, default=99, help="sets of others trained on")
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     options = parser.parse_args()
-    if options.draws < 2:
-        raise UserError(f"--draws {options.draws}: expected at least 2")
-    check_out(options.out)
+    check(options, least={"draws": 2})
     dataset = load_dataset(options.data, resolution=options.resolution, classes=CLASS_NAMES)
     device = torch.device("cpu")
     extractor = load_extractor("cxr", device)
@@ -104,12 +102,8 @@ def main() -> None:
     found = measure(dataset, features, options.draws)
     for metric in METRICS:
         print(metric, found[metric])
-    command = (  # where the data lie is of no interest
-        f"python -m research.cxr_held_out --data {Path(options.data).name} --resolution "
-        f"{options.resolution} --draws {options.draws} --out {options.out.name}"
-    )
     settings = {"resolution": options.resolution, "version": extractor.version}
-    write_result(options.out, command, {"settings": settings, **found})
+    write_result(options.out, recorded("research.cxr_held_out"), {"settings": settings, **found})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ disturbed, numbers are means over several sets.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -20,10 +19,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.record import check_out, write_result
+from bench.command import check, parser_of, recorded
+from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
-from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import (
     Estimate,
     FeatureExtractor,
@@ -202,38 +201,24 @@ def _mean(points: Sequence[dict[str, Estimate]], metric: str) -> float | None:
     return float(f"{statistics.fmean(point[metric].value for point in points):.6g}")
 
 
-def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m research.disturbances", description=__doc__)
+def main() -> None:
+    """Measure, print and write."""
+    parser = parser_of("research.disturbances", __doc__)
     parser.add_argument("--data", required=True, help="a folder of images, or phantom")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--features", default=DEFAULT, help=", ".join(extractor_names()))
     parser.add_argument("--samples", type=int, default=1000, help="images on either side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
-    return parser.parse_args(given)
-
-
-def main() -> None:
-    """Measure, print and write."""
-    options = _arguments(sys.argv[1:])
-    if options.samples < FEWEST_SAMPLES:
-        raise UserError(f"--samples {options.samples}: expected at least {FEWEST_SAMPLES}")
-    if options.seed < 0:
-        raise UserError(f"--seed {options.seed}: expected 0 or more")
-    check_out(options.out)
+    options = parser.parse_args()
+    check(options, least={"samples": FEWEST_SAMPLES, "seed": 0})
     extractor = load_extractor(options.features, torch.device("cpu"))
     dataset = load_dataset(
         options.data, resolution=options.resolution, phantom_images=5 * options.samples
     )
     found = measure(dataset, extractor, options.samples, options.seed)
     print(report(found))
-    # Where the data lie is of no interest.
-    command = (
-        f"python -m research.disturbances --data {Path(options.data).name} "
-        f"--resolution {options.resolution} --features {options.features} "
-        f"--samples {options.samples} --seed {options.seed} --out {options.out.name}"
-    )
-    write_result(options.out, command, found)
+    write_result(options.out, recorded("research.disturbances"), found)
 
 
 if __name__ == "__main__":

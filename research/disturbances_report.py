@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from bench.report import table
+from bench.tables import table
 from cxrgan_fast.metrics.estimate import CONFIDENCE_Z
 
 COLUMNS = {

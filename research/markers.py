@@ -6,7 +6,6 @@ Of real images it draws a sheet of some, before and after, to be counted by eye:
 gave is put into the file by ``--counted JSON``.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from bench.record import check_out, write_result
+from bench.command import check, parser_of, recorded
+from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import phantom_image
 from cxrgan_fast.data.markers import find_markers, remove_markers
@@ -116,14 +116,14 @@ def draw_sheet(images: list[tuple[str, np.ndarray]], path: Path, columns: int = 
 
 def main() -> None:
     """Measure, draw and write."""
-    parser = argparse.ArgumentParser(prog="python -m research.markers", description=__doc__)
+    parser = parser_of("research.markers", __doc__)
     parser.add_argument("file", type=Path, help="where the JSON goes")
     parser.add_argument("--data", help="the published X-rays, for the sheet")
     parser.add_argument("--sheet", type=Path, help="where the sheet goes")
     parser.add_argument("--counted", type=Path, help="JSON of what was counted on the sheet by eye")
     parser.add_argument("--phantoms", type=int, default=PHANTOMS)
     arguments = parser.parse_args()
-    check_out(arguments.file)
+    check(arguments, least={"phantoms": 1}, out="file")
     if bool(arguments.data) != bool(arguments.sheet):
         raise UserError("--data and --sheet: give both or neither")
     figures: dict[str, Any] = {"found_means_share_of_bright_pixels": FOUND, "seed": SEED}
@@ -134,9 +134,9 @@ def main() -> None:
         figures["counted_by_eye_on_the_sheet"] = json.loads(arguments.counted.read_text())
     if arguments.sheet:
         draw_sheet(drawn(arguments.data), arguments.sheet)
-    write_result(
-        arguments.file, "python -m research.markers FILE --data chest_xray --sheet PNG", figures
-    )
+    places = ("--sheet", "--counted")
+    command = recorded("research.markers", hidden=places, file=arguments.file)
+    write_result(arguments.file, command, figures)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Trains the independent reference (float32, eager) and the package in each precis
 images for the same number of steps, each of several seeds, from the same initial weights for all
 variants of a seed. Says how far apart their FIDs are and whether they are equivalent, how many
 images a second each trains on, and how soon each reaches the reference's last FID. Prints tables
-and writes every number as JSON; ``python -m research.plot_parity`` draws it.
+and writes every number as JSON; ``python -m bench.plot`` draws it.
 
 Trainings and what was measured of them are kept in ``--work``: the same command goes on where it
 was stopped, and more seeds, other precisions or other features take what is there.
@@ -24,7 +24,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.record import ROOT, as_text, check_out, circumstances, commit, replace, whole
+from bench.command import check, parser_of, prepare_process, recorded
+from bench.record import RESULTS, Result, commit
+from bench.timing import in_turns
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
@@ -32,7 +34,6 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
-from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 from research.parity_evaluation import Judge, evaluate
 from research.parity_figures import MARGIN, Figures, summary
 from research.parity_report import report
@@ -79,8 +80,7 @@ class Experiment:
         Returns:
             Of each variant what was measured of its training and of its snapshots.
         """
-        first = seed % len(self.variants)
-        for variant in [*self.variants[first:], *self.variants[:first]]:
+        for variant in next(in_turns(self.variants, 1, first=seed)):
             if self.work.run(seed, variant) is not None:
                 continue
             bar.set_description(f"seed {seed}, {variant}")
@@ -125,7 +125,7 @@ def measure(
         What was written; None where there are too few seeds for it.
     """
     longest = 0.0
-    about = circumstances(_command(sys.argv[1:]))
+    result = Result(out, recorded("research.parity", hidden=("--out", "--work")))
     floor = experiment.judge.floor()
     done: dict[str, list[Figures]] = {variant: [] for variant in experiment.variants}
     written: Figures | None = None
@@ -147,7 +147,7 @@ def measure(
             if seed + 1 >= FEWEST_SEEDS:
                 figures = {"complete": seed + 1 == seeds, **summary(done), "floor": floor}
                 written = {**record, **figures, "runs": done}
-                replace(out, as_text(whole(about, written)))
+                result.write(written)
     return written
 
 
@@ -155,11 +155,7 @@ def measure(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m research.parity",
-        description=__doc__,
-        allow_abbrev=False,  # `_command` knows flags by their names
-    )
+    parser = parser_of("research.parity", __doc__)
     add = parser.add_argument
     add("--data", default="phantom", help='a folder of images, or "phantom" (the default)')
     add("--seeds", type=int, default=5, help="trainings of each variant: seeds 0, 1, ... (5)")
@@ -178,32 +174,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="default: bench/results/parity_RESOLUTION_DEVICE.json")
     add("--minutes", type=float, help="begin no seed that would end later than this")
     return parser
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    least_of = {"seeds": FEWEST_SEEDS, "threads": 1, "batch_size": 1, "snapshots": 1}
-    least_of |= {"steps": max(2, arguments.snapshots)}  # one is the first, which is not timed
-    for name, least in least_of.items():
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')}: got {value}, expected {least} or more")
-    if arguments.minutes is not None and not arguments.minutes > 0:
-        raise UserError(f"--minutes: got {arguments.minutes}, expected over 0")
-    check_out(arguments.out)
-
-
-def _command(arguments: Sequence[str]) -> str:
-    """The command line as given, but for where files lie, which is of no interest elsewhere."""
-    words, given = ["python -m research.parity"], iter(arguments)
-    for word in given:
-        flag, _, value = word.partition("=")
-        if flag in ("--out", "--work", "--data"):
-            value = value or next(given)
-            if flag == "--data":
-                words += [flag, Path(value).name]
-        else:
-            words.append(word)
-    return " ".join(words)
 
 
 def _config(arguments: argparse.Namespace, device: torch.device) -> TrainConfig:
@@ -249,15 +219,16 @@ def main() -> None:
     arguments = _parser().parse_args()
     device = resolve_device(arguments.device)
     name = f"parity_{arguments.resolution}_{device.type}"
-    arguments.out = arguments.out or ROOT / "bench" / "results" / f"{name}.json"
+    arguments.out = arguments.out or RESULTS / f"{name}.json"
     arguments.work = arguments.work or Path("runs") / name
     if arguments.steps is None:
         arguments.steps = STEPS[device.type]
-    _check(arguments)
+    least = {"seeds": FEWEST_SEEDS, "threads": 1, "batch_size": 1, "snapshots": 1}
+    # One step is the first, which is not timed.
+    least["steps"] = max(2, arguments.snapshots)
+    check(arguments, least=least, over_0=["minutes"])
     require_scipy()
-    keep_large_tensors_off_mmap()  # before the first tensor, and so for every variant
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+    prepare_process(arguments.threads)
     experiment = _experiment(arguments, _config(arguments, device), device)
     record = {
         "device": device.type,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from typing import Any
 
-from bench.report import table
+from bench.tables import table_of
 from research.parity_figures import MAIN, METRICS, TESTS, Figures
 from research.parity_training import REFERENCE
 
@@ -17,12 +16,13 @@ NAMES = {MAIN: "FID", "kid": "KID", "nearest_neighbour": "1-NN"}
 def report(record: Figures) -> str:
     """Everything but the single seeds, as text for a terminal."""
     compared = record["comparisons"]
+    title = "mean and standard deviation over seeds; of real images over divisions by patient"
     parts = [
         heading(record),
-        _variant_table(record),
-        _difference_table(compared),
-        _equivalence_table(compared),
-        _reach_table(record),
+        table_of(title, VARIANT, _variants(record), left=1),
+        table_of(_difference_title(compared), DIFFERENCE, _differences(compared), left=3),
+        table_of(EQUIVALENCE_TITLE, EQUIVALENCE, _equivalences(compared), left=3),
+        _reach_table(record["reach"]),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -53,109 +53,106 @@ def _versions(record: Figures) -> str:
     return f"trained at {', '.join(known)}, put together at {str(record.get('commit'))[:8]}\n"
 
 
-def _variant_table(record: Figures) -> str:
-    rows = [
-        [
-            name,
-            *_with_deviation(figures),
-            f"{figures['images_per_second']['median']:.1f}",
-            f"{figures['times_reference']:.2f}",
-        ]
-        for name, figures in record["variants"].items()
-    ]
+def _variants(record: Figures) -> list[Figures]:
+    rows = [{"name": name, **figures} for name, figures in record["variants"].items()]
     floor = record["floor"]
-    rows.append([f"real, {floor['images']} and as many", *_with_deviation(floor), "-", "-"])
-    header = ["variant", *(f"{NAMES[metric]}{sd}" for metric in METRICS for sd in ("", " SD"))]
-    title = "mean and standard deviation over seeds; of real images over divisions by patient"
-    return table(title, [*header, "images/s", "times reference"], rows, left=1)
+    return [*rows, {"name": f"real, {floor['images']} and as many", **floor}]
 
 
-def _with_deviation(figures: Figures) -> list[str]:
-    return [number(figures[metric][part]) for metric in METRICS for part in ("mean", "deviation")]
+VARIANT = [
+    ("variant", "{name}"),
+    *(
+        (f"{NAMES[metric]}{suffix}", f"{{{metric}[{part}]:.4g}}")
+        for metric in METRICS
+        for suffix, part in (("", "mean"), (" SD", "deviation"))
+    ),
+    ("images/s", "{images_per_second[median]:.1f}"),
+    ("times reference", "{times_reference:.2f}"),
+]
 
 
-def _difference_table(compared: Mapping[str, Figures]) -> str:
-    rows = [
-        [
-            name,
-            test,
-            NAMES[metric],
-            f"{difference['value']:+.4g}",
-            f"{difference['share']:+.1%}",
-            _interval(difference["interval_90"]),
-            _interval(difference["interval_95"]),
-        ]
+def _differences(compared: Mapping[str, Figures]) -> list[Figures]:
+    return [
+        {"name": name, "test": test, "metric": NAMES[metric], **difference}
         for name, figures in compared.items()
         for test in TESTS
         for metric, difference in figures[test]["differences"].items()
     ]
-    header = ["variant", "test", "metric", "difference", "of the mean"]
-    header += ["90 % interval", "95 % interval"]
+
+
+DIFFERENCE = [
+    ("variant", "{name}"),
+    ("test", "{test}"),
+    ("metric", "{metric}"),
+    ("difference", "{value:+.4g}"),
+    ("of the mean", "{share:+.1%}"),
+    ("90 % interval", "{interval_90[0]:+.4g} to {interval_90[1]:+.4g}"),
+    ("95 % interval", "{interval_95[0]:+.4g} to {interval_95[1]:+.4g}"),
+]
+
+
+def _difference_title(compared: Mapping[str, Figures]) -> str:
     together = ", ".join(
         f"{name} {figures['correlation']:.2f}"
         for name, figures in compared.items()
         if "correlation" in figures
     )
     title = "difference to the reference: of two samples (Welch), and of the pairs of one seed"
-    if together:
-        title += f"\n(correlation of the FIDs of one seed: {together})"
-    return table(title, header, rows, left=3)
+    return title + (f"\n(correlation of the FIDs of one seed: {together})" if together else "")
 
 
-def _equivalence_table(compared: Mapping[str, Figures]) -> str:
-    rows = [
-        [
-            name,
-            test,
-            row["what"],
-            number(row["margin"]),
-            f"{row['p_not_worse']:.3f}",
-            f"{row['p_equivalent']:.3f}",
-            row["verdict"],
-            f"{row['power']:.0%}",
-            f"{row['smallest_margin']:.4g} ({row['smallest_share']:.0%})",
-            str(row["seeds_needed"] or "over 1000"),
-        ]
+def _equivalences(compared: Mapping[str, Figures]) -> list[Figures]:
+    return [
+        {"name": name, "test": test, **row, "seeds": row["seeds_needed"] or "over 1000"}
         for name, figures in compared.items()
         for test in TESTS
         for row in figures[test].get("equivalence", [])
     ]
-    header = ["variant", "test", "margin", "is", "p not worse", "p equivalent", "FID is", "power"]
-    header += ["margin for 80 %", "seeds for 80 %"]
-    title = (
-        "equivalence in FID (TOST, 5 %); power: how likely so many seeds show it if there is no "
-        "difference"
-    )
-    return table(title, header, rows, left=3)
 
 
-def _reach_table(record: Figures) -> str:
-    reach = record["reach"]
+EQUIVALENCE = [
+    ("variant", "{name}"),
+    ("test", "{test}"),
+    ("margin", "{what}"),
+    ("is", "{margin:.4g}"),
+    ("p not worse", "{p_not_worse:.3f}"),
+    ("p equivalent", "{p_equivalent:.3f}"),
+    ("FID is", "{verdict}"),
+    ("power", "{power:.0%}"),
+    ("margin for 80 %", "{smallest_margin:.4g} ({smallest_share:.0%})"),
+    ("seeds for 80 %", "{seeds}"),
+]
+EQUIVALENCE_TITLE = (
+    "equivalence in FID (TOST, 5 %); power: how likely so many seeds show it if there is no "
+    "difference"
+)
+
+
+def _reach_table(reach: Figures) -> str:
     if not reach:
         return ""
     rows = []
     for name, figures in reach["variants"].items():
-        mean, seeds = figures["mean"], figures["seeds"]
-        reached = [each["seconds"] for each in seeds if each]
+        mean = figures["mean"]
+        reached = [each["seconds"] for each in figures["seeds"] if each]
         rows.append(
-            [
-                name,
-                f"{mean['seconds']:.1f}" if mean else "not reached",
-                f"{figures['times_sooner']:.2f}" if "times_sooner" in figures else "-",
-                f"{mean['images']:.0f}" if mean else "-",
-                f"{len(reached)} of {len(seeds)}",
-                f"{statistics.median(reached):.1f}" if reached else "-",
-            ]
+            {
+                "name": name,
+                **figures,
+                "seconds": f"{mean['seconds']:.1f}" if mean else "not reached",
+                "reached": f"{len(reached)} of {len(figures['seeds'])}",
+                "median": statistics.median(reached) if reached else None,
+            }
         )
-    header = ["variant", "seconds", "times sooner", "images", "seeds that come to it"]
     title = f"until the mean FID is the reference's last, {reach['target']:.4g}"
-    return table(title, [*header, "their median s"], rows, left=1)
+    return table_of(title, REACH, rows, left=1)
 
 
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:+.4g} to {bounds[1]:+.4g}"
-
-
-def number(value: Any) -> str:
-    """Four digits, or a dash."""
-    return "-" if value is None else f"{value:.4g}"
+REACH = [
+    ("variant", "{name}"),
+    ("seconds", "{seconds}"),
+    ("times sooner", "{times_sooner:.2f}"),
+    ("images", "{mean[images]:.0f}"),
+    ("seeds that come to it", "{reached}"),
+    ("their median s", "{median:.1f}"),
+]

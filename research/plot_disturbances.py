@@ -1,4 +1,4 @@
-"""``python -m research.plot_disturbances FILE PNG``: draw that command's result.
+"""How ``bench.plot`` draws ``research.disturbances``.
 
 A panel for each metric, a line for each disturbance over its strength; the grey band is the 95 %
 interval of undisturbed images of other patients.
@@ -6,14 +6,11 @@ interval of undisturbed images of other patients.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.record import read_result
-from cxrgan_fast.command import run_command
-from cxrgan_fast.errors import UserError
+from bench.plot import panels, tidy
 from cxrgan_fast.metrics.estimate import CONFIDENCE_Z
 
 # Told apart by every kind of eye (Okabe & Ito), and by their marks.
@@ -59,18 +56,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise UserError("drawing needs matplotlib: pip install -e '.[bench]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     shown = [metric for metric in PANELS if metric in record["disturbances"][0]["metrics"]]
     down = -(-len(shown) // ACROSS)
-    figure, grid = pyplot.subplots(
-        down, ACROSS, figsize=(12, 2.3 * down + 1), squeeze=False, layout="constrained"
-    )
+    size = (12, 2.3 * down + 1)
+    with panels(path, down, ACROSS, title(record), dpi=150, figsize=size) as (figure, grid):
+        _draw_into(figure, grid, record, shown)
+
+
+def _draw_into(figure: Any, grid: Any, record: dict[str, Any], shown: Sequence[str]) -> None:
     strengths = record["strengths"]
     for axes, metric in zip(grid.flat, shown, strict=False):
         floor = record["disturbances"][0]["metrics"][metric][0]
@@ -92,17 +85,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
         axes.set_title(PANELS[metric], fontsize=9)
         axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths], fontsize=7)
         axes.tick_params(axis="y", labelsize=7)
-        axes.grid(linewidth=0.4, alpha=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
     figure.supxlabel("strength", fontsize=9)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    figure.suptitle(title(record), x=0.01, ha="left", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    pyplot.close(figure)
 
 
 def title(record: dict[str, Any]) -> str:
@@ -113,20 +101,3 @@ def title(record: dict[str, Any]) -> str:
         f"at {settings['resolution']} pixels;\nfeatures: {extractor['name']}, "
         f"{extractor['dimension']} dimensions. Grey: 95 % interval of undisturbed images"
     )
-
-
-def main() -> None:
-    """Read, draw and say where."""
-    parser = argparse.ArgumentParser(
-        prog="python -m research.plot_disturbances", description=__doc__
-    )
-    parser.add_argument("file", type=Path, help="the JSON of python -m research.disturbances")
-    parser.add_argument("png", type=Path, help="where the picture goes")
-    arguments = parser.parse_args()
-    keys = {"disturbances", "strengths", "settings", "extractor", "floor_standard_errors"}
-    draw(read_result(arguments.file, "research.disturbances", keys), arguments.png)
-    print(arguments.png)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench import busy
-from cxrgan_fast.command import run_command
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["busy", *map(str, arguments)])
-    return run_command(busy.main)
+from commands import call
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
@@ -31,7 +25,7 @@ def test_it_trains_beside_a_busy_process_and_on_one_core(
     monkeypatch.setattr(busy, "TARGETS", {"ratio": ("busy", "one core", 0.5)})
     monkeypatch.setattr(busy, "VARIANTS", variants)
     out = tmp_path / "busy.json"
-    assert run(monkeypatch, "--out", out, "--seconds", "1", "--rounds", "1") == 0
+    assert call(busy.main, "--out", out, "--seconds", "1", "--rounds", "1") == 0
     record = json.loads(out.read_text())
     assert record["commit"]
     assert record["variants"].keys() == variants.keys()
@@ -76,7 +70,6 @@ def test_the_busy_process_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("options", [["--seconds", "0"], ["--rounds", "0"]])
-def test_what_cannot_be_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
-) -> None:
-    assert run(monkeypatch, "--out", tmp_path / "x.json", *options) == 2
+def test_what_cannot_be_is_refused(tmp_path: Path, capsys, options: list[str]) -> None:
+    assert call(busy.main, "--out", tmp_path / "x.json", *options) == 2
+    assert f"{options[0]}: got 0" in capsys.readouterr().err

@@ -6,8 +6,9 @@ import pytest
 
 from bench.cases import Case
 from bench.figures import case_figures, floor, gigabytes_per_second, summaries
+from bench.kernels_report import report
 from bench.record import as_text
-from bench.report import report, table
+from bench.tables import table
 
 IMAGES = Case("bias_leaky_relu", (10, 25, 20, 50), "float32")  # 1 MB
 

@@ -21,7 +21,7 @@ import planted_questions
 from bench import first_minute, first_questions, first_step
 from bench.first_minute import ANSWERED, FAILED, NOT_HERE, Result
 from bench.question import Question, Setting
-from cxrgan_fast.command import run_command
+from commands import call
 from cxrgan_fast.training.executors import Executor, GraphExecutor
 from programs import run_program
 
@@ -36,9 +36,8 @@ def results(make: first_minute.Make, setting: Setting = CPU, limit: float = 60) 
 def test_a_wrong_op_fails_its_question_alone(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(first_minute, "questions", planted_questions.with_a_wrong_op)
     file = tmp_path / "new" / "answers.json"
-    monkeypatch.setattr(sys, "argv", ["first_minute", "--device", "cpu", "--json", str(file)])
     with pytest.raises(SystemExit) as ended:
-        run_command(first_minute.main)
+        call(first_minute.main, "--device", "cpu", "--json", file)
     assert ended.value.code == 1
     record = json.loads(file.read_text())
     status = {each["question"]: each["status"] for each in record["questions"]}
@@ -219,7 +218,6 @@ def test_a_step_that_is_not_captured_is_a_failure_that_says_why(monkeypatch) -> 
         (["--device", "cpu", "--json", "."], "is a folder, expected a file"),
     ],
 )
-def test_bad_flags_are_refused_in_one_line(monkeypatch, capsys, flags, message) -> None:
-    monkeypatch.setattr(sys, "argv", ["first_minute", *flags])
-    assert run_command(first_minute.main) == 2
+def test_bad_flags_are_refused_in_one_line(capsys, flags, message) -> None:
+    assert call(first_minute.main, *flags) == 2
     assert message in capsys.readouterr().err

@@ -14,7 +14,7 @@ from bench import cases, gpu_case, graphs, kernels
 from bench.cases import Case
 from bench.figures import summaries
 from bench.gpu_figures import gpu_figures, passes
-from bench.report import report
+from bench.kernels_report import report
 from bench.timing import measure
 from cxrgan_fast.ops import conditional_batch_norm_kernels as batch_norm_kernels
 from cxrgan_fast.ops.backend import choose_backend, selected_backend

@@ -11,10 +11,11 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 
-from bench import cases, gpu_case, kernels, plot_kernels
+from bench import cases, gpu_case, kernels, plot_kernels, record
 from bench.cases import Case
-from bench.report import report
+from bench.kernels_report import report
 from cxrgan_fast.ops import available_backends
+from cxrgan_fast.training import allocator
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -123,8 +124,8 @@ def command(captured, on_the_cpu, monkeypatch, tmp_path):
     available_backends()  # while PyTorch still says that there is no GPU
     found = create_autospec(torch.cuda.is_available, return_value=True)
     monkeypatch.setattr(torch.cuda, "is_available", found)
-    kept = create_autospec(kernels.keep_large_tensors_off_mmap, return_value=False)
-    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", kept)
+    kept = create_autospec(allocator.keep_large_tensors_off_mmap, return_value=False)
+    monkeypatch.setattr(allocator, "keep_large_tensors_off_mmap", kept)
     out = tmp_path / "kernels.json"
     flags = "--device cuda --ops bias_leaky_relu generator_loss --shapes 2x3x4x4 --dtypes float32"
     words = f"{flags} --against eager --layouts contiguous --out {out}"
@@ -194,13 +195,13 @@ def test_every_case_is_in_the_file_before_the_next_is_measured(command) -> None:
 def test_what_is_left_of_a_killed_run_can_be_drawn(command, monkeypatch) -> None:
     main, out = command
     found = []
-    write = kernels.replace
+    write = record.replace
 
     def replace(path: Any, text: str) -> None:
         write(path, text)
         found.append(json.loads(out.read_text()))
 
-    monkeypatch.setattr(kernels, "replace", create_autospec(write, side_effect=replace))
+    monkeypatch.setattr(record, "replace", create_autospec(write, side_effect=replace))
     main()
     *partial, whole = found
     assert [each["complete"] for each in partial] == [False] * 6

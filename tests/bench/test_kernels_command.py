@@ -1,9 +1,10 @@
-"""``python -m bench.kernels`` and ``python -m bench.plot_kernels``, from flags to files."""
+"""``python -m bench.kernels``, from flags to files and to the plot."""
 
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -12,25 +13,17 @@ import pytest
 import torch
 
 from bench import kernels, plot_kernels
-from cxrgan_fast.command import run_command
+from commands import call
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch):
-    """Run ``bench.kernels`` here, where the allocator is left alone: its exit code."""
-    kept = create_autospec(kernels.keep_large_tensors_off_mmap, return_value=False)
-    monkeypatch.setattr(kernels, "keep_large_tensors_off_mmap", kept)
-
-    def run(*arguments: object) -> int:
-        flags = ["--shapes", "3x2x4x4", "--seconds-per-case", "0.001", "--against", "eager"]
-        words = [*flags, *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["kernels", *words])
-        return run_command(kernels.main)
-
-    return run
+def command():
+    """Run ``bench.kernels`` here: its exit code."""
+    flags = ["--shapes", "3x2x4x4", "--seconds-per-case", "0.001", "--against", "eager"]
+    return partial(call, kernels.main, *flags)
 
 
 def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
@@ -79,7 +72,7 @@ def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
         assert row["overhead_us"] == pytest.approx(row["fused_us"] - row["leaky_relu_us"], abs=0.11)
 
     pytest.importorskip("matplotlib")
-    assert python("bench.plot_kernels", file, png) == f"{png}\n"
+    assert python("bench.plot", file, png) == f"{png}\n"
     assert png.read_bytes().startswith(PNG)
 
 
@@ -147,16 +140,6 @@ def test_ctrl_c_before_the_first_case_leaves_an_older_file(
     assert "nothing is written" in capsys.readouterr().out
 
 
-def test_threads_are_those_asked_for(command, tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    flags = ["--ops", "generator_loss", "--dtypes", "float32", "--threads", 2]
-    try:
-        assert command("--out", tmp_path / "result.json", *flags) == 0
-    finally:
-        torch.set_num_threads(before)
-    assert json.loads((tmp_path / "result.json").read_text())["environment"]["threads"] == 2
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -176,56 +159,9 @@ def test_a_gpu_that_is_not_there_is_refused(command, tmp_path: Path, capsys) -> 
     assert capsys.readouterr().err == "error: --device cuda: PyTorch sees no GPU here\n"
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_measuring(
-    command, tmp_path: Path, capsys
-) -> None:
-    assert command("--out", tmp_path) == 2
-    assert capsys.readouterr().err == f"error: --out: {tmp_path} is a folder, expected a file\n"
-    (tmp_path / "file").write_text("")
-    assert command("--out", tmp_path / "file" / "result.json") == 2
-    assert "cannot be made" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("shape", ["64x512x4", "64x0x4x4", "64x512x4xa", "64,512,4,4"])
 def test_bad_shapes_are_refused(command, tmp_path: Path, capsys, shape: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         command("--out", tmp_path / "result.json", "--shapes", shape)
     assert stopped.value.code == 2
     assert f"'{shape}' is not of the form NxCxHxW" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "cannot be read: No such file or directory"),
-        ("{", "is not JSON"),
-        ('{"cases": []}', "was not written by python -m bench.kernels"),
-        (
-            '{"cases": [], "device": "cpu", "environment": {}}',
-            "the file has no case with a ratio to draw",
-        ),
-    ],
-)
-def test_files_that_cannot_be_drawn_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, text, message
-) -> None:
-    file = tmp_path / "result.json"
-    if text is not None:
-        file.write_text(text)
-    monkeypatch.setattr(sys, "argv", ["plot_kernels", str(file), str(tmp_path / "result.png")])
-    assert run_command(plot_kernels.main) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "result.png").exists()
-
-
-def test_without_matplotlib_the_plot_says_what_to_install(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    file = tmp_path / "result.json"
-    assert command("--out", file, "--ops", "generator_loss", "--dtypes", "float32") == 0
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(sys, "argv", ["plot_kernels", str(file), str(tmp_path / "result.png")])
-    assert run_command(plot_kernels.main) == 2
-    assert capsys.readouterr().err.endswith(
-        "error: drawing needs matplotlib: pip install -e '.[bench]'\n"
-    )

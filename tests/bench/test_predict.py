@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,7 @@ from bench.gpu_figures import passes
 from bench.predict_code import Part
 from bench.predict_model import Hardware
 from bench.predict_trips import Trips
-from cxrgan_fast.command import run_command
+from commands import call
 from cxrgan_fast.errors import UserError
 from programs import run_program
 
@@ -286,14 +286,11 @@ def test_what_is_kept_is_not_waited_for() -> None:
         assert measure.kept.cost.instructions > measure.again.cost.instructions
 
 
-def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_command_predicts_writes_and_compares(tmp_path: Path, capsys) -> None:
     out, gpu = tmp_path / "out.json", tmp_path / "kernels.json"
     words = ["--shapes", "4x16x8x8", "--dtypes", "float32", "--multiprocessors", "64"]
 
-    def command(*more: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["predict", *words, "--out", str(out), *more])
-        return run_command(predict.main)
-
+    command = partial(call, predict.main, *words, "--out", out)
     assert command() == 0
     record = json.loads(out.read_text())
     assert record["command"] == f"python -m bench.predict {' '.join(words)}"
@@ -316,7 +313,9 @@ def test_the_command_predicts_writes_and_compares(tmp_path: Path, monkeypatch, c
 
     first, second = record["predictions"]
     cases = [case_of(first, 1.2), case_of(second, 5.0)]
-    gpu.write_text(json.dumps({"device": "cuda", "cases": cases}))
+    gpu.write_text(
+        json.dumps({"command": "python -m bench.kernels", "device": "cuda", "cases": cases})
+    )
     with pytest.raises(SystemExit) as ended:
         command("--against", str(gpu))
     assert ended.value.code == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from bench.predict_cost import Cost
 from bench.predict_model import Hardware, Launch, copy_us, share_in_l2, time_of
 from bench.predict_report import comparison, in_short, is_off, report
 from bench.record import ROOT
-from cxrgan_fast.command import run_command
+from commands import call
 from cxrgan_fast.errors import UserError
 
 BEFORE = ROOT / "bench" / "results" / "predicted_kernels_before.json"
@@ -244,7 +243,6 @@ def test_what_cannot_be_honoured_is_refused(
     words: list[str], message: str, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["predict", "--out", str(tmp_path / "out.json"), *words])
-    assert run_command(predict.main) == 2
+    assert call(predict.main, "--out", tmp_path / "out.json", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()

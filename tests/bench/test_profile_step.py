@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch.autograd.profiler_util import FunctionEvent
 
 from bench import profile_step
 from bench.profile_step import GROUPS, Part, figures, group_of, parts_of, report
-from cxrgan_fast.command import run_command
+from commands import call
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.nn import EMA
 from cxrgan_fast.settings.config import TrainConfig, override
@@ -164,21 +162,14 @@ def test_the_report_shows_every_group_and_what_it_hides(found: dict[str, Any]) -
     assert f"{found['dispatched_ops_per_step']:.0f} ops" in text
 
 
-def test_the_command(monkeypatch, capsys, tmp_path) -> None:
+def test_the_command(capsys, tmp_path) -> None:
     file = tmp_path / "profile.json"
     flags = ["--resolution", "32", "--base-channels", "8", "--batch-size", "2", "--device", "cpu"]
     flags += ["--precision", "fp32", "--phantom-images", "4", "--steps", "1", "--spectral-norm"]
-    monkeypatch.setattr(sys, "argv", ["profile_step", *flags, "--out", str(file)])
-    kept = create_autospec(profile_step.keep_large_tensors_off_mmap, return_value=True)
-    monkeypatch.setattr(profile_step, "keep_large_tensors_off_mmap", kept)
-    assert run_command(profile_step.main) == 0
+    assert call(profile_step.main, *flags, "--out", file) == 0
     assert "rest" in capsys.readouterr().out
     record = json.loads(file.read_text())
-    assert record["command"].endswith(
-        "--resolution 32 --base-channels 8 --batch-size 2 --spectral-norm --precision fp32 "
-        "--phantom-images 4 --steps 1"
-    )
+    assert record["command"] == f"python -m bench.profile_step {' '.join(flags)}"
     assert record["device"] == "cpu"
     assert {row["group"] for row in record["groups"]} == set(GROUPS)
-    monkeypatch.setattr(sys, "argv", ["profile_step", "--device", "nonsense"])
-    assert run_command(profile_step.main) == 2
+    assert call(profile_step.main, "--device", "nonsense") == 2

@@ -1,4 +1,4 @@
-"""``python -m bench.throughput`` and ``python -m bench.plot_throughput``, from flags to files."""
+"""``python -m bench.throughput``, from flags to files and to the plot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -14,8 +15,8 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 
-from bench import plot_throughput, throughput, throughput_variants
-from cxrgan_fast.command import run_command
+from bench import plot, plot_throughput, throughput, throughput_variants
+from commands import call
 from cxrgan_fast.settings import config as training_config
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,18 +28,10 @@ def command(monkeypatch: pytest.MonkeyPatch):
     """Run ``bench.throughput`` here on tiny networks, with the allocator left alone."""
     tiny = {"base_channels": 8, "batch_size": 2, "r1_interval": 2, "latent_size": 8}
     monkeypatch.setitem(training_config.PRESETS, "small", tiny)
-    kept = create_autospec(throughput.keep_large_tensors_off_mmap, return_value=False)
-    monkeypatch.setattr(throughput, "keep_large_tensors_off_mmap", kept)
     monkeypatch.setattr(throughput, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(throughput, "PHANTOM_IMAGES", 8)
     monkeypatch.setattr(throughput, "PHANTOM_BATCHES", 2)
-
-    def run(*arguments: object) -> int:
-        words = ["--resolution", "32", "--device", "cpu", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["throughput", *words])
-        return run_command(throughput.main)
-
-    return run
+    return partial(call, throughput.main, "--resolution", 32, "--device", "cpu")
 
 
 def test_from_the_command_to_the_plot(command, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -73,8 +66,7 @@ def test_from_the_command_to_the_plot(command, tmp_path: Path, monkeypatch, caps
     assert point["variants"]["floor"]["times_floor"] == 1
 
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(sys, "argv", ["plot_throughput", str(file), str(png)])
-    assert run_command(plot_throughput.main) == 0
+    assert call(plot.main, file, png) == 0
     picture = png.read_bytes()
     assert picture.startswith(PNG)
     assert len(picture) > 15_000
@@ -252,15 +244,6 @@ def test_ctrl_c_before_the_first_point_leaves_an_older_file(
     assert "nothing is written" in capsys.readouterr().out
 
 
-def test_the_record_does_not_say_where_files_lie(monkeypatch) -> None:
-    words = ["--data", "/home/me/chest_xray", "--out=/home/me/r.json", "--rounds", "3"]
-    told = "python -m bench.throughput --data chest_xray --rounds 3"
-    assert throughput._command(words) == told
-    assert throughput._command(["--data=/home/me/chest_xray", "--rounds", "3"]) == told
-    with pytest.raises(SystemExit):
-        throughput._parser().parse_args(["--dat", "/home/me/chest_xray"])
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -280,37 +263,3 @@ def test_bad_flags_are_refused_in_one_line(command, tmp_path, capsys, flags, mes
     assert error.startswith("error: ")
     assert message in error
     assert not (tmp_path / "result.json").exists()
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_measuring(
-    command, tmp_path: Path, capsys
-) -> None:
-    assert command("--out", tmp_path) == 2
-    assert capsys.readouterr().err == f"error: --out: {tmp_path} is a folder, expected a file\n"
-    (tmp_path / "file").write_text("")
-    assert command("--out", tmp_path / "file" / "result.json") == 2
-    assert "cannot be made" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "cannot be read: No such file or directory"),
-        ("{", "is not JSON"),
-        ('{"cases": []}', "was not written by python -m bench.throughput"),
-        (
-            '{"points": [], "settings": {}, "environment": {}}',
-            "the file has no point with a variant to draw",
-        ),
-    ],
-)
-def test_files_that_cannot_be_drawn_are_refused(
-    tmp_path: Path, monkeypatch, capsys, text, message
-) -> None:
-    file = tmp_path / "result.json"
-    if text is not None:
-        file.write_text(text)
-    monkeypatch.setattr(sys, "argv", ["plot_throughput", str(file), str(tmp_path / "result.png")])
-    assert run_command(plot_throughput.main) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "result.png").exists()

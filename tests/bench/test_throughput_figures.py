@@ -147,6 +147,6 @@ def test_the_report_says_all_of_it() -> None:
 
 def test_the_tables_go_into_a_page(tmp_path) -> None:
     result = tmp_path / "throughput.json"
-    result.write_text('{"points": [], "growth": []}')
+    result.write_text('{"command": "python -m bench.throughput", "points": [], "growth": []}')
     old = "<!-- throughput.json -->\n```text\nold\n```\n"
     assert page.with_tables(old, result) == old.replace("old", "")

@@ -1,9 +1,9 @@
-"""``python -m research.parity`` and ``python -m research.plot_parity``, from flags to files."""
+"""``python -m research.parity``, from flags to files and to the plot."""
 
 from __future__ import annotations
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from bench import plot
 from bench.page import with_tables
-from cxrgan_fast.command import run_command
+from commands import call
 from cxrgan_fast.data import load_dataset
 from research import parity, parity_training, plot_parity
 from research.parity_evaluation import Judge
@@ -35,8 +36,6 @@ def phantoms():
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantoms):
     """Run ``research.parity`` here on tiny networks, with the allocator left alone."""
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "cache"))
-    kept = create_autospec(parity.keep_large_tensors_off_mmap, return_value=False)
-    monkeypatch.setattr(parity, "keep_large_tensors_off_mmap", kept)
     forget = create_autospec(parity_training.forget)  # the real one is as slow as all tests' heap
     monkeypatch.setattr(parity_training, "forget", forget)
     real = load_dataset
@@ -45,15 +44,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantoms):
         return phantoms if source == "phantom" else real(source, **options)
 
     monkeypatch.setattr(parity, "load_dataset", load)
-
-    def run(*arguments: object) -> int:
-        tiny = ["--base-channels", 8, "--batch-size", 4, "--device", "cpu", "--features", "pixels"]
-        places = ["--work", tmp_path / "work", "--out", tmp_path / "result.json"]
-        words = [*tiny, *places, *QUICK, *arguments]
-        monkeypatch.setattr(sys, "argv", ["parity", *map(str, words)])
-        return run_command(parity.main)
-
-    return run
+    tiny = ["--base-channels", 8, "--batch-size", 4, "--device", "cpu", "--features", "pixels"]
+    places = ["--work", tmp_path / "work", "--out", tmp_path / "result.json"]
+    return partial(call, parity.main, *tiny, *places, *QUICK)
 
 
 @pytest.fixture
@@ -125,9 +118,7 @@ def test_from_the_command_to_the_plot(
     page = "<!-- result.json -->\n```text\nold\n```\n"
     assert report(record) in with_tables(page, tmp_path / "result.json")
     pytest.importorskip("matplotlib")
-    files = [str(tmp_path / "result.json"), str(tmp_path / "new" / "result.png")]
-    monkeypatch.setattr(sys, "argv", ["plot_parity", *files])
-    assert run_command(plot_parity.main) == 0
+    assert call(plot.main, tmp_path / "result.json", tmp_path / "new" / "result.png") == 0
     picture = (tmp_path / "new" / "result.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(picture) > 30_000
@@ -247,15 +238,6 @@ def test_no_seed_is_begun_that_would_not_end_in_time(
     assert "(NOT complete: 9 wanted)" in report(record)
 
 
-def test_the_record_does_not_say_where_files_lie() -> None:
-    words = ["--data", "/home/me/chest_xray", "--out=/home/me/r.json", "--work", "/home/me/w"]
-    assert parity._command([*words, "--seeds", "3"]) == (
-        "python -m research.parity --data chest_xray --seeds 3"
-    )
-    with pytest.raises(SystemExit):
-        parity._parser().parse_args(["--dat", "/home/me/chest_xray"])
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -289,16 +271,6 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(
     assert command("--out", tmp_path) == 2
     assert capsys.readouterr().err == f"error: --out: {tmp_path} is a folder, expected a file\n"
     (tmp_path / "file").write_text("")
-    assert command("--out", tmp_path / "file" / "result.json") == 2
-    assert "cannot be made" in capsys.readouterr().err
     assert command("--work", tmp_path / "file") == 2
     assert "--work: " in capsys.readouterr().err
     assert trained == []
-
-
-def test_a_file_of_another_command_is_not_drawn(tmp_path: Path, monkeypatch, capsys) -> None:
-    (tmp_path / "some.json").write_text('{"points": []}')
-    files = [str(tmp_path / "some.json"), str(tmp_path / "some.png")]
-    monkeypatch.setattr(sys, "argv", ["plot_parity", *files])
-    assert run_command(plot_parity.main) == 2
-    assert "was not written by python -m research.parity" in capsys.readouterr().err
