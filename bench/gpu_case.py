@@ -22,7 +22,7 @@ from torch import Tensor
 from bench import cases, graphs
 from bench.cases import Case, Step
 from bench.gpu_figures import gpu_figures
-from bench.timing import measure, peak_bytes
+from bench.timing import measure, peak_bytes, reason_of, wait
 from cxrgan_fast.ops import available_backends, use_backend
 from cxrgan_fast.ops import conditional_batch_norm_kernels as batch_norm_kernels
 from cxrgan_fast.ops.backend import choose_backend
@@ -127,7 +127,7 @@ def measure_case(
         if not _works(name, found[name], first, left_out):
             del found[name]
         elif name == "compiled":
-            _wait(device)
+            wait(device)
             compile_seconds = round(time.perf_counter() - start, 2)
         start = time.perf_counter()
     forces = {name: way.force for name, way in found.items()}
@@ -162,14 +162,9 @@ def _works(name: str, way: Way, inputs: Inputs, left_out: dict[str, str]) -> boo
     except Exception as error:
         if name in INDISPENSABLE:
             raise
-        left_out[name] = _reason(error)
+        left_out[name] = reason_of(error)
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def _inputs_of_graphs(case: Case, first: Inputs, device: torch.device) -> dict[str, list[Inputs]]:
@@ -216,7 +211,7 @@ def _capture(
             with force():
                 captured[name] = capturer.capture(partial(_all, each))
         except Exception as error:
-            left_out[f"{name}, replayed"] = _reason(error)
+            left_out[f"{name}, replayed"] = reason_of(error)
             capturer = graphs.Capturer()  # what a failed capture leaves of a pool is not to be used
     return captured
 
@@ -243,11 +238,6 @@ def _launches(
             forward = graphs.launches(graph)
             counts[name] = forward, graphs.launches(captured[name]) // len(inputs) - forward
         except Exception as error:
-            left_out[f"{name}, launches"] = _reason(error)
+            left_out[f"{name}, launches"] = reason_of(error)
             capturer = graphs.Capturer()
     return counts
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

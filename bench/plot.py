@@ -1,7 +1,9 @@
 """``python -m bench.plot FILE PNG``: draw a result.
 
 The result is of ``bench.kernels``, ``bench.throughput``, ``research.disturbances`` or
-``research.parity``; ``plot_kernels.py`` and so on, beside these, draw it.
+``research.parity``; the module ``plot_kernels`` and so on, beside theirs, has for it a function
+``draw(record, path)``: the record as the JSON has it, and where the PNG goes. It raises UserError
+where there is nothing to draw, or matplotlib is not installed.
 """
 
 from __future__ import annotations
@@ -71,6 +73,16 @@ def plain_numbers(axes: Axes, *, minor: Any = None) -> None:
     axes.yaxis.set_major_formatter(LogFormatter())
     axes.yaxis.set_minor_formatter(LogFormatter(**(minor or {})))
     axes.tick_params(axis="y", which="both", labelsize=8)
+
+
+def place_of(record: dict[str, Any]) -> tuple[str, str]:
+    """The processor of a result, and PyTorch's version with whether the result is incomplete."""
+    environment, threads = record["environment"], record["environment"]["threads"]
+    gpus = environment["gpus"]["torch"]
+    cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    where = gpus[0]["name"] if record["device"] == "cuda" and gpus else cpu
+    whole = "" if record["complete"] else " (incomplete)"
+    return where, f"PyTorch {environment['packages']['torch']}{whole}"
 
 
 def main() -> None:

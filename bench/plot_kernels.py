@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cases import BASELINES, IMAGE_OPS, OPS
 from bench.figures import main_state
-from bench.plot import panels, tidy
+from bench.plot import panels, place_of, tidy
 from cxrgan_fast.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,15 +25,7 @@ TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def draw(record: Figures, path: Path) -> None:
-    """Draw a result of ``bench.kernels``: how many times as fast as each baseline the fused op is.
-
-    Args:
-        record: what the JSON holds.
-        path: where the PNG goes.
-
-    Raises:
-        UserError: matplotlib is not installed, or there is nothing to draw.
-    """
+    """Draw how many times as fast as each baseline the fused op is: see `bench.plot`."""
     drawn = _panels(record["cases"])
     if not drawn:
         raise UserError("the file has no case with a ratio to draw")
@@ -63,17 +55,12 @@ def _draw_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Figures]
 
 def title(record: Figures) -> str:
     """What was measured and where, and whether it was cut short."""
-    environment = record["environment"]
-    gpus = environment["gpus"]["torch"]
-    where = f"{environment['threads']} CPU threads"
-    if record["device"] == "cuda" and gpus:
-        where = gpus[0]["name"]
+    where, version = place_of(record)
     batch = ", ".join(str(size) for size in sorted({case["shape"][0] for case in record["cases"]}))
     if any("replayed" in case for case in record["cases"]):
         where += ", replayed as CUDA graphs"
-    whole = "" if record["complete"] else " (incomplete)"
     return (
-        f"Fused ops on {where}, PyTorch {environment['packages']['torch']}{whole}:\n"
+        f"Fused ops on {where}, {version}:\n"
         f"a forward + backward pass of {batch} samples, how many times as fast as …"
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.plot import panels, plain_numbers, tidy
+from bench.plot import panels, place_of, plain_numbers, tidy
 from bench.throughput_figures import FLOOR, Figures
 from bench.throughput_report import name_of
 from cxrgan_fast.errors import UserError
@@ -32,15 +32,7 @@ AXES = {"batch_size": ("resolution", "batch size"), "resolution": ("batch_size",
 
 
 def draw(record: Figures, path: Path) -> None:
-    """Draw a result of ``bench.throughput``.
-
-    Args:
-        record: what the JSON holds.
-        path: where the PNG goes.
-
-    Raises:
-        UserError: matplotlib is not installed, or there is nothing to draw.
-    """
+    """Draw a result of ``bench.throughput``. See `bench.plot`."""
     points = [point for point in record["points"] if point["variants"]]
     if not points:
         raise UserError("the file has no point with a variant to draw")
@@ -59,16 +51,10 @@ def draw(record: Figures, path: Path) -> None:
 
 def title(record: Figures) -> str:
     """What was measured and where, and whether it was cut short."""
-    environment, settings = record["environment"], record["settings"]
-    gpus = environment["gpus"]["torch"]
-    threads = environment["threads"]
-    where = f"{threads} CPU thread{'s' if threads > 1 else ''}"
-    if record["device"] == "cuda" and gpus:
-        where = gpus[0]["name"]
-    whole = "" if record["complete"] else " (incomplete)"
+    settings, (where, version) = record["settings"], place_of(record)
     point = f", {name_of(record['points'][0])}" if len(record["points"]) == 1 else ""
     return (
-        f"Training steps on {where}, PyTorch {environment['packages']['torch']}{whole}:\n"
+        f"Training steps on {where}, {version}:\n"
         f"{settings['family']}, preset {settings['preset']}, "
         f"{settings['precision']} (the reference: float32 or AMP){point}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.figures import BACKWARD_PASSES, COPY_PASSES, FORWARD_PASSES
-from bench.tables import table
+from bench.tables import table_of
 
 MOST_OFF = 1.4
 """Further off than by 40 %, the model is wrong and is to be mended."""
@@ -34,32 +34,63 @@ def report(record: Record) -> str:
     return "\n\n".join(parts)
 
 
+CASE = [("shape", "{shape!x}"), ("layout", "{layout}"), ("dtype", "{dtype}")]
+PREDICTED = [
+    *CASE,
+    ("path", "{paths!u}"),
+    ("launches", "{launches!p}"),
+    ("k instructions", "{instructions!k:.0f}"),
+    ("MB", "{bytes!m:.1f}"),
+    ("forward µs", "{forward_us:.1f}"),
+    ("backward µs", "{backward_us:.1f}"),
+    ("µs", "{us:.1f}"),
+    ("copy µs", "{copy_us:.1f}"),
+    ("% of copy", "{fraction_of_copy_bandwidth!c:.0f}"),
+    ("most of it", "{limit}"),
+]
+OTHER_PATHS = [
+    *CASE,
+    ("direction", "{direction}"),
+    ("auto takes", "{taken}"),
+    ("fastest", "{fastest}"),
+    ("auto µs", "{taken_us:.1f}"),
+    ("fastest µs", "{fastest_us:.1f}"),
+    ("ratio", "{ratio:.2f}"),
+]
+BESIDE = [
+    *CASE,
+    ("path before", "{old[paths]!u}"),
+    ("after", "{paths!u}"),
+    ("launches", "{old[launches]!p} → {launches!p}"),
+    ("a packet", "{old[instructions_of_packet]:.0f} → {instructions_of_packet:.0f}"),
+    ("MB", "{old[bytes]!m:.0f} → {bytes!m:.0f}"),
+    ("µs", "{old[us]:.1f} → {us:.1f}"),
+    ("% of copy", "{{old[{0}]!c:.0f}} → {{{0}!c:.0f}}".format("least_fraction_of_copy_bandwidth")),
+    ("times faster", "{faster:.2f}"),
+]
+COMPARED = [
+    *CASE,
+    ("path", "{paths!u}"),
+    ("state", "{state}"),
+    ("measured µs", "{measured_us:.1f}"),
+    ("predicted µs", "{predicted_us:.1f}"),
+    ("ratio", "{ratio:.2f}"),
+    ("copy ratio", "{copy_ratio:.2f}"),
+    ("launches", "{launches!p}"),
+    ("verdict", "{verdict}"),
+]
+
+
 def _predicted(record: Record) -> str:
-    header = ["shape", "layout", "dtype", "path", "launches", "k instructions", "MB", "forward µs"]
-    header += ["backward µs", "µs", "copy µs", "% of copy", "most of it"]
     rows = [
-        [
-            *_names(case),
-            "+".join(dict.fromkeys(case["paths"])),
-            "+".join(map(str, case["launches"])),
-            f"{case['instructions'] / 1e3:.0f}",
-            f"{(case['bytes_read'] + case['bytes_written']) / 1e6:.1f}",
-            f"{case['forward_us']:.1f}",
-            f"{case['backward_us']:.1f}",
-            f"{case['us']:.1f}",
-            f"{case['copy_us']:.1f}",
-            f"{100 * case['fraction_of_copy_bandwidth']:.0f}",
-            case["limit"],
-        ]
+        {**case, "bytes": case["bytes_read"] + case["bytes_written"]}
         for case in record["predictions"]
     ]
     title = f"{record['op']}, forward + backward, replayed, warm: predicted, not measured"
-    return table(title, header, rows, left=4)
+    return table_of(title, PREDICTED, rows, left=4)
 
 
 def _other_paths(record: Record) -> str:
-    header = ["shape", "layout", "dtype", "direction", "auto takes", "fastest", "auto µs"]
-    header += ["fastest µs", "ratio"]
     rows = []
     for case in record["predictions"]:
         for index, direction in enumerate(DIRECTIONS):
@@ -69,42 +100,30 @@ def _other_paths(record: Record) -> str:
                 if times[index] is not None
             }
             fastest = min(possible, key=lambda path: possible[path])
-            taken = case[f"{direction}_us"]
-            if taken > MUCH * possible[fastest]:
-                names = [*_names(case), direction, case["paths"][index], fastest]
-                ratio = taken / possible[fastest]
-                rows.append([*names, f"{taken:.1f}", f"{possible[fastest]:.1f}", f"{ratio:.2f}"])
+            us, least = case[f"{direction}_us"], possible[fastest]
+            if us > MUCH * least:
+                found = {"direction": direction, "taken": case["paths"][index], "fastest": fastest}
+                times = {"taken_us": us, "fastest_us": least, "ratio": us / least}
+                rows.append({**case, **found, **times})
     title = "where auto takes a path that is predicted to be slower than another by more than 15 %"
-    return table(title, header, rows, left=6) if rows else f"{title}: nowhere"
+    return table_of(title, OTHER_PATHS, rows, left=6) if rows else f"{title}: nowhere"
 
 
 def _beside(record: Record) -> str:
     """Before and after, counted alike, for the cases that both have."""
-    header = ["shape", "layout", "dtype", "path before", "after", "launches", "a packet", "MB"]
-    header += ["µs", "% of copy", "times faster"]
-    before = {tuple(_names(case)): case for case in record["before"]["predictions"]}
-    rows = []
-    for new in record["before"]["now"]:
-        old = before.get(tuple(_names(new)))
-        if old is None:
-            continue
-        rows.append(
-            [
-                *_names(new),
-                *("+".join(dict.fromkeys(each["paths"])) for each in (old, new)),
-                " → ".join("+".join(map(str, each["launches"])) for each in (old, new)),
-                " → ".join(f"{each['instructions_of_packet']:.0f}" for each in (old, new)),
-                " → ".join(f"{each['bytes'] / 1e6:.0f}" for each in (old, new)),
-                " → ".join(f"{each['us']:.1f}" for each in (old, new)),
-                " → ".join(
-                    f"{100 * each['least_fraction_of_copy_bandwidth']:.0f}" for each in (old, new)
-                ),
-                f"{old['us'] / new['us']:.2f}",
-            ]
-        )
+    before = {_key(case): case for case in record["before"]["predictions"]}
+    rows = [
+        {**new, "old": before[_key(new)], "faster": before[_key(new)]["us"] / new["us"]}
+        for new in record["before"]["now"]
+        if _key(new) in before
+    ]
     commit = record["before"]["commit"][:7]
     title = f"before (commit {commit}) → after, counted as before: predicted, not measured"
-    return table(title, header, rows, left=5)
+    return table_of(title, BESIDE, rows, left=5)
+
+
+def _key(case: Record) -> tuple[object, ...]:
+    return (*case["shape"], case["layout"], case["dtype"])
 
 
 def in_short(case: Record) -> Record:
@@ -127,23 +146,8 @@ def in_short(case: Record) -> Record:
 
 def comparison(compared: Sequence[Record]) -> str:
     """Measured against predicted, a line a case; those that are off are marked."""
-    header = ["shape", "layout", "dtype", "path", "state", "measured µs", "predicted µs", "ratio"]
-    header += ["copy ratio", "launches", "verdict"]
-    rows = [
-        [
-            *_names(each),
-            "+".join(dict.fromkeys(each["paths"])),
-            each["state"],
-            f"{each['measured_us']:.1f}",
-            f"{each['predicted_us']:.1f}",
-            f"{each['ratio']:.2f}",
-            "-" if each["copy_ratio"] is None else f"{each['copy_ratio']:.2f}",
-            "+".join(map(str, each["launches"])),
-            "; ".join(each["off"]) or "within 40 %",
-        ]
-        for each in compared
-    ]
-    return table("measured over predicted", header, rows, left=5)
+    rows = [{**each, "verdict": "; ".join(each["off"]) or "within 40 %"} for each in compared]
+    return table_of("measured over predicted", COMPARED, rows, left=5)
 
 
 def compare(predicted: Record, measured: Record) -> Record | None:
@@ -189,7 +193,3 @@ def compare(predicted: Record, measured: Record) -> Record | None:
 def is_off(ratio: float) -> bool:
     """Whether a measurement over its prediction is further from 1 than 40 %, either way."""
     return not abs(math.log(ratio)) <= math.log(MOST_OFF)
-
-
-def _names(case: Record) -> list[str]:
-    return ["x".join(map(str, case["shape"])), case["layout"], case["dtype"]]

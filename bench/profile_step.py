@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.command import check, parser_of, prepare_process, recorded
 from bench.record import write_result
 from bench.tables import table
+from bench.timing import seconds_of
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
@@ -216,12 +216,12 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     try:
         for _ in range(WARM_UP):
             step()
-        wall = _run(step, steps)
+        wall = seconds_of(step, steps, step.device)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
         with profile(activities=activities) as recorded:
-            _run(step, steps)
+            seconds_of(step, steps, step.device)
         with _Dispatched() as dispatched:
-            _run(step, steps)
+            seconds_of(step, steps, step.device)
     finally:
         del step.ema.update  # the method is found again
     parts = parts_of(recorded.events(), step.device.type)
@@ -236,17 +236,6 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     if cuda:
         found["kernel_launches_per_step"] = sum(part.calls for part in parts) / steps
     return {**found, "groups": groups}
-
-
-def _run(step: TrainingStep, steps: int) -> float:
-    """Do some steps, wait for them, and give the seconds that they took."""
-    wait = torch.cuda.synchronize if step.device.type == "cuda" else lambda: None
-    wait()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    wait()
-    return time.perf_counter() - start
 
 
 def report(found: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from bench import cases
 from bench.cases import DTYPES, LAYOUTS, Case
 from bench.gpu_case import ways
+from bench.timing import wait
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import (
@@ -57,7 +58,7 @@ def run_all(device: torch.device, deadline: float = math.inf) -> tuple[int, int,
     while left and time.monotonic() < deadline:
         made, could_not = left.pop(0)()
         done, refused = done + made, refused + could_not
-    _wait(device)
+    wait(device)
     return done, refused, len(left)
 
 
@@ -155,11 +156,6 @@ def _augmented(
     for row in (-1, 4, 2**62):
         rows[1] = row
         assert call()[1].isnan().all()
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "p": lambda parts: "+".join(map(str, parts)),
     "u": lambda parts: "+".join(dict.fromkeys(parts)),  # each once
     "c": lambda share: 100 * share,  # per cent
-    "n": lambda name: name.replace("_", " "),
+    "k": lambda count: count / 1e3,
+    "m": lambda count: count / 1e6,
 }
 """What may stand after ``!`` in the form of a column, beside a letter of Python's own."""
 

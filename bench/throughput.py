@@ -30,7 +30,7 @@ from bench.throughput_figures import (
 )
 from bench.throughput_report import name_of, report
 from bench.throughput_variants import Running, forget
-from bench.timing import clamp, in_turns
+from bench.timing import clamp, in_turns, reason_of
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
@@ -120,7 +120,7 @@ def measure_point(
                     "warm_step_ms": round(1e3 * variant.step_s, 3),
                 }
             except Exception as error:
-                left_out[name] = _reason(error)
+                left_out[name] = reason_of(error)
             so_far()
         _take_turns(running, left_out, rounds, seconds, progress, timed)
         for name, variant in running.items():
@@ -128,7 +128,7 @@ def measure_point(
             try:
                 variants[name] = {**variant.costs(), **variants[name]}
             except Exception as error:
-                left_out[f"{name}, memory and launches"] = _reason(error)
+                left_out[f"{name}, memory and launches"] = reason_of(error)
             if variants[name].get("how", "").startswith("queued"):
                 left_out[f"{name}, replayed"] = variants[name]["how"]
             so_far()
@@ -169,14 +169,9 @@ def _take_turns(
             try:
                 turns[name][1].append(running[name].turn(steps[name]))
             except Exception as error:
-                left_out[name] = _reason(error)
+                left_out[name] = reason_of(error)
                 running.pop(name).stop()
         timed(turns)
-
-
-def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split()) or "no reason given"
-    return words[:300] if isinstance(error, UserError) else f"{type(error).__name__}: {words[:300]}"
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -313,7 +308,7 @@ def _measure(
         )
         point["data"] = data
     except (RuntimeError, MemoryError) as error:
-        point = {**where, "variants": {}, "left_out": {"all": _reason(error)}}
+        point = {**where, "variants": {}, "left_out": {"all": reason_of(error)}}
     threads = torch.get_num_threads()
     point["targets"] = targets(point, device=device.type, preset=arguments.preset, threads=threads)
     return point

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.convolution_floor import ConvolutionFloor, record_cycle
 from bench.reference_gan import ReferenceTraining, Settings
 from bench.throughput_figures import FAST, FLOOR, REFERENCES
-from bench.timing import peak_bytes
+from bench.timing import peak_bytes, seconds_of, wait
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, flatten
@@ -108,10 +108,6 @@ class Running:
             why = re.findall(r"^executor: (.*?)(?:; [^;]*)?$", said.getvalue(), re.MULTILINE)
             raise UserError(why[-1] if why else f"it runs as {step.name}")
         sys.stderr.write(said.getvalue())
-        wait(device)
-        start = time.perf_counter()
-        step()
-        wait(device)
         objective = config.objective
         return cls(
             name=name,
@@ -119,7 +115,7 @@ class Running:
             device=device,
             cycle=objective.r1_interval if objective.r1_gamma else 1,
             first_step_s=first,
-            step_s=time.perf_counter() - start,
+            step_s=seconds_of(step, 1, device),
             resident_bytes=_resident_bytes(device) - bytes_before,
             done=2 + WARM_UP,
             pools=frozenset(set(_idle_bytes_of_pools(device)) - pools_before),
@@ -173,12 +169,6 @@ class Running:
             return most + sum(idle.get(pool, 0) for pool in self.pools)
         self.run((-self.done - 1) % self.cycle)  # so that the second of two steps is one with R1
         return peak_bytes(lambda: self.run(1), self.device)
-
-
-def wait(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def forget() -> None:

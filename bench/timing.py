@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from cxrgan_fast.errors import UserError
+
 MIN_ROUNDS, MAX_ROUNDS = 5, 25
 MIN_REPETITIONS, MAX_REPETITIONS = 3, 10
 TURN_SECONDS = 0.02
@@ -114,6 +116,22 @@ def turn(
     return samples
 
 
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(step: Callable[[], object], steps: int, device: torch.device) -> float:
+    """Do some steps, and give the seconds until the device has done them."""
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait(device)
+    return time.perf_counter() - start
+
+
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     """The most that PyTorch's tensors take during a call, beyond what they take before it."""
     function()
@@ -136,6 +154,12 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     ]
     events.sort(key=lambda event: event.start_ns())
     return max(itertools.accumulate((event.nbytes() for event in events), initial=0))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a variant is left out, in a line: what a user may mend is said without its type."""
+    words = " ".join(str(error).split()) or "no reason given"
+    return words[:300] if isinstance(error, UserError) else f"{type(error).__name__}: {words[:300]}"
 
 
 def clamp(value: float, least: int, most: int) -> int:

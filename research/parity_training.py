@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ import torch
 
 from bench.record import replace
 from bench.reference_gan import Settings
-from bench.throughput_variants import build, forget, wait
+from bench.throughput_variants import build, forget
+from bench.timing import seconds_of
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.gan.draws import stream_seeds
@@ -197,15 +197,10 @@ def train(
         window = config.objective.r1_interval if config.objective.r1_gamma else 16
 
         def timed(steps: int) -> float:
-            begin = time.perf_counter()
-            for _ in range(steps):
-                training()
-            wait(device)
-            seconds = time.perf_counter() - begin
+            seconds = seconds_of(training, steps, device)
             progress(steps)
             return seconds
 
-        wait(device)
         clock = first = timed(1)
         done, windows, kept = 1, list[tuple[int, float]](), []
         for step in snapshots:

@@ -47,15 +47,7 @@ ACROSS = 4
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw a result of ``research.disturbances``.
-
-    Args:
-        record: what the JSON holds.
-        path: where the PNG goes.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
+    """Draw a result of ``research.disturbances``. See `bench.plot`."""
     shown = [metric for metric in PANELS if metric in record["disturbances"][0]["metrics"]]
     down = -(-len(shown) // ACROSS)
     size = (12, 2.3 * down + 1)

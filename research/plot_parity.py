@@ -28,15 +28,7 @@ AXES = {"seconds": "seconds of training", "images": "real images shown"}
 
 
 def draw(record: Figures, path: Path) -> None:
-    """Draw a result of ``research.parity``.
-
-    Args:
-        record: what the JSON holds.
-        path: where the PNG goes.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
+    """Draw a result of ``research.parity``. See `bench.plot`."""
     size = (11, 4.4)
     with panels(path, 1, 2, heading(record), figsize=size, sharey=True) as (_, grid):
         for axes, along in zip(grid.flat, AXES, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from bench import gpu_case, graphs, timing
 from cuda_standin import standing_in
 from cxrgan_fast.ops.backend import available_backends, selected_backend
+from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
 IMAGE_BYTES = 4 * 5 * 3 * 4 * 6
 """Of the float32 images that the tests measure; L2 holds three."""
@@ -43,6 +45,18 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.freeze()  # each measurement begins with a collection: not of all that was imported
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def timed(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """With ``--benchmark-only`` pytest-benchmark's, on all threads; otherwise calls are untimed."""
+    threads = torch.get_num_threads()
+    benchmark.disabled = not request.config.getoption("benchmark_only")
+    if not benchmark.disabled:
+        keep_large_tensors_off_mmap()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    yield benchmark
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

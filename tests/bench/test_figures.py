@@ -8,7 +8,6 @@ from bench.cases import Case
 from bench.figures import case_figures, floor, gigabytes_per_second, summaries
 from bench.kernels_report import report
 from bench.record import as_text
-from bench.tables import table
 
 IMAGES = Case("bias_leaky_relu", (10, 25, 20, 50), "float32")  # 1 MB
 
@@ -68,17 +67,6 @@ def test_geometric_means_of_an_op_and_of_its_layouts_and_dtypes() -> None:
         ("contiguous", "float32", 4.0),
         ("channels_last", "bfloat16", 0.5),
     ]
-
-
-def test_columns_are_aligned() -> None:
-    assert table("title", ["a", "b"], [["wide", "1"], ["x", "10.5"]], left=1).splitlines() == [
-        "title",
-        "a        b",
-        "----  ----",
-        "wide     1",
-        "x     10.5",
-    ]
-    assert table("title", ["a"], [], left=1) == ""
 
 
 def test_the_report_has_a_row_for_each_case_and_dashes_for_what_was_not_measured() -> None:

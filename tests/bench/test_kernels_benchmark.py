@@ -4,15 +4,11 @@ Without that option a few small cases are run once, not timed, so that the rest 
 quick and these stay right.
 """
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from bench.cases import BASELINES, Case, all_cases, steps
-from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
 SMALL = [
     Case("conditional_batch_norm_act", (2, 3, 4, 4), "bfloat16", "channels_last"),
@@ -30,24 +26,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("variant", variants)
 
 
-@pytest.fixture
-def all_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    yield
-    torch.set_num_threads(before)
-
-
-def test_forward_and_backward(
-    benchmark: Any, request: pytest.FixtureRequest, all_threads: None, case: Case, variant: str
-) -> None:
-    benchmark.disabled = not request.config.getoption("benchmark_only")
-    benchmark.group = str(case)
-    if not benchmark.disabled:
-        keep_large_tensors_off_mmap()
+def test_forward_and_backward(timed: Any, case: Case, variant: str) -> None:
+    timed.group = str(case)
     step = steps(case, [variant] if variant in BASELINES else [])[variant]
     step()  # compiles
     step()
-    gradient, *_ = benchmark(step)
+    gradient, *_ = timed(step)
     assert gradient.shape == case.shape
     assert gradient.isfinite().all()

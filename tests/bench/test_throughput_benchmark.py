@@ -4,8 +4,6 @@ Without that option each variant that does not compile does a few steps, not tim
 of the suite stays quick and these stay right.
 """
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +11,11 @@ import torch
 
 from bench.throughput import measure_point
 from bench.throughput_figures import VARIANTS
-from bench.throughput_variants import COMPILING, Running, forget, wait
+from bench.throughput_variants import COMPILING, Running, forget
+from bench.timing import wait
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, override
-from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
 CONFIG = override(
     TrainConfig(),
@@ -32,22 +30,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", VARIANTS if timed else quick)
 
 
-@pytest.fixture
-def threads_to_time(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if request.config.getoption("benchmark_only"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    yield
-    torch.set_num_threads(before)
-
-
-def test_a_step(
-    benchmark: Any, request: pytest.FixtureRequest, threads_to_time: None, variant: str
-) -> None:
-    benchmark.disabled = not request.config.getoption("benchmark_only")
-    benchmark.group = "32 pixels, batch 4, 8 base channels"
-    if not benchmark.disabled:
-        keep_large_tensors_off_mmap()
+def test_a_step(timed: Any, variant: str) -> None:
+    timed.group = "32 pixels, batch 4, 8 base channels"
     dataset = load_dataset("phantom", resolution=32, phantom_images=64, progress=False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -60,7 +44,7 @@ def test_a_step(
         wait(device)
 
     before = running.done
-    benchmark.pedantic(cycle, rounds=10, warmup_rounds=1)
+    timed.pedantic(cycle, rounds=10, warmup_rounds=1)
     assert running.done >= before + running.cycle
     running.stop()
     forget()

@@ -112,6 +112,7 @@ def test_the_memory_of_graphs_counts_where_they_have_been_captured(
     answers(torch.cuda, "memory_snapshot", segments)
     answers(torch.cuda, "memory_allocated", 1000)
     answers(throughput_variants, "wait", None)
+    answers(throughput_variants, "seconds_of", 0.1)
     answers(throughput_variants, "peak_bytes", 4000)
 
     class Captures(Allocating):

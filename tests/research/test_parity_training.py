@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench import timing
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, override
@@ -97,7 +98,7 @@ def test_a_training_keeps_its_average_and_its_clock(dataset, tmp_path: Path, var
 
 def test_what_is_written_is_not_on_the_clock(dataset, tmp_path: Path, monkeypatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(parity_training, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     class Training:
         """Steps of a second, the first of which takes ten."""
