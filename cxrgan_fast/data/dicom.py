@@ -103,6 +103,20 @@ def dicom_size(content: bytes) -> tuple[int, int]:
     return _naming_failures(size, content)
 
 
+def dicom_patient(content: bytes) -> str | None:
+    """Whose image a DICOM file says it is, as in `DicomImage`; None where it does not say.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+
+    def patient() -> str | None:
+        with _opening:
+            return _patient(open_dicom(content, header_only=True))
+
+    return _naming_failures(patient, content)
+
+
 def _naming_failures(work: Callable[[], T], content: bytes) -> T:
     """Turn whatever damaged values raise into one line that says what is wrong with the file."""
     try:

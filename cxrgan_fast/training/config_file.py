@@ -22,7 +22,7 @@ _MOST_BYTES = 1 << 20  # of a file of settings
 
 def _settings_of(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Flat settings of a YAML document, in which the groups' names may be given or left out."""
-    groups = {f.name for f in dataclasses.fields(TrainConfig) if dataclasses.is_dataclass(f.type)}
+    groups = set(_groups_of(TrainConfig))
     for key, value in document.items():
         if key in groups and isinstance(value, Mapping):
             yield from _settings_of(value)
@@ -82,6 +82,12 @@ class _Loader(yaml.SafeLoader):
                 None, None, "aliases are not allowed", event.start_mark
             )
         return super().compose_node(parent, index)
+
+
+def _groups_of(config: type) -> Iterator[str]:
+    for name, hint in get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from (name, *_groups_of(hint))
 
 
 def _types_of(config: type) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import write_atomic, write_error
 from cxrgan_fast.metrics.comparison import Comparison, check_metrics
@@ -56,6 +57,7 @@ class Request:
         classes: to compare; none for all.
         resolution: to which a folder's images are made smaller.
         skip_bad: go on without unreadable images.
+        columns: which columns of `data`, a table, say what.
         progress: show bars on standard error, if that is a terminal.
     """
 
@@ -68,6 +70,7 @@ class Request:
     classes: tuple[str, ...] = ()
     resolution: int | None = None
     skip_bad: bool = False
+    columns: Columns = field(default_factory=Columns)
     progress: bool = True
 
     def check(self) -> None:
@@ -119,7 +122,7 @@ def evaluate(
         UserError: anything that cannot work, in one line.
     """
     request.check()
-    data = choose_data(request.data, request.subject, request.skip_bad)
+    data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     if is_run(request.subject):
         sources = _sources(request, request.checkpoint, data, device)
         make_output(out)  # before the long work, and not beside a run that is not there
@@ -179,7 +182,7 @@ def evaluate_checkpoints(
     if not metrics:
         raise UserError(f"--all-checkpoints: expected some of {', '.join(CHECKPOINT_METRICS)}")
     steps = kept_steps(request.subject)
-    data = choose_data(request.data, request.subject, request.skip_bad)
+    data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     sources = _sources(request, None, data, device)  # those of a step may be damaged
     make_output(out)
     real, reference = _reference(request, data, sources, extractor, device)

@@ -72,7 +72,7 @@ def read_table(
     Args:
         content: of the CSV file, in UTF-8.
         where: its path, for messages.
-        problem_of: why the file of a name cannot be used; None if it can.
+        problem_of: why the file of a name cannot be used; None if it can. Asked once for each.
         columns: what the user says of the columns.
 
     Returns:
@@ -127,6 +127,8 @@ def _rows(
         name = value["path"].replace("\\", "/")
         if not name:
             raise UserError(f"{where}, line {line}: the path is empty")
+        problem = "is named more than once" if name in seen else problem_of(name)
+        seen.add(name)
         if not value["label"] and columns.label_column:
             reason = f"without a value in the column {columns.label_column}"
             unused[reason, parent(name), suffix(name)] += 1
@@ -139,8 +141,6 @@ def _rows(
                 f"{where}, line {line}: split {value['split'].lower()!r}: expected one of "
                 f"{', '.join(SPLITS)}"
             )
-        problem = "is named more than once" if name in seen else problem_of(name)
-        seen.add(name)
         if problem is not None:
             problems.append((name, problem))
             continue
@@ -189,8 +189,7 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
                 if column in ("path", "label"):
                     raise UserError(
                         f"{where}: has no column {column!r} (it has {shown}): expected path,label "
-                        "and, if known, patient and split; or prepare the set with "
-                        f"--{column}-column NAME"
+                        f"and, if known, patient and split; or say which by --{column}-column NAME"
                     )
                 continue
             wanted = usual
@@ -204,7 +203,7 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
         if near:
             notes.append(
                 f"no column is read as the patient (near: {printable(', '.join(near))}): call it "
-                "patient, or prepare the set with --patient-column NAME"
+                "patient, or say which by --patient-column NAME"
             )
     return places, notes
 
