@@ -181,17 +181,16 @@ def _picture(dataset: Any, notes: list[str]) -> tuple[Values, float, float, str 
     if kind == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
 
-        colors = apply_color_lut(stored_values(dataset, notes), dataset)
+        colors = apply_color_lut(stored_values(dataset, notes)[0], dataset)
         if colors.dtype != np.uint8:
             colors = (colors >> 8).astype(np.uint8)
         return np.ascontiguousarray(colors[..., :3]), 0, 255, patient
-    stored = stored_values(dataset, notes)
+    stored, padding = stored_values(dataset, notes)
     if stored.ndim == 3:
         return stored, 0, 255, patient
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         shown = f"{printable(kind)}, which is not known" if kind else "that is missing"
         raise UserError(f"has the photometric interpretation {shown}: correct the tag")
-    padding = _padding(dataset, stored)
     if padding is not None and padding.all():
         raise UserError("holds only padding: remove it")
     values = _rescaled(dataset, stored)
@@ -317,16 +316,6 @@ def _looked_up(dataset: Any, item: Any, values: Values) -> tuple[npt.NDArray[np.
     places = np.rint(values).astype(np.int32) if values.dtype.kind == "f" else values
     places = np.clip(places.astype(np.int32) - first, 0, count - 1)
     return table[:count].astype(np.float32)[places], bits
-
-
-def _padding(dataset: Any, stored: Values) -> npt.NDArray[np.bool_] | None:
-    value = numbers(dataset, "PixelPaddingValue")
-    if not value:
-        return None
-    other = number(dataset, "PixelPaddingRangeLimit", value[0])
-    low, high = sorted((int(value[0]), int(other)))
-    padding: npt.NDArray[np.bool_] = (stored >= low) & (stored <= high)
-    return padding if padding.any() else None
 
 
 def _patient(dataset: Any) -> str | None:
