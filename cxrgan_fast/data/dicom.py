@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cxrgan_fast.data.decoding import refuse_size
 from cxrgan_fast.data.dicom_file import (
     group_with,
     number,
@@ -26,6 +25,7 @@ from cxrgan_fast.data.dicom_file import (
 )
 from cxrgan_fast.data.dicom_values import stored_values
 from cxrgan_fast.data.memory import DECODING
+from cxrgan_fast.data.opening import refuse_size
 from cxrgan_fast.errors import UserError, printable
 
 _PIXEL_COST = 16  # bytes a pixel that the pipeline takes at most, beside the stored values

@@ -151,7 +151,9 @@ ODD = Columns("where", "which", "who", "part")
 
 def test_loading_takes_the_columns_that_preparing_takes(tmp_path: Path) -> None:
     table = odd_table(tmp_path)
-    with pytest.raises(UserError, match="or say which by --path-column NAME"):
+    with pytest.raises(
+        UserError, match="or say which they are by --path-column and --label-column"
+    ):
         load_dataset(table, resolution=16, progress=False)
     dataset = load_dataset(table, resolution=16, columns=ODD, progress=False)
     assert dataset.class_counts() == {"a": 3, "b": 4}

@@ -39,7 +39,8 @@ EVALUATE, GENERATE = options(evaluate_command.Arguments), options(generate_comma
 SHARED = {
     "data/dataset.py": TRAIN & EVALUATE,
     "data/sources": TRAIN & EVALUATE,
-    "data/decoding.py": TRAIN & EVALUATE,
+    "data/opening.py": TRAIN & EVALUATE,
+    "data/all_bits.py": TRAIN & EVALUATE,
     "data/dicom.py": TRAIN & EVALUATE,
     "data/packed.py": TRAIN & EVALUATE,
     "metrics": EVALUATE,

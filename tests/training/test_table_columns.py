@@ -22,7 +22,7 @@ def test_a_table_is_trained_on_by_the_columns_that_are_named(train, fails, evalu
     data, out = table(tmp_path / "set"), tmp_path / "runs"
     line = fails("--data", data, *TINY, "--steps", 2, "--out", out)
     assert "has no column 'path' (it has where, which, who)" in line
-    assert line.endswith("or say which by --path-column NAME")
+    assert line.endswith("or say which they are by --path-column and --label-column")
     code, _, err = train("--data", data, *COLUMNS, *TINY, "--steps", 2, "--out", out)
     assert code == 0, err
     (run,) = out.iterdir()

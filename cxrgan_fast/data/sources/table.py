@@ -189,7 +189,8 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
                 if column in ("path", "label"):
                     raise UserError(
                         f"{where}: has no column {column!r} (it has {shown}): expected path,label "
-                        f"and, if known, patient and split; or say which by --{column}-column NAME"
+                        "and, if known, patient and split; or say which they are by --path-column "
+                        "and --label-column"
                     )
                 continue
             wanted = usual
