@@ -167,3 +167,59 @@ def test_columns_for_what_is_no_table_are_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "set", made.path):
         with pytest.raises(UserError, match=r"is no table, and --label-column names a column"):
             load_dataset(place, resolution=16, columns=Columns(label_column="dx"), progress=False)
+
+
+# ----------------------------------------------------------- columns and values that come near
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        ("pid", "patient"), ("MRN", "patient"), ("case_id", "patient"), ("id_patient", "patient"),
+        ("subset", "split"), ("Dataset_type", "split"), ("phase", "split"), ("data split", "split"),
+    ],
+)  # fmt: skip
+def test_columns_that_come_near_and_are_not_read_are_named(
+    tmp_path: Path, header: str, column: str
+) -> None:
+    touch(tmp_path, "1.png")
+    (tmp_path / "t.csv").write_text(f"path,label,{header}\n1.png,a,x\n")
+    assert open_source(tmp_path / "t.csv").notes() == [
+        f"no column is read as the {column} (near: {header.lower()}): call it {column}, or say "
+        f"which by --{column}-column NAME"
+    ]
+    told = {f"{column}_column": header}
+    if column == "patient":
+        source = open_source(tmp_path / "t.csv", Columns(**told))
+        assert (source.files[0].patient, source.notes()) == ("x", [])
+
+
+@pytest.mark.parametrize("same", [("P7", "p7"), ("7", "007", "7.0"), ("0", "00", "0.0")])
+def test_a_patient_who_is_spelled_in_several_ways_is_one(
+    tmp_path: Path, same: tuple[str, ...]
+) -> None:
+    names = [f"{number}.png" for number in range(len(same) + 2)]
+    touch(tmp_path, *names)
+    whose = [*same, "70", "P70"]
+    rows = [f"{name},a,{patient}" for name, patient in zip(names, whose, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,patient", *rows]) + "\n")
+    found = [file.patient for file in open_source(tmp_path / "t.csv").files]
+    assert found == [same[0]] * len(same) + ["70", "P70"]
+
+
+def test_rows_without_a_patient_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "patient00002/2.png")
+    (tmp_path / "t.csv").write_text("path,label,patient\n1.png,a,\npatient00002/2.png,a,\n")
+    source = open_source(tmp_path / "t.csv")
+    assert [file.patient for file in source.files] == ["1.png", "patient00002"]
+    (line,) = source.notes()
+    assert line.startswith("2 images have no value in the column of patients: their paths tell")
+
+
+def test_words_of_splits_in_a_column(tmp_path: Path) -> None:
+    words = ("train", "Validate", "dev", "TEST", "holdout")
+    names = touch(tmp_path, *(f"{word}.png" for word in words))
+    rows = [f"{word}.png,a,{word}" for word in words]
+    (names / "t.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    found = {file.name[:-4]: file.split for file in open_source(names / "t.csv").files}
+    assert found == dict(zip(words, ("train", "val", "val", "test", "test"), strict=True))

@@ -13,6 +13,7 @@ import torch
 import cxrgan_fast
 from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import generate as generate_command
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.train import parse
 from cxrgan_fast.training.config import TrainConfig, flatten, override
@@ -29,6 +30,8 @@ PACKAGE = Path(cxrgan_fast.__file__).parent
 
 def options(arguments: type) -> set[str]:
     names = {f.name.replace("_", "-") for f in dataclasses.fields(arguments)}
+    if "columns" in names:
+        names |= {f.name.replace("_", "-") for f in dataclasses.fields(Columns)}
     return names | {"class"} if "classes" in names else names
 
 

@@ -8,7 +8,7 @@ SPLITS = ("train", "test", "val")
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
     **dict.fromkeys(("holdout", "hold-out", "hold_out"), "test"),
 }
 _SPLIT_PART = re.compile(
