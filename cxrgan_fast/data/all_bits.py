@@ -19,6 +19,8 @@ from cxrgan_fast.data.opening import open_image
 from cxrgan_fast.errors import UserError
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES, _TIFF_SAMPLE_FORMAT = 258, 262, 284, 339
+_TIFF_SIZE, _TIFF_TILE_SIZE = (256, 257), (322, 323)
+_TIFF_STRIPS, _TIFF_SAMPLES, _TIFF_ROWS, _TIFF_TILES = 273, 277, 278, 324
 _SIGNED = 2
 
 _BLOCK = 1 << 20  # pixels that are put together at once
@@ -95,12 +97,14 @@ def _of_tiff(image: Any, content: bytes) -> Image.Image | DeepImage:
     white_is_zero = tags.get(_TIFF_PHOTOMETRIC, 0) == 0
     if image.mode == "LAB":
         raise UserError("CIELAB colors are not read: save it as gray or RGB")
-    if len(bits) > 1 and max(bits) > 8:
-        if tags.get(_TIFF_PLANES, 1) != 1 or "a" in str(image.tile[0][3][0]):
-            raise UserError(
-                f"{max(bits)}-bit colors in planes, or multiplied by their transparency, are not "
-                "read: save it as PNG"
-            )
+    deep_colors = len(bits) > 1 and max(bits) > 8
+    if deep_colors and (tags.get(_TIFF_PLANES, 1) != 1 or "a" in str(image.tile[0][3][0])):
+        raise UserError(
+            f"{max(bits)}-bit colors in planes, or multiplied by their transparency, are not "
+            "read: save it as PNG"
+        )
+    _refuse_missing_pieces(image)
+    if deep_colors:
         values = _both_halves(image, content)
         return DeepImage(values, image.mode, Storage(16, 0xFFFF))
     image.load()
@@ -121,6 +125,27 @@ def _of_tiff(image: Any, content: bytes) -> Image.Image | DeepImage:
             return DeepImage(values, "L", storage, white, said_by, white_is_zero)
         return DeepImage(values, "L", storage, white_is_zero=white_is_zero)
     return image
+
+
+def _refuse_missing_pieces(image: Any) -> None:
+    """Refuse a TIFF that lists fewer strips or tiles than its size takes.
+
+    Pillow leaves what is not listed black, or a channel out.
+    """
+    tags = image.tag_v2
+    width, height = (int(tags[tag]) for tag in _TIFF_SIZE)
+    planes = int(tags.get(_TIFF_SAMPLES, 1)) if tags.get(_TIFF_PLANES, 1) == 2 else 1
+    if _TIFF_TILES in tags:
+        across, down = (max(1, int(tags[tag])) for tag in _TIFF_TILE_SIZE)
+        listed, expected = len(tags[_TIFF_TILES]), -(-width // across) * -(-height // down)
+    else:
+        rows = max(1, min(height, int(tags.get(_TIFF_ROWS, height))))
+        listed, expected = len(tags[_TIFF_STRIPS]), -(-height // rows)
+    if listed < expected * planes:
+        raise UserError(
+            f"lists {listed} of the {expected * planes} pieces that its pixels take: incomplete, "
+            "copy it again"
+        )
 
 
 def _of_netpbm(image: Any, content: bytes) -> Image.Image | DeepImage:

@@ -191,6 +191,11 @@ def _picture(dataset: Any, notes: list[str]) -> tuple[Values, float, float, str 
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         shown = f"{printable(kind)}, which is not known" if kind else "that is missing"
         raise UserError(f"has the photometric interpretation {shown}: correct the tag")
+    if kind == "MONOCHROME2" and dataset.get("PresentationLUTShape") == "INVERSE":
+        raise UserError(  # which the standard allows with MONOCHROME1 alone
+            "has the PresentationLUTShape (2050,0020) INVERSE and is MONOCHROME2, which contradict "
+            "each other: correct one of the tags"
+        )
     if padding is not None and padding.all():
         raise UserError("holds only padding: remove it")
     values = _rescaled(dataset, stored)
@@ -240,8 +245,13 @@ def _of_interest(
         number(about, "WindowCenter" if widths else "WindowWidth")  # which names what is missing
     if not widths and dataset.get("VOILUTSequence"):
         looked_up, bits = _looked_up(dataset, dataset.VOILUTSequence[0], values)
-        values[...] = looked_up
-        return 0.0, float((1 << bits) - 1)
+        if looked_up.min() < looked_up.max() or used[0] == used[1]:
+            values[...] = looked_up
+            return 0.0, float((1 << bits) - 1)
+        notes.append(
+            "its VOI LUT has one tone for all values: their range is black to white instead"
+        )
+        return used
     name = str(about.get("VOILUTFunction") or "LINEAR").upper()
     for center, width in zip(centers, widths, strict=False):
         low, high = _ends(center, width, name)

@@ -76,7 +76,7 @@ def _native(dataset: Any, bits: int, *, big_endian: bool) -> Values:
     """Uncompressed pixels; without a copy where the order of bytes is this machine's."""
     height, width, channels = _shape(dataset)
     content = dataset.PixelData
-    kind = str(dataset.PhotometricInterpretation)
+    kind = str(dataset.get("PhotometricInterpretation") or "")
     count = height * width * channels
     if kind == "YBR_FULL_422":
         return _full_422(content, height, width)

@@ -35,7 +35,7 @@ _ROWS = 1 << 20  # pixels that are laid over black at once
 
 T = TypeVar("T")
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised whenever other bytes are made of a file, so that sets made before are not taken for it."""
 
 Whites: TypeAlias = Mapping[Storage, int]

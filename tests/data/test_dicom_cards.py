@@ -240,6 +240,21 @@ def test_what_cannot_be_read_is_named(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_shapes_that_contradict_the_photometric_interpretation() -> None:
+    inverse = {**WINDOW, "PresentationLUTShape": "INVERSE"}
+    with pytest.raises(UserError, match=r"PresentationLUTShape \(2050,0020\) INVERSE and is MONO"):
+        read(encoded(dataset(TWELVE, **inverse)))
+    found = gray(dataset(4095 - TWELVE, PhotometricInterpretation="MONOCHROME1", **inverse))
+    assert np.abs(found - EXPECTED).max() <= 1
+
+
+def test_a_missing_photometric_interpretation_is_named() -> None:
+    found = dataset(TWELVE)
+    del found.PhotometricInterpretation
+    with pytest.raises(UserError, match="has the photometric interpretation that is missing"):
+        read(encoded(found))
+
+
 def test_a_file_without_preamble_is_read() -> None:
     found = encoded(dataset(TWELVE, **WINDOW))
     assert is_dicom(found[132:])
@@ -327,6 +342,14 @@ def test_a_window_that_misses_all_values_is_said_and_not_black() -> None:
         "its window misses all of its values: their range is black to white instead",
     )
     assert read(encoded(dataset(TWELVE, **WINDOW))).notes == ()
+
+
+def test_a_lut_that_misses_all_values_is_said_and_not_black() -> None:
+    found = read(encoded(with_lut("VOILUTSequence", 8, list(range(256)), first=60000)))
+    assert np.abs(found.pixels[0].astype(int) - EXPECTED).max() <= 1
+    assert found.notes == (
+        "its VOI LUT has one tone for all values: their range is black to white instead",
+    )
 
 
 def test_a_sigmoid_is_in_the_middle_at_its_center() -> None:
