@@ -1,13 +1,14 @@
 """``python -m cxrgan_fast.evaluate``: how good the images of a run, or of a folder, are."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
@@ -47,6 +48,8 @@ class Arguments:
     """Pixels to which a folder of larger or mixed images is made smaller, and compared at."""
     skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on without unreadable images, counting them, instead of stopping."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
+    """Which columns of --data, a table, say what."""
     out: Path | None = None
     """Folder for the results; RUN/evaluation or FOLDER-evaluation if not given."""
     device: str = "auto"
@@ -70,6 +73,7 @@ def main() -> None:
         classes=arguments.classes,
         resolution=arguments.resolution,
         skip_bad=arguments.skip_bad,
+        columns=arguments.columns,
     )
     out = arguments.out or default_output(arguments.subject, arguments.checkpoint)
     work = evaluate_checkpoints if arguments.all_checkpoints else evaluate

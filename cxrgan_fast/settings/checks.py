@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
@@ -12,6 +13,7 @@ from cxrgan_fast.settings.config import EvaluationConfig, OutputConfig, TrainCon
 
 # A resumed run may go on longer, elsewhere, and report and evaluate differently; nothing else may
 # change. Its data may have moved: that they are the same is seen from their content.
+_COLUMNS = [f.name for f in dataclasses.fields(Columns)]
 MAY_CHANGE_ON_RESUME = {
     "steps",
     "max_minutes",
@@ -20,6 +22,7 @@ MAY_CHANGE_ON_RESUME = {
     "device",
     "data",
     "resident_share",
+    *_COLUMNS,
     *(f.name for f in dataclasses.fields(OutputConfig)),
     *(f.name for f in dataclasses.fields(EvaluationConfig)),
 } - {"out", "name"}
@@ -102,6 +105,7 @@ def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:
         ("ema_ramp", flat["ema_half_life"] > 0, "--ema-half-life"),
         ("phantom_images", flat["data"] == "phantom", "--data phantom"),
         ("skip_bad", flat["data"] != "phantom", "--data PATH"),
+        *((name, flat["data"] != "phantom", "--data TABLE") for name in _COLUMNS),
         ("class_balance", not flat["per_class"], "several classes in one GAN (no --per-class)"),
         ("eval_samples", evaluates, "--eval-every"),
         ("features", evaluates, "--eval-every"),

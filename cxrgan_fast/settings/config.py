@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cxrgan_fast.augment.diffaugment import Policy
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
@@ -75,6 +76,8 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     """Classes to use; none means normal and bacterial of the published set, else all. NAME=A+B
     joins the classes A and B."""
+    columns: Columns = field(default_factory=Columns)
+    """Which columns of a table say what."""
     skip_bad: bool = False
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: int = 1000

@@ -85,6 +85,7 @@ def _train(
             resolution=config.network.resolution,
             image_channels=config.network.image_channels,
             classes=source.classes or None,
+            columns=source.columns,
             skip_bad=source.skip_bad,
             phantom_images=source.phantom_images,
             seed=0,
