@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cxrgan_fast import locks
 from cxrgan_fast.errors import UserError, printable
 
 _UNFINISHED = ".unfinished"
@@ -59,29 +60,56 @@ def made_whole(out: Path, names: Iterable[str]) -> Iterator[None]:
         names: of all that will be made in it.
 
     Raises:
-        UserError: something else is in `out`, or it cannot be written.
+        UserError: something else is in `out`, another program is writing there, or it cannot be
+            written.
     """
     existed = out.is_dir()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(out)
-        if any(out.iterdir()):
-            raise PlaceError(f"--out {out} is not empty: name a new folder, nothing is overwritten")
-        write_atomic(out / _UNFINISHED, json.dumps(sorted(set(names))).encode())
-        try:
-            yield
-            (out / _UNFINISHED).unlink()
-        except BaseException:
-            remove_unfinished(out)
-            if not existed:
-                with contextlib.suppress(OSError):
-                    out.rmdir()
-            raise
+        with locks.locked(out) as alone:
+            _require_free(out, alone)
+            write_atomic(out / _UNFINISHED, json.dumps(sorted(set(names))).encode())
+            try:
+                yield
+                (out / _UNFINISHED).unlink()
+            except BaseException:
+                _remove_unfinished(out)
+                if not existed:
+                    with contextlib.suppress(OSError):
+                        out.rmdir()
+                raise
     except OSError as error:
         raise write_error(Path(error.filename or out), error) from error
 
 
-def remove_unfinished(out: Path) -> None:
+def require_free(out: Path) -> None:
+    """Refuse a folder in which :func:`made_whole` could make nothing, before long work.
+
+    What a killed call has left there is removed.
+
+    Raises:
+        UserError: something is in `out`, or another program is writing there, or it is no folder.
+    """
+    if not os.path.lexists(out):
+        return
+    try:
+        if not out.is_dir():  # nor is a pipe opened, which would wait for ever
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        with locks.locked(out) as alone:
+            _require_free(out, alone)
+    except OSError as error:
+        raise write_error(out, error) from error
+
+
+def _require_free(out: Path, alone: bool) -> None:
+    if not alone:  # what lies there is not left over: it is being written
+        raise PlaceError(f"another program is writing to {out}: wait for it, or name a new folder")
+    _remove_unfinished(out)
+    if any(out.iterdir()):
+        raise PlaceError(f"{out} is not empty: name a new folder, nothing is overwritten")
+
+
+def _remove_unfinished(out: Path) -> None:
     """Remove what :func:`made_whole` has left in a folder where the program was killed.
 
     Raises:
