@@ -146,28 +146,53 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     """
     try:
         named = path.absolute().parts[1:2] == ("dev",)
-        if path.exists() and not path.is_file() and not (named and not path.is_dir()):
-            raise UserError(f"cannot read {printable(str(path))}: it is not a file")
+        if not (named and not path.is_dir()):
+            require_small(path, most_bytes)
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
     except OSError as error:
         raise read_error(path, error) from None
     except ValueError as error:  # a path with a zero byte in it
         raise UserError(f"cannot read {printable(str(path))}: {error}") from None
-    if len(content) > most_bytes:
-        raise UserError(
-            f"{printable(str(path))} is larger than {most_bytes:,} bytes, which no such file is"
-        )
+    if len(content) > most_bytes:  # it has grown, or is a device
+        raise _too_large(path, most_bytes)
     return content
+
+
+def require_small(path: Path, most_bytes: int) -> None:
+    """Refuse what :func:`read_small` would refuse by its kind or size; do not open it.
+
+    Raises:
+        UserError: it is no file, or is larger. What is not there is not refused.
+        OSError: it cannot be looked at.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"cannot read {printable(str(path))}: it is not a file")
+    if path.stat().st_size > most_bytes:
+        raise _too_large(path, most_bytes)
+
+
+def _too_large(path: Path, most_bytes: int) -> UserError:
+    return UserError(
+        f"{printable(str(path))} is larger than {most_bytes:,} bytes, which no such file is"
+    )
 
 
 def make_folder(path: Path) -> None:
     """Make a folder, if it is not there.
 
     Raises:
-        UserError: when it cannot be made.
+        UserError: when it cannot be made, or is a link: what is written there would lie, and what
+            is removed there would be missing, somewhere else.
     """
     try:
+        if path.is_symlink():
+            raise UserError(
+                f"{printable(str(path))} is a link to {printable(os.readlink(path))}: files are "
+                "written and removed there; put a folder in its place"
+            )
         path.mkdir(exist_ok=True)
     except OSError as error:
         raise write_error(path, error) from error

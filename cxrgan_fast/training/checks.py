@@ -56,6 +56,7 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         "seed": 2**63 - 1,
         "batch_size": 65536,
         "phantom_images": 10**6,
+        "eval_samples": 10**7,
         "discriminator_steps": 1000,
         "latent_size": 1 << 40,
     }

@@ -11,9 +11,11 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.nn import build_discriminator, build_generator
 from cxrgan_fast.training import checkpoint as ckpt
+from cxrgan_fast.training.calls import read_calls
 from cxrgan_fast.training.checks import changed_on_resume
 from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.config_file import read_config
+from cxrgan_fast.training.logs import require_logs
 
 
 def find_state(
@@ -26,7 +28,8 @@ def find_state(
 
     Raises:
         UserError: There is no whole checkpoint, it is of other settings, or it holds something
-            else than the state of such a training.
+            else than the state of such a training; or something else lies where the run
+            writes a file.
     """
     found = ckpt.load_newest_checkpoint(run, device)
     path, state = found.path, found.state
@@ -45,12 +48,32 @@ def find_state(
     networks = {"generator": generator, "discriminator": discriminator, "ema": generator}
     for name, weights in networks.items():
         _check_like(path, weights, training.get(name), f"training.{name}")
+    _require_places(run)
+    require_logs(run)
+    read_calls(run)
     for damaged, reason in found.damaged:
         print(
             f"passed over {damaged}: it is damaged ({reason}); kept as "
             f"{ckpt.set_aside(damaged).name}"
         )
     return found
+
+
+def _require_places(run: Path) -> None:
+    """Refuse folders where the run will write files: else its first save would fail."""
+    checkpoints = run / "checkpoints"
+    for path in (
+        run / "generator.safetensors",
+        ckpt.best_generator_path(run),
+        run / "progress.gif",
+        *checkpoints.glob("step-*.pt"),
+        *checkpoints.glob("generator-*.safetensors"),
+        *(run / "grids").glob("grid-*.png"),
+    ):
+        if path.is_dir() and not path.is_symlink():
+            raise UserError(
+                f"{printable(str(path))} is a folder, where this run writes a file; move it away"
+            )
 
 
 def check_training(path: Path, expected: Mapping[str, Any], training: Mapping[str, Any]) -> None:
