@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.training.config import EvaluationConfig, OutputConfig, TrainConfig, flatten
 from cxrgan_fast.training.run_folder import file_name_safe
@@ -83,9 +83,22 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
+    if not resumed and not _is_text(str(flat["out"])):
+        raise UserError(
+            f"--out {printable(str(flat['out']))}: a name with bytes that are no text, which "
+            "TensorBoard's files cannot have; choose another folder"
+        )
     if flat["name"] and not file_name_safe(flat["name"]):
         raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
     _refuse_idle(flat, resumed)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8, which Python keeps as surrogates
+        return False
+    return True
 
 
 def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:

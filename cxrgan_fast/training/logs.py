@@ -69,6 +69,12 @@ class RunLog:
         except OSError as error:
             threading.excepthook = self._thread_hook
             raise write_error(run, error) from error
+        except UnicodeEncodeError:
+            threading.excepthook = self._thread_hook
+            raise UserError(
+                f"{printable(str(run))}: a name with bytes that are no text, which TensorBoard's "
+                "files cannot have; rename the folder"
+            ) from None
         # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
         self.watched = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(
@@ -107,7 +113,7 @@ class RunLog:
     def settings(self, settings: dict[str, Any]) -> None:
         """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
         plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
+            name: value if isinstance(value, bool | int | float) else printable(str(value))
             for name, value in settings.items()
         }
         writer: Any = self.events.file_writer  # it is annotated as None, which it is before this

@@ -12,7 +12,7 @@ from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.nn import build_discriminator, build_generator
 from cxrgan_fast.training import checkpoint as ckpt
 from cxrgan_fast.training.calls import read_calls
-from cxrgan_fast.training.checks import changed_on_resume
+from cxrgan_fast.training.checks import MOST_THREADS, changed_on_resume
 from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.config_file import read_config
 from cxrgan_fast.training.logs import require_logs
@@ -37,6 +37,9 @@ def find_state(
     seconds = state.get("seconds")
     is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
     _require(path, is_time, "seconds", "0 or more")
+    threads = state.get("threads", 1)  # an older checkpoint has none
+    is_number = type(threads) is int and 1 <= threads <= MOST_THREADS
+    _require(path, is_number, "threads", f"from 1 to {MOST_THREADS}")
     stored = override(TrainConfig(), read_config(state["config"], path))
     changed_on_resume(stored, config, path)
     training = state.get("training")

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from cxrgan_fast.training.checkpoint import checkpoint_path, save_checkpoint
 from cxrgan_fast.training.config import TrainConfig, override
 from cxrgan_fast.training.loop import train as train_in_process
 
@@ -184,6 +185,14 @@ def contents(run: Path) -> dict[str, object]:
         else path.lstat().st_mode
         for path in run.rglob("*")
     }
+
+
+@pytest.mark.parametrize("threads", [float("nan"), "", 0, 2**40, True, [1]])
+def test_a_number_of_threads_that_is_none_is_refused(run, fails, threads):
+    state = torch.load(checkpoint_path(run, 2), weights_only=True)
+    del state["format"]
+    save_checkpoint(run, 2, {**state, "threads": threads})
+    assert "threads is not from 1 to 1024" in fails("--resume", run, "--steps", 3)
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "grids"])
