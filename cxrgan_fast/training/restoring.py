@@ -1,6 +1,5 @@
 """From a run's checkpoints to the state that a training goes on with, checked before it is used."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def find_state(
     path, state = found.path, found.state
     _require(path, isinstance(state.get("config"), str), "config", "text")
     seconds = state.get("seconds")
-    is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    is_time = isinstance(seconds, int | float) and 0 <= seconds < 2**53  # NaN is not
     _require(path, is_time, "seconds", "0 or more")
     threads = state.get("threads", 1)  # an older checkpoint has none
     is_number = type(threads) is int and 1 <= threads <= MOST_THREADS
