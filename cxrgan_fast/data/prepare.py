@@ -30,8 +30,9 @@ from cxrgan_fast.data.reading import check_workers, read_set
 from cxrgan_fast.data.sources import ImageFile, Source
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import PlaceError, write_atomic, write_error
+from cxrgan_fast.files import PlaceError, read_small, write_atomic, write_error
 
+_MOST_JOB = 1 << 20  # bytes of job.json
 Splits = Literal["patient", "source"]
 
 
@@ -202,8 +203,8 @@ def _partial(out: Path, job: dict[str, Any]) -> Path:
                 f"{out}: is not empty (it holds {printable(min(others))}); choose another folder"
             )
     try:
-        same = json.loads((partial / "job.json").read_bytes()) == job
-    except (OSError, ValueError):
+        same = json.loads(read_small(partial / "job.json", _MOST_JOB)) == job
+    except (UserError, ValueError, RecursionError):
         same = False
     if not same:
         shutil.rmtree(partial, ignore_errors=True)
@@ -223,6 +224,17 @@ class _Done:
     patient: str | None
     notes: list[str]
     check: int
+
+    def is_sound(self) -> bool:
+        """Whether each value is of its type: a line may be damaged and still be JSON."""
+        numbers = (self.place, self.width, self.height, self.check)
+        texts = (self.sha256, self.patient or "")
+        return (
+            all(type(number) is int and number >= 0 for number in numbers)
+            and all(isinstance(text, str) for text in texts)
+            and isinstance(self.notes, list)
+            and all(isinstance(note, str) for note in self.notes)
+        )
 
 
 def _read_all(
@@ -321,9 +333,9 @@ def _take_up(journal: Path, pixels: BinaryIO, size: int, count: int) -> dict[int
         for text in journal.read_text("utf-8", errors="replace").splitlines():
             try:
                 line = _Done(*json.loads(text))
-            except (ValueError, TypeError):  # cut off, or empty
+            except (ValueError, TypeError, RecursionError):  # cut off, or empty
                 continue
-            if not 0 <= line.place < count:
+            if not line.is_sound() or not line.place < count:
                 continue
             if zlib.crc32(_read_at(pixels, size, line.place * size)) == line.check:
                 done[line.place] = line
