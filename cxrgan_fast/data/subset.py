@@ -18,7 +18,7 @@ from cxrgan_fast.data.readers import image_size, patient_of
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import ImageFile, Source, folder_names
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import made_whole, remove_unfinished, write_atomic
+from cxrgan_fast.files import made_whole, require_free, write_atomic
 
 _SIDES_APART = 1.25  # images of like size: the largest side at most so many times the smallest
 _POOL = 3  # images that are drawn from, for each that is wanted
@@ -108,9 +108,7 @@ def make_subset(
             raise UserError(f"{name} {value}: expected 1 or more")
     if image_bytes < 1 or seed < 0:
         raise UserError(f"image bytes {image_bytes}, seed {seed}: expected 1 and 0 or more")
-    remove_unfinished(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there and not empty; choose another folder")
+    require_free(out)
     names, files = source.choose(split, classes)
     found, unusable = _look(source, files, workers, progress)
     chosen = _choose(found, names, per_class, image_bytes, max_bytes, seed, source.where)

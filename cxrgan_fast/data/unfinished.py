@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 
 from cxrgan_fast import locks
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.files import read_small, write_atomic
+
+_MOST_JOB = 1 << 20  # bytes of job.json
 
 
 def work_folder(out: Path, job: dict[str, Any]) -> Path:
@@ -32,8 +34,8 @@ def work_folder(out: Path, job: dict[str, Any]) -> Path:
                 f"{out}: is not empty (it holds {printable(min(others))}); choose another folder"
             )
     try:
-        same = json.loads((partial / "job.json").read_bytes()) == job
-    except (OSError, ValueError):
+        same = json.loads(read_small(partial / "job.json", _MOST_JOB)) == job
+    except (UserError, ValueError, RecursionError):
         same = False
     if not same:
         shutil.rmtree(partial, ignore_errors=True)
@@ -53,6 +55,17 @@ class Done:
     patient: str | None
     notes: list[str]
     check: int
+
+    def is_sound(self) -> bool:
+        """Whether each value is of its type: a line may be damaged and still be JSON."""
+        numbers = (self.place, self.width, self.height, self.check)
+        texts = (self.sha256, self.patient or "")
+        return (
+            all(type(number) is int and number >= 0 for number in numbers)
+            and all(isinstance(text, str) for text in texts)
+            and isinstance(self.notes, list)
+            and all(isinstance(note, str) for note in self.notes)
+        )
 
 
 def reserve(pixels: BinaryIO, size: int) -> None:
@@ -98,9 +111,9 @@ def take_up(journal: Path, pixels: BinaryIO, size: int, count: int) -> dict[int,
         for text in journal.read_text("utf-8", errors="replace").splitlines():
             try:
                 line = Done(*json.loads(text))
-            except (ValueError, TypeError):  # cut off, or empty
+            except (ValueError, TypeError, RecursionError):  # cut off, or empty
                 continue
-            if not 0 <= line.place < count:
+            if not line.is_sound() or not line.place < count:
                 continue
             if zlib.crc32(read_at(pixels, size, line.place * size)) == line.check:
                 done[line.place] = line

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrgan_fast.data.sources import Columns
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import file_name_safe
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.settings.config import EvaluationConfig, OutputConfig, TrainConfig, flatten
@@ -59,6 +59,7 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         "seed": 2**63 - 1,
         "batch_size": 65536,
         "phantom_images": 10**6,
+        "eval_samples": 10**7,
         "discriminator_steps": 1000,
         "latent_size": 1 << 40,
     }
@@ -85,9 +86,22 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
+    if not resumed and not _is_text(str(flat["out"])):
+        raise UserError(
+            f"--out {printable(str(flat['out']))}: a name with bytes that are no text, which "
+            "TensorBoard's files cannot have; choose another folder"
+        )
     if flat["name"] and not file_name_safe(flat["name"]):
         raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
     _refuse_idle(flat, resumed)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8, which Python keeps as surrogates
+        return False
+    return True
 
 
 def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:

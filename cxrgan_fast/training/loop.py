@@ -166,7 +166,10 @@ def _saved_in_any_case(run: Run, writer: BackgroundWriter) -> Iterator[None]:
             [0, *ckpt.saved_steps(run.folder)]
         ):
             with suppress(Exception):
-                run.save(writer)
+                writer.drain()
+            # A writer that has failed takes no more: at a grid, say, where a checkpoint would fit.
+            with suppress(Exception), BackgroundWriter() as another:
+                run.save(another)
         raise
 
 

@@ -106,7 +106,12 @@ def test_kill_9_and_again(xrays: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert not is_packed(out)
         with pytest.raises(UserError):
             open_packed(out)
-    with (out / ".partial/journal.jsonl").open("a") as journal:
+    path = out / ".partial/journal.jsonl"
+    first = json.loads(path.read_text().splitlines()[1])
+    with path.open("a") as journal:
+        for at, value in enumerate(("1", 5, "x", [], 5, [5], 1.5)):  # damaged, and still JSON
+            journal.write(json.dumps([*first[:at], value, *first[at + 1 :]]) + "\n")
+        journal.write("[" * 10**5 + "\n")
         journal.write('[17, "cut o')  # what a power cut leaves
     with (out / ".partial/pixels").open("r+b") as pixels:
         pixels.write(b"\xff")  # of the first image: its checksum tells

@@ -104,10 +104,10 @@ def test_what_cannot_be(mixed: Path, tmp_path: Path) -> None:
         make(mixed, tmp_path / "out", per_class=17)
     with pytest.raises(UserError, match="per class 0"):
         make(mixed, tmp_path / "out", per_class=0)
-    with pytest.raises(UserError, match="xrays: is there and not empty"):
+    with pytest.raises(UserError, match="xrays is not empty"):
         make(mixed, mixed, per_class=1)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file: is there and not empty"):
+    with pytest.raises(UserError, match="file: a file of that name is in the way"):
         make(mixed, tmp_path / "file", per_class=1)
 
 

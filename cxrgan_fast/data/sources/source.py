@@ -33,8 +33,10 @@ from cxrgan_fast.data.sources.store import (
 )
 from cxrgan_fast.data.sources.table import Columns, is_table, read_table
 from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import read_small
 
 MAX_TABLE_BYTES = 64 << 20
+_MOST_DESCRIPTION = 1 << 30  # bytes of a packed set's set.json, which lists what was left out
 """Larger tables are not read: a line of 60 bytes for each of a million images."""
 
 
@@ -284,9 +286,9 @@ def _origin_of_packed(table: Path) -> Path | None:
     if table.name != "images.csv":
         return None
     try:
-        described = json.loads((table.parent / "set.json").read_bytes())
+        described = json.loads(read_small(table.parent / "set.json", _MOST_DESCRIPTION))
         origin = Path(described["source"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not origin.exists():
         raise UserError(
