@@ -25,6 +25,7 @@ MAY_CHANGE_ON_RESUME = {
 } - {"out", "name"}
 
 MOST_THREADS = 1024
+_LARGEST = 1e12  # of a setting that is no count: beyond it steps give infinities
 
 
 def check(config: TrainConfig, *, resumed: bool = False) -> None:
@@ -75,6 +76,11 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
     if not 0 <= flat["resident_share"] <= 1:
         raise UserError(f"--resident-share should be from 0 to 1, got {flat['resident_share']}")
+    for name, value in flat.items():
+        if isinstance(value, float) and not abs(value) <= _LARGEST:
+            raise UserError(
+                f"{_flag(name)} should be a number of at most {_LARGEST:g}, got {value}"
+            )
     if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
         raise UserError(
             f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "

@@ -122,6 +122,7 @@ def evaluate(
     data = choose_data(request.data, request.subject, request.skip_bad)
     if is_run(request.subject):
         sources = _sources(request, request.checkpoint, data, device)
+        image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = _reference(request, data, sources, extractor, device)
         fake = _draw(request, sources, reference)
@@ -181,6 +182,7 @@ def evaluate_checkpoints(
     steps = kept_steps(request.subject)
     data = choose_data(request.data, request.subject, request.skip_bad)
     sources = _sources(request, None, data, device)  # those of a step may be damaged
+    image_size(sources, request.resolution)
     make_output(out)
     real, reference = _reference(request, data, sources, extractor, device)
     counts = _counts(request, sources, reference)

@@ -25,6 +25,8 @@ from cxrgan_fast.training.sources import ClassSource
 # so image i always stands at place i % 16 of a group of 16, whatever else is drawn.
 GROUP = 16
 
+MOST_IMAGES = 10**7  # of a class: a file each, and all of them in one folder
+
 
 def latents_for(seed: int, class_name: str, indices: range, latent_size: int) -> Tensor:
     """Draw the latents of some images of a class.
@@ -146,8 +148,8 @@ def generate_to_folder(
             draws something that is not a number.
     """
     for flag, value in (("--n-per-class", n_per_class), ("--batch-size", batch_size)):
-        if value < 1:
-            raise UserError(f"{flag} {value}: expected 1 or more")
+        if not 1 <= value <= MOST_IMAGES:
+            raise UserError(f"{flag} {value}: expected from 1 to {MOST_IMAGES:,}")
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}

@@ -107,7 +107,8 @@ class RunLog:
     def settings(self, settings: dict[str, Any]) -> None:
         """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
         plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
+            # A path may hold bytes that are no text, which TensorBoard does not take.
+            name: value if isinstance(value, bool | int | float) else printable(str(value))
             for name, value in settings.items()
         }
         writer: Any = self.events.file_writer  # it is annotated as None, which it is before this

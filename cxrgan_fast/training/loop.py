@@ -31,7 +31,7 @@ from cxrgan_fast.training.periodic import PeriodicEvaluation, check_counts, is_d
 from cxrgan_fast.training.restoring import find_state
 from cxrgan_fast.training.run import NonFiniteError, Run
 from cxrgan_fast.training.run_data import find_dataset, record_path, write_record
-from cxrgan_fast.training.run_folder import create_run_folder
+from cxrgan_fast.training.run_folder import check_folder_name, create_run_folder
 from cxrgan_fast.training.run_lock import locked
 from cxrgan_fast.training.signals import stop_signals
 from cxrgan_fast.training.start import describe_start, start_lines
@@ -78,6 +78,7 @@ def _train(
     config: TrainConfig, device: torch.device, resume: Path | None
 ) -> tuple[Path, list[Path]]:
     source = config.dataset
+    check_folder_name(config.output.out if resume is None else resume)
     most_threads = default_threads()  # before a training sets its own
     extractor = None
     if config.evaluation.eval_every:

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
 
 from cxrgan_fast.data.memory import CONTENT
@@ -348,7 +348,11 @@ def _problems_in(store: Store) -> Callable[[str], str | None]:
 
 def _refuse_columns(columns: Columns | None, where: str) -> None:
     if columns is not None and columns != Columns():
-        raise UserError(f"{where}: columns are named, and it is no table: name a CSV file")
+        named = [f.name for f in fields(columns) if getattr(columns, f.name)]
+        options = ", ".join("--" + name.replace("_", "-") for name in named)
+        raise UserError(
+            f"{where}: {options}: columns are named, and it is no table: name a CSV file"
+        )
 
 
 def _size(tree: Tree, name: str) -> int:
