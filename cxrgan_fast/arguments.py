@@ -22,6 +22,21 @@ Number = TypeVar("Number", int, float)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FRAME = re.compile("[\u2500-\u257f]|^ *[|+]|[|+] *$|-{8,}")  # what tyro frames its messages with
+# What options are called in other programs, by what they are called here.
+_CALLED = {
+    "--out": "output outdir out_dir output_dir save_dir out_folder output_folder",
+    "--n-per-class": "n num count num_images n_images num_samples n_samples samples",
+    "--samples": "num_images n_images",
+    "--class": "class_idx label labels class_name",
+    "--checkpoint": "ckpt step snapshot epoch",
+    "--device": "gpu gpus gpu_id cuda cpu",
+    "--features": "extractor feature_extractor",
+    "--data": "real real_path real_dir reference",
+    "--resolution": "size img_size image_size resize",
+    "--workers": "jobs n_jobs threads num_threads num_workers",
+    "--val-share": "val_split val_size valid_split val_ratio",
+    "--test-share": "test_split test_size test_ratio",
+}
 _WIDE = "20000"  # columns in which no message is wrapped
 
 
@@ -59,7 +74,29 @@ def parse_arguments(form: Any, *, prog: str, args: Sequence[str] | None = None, 
     except SystemExit as end:
         if end.code in (0, None):  # --help
             raise
-    raise UserError(f"{one_line(said.getvalue())}; {prog} --help lists the options")
+    here = _called_here(form, words)
+    raise UserError(f"{one_line(said.getvalue())}{here}; {prog} --help lists the options")
+
+
+def _called_here(form: Any, words: Sequence[str]) -> str:
+    """The end of a message: what the first word that another program has is called here."""
+    known = {flag for flag, _, _ in _flags(_command_in(form, words))}
+    for word in words:
+        name = word.partition("=")[0]
+        if not name.startswith("--") or name.replace("_", "-") in known:
+            continue
+        for flag, names in _CALLED.items():
+            if flag in known and name[2:].replace("-", "_").casefold() in names.split():
+                return f"; {name} is {flag} here"
+    return ""
+
+
+def _command_in(form: Any, words: Sequence[str]) -> Any:
+    """The dataclass of the subcommand that is called; where there is none, the form."""
+    for part in () if dataclasses.is_dataclass(form) else typing.get_args(form):
+        if any(getattr(note, "name", None) in words[:1] for note in typing.get_args(part)[1:]):
+            return part
+    return form
 
 
 @contextlib.contextmanager
@@ -130,7 +167,7 @@ _NUMBERS = _numbers()
 
 def _refuse_second_lists(form: Any, words: Sequence[str]) -> None:
     given: dict[str, str] = {}
-    lists = dict(_lists(form))
+    lists = {flag: field for flag, field, is_list in _flags(form) if is_list}
     for word in words:
         flag = word.partition("=")[0]
         setting = lists.get(flag.replace("_", "-"))
@@ -144,13 +181,13 @@ def _refuse_second_lists(form: Any, words: Sequence[str]) -> None:
         given[setting] = flag
 
 
-def _lists(form: Any) -> Iterator[tuple[str, str]]:
-    """The flags of options that take several values, and the field of each."""
+def _flags(form: Any) -> Iterator[tuple[str, str, bool]]:
+    """The flags of options, the field of each, and whether it takes any number of values."""
     while typing.get_origin(form) is typing.Annotated:
         form = typing.get_args(form)[0]
     if not dataclasses.is_dataclass(form):
         for part in typing.get_args(form):  # a union of subcommands
-            yield from _lists(part)
+            yield from _flags(part)
         return
     for name, hint in typing.get_type_hints(form, include_extras=True).items():
         flags, kind = {f"--{name.replace('_', '-')}"}, hint
@@ -160,9 +197,10 @@ def _lists(form: Any) -> Iterator[tuple[str, str]]:
                 flags |= {f"--{called}" for called in [getattr(note, "name", None)] if called}
                 flags |= set(getattr(note, "aliases", None) or ())
         if dataclasses.is_dataclass(kind):
-            yield from _lists(kind)
-        elif typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis:
-            yield from ((flag, name) for flag in flags)
+            yield from _flags(kind)
+            continue
+        is_list = typing.get_origin(kind) is tuple and typing.get_args(kind)[-1] is Ellipsis
+        yield from ((flag, name, is_list) for flag in flags)
 
 
 def one_line(message: str) -> str:

@@ -353,3 +353,29 @@ def test_an_inspection_whose_file_fails_is_shown(
     assert outcome.status == 2
     assert "8 images of" in outcome.out
     assert "/dev/full" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("command", "sub", "flag", "here"),
+    [
+        ("generate", "", "--outdir", "--out"),
+        ("generate", "", "--num-images", "--n-per-class"),
+        ("generate", "", "--labels", "--class"),
+        ("generate", "", "--ckpt", "--checkpoint"),
+        ("evaluate", "", "--real_path", "--data"),
+        ("evaluate", "", "--n-images", "--samples"),
+        ("evaluate", "", "--gpu", "--device"),
+        ("data", "prepare", "--img-size", "--resolution"),
+        ("data", "prepare", "--n-jobs", "--workers"),
+        ("data", "prepare", "--val_split", "--val-share"),
+        ("data", "subset", "--img-size", ""),  # it has none
+    ],
+)
+def test_names_of_other_programs(
+    command: str, sub: str, flag: str, here: str, place: Place, a_run: Path,
+    call: Callable[..., Outcome],
+) -> None:  # fmt: skip
+    outcome = call(command, [*place.words(command, sub, NO_OPTION, []), f"{flag}=3"])
+    assert outcome.status == 2, outcome
+    assert (f"; {flag} is {here} here; " in outcome.err) == bool(here), outcome.err
+    assert not here or here in {each.name for each in options(command, sub)} | {"--class"}
