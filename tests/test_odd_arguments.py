@@ -328,7 +328,7 @@ def test_an_option_that_is_misspelt(
         ("evaluate", "", ["--all-checkpoints", "--checkpoint", "1"], "give one of the two"),
         ("evaluate", "", ["--inception-weights", "file"], "--inception-weights is for --features"),
         ("generate", "", ["--class-folders", "normal=a", "normal=b"], "--class-folders"),
-        ("generate", "", ["--n-per-class", "0"], "--n-per-class 0: expected from 1"),
+        ("generate", "", ["--n-per-class", "0"], "--n-per-class 0: expected 1 or more"),
         ("data", "prepare", ["--percentiles", "5"], "--percentiles"),
     ],
 )  # fmt: skip

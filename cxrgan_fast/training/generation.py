@@ -149,7 +149,7 @@ def generate_to_folder(
     """
     for flag, value in (("--n-per-class", n_per_class), ("--batch-size", batch_size)):
         if not 1 <= value <= MOST_IMAGES:
-            raise UserError(f"{flag} {value}: expected from 1 to {MOST_IMAGES:,}")
+            raise UserError(f"{flag} {value}: expected 1 or more, at most {MOST_IMAGES:,}")
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}
