@@ -148,8 +148,10 @@ def generate_to_folder(
             draws something that is not a number.
     """
     for flag, value in (("--n-per-class", n_per_class), ("--batch-size", batch_size)):
-        if not 1 <= value <= MOST_IMAGES:
-            raise UserError(f"{flag} {value}: expected 1 or more, at most {MOST_IMAGES:,}")
+        if value < 1:
+            raise UserError(f"{flag} {value}: expected 1 or more")
+        if value > MOST_IMAGES:
+            raise UserError(f"{flag} {value}: expected {MOST_IMAGES} or fewer")
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}
