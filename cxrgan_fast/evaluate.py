@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.devices import resolve_device
@@ -58,7 +59,7 @@ class Arguments:
 
 def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
-    arguments = tyro.cli(Arguments, prog="python -m cxrgan_fast.evaluate")
+    arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
     device = resolve_device(arguments.device)
     extractor = load_extractor(
         arguments.features, device, inception_weights=arguments.inception_weights

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.packed import is_packed, open_packed
 from cxrgan_fast.devices import resolve_device
@@ -68,9 +69,10 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         preset = chosen.preset or layer.get("preset", TrainConfig.preset)
         if preset == "auto":
             preset = "small" if resolve_device(device).type == "cpu" else "base"
-        # An unknown preset is left to the parser of the flags, which lists the known ones.
-        below = override(TrainConfig(), {**PRESETS.get(preset, {}), **layer, "preset": preset})
-    arguments = tyro.cli(
+        if preset in PRESETS:  # else the parser of the flags refuses it, and lists the known ones
+            layer = {**PRESETS[preset], **layer, "preset": preset}
+        below = override(TrainConfig(), layer)
+    arguments = parse_arguments(
         Arguments,
         args=argv,
         default=Arguments(below),

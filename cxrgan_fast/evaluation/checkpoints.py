@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.evaluation.image_sets import choose_data, is_run
+from cxrgan_fast.evaluation.image_sets import choose_data, image_size, is_run
 from cxrgan_fast.evaluation.pictures import plot_checkpoints
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
@@ -58,6 +58,7 @@ def evaluate_checkpoints(
     steps = kept_steps(request.subject)
     data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     sources = sources_of(request, None, data, device)  # those of a step may be damaged
+    image_size(sources, request.resolution)
     make_output(out)
     real, reference = reference_of(request, data, sources, extractor, device)
     counts = counts_of(request, sources, reference)

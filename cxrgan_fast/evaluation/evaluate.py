@@ -11,6 +11,7 @@ from cxrgan_fast.evaluation.image_sets import (
     ImageFolder,
     RealImages,
     choose_data,
+    image_size,
     is_run,
     load_real,
     with_classes,
@@ -51,6 +52,7 @@ def evaluate(
     data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     if is_run(request.subject):
         sources = sources_of(request, request.checkpoint, data, device)
+        image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, data, sources, extractor, device)
         fake = draw_compared(request, sources, reference)

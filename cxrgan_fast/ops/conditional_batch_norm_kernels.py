@@ -246,6 +246,8 @@ def act_triton() -> Callable[..., Any]:
         negative_slope: float,
     ) -> tuple[Tensor, Tensor]:
         labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+        running_mean = None if running_mean is None else running_mean.contiguous()
+        running_var = None if running_var is None else running_var.contiguous()
         return kernels.act(
             dense(input), labels, weight, bias, running_mean, running_var, eps, negative_slope
         )

@@ -113,6 +113,7 @@ class RunLog:
     def settings(self, settings: dict[str, Any]) -> None:
         """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
         plain = {
+            # A path may hold bytes that are no text, which TensorBoard does not take.
             name: value if isinstance(value, bool | int | float) else printable(str(value))
             for name, value in settings.items()
         }

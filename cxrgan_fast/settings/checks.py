@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrgan_fast.data.sources import Columns
-from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.settings.config import EvaluationConfig, OutputConfig, TrainConfig, flatten
@@ -28,6 +28,7 @@ MAY_CHANGE_ON_RESUME = {
 } - {"out", "name"}
 
 MOST_THREADS = 1024
+_LARGEST = 1e12  # of a setting that is no count: beyond it steps give infinities
 
 
 def check(config: TrainConfig, *, resumed: bool = False) -> None:
@@ -79,6 +80,11 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
     if not 0 <= flat["resident_share"] <= 1:
         raise UserError(f"--resident-share should be from 0 to 1, got {flat['resident_share']}")
+    for name, value in flat.items():
+        if isinstance(value, float) and not abs(value) <= _LARGEST:
+            raise UserError(
+                f"{_flag(name)} should be a number of at most {_LARGEST:g}, got {value}"
+            )
     if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
         raise UserError(
             f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "
@@ -86,22 +92,9 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     if len(set(config.dataset.augment)) < len(config.dataset.augment):
         raise UserError(f"--augment names a policy twice: {' '.join(config.dataset.augment)}")
-    if not resumed and not _is_text(str(flat["out"])):
-        raise UserError(
-            f"--out {printable(str(flat['out']))}: a name with bytes that are no text, which "
-            "TensorBoard's files cannot have; choose another folder"
-        )
     if flat["name"] and not file_name_safe(flat["name"]):
         raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
     _refuse_idle(flat, resumed)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8, which Python keeps as surrogates
-        return False
-    return True
 
 
 def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:

@@ -124,7 +124,8 @@ def test_every_answer_names_settings_that_there_are_and_hides_none():
         assert re.fullmatch(r"[a-z0-9_]+", name)
         named = re.findall(r"--([a-z0-9-]+)", answer)
         assert named
-        assert {each.replace("-", "_") for each in named} <= known.keys() | {"resume"}, answer
+        settings = {each.replace("-", "_") for each in named}
+        assert settings <= known.keys() | {"resume", "config"}, answer
 
 
 def test_settings_of_ours_pass(tmp_path):
