@@ -15,7 +15,7 @@ import math
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from cxrgan_fast.metrics.extractor import Features
 
 Better = Literal["lower", "higher"] | float
 """Which way a number is better; a number is the best value itself."""
+
+Input = Literal["features", "images", "probabilities"]
 
 _T = TypeVar("_T")
 _LAST = 1000
@@ -146,7 +148,7 @@ class Metric:
     name: str
     title: str
     better: Better
-    takes: Literal["features", "images", "probabilities"]
+    takes: Input
     function: Callable[[Sets], Estimate] | None
     fewest: tuple[int, int] = (1, 1)
     needs_equal_sizes: bool = False
@@ -204,8 +206,8 @@ def register(metric: Metric) -> None:
     takes the place of its own record.
 
     Raises:
-        ValueError: the name is taken by another file, or cannot be a name; or `better` is neither
-            "lower", "higher" nor a number.
+        ValueError: the name is taken by another file, or cannot be a name; `better` or `takes` is
+            none of what they can be; or it is quick without a function.
     """
     if not metric.name.isidentifier() or metric.name != metric.name.lower():
         raise ValueError(
@@ -217,6 +219,12 @@ def register(metric: Metric) -> None:
             f"better: expected lower, higher or the best value of {metric.name}, got "
             f"{metric.better!r}"
         )
+    if metric.takes not in get_args(Input):
+        raise ValueError(
+            f"takes: expected {', '.join(get_args(Input))} for {metric.name}, got {metric.takes!r}"
+        )
+    if metric.quick and metric.function is None:
+        raise ValueError(f"quick: expected a function of {metric.name}, got None; leave quick out")
     other = _registered.get(metric.name)
     if other is not None and _file_of(other) != _file_of(metric):
         raise ValueError(

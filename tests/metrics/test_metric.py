@@ -207,6 +207,10 @@ def test_a_name_that_is_taken_or_can_be_none_is_refused(registered):
             register(made(name))
     with pytest.raises(ValueError, match=r"better: expected lower, higher or .* made, got 'low'"):
         register(made(better="low"))
+    with pytest.raises(ValueError, match=r"takes: expected features, images, .* made, got 'image'"):
+        register(made(takes="image"))
+    with pytest.raises(ValueError, match="quick: expected a function of made, got None"):
+        register(made(function=None, quick=True))
     assert set(registered) == set(ORDER)
 
 
