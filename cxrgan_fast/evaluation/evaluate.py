@@ -17,6 +17,7 @@ from cxrgan_fast.evaluation.image_sets import (
     with_classes,
 )
 from cxrgan_fast.evaluation.pictures import write_nearest, write_samples
+from cxrgan_fast.evaluation.report import to_record, to_table
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     draw_compared,
@@ -27,7 +28,6 @@ from cxrgan_fast.evaluation.sides import (
     write_json,
 )
 from cxrgan_fast.metrics.extractor import FeatureExtractor
-from cxrgan_fast.metrics.report import to_record, to_table
 from cxrgan_fast.sampling.class_sources import ClassSource
 
 

@@ -119,7 +119,7 @@ class EvaluationConfig:
     """How good the images are, computed while it trains; the training itself is not changed."""
 
     eval_every: int = 0
-    """Steps between two evaluations (FID, KID, precision, recall), also at the end; 0 is never."""
+    """Steps between two evaluations (FID and other quick metrics), also at the end; 0 is never."""
     eval_samples: int = 1000
     """Generated images in an evaluation; the real ones are all that it trains on."""
     features: str = DEFAULT

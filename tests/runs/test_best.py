@@ -134,7 +134,7 @@ def kill_in(monkeypatch, module, name, when=lambda *_: True, first=lambda *_: No
     monkeypatch.setattr(module, name, killing)
 
 
-def half_a_line(log, row):
+def half_a_line(log, row, labels):
     with log.evaluations.open("a") as file:
         file.write(json.dumps(row)[:40])
 
