@@ -8,7 +8,6 @@ from cxrgan_fast.errors import printable
 from cxrgan_fast.files import PlaceError, file_name_safe, write_error
 
 
-
 def create_run_folder(
     root: Path, data_name: str, resolution: int, family: str, name: str = ""
 ) -> Path:

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from cxrgan_fast import train as command
 from cxrgan_fast.runs import best, checkpoint, logs
-from cxrgan_fast.training import run
 from cxrgan_fast.runs.best import is_better, keep_best, restore_best
 from cxrgan_fast.runs.checkpoint import best_generator_path, generator_path, saved_steps
 from cxrgan_fast.runs.generator_file import load_generator
+from cxrgan_fast.training import run
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
         "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12",
