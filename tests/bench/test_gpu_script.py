@@ -139,7 +139,7 @@ def test_every_step_in_its_order(script, tmp_path: Path) -> None:
     assert (out / "summary.txt").read_text().startswith("Some GPU (80 GB): 0 of 9 steps failed")
     assert output.endswith((out / "summary.txt").read_text())
     assert {each.name for each in out.iterdir()} == {"log.txt", "summary.txt"}
-    pytest_call = "-m pytest -q --continue-on-collection-errors"
+    pytest_call = "-m pytest -q -m not slow --products --continue-on-collection-errors"
     # PyTorch's kernels, which are most of them, are not looked into.
     ours = "--error-exitcode 9 --kernel-name kernel_substring=cxrgan"
     wanted = [
