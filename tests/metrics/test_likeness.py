@@ -158,6 +158,7 @@ def test_fewer_resamples_of_many_pairs_and_says_so(monkeypatch: pytest.MonkeyPat
     assert estimate.details["resamples"] == 20
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("shift", [0.0, 0.4])
 def test_standard_errors_are_those_of_fresh_draws(shift: float) -> None:
     # Of 400 draws the mean bootstrap error was 1.15 of the deviation, one error's own spread 0.17

@@ -164,6 +164,7 @@ def test_the_p_value_is_that_of_permuting_and_computing_anew() -> None:
     assert abs(as_far / 400 - p) < 4 * (p * (1 - p) / 400) ** 0.5 + 1 / 400
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(("dimension", "shift"), [(8, 0.5), (2, 0.0)])
 def test_standard_errors_are_those_of_fresh_draws(dimension: int, shift: float) -> None:
     # Of 400 draws the mean bootstrap error was 1.05 and 1.16 of the deviation, one error's own

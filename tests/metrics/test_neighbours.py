@@ -262,6 +262,7 @@ def test_balls_through_other_points(seed: int, pairs_at_once: int, offset: float
     assert inside[on_surface[::2]].all()
 
 
+@pytest.mark.long
 def test_memory_is_bounded() -> None:
     # In a process of its own: the peak of this one is that of whatever ran before.
     program = """
