@@ -163,6 +163,7 @@ EDITS: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 
 
+@pytest.mark.first_tier(10)
 @pytest.mark.parametrize(
     "edit",
     EDITS.values(),
