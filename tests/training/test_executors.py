@@ -99,7 +99,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaStandIn:
     return stand_in_for_cuda_graphs(monkeypatch)
 
 
-@pytest.mark.long
+@pytest.mark.first_tier(1)
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("case", CASES)
 def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
