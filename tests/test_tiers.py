@@ -219,11 +219,12 @@ def test_what_needs_a_gpu_is_left_out_without_one(
         @pytest.mark.usefixtures("gpu")
         def test_likewise(): ...
 
-        def test_anywhere(): ...
+        @pytest.mark.parametrize("gpu", ["as described"])
+        def test_anywhere(gpu): ...
         """
     )
     kept, left_out = tiers.sort_into_tiers(items, products=False)
-    assert names(kept) == (names(items) if here else ["test_anywhere"])
+    assert names(kept) == (names(items) if here else ["test_anywhere[as described]"])
     assert len(left_out) == (0 if here else 2)
 
 

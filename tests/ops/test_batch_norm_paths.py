@@ -157,6 +157,7 @@ def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None
     assert printed == "right\n"
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     ("gpu", "paths"),
     [
@@ -201,6 +202,7 @@ for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("gpu", "expected"),
     [
