@@ -369,6 +369,7 @@ def test_an_extension_built_elsewhere_is_carried_in(script, tmp_path: Path) -> N
     assert not any("pip install" in call or "setup.py" in call for call in calls)
 
 
+@pytest.mark.long
 def test_a_carried_extension_that_cannot_be_used_says_why(script, tmp_path: Path) -> None:
     """By the real check, in this checkout, whose own extension has another name, or no GPU."""
     if load_native()[0] is None:

@@ -76,6 +76,7 @@ print(*(name for name, module in sys.modules.items() if module is not None))
 LATER = {"training": {"tensorboard"}, "parity-64": {"scipy"}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", MODULES)
 def test_a_step_starts_with_the_packages_that_are_named_for_it(step: str) -> None:
     """And imports them: none is carried for nothing."""
