@@ -55,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the profile of Hypothesis: of the second tier, unless that is left out."""
-    if "hypothesis" in sys.modules and not config.getoption("--hypothesis-profile", None):
+    if sys.modules.get("hypothesis") and not config.getoption("--hypothesis-profile", None):
         first_tier = "not long" in config.getoption("-m")
         settings.load_profile("default" if first_tier else "long")
 

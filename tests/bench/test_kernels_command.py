@@ -112,6 +112,7 @@ def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
     assert height > 1000
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_cases_that_are_complete(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
