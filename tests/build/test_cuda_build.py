@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from pybind11 import get_cmake_dir
 
+pytestmark = pytest.mark.long  # compiles
+
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 SOURCES = sorted((CSRC / "cuda").glob("*.cu"))

@@ -12,6 +12,8 @@ import pytest
 from cuda_standin import building
 from programs import run_program
 
+pytestmark = pytest.mark.long  # compiles
+
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = "import standin_check; standin_check.main()"  # what test_batch_norm_paths runs
 ORDERS = ("forwards", "backwards", "1", "eager")

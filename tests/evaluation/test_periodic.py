@@ -165,6 +165,7 @@ def differences(first, second):
     )]  # fmt: skip
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     "options",
     [
@@ -204,6 +205,7 @@ def evaluation_of(dataset):
     return PeriodicEvaluation(CONFIG, dataset, load_extractor("pixels", CPU), CPU)
 
 
+@pytest.mark.long
 def test_evaluations_between_replays_of_a_graph_change_nothing(dataset, monkeypatch):
     stand_in_for_cuda_graphs(monkeypatch)
     plain, evaluated = (TrainingStep(CONFIG, dataset, CPU) for _ in range(2))

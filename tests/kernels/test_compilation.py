@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long  # compiles
+
 HERE = Path(__file__).parent
 KERNELS = {
     "act_kernel",

@@ -186,6 +186,7 @@ def test_a_gradient_has_the_layout_of_the_images(device: str, channels: int, lay
     assert gradient.stride() == fake.stride()
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("target", REFERENCE, indirect=True, ids=str)
 @pytest.mark.parametrize("options", [("translation",), OPTIONS], ids=str)
 def test_derivatives_of_the_definition(device: str, options: tuple[str, ...]) -> None:

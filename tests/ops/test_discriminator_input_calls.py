@@ -48,6 +48,7 @@ def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(value, same)
 
 
+@pytest.mark.first_tier(1)
 @fused
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("without", ["", "stored", "translation", "noise"])
@@ -89,6 +90,7 @@ def test_only_uniform_numbers_are_saved(device: str) -> None:
     assert [each.shape for each in saved] == [(7, 2), (7, 2)]
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_compiled_whole(device: str, channels: int, dtype: torch.dtype) -> None:
@@ -98,6 +100,7 @@ def test_compiled_whole(device: str, channels: int, dtype: torch.dtype) -> None:
     assert_same(gradients(compiled, case), gradients(penalised, case))
 
 
+@pytest.mark.first_tier(3)
 def test_stored_images_alone_compiled_whole(device: str) -> None:
     case = input_case((1, 8, 7), fakes=None).on(device)
     compiled = torch.compile(InputCase.call, fullgraph=True, backend="aot_eager")
@@ -111,6 +114,7 @@ def test_compiled_by_inductor(device: str) -> None:
     assert_same(gradients(compiled, case), gradients(penalised, case))
 
 
+@pytest.mark.first_tier(1)
 def test_one_graph_for_many_batches(device: str) -> None:
     def function(fake: Tensor, stored: Tensor, rows: Tensor, pairs: Tensor) -> Tensor:
         return discriminator_input(
@@ -179,10 +183,10 @@ def test_noise_has_no_gradient(device: str) -> None:
     assert noise.grad is None
 
 
-@fused
+@pytest.mark.parametrize(
+    "target", [each for each in FUSED if each.device == "cuda"], indirect=True, ids=str
+)
 def test_a_replayed_graph_is_a_call(target: Target, device: str) -> None:
-    if device != "cuda":
-        pytest.skip("CUDA graphs need a GPU")
     case = input_case((1, 64, 64), stored=32, fakes=32).on(device)
     gradients(penalised, case)
     torch.cuda.synchronize()

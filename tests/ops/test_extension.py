@@ -270,6 +270,7 @@ WRONG = """\
 """
 
 
+@pytest.mark.long
 def test_mypy_checks_every_call_against_the_stub(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api", reason="mypy is not installed")
     config = tmp_path / "mypy.ini"

@@ -32,6 +32,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(core is None, reason=why_not)
 @pytest.mark.parametrize("level", LEVELS[:-1] or ["baseline"])
 def test_lower_instruction_sets(level: str) -> None:

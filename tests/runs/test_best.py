@@ -163,6 +163,7 @@ def straight(tmp_path_factory):
     return next(out.iterdir())
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_kill_leaves_what_a_resumed_run_makes_whole(
     train, tmp_path, monkeypatch, straight, place

@@ -210,6 +210,7 @@ def test_a_damaged_generator_is_no_best_and_no_reason_to_stop(train, tmp_path):
     assert load_generator(run / "best_generator.safetensors").step > 0
 
 
+@pytest.mark.first_tier(3)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
