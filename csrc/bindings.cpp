@@ -49,12 +49,12 @@ int64_t backward_workspace(const Problem& p, Address dy, Address x) {
 void statistics(const Problem& p, float eps, Address x, Address mean, Address var, Address rstd,
                 Memory workspace) {
   if (p.place.on_cpu()) {
-    cpu::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
-                               pointer<float>(var), pointer<float>(rstd), p.place.threads());
+    cpu::conditional_batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
+                                           pointer<float>(var), pointer<float>(rstd), p.place.threads());
   } else {
-    cuda::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
-                                pointer<float>(var), pointer<float>(rstd),
-                                p.place.launch(workspace));
+    cuda::conditional_batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
+                                            pointer<float>(var), pointer<float>(rstd),
+                                            p.place.launch(workspace));
   }
 }
 
@@ -365,7 +365,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("adversarial_loss_workspace", &adversarial_loss_workspace);
   m.def("discriminator_loss", &discriminator_loss, Released());
   m.def("generator_loss", &generator_loss, Released());
-  define_discriminator_input(m);
+  define_augmented_batch(m);
 }
 
 }  // namespace cxrgan

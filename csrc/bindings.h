@@ -37,6 +37,6 @@ struct Place {
   }
 };
 
-void define_discriminator_input(py::module_& m);
+void define_augmented_batch(py::module_& m);
 
 }  // namespace cxrgan

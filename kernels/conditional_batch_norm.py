@@ -22,11 +22,11 @@ import triton
 from torch import Tensor
 
 from .conditional_batch_norm_kernels import (
-    act_kernel,
-    class_sums_kernel,
-    grad_input_kernel,
+    apply_kernel,
+    backward_apply_kernel,
+    backward_reduce_kernel,
+    class_gradients_kernel,
     running_statistics_kernel,
-    sums_kernel,
 )
 from .launch import PAIR_REDUCTION_TILE, WARPS, on_device_of, wrap_triton
 from .moments import few_parts, merged_statistics, partial_moments
@@ -82,7 +82,9 @@ def act(
             else:
                 merged_statistics(moments, statistics, images, shares, eps)
                 source, source_mean, source_var = "statistics", statistics, statistics
-        wrap_triton(act_kernel)[lambda meta: (images.tiles(meta["TILE"]) * images.channel_blocks,)](
+        wrap_triton(apply_kernel)[
+            lambda meta: (images.tiles(meta["TILE"]) * images.channel_blocks,)
+        ](
             input,
             labels,
             weight,
@@ -151,7 +153,7 @@ def backward(
     columns = min(images.block_channels, 16) if images.channels_last else 4
     with on_device_of(input):
         sample_blocks = images.tiles(PAIR_REDUCTION_TILE) // blocks
-        wrap_triton(sums_kernel)[(sample_blocks * segments * images.channel_blocks,)](
+        wrap_triton(backward_reduce_kernel)[(sample_blocks * segments * images.channel_blocks,)](
             grad,
             input,
             labels,
@@ -177,7 +179,7 @@ def backward(
         )
         # In training one more row of programs: the terms of dx that all samples share.
         rows = classes + 1 if training else classes
-        wrap_triton(class_sums_kernel)[(rows * triton.cdiv(images.channels, columns),)](
+        wrap_triton(class_gradients_kernel)[(rows * triton.cdiv(images.channels, columns),)](
             sums,
             labels,
             weight,
@@ -197,7 +199,7 @@ def backward(
             num_warps=2,
         )
         if training:
-            wrap_triton(grad_input_kernel)[
+            wrap_triton(backward_apply_kernel)[
                 lambda meta: (images.tiles(meta["TILE"]) * images.channel_blocks,)
             ](
                 grad,

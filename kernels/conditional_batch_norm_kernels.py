@@ -31,7 +31,7 @@ def _pre_activation(centred, scale, shift):
 
 @tuned
 @triton.jit(do_not_specialize=["samples", "parts"])
-def act_kernel(
+def apply_kernel(
     input,
     labels,
     weight,
@@ -85,7 +85,7 @@ def act_kernel(
 
 
 @triton.jit(do_not_specialize=["samples", "segments", "segment_tiles", "pixel_blocks"])
-def sums_kernel(
+def backward_reduce_kernel(
     grad,
     input,
     labels,
@@ -148,7 +148,7 @@ def sums_kernel(
 
 
 @triton.jit(do_not_specialize=["samples", "segments"])
-def class_sums_kernel(
+def class_gradients_kernel(
     sums,
     labels,
     weight,
@@ -210,7 +210,7 @@ def class_sums_kernel(
 
 @tuned
 @triton.jit(do_not_specialize=["samples"])
-def grad_input_kernel(
+def backward_apply_kernel(
     grad,
     input,
     labels,

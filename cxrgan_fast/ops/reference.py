@@ -206,7 +206,7 @@ def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     return F.avg_pool2d(F.conv2d(input, weight, bias, padding=1), 2)
 
 
-def discriminator_input(
+def augmented_batch(
     fake: Tensor,
     stored: Tensor | None,
     rows: Tensor | None,

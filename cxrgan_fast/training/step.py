@@ -26,7 +26,7 @@ from cxrgan_fast.nn import EMA, build_discriminator, build_generator
 from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.training.config import TrainConfig
 from cxrgan_fast.training.draws import DiscriminatorDraws, GeneratorDraws
-from cxrgan_fast.training.inputs import DiscriminatorInputs
+from cxrgan_fast.training.inputs import AugmentedBatchs
 from cxrgan_fast.training.meters import Meters
 from cxrgan_fast.training.optimizers import (
     Scaler,
@@ -113,7 +113,7 @@ class TrainingStep:
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (self.value_range[1] - self.value_range[0]) / 2
-        self.inputs = DiscriminatorInputs(
+        self.inputs = AugmentedBatchs(
             self.batches,
             config.dataset.augment,
             self.value_range,

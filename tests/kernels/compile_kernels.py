@@ -19,14 +19,15 @@ from typing import Any
 
 import torch
 import triton
+from stub_driver import TARGETS, CompileOnly, pretend
+
 from cxrgan_fast.kernels import (
     adversarial_loss,
+    augmented_batch,
     bias_leaky_relu,
     conditional_batch_norm,
-    discriminator_input,
     moments,
 )
-from stub_driver import TARGETS, CompileOnly, pretend
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 
@@ -47,21 +48,21 @@ def launch_image_ops(shape: tuple[int, ...], dtype: torch.dtype, layout: str) ->
     output = bias_leaky_relu.act(x, running, 0.2)
     bias_leaky_relu.gate(x, None, output, 0.2)
     bias_leaky_relu.backward(x, output, 0.2)
-    launch_discriminator_input(x)
+    launch_augmented_batch(x)
 
 
-def launch_discriminator_input(x: torch.Tensor) -> None:
+def launch_augmented_batch(x: torch.Tensor) -> None:
     """As many stored images as generated ones, with everything; and its derivatives."""
     samples = 2 * x.shape[0]
     both = torch.empty_like(x).expand(2, *x.shape).flatten(0, 1)
     stored = torch.empty(100, *x.shape[1:], dtype=torch.uint8, device="meta")
     rows = torch.empty(x.shape[0], dtype=torch.int64, device="meta")
     pairs = torch.empty(2, samples, 2, device="meta")
-    discriminator_input.forward(
+    augmented_batch.forward(
         x, stored, rows, rows > 0, *pairs, both.float(), pairs[0, 0, 0], (-1.0, 1.0), both
     )
-    discriminator_input.linear(x, *pairs, x.shape[0], both)
-    discriminator_input.backward(both, *pairs, x.shape[0], x)
+    augmented_batch.linear(x, *pairs, x.shape[0], both)
+    augmented_batch.backward(both, *pairs, x.shape[0], x)
 
 
 def launch_losses(count: int, dtype: torch.dtype) -> None:
@@ -74,7 +75,7 @@ def launch_losses(count: int, dtype: torch.dtype) -> None:
 
 def replace_launches(launcher: CompileOnly) -> None:
     """Let every op's launches go to it."""
-    modules = conditional_batch_norm, bias_leaky_relu, discriminator_input, moments
+    modules = conditional_batch_norm, bias_leaky_relu, augmented_batch, moments
     for module in (*modules, adversarial_loss):
         module.wrap_triton = launcher  # type: ignore[attr-defined]
 

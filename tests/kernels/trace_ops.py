@@ -10,17 +10,18 @@ import sys
 from typing import Any
 
 import torch
-from cxrgan_fast.kernels import (
-    adversarial_loss,
-    bias_leaky_relu,
-    conditional_batch_norm,
-    discriminator_input,
-)
 from stub_driver import pretend
 from torch import Tensor
 from torch._functorch.aot_autograd import aot_function
 from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
 from torch._subclasses import FakeTensorMode
+
+from cxrgan_fast.kernels import (
+    adversarial_loss,
+    augmented_batch,
+    bias_leaky_relu,
+    conditional_batch_norm,
+)
 
 
 def update_running(running_mean: Tensor, running_var: Tensor, statistics: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ def see(
 ) -> Tensor:
     """Into an output of its own, as the op does."""
     output = torch.empty_like(noise, dtype=fake.dtype)
-    return discriminator_input.forward(
+    return augmented_batch.forward(
         fake, stored, rows, rows > 0, pairs, pairs, noise, std, (-1.0, 1.0), output
     )
 
@@ -45,13 +46,13 @@ def see(
 def see_linear(tangent: Tensor, pairs: Tensor, noise: Tensor) -> Tensor:
     """The same of a change."""
     stored = noise.shape[0] - tangent.shape[0]
-    return discriminator_input.linear(tangent, pairs, pairs, stored, torch.empty_like(noise))
+    return augmented_batch.linear(tangent, pairs, pairs, stored, torch.empty_like(noise))
 
 
 def see_backward(grad: Tensor, pairs: Tensor, fake: Tensor) -> Tensor:
     """The transpose."""
     stored = grad.shape[0] - fake.shape[0]
-    return discriminator_input.backward(grad, pairs, pairs, stored, torch.empty_like(fake))
+    return augmented_batch.backward(grad, pairs, pairs, stored, torch.empty_like(fake))
 
 
 OPS = {

@@ -94,14 +94,14 @@ def calls() -> dict[str, tuple[str, Arguments]]:
             "generator_loss",
             {"fake_logits": torch.randn(7), "kind": "non_saturating"},
         ),
-        "input": ("discriminator_input", augmented(stored=True)),
-        "input_without_stored": ("discriminator_input", augmented(stored=False)),
+        "input": ("augmented_batch", augmented(stored=True)),
+        "input_without_stored": ("augmented_batch", augmented(stored=False)),
         "linear": (
-            "discriminator_input_linear",
+            "augmented_batch_linear",
             {"tangent": torch.randn(F, C, H, W), **pairs, "stored": N, "dtype": "float32"},
         ),
         "input_backward": (
-            "discriminator_input_backward",
+            "augmented_batch_backward",
             {
                 "grad": torch.randn(N + F, C, H, W),
                 **pairs,

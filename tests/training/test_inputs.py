@@ -9,7 +9,7 @@ import torch
 
 from cxrgan_fast.data import EpochOrder, ImageDataset, step_images, to_float
 from cxrgan_fast.data.diffaugment import POLICIES, augment_as_drawn
-from cxrgan_fast.training.inputs import DiscriminatorInputs
+from cxrgan_fast.training.inputs import AugmentedBatchs
 
 N, F, SIZE = 5, 3, 16
 POLICY_ORDERS = [
@@ -32,9 +32,9 @@ def dataset() -> ImageDataset:
 
 def inputs(
     dataset: ImageDataset, policy: tuple[str, ...], value_range: tuple[float, float]
-) -> DiscriminatorInputs:
+) -> AugmentedBatchs:
     batches = step_images(dataset, EpochOrder(9, 0), N, 1, torch.device("cpu"), 0.5)
-    return DiscriminatorInputs(batches, policy, value_range, torch.float32)
+    return AugmentedBatchs(batches, policy, value_range, torch.float32)
 
 
 @pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])

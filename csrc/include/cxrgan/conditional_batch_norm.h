@@ -42,8 +42,8 @@ namespace cpu {
 // anything is written.
 
 // mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0.
-void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
-                           float* var, float* rstd, int threads);
+void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
+                                       float* mean, float* var, float* rstd, int threads);
 
 // The same from given mean and variance, (C,) each.
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -105,8 +105,8 @@ NormPath backward_path(const ImageShape& shape, bool aligned, NormPath path, int
 int64_t forward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 int64_t backward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 
-void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
-                           float* var, float* rstd, const Launch& launch);
+void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
+                                       float* mean, float* var, float* rstd, const Launch& launch);
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
                       float* mean, float* var, float* rstd, const Launch& launch);

@@ -3,9 +3,9 @@
 The op is affine in the generated images, so three registered ops are each other's derivatives, to
 any order:
 
-    discriminator_input            stored and generated images -> what the discriminator sees
-    discriminator_input_linear     a change of the generated images -> that of what is seen
-    discriminator_input_backward   the transpose of that: what is seen -> the generated images
+    augmented_batch            stored and generated images -> what the discriminator sees
+    augmented_batch_linear     a change of the generated images -> that of what is seen
+    augmented_batch_backward   the transpose of that: what is seen -> the generated images
 
 The transpose is a gather by the inverse shift: nothing is added up.
 """
@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 
 from . import reference
+from .augmented_batch_checks import check_arguments, check_backward, check_forward, check_linear
 from .backend import NATIVE_DTYPES, choose_backend, native, place
-from .discriminator_input_checks import check_arguments, check_backward, check_forward, check_linear
 from .registration import Op, dense, register
 
 if TYPE_CHECKING:
     from cxrgan_fast._C import AugmentedBatch
 
-_NAME = "discriminator_input"
+_NAME = "augmented_batch"
 
 
-def discriminator_input(
+def augmented_batch(
     stored: Tensor | None,
     rows: Tensor | None,
     fake: Tensor | None,
@@ -42,7 +42,7 @@ def discriminator_input(
     noise_std: Tensor | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Images as a discriminator sees them: N stored ones, then F generated ones, augmented.
+    """Make the batch that a discriminator sees: N stored images, then F generated ones, augmented.
 
     In this order: stored bytes become ``low + byte·(high−low)/255`` and are mirrored; all images
     are shifted by up to an eighth of their size, and a square of half of it is cut out of them,
@@ -90,7 +90,7 @@ def discriminator_input(
     if backend == "reference":
         if stored is not None and rows is not None:
             _check_rows(stored, rows)
-        return reference.discriminator_input(
+        return reference.augmented_batch(
             fake, stored, rows, mirror, translation, cutout, noise, noise_std, (low, high), dtype
         )
     return _forward[backend](
@@ -178,7 +178,7 @@ def _forward_native(
     rows = None if rows is None else rows.contiguous()
     mirror = None if mirror is None else mirror.contiguous()
     noise = None if noise is None else dense(noise)
-    _batch(fake, _count(rows), fake.shape[0], translation, cutout).discriminator_input(
+    _batch(fake, _count(rows), fake.shape[0], translation, cutout).augmented_batch(
         _address(stored),
         0 if stored is None else stored.shape[0],
         _address(rows),
@@ -200,7 +200,7 @@ def _linear_native(
     output = _empty(tangent, stored + tangent.shape[0], dtype)
     tangent, translation, cutout = dense(tangent), _pairs(translation), _pairs(cutout)
     batch = _batch(tangent, stored, tangent.shape[0], translation, cutout)
-    batch.discriminator_input_linear(*_images(tangent), *_images(output))
+    batch.augmented_batch_linear(*_images(tangent), *_images(output))
     return output
 
 
@@ -215,7 +215,7 @@ def _backward_native(
     output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
     grad, translation, cutout = dense(grad), _pairs(translation), _pairs(cutout)
     batch = _batch(grad, stored, output.shape[0], translation, cutout)
-    batch.discriminator_input_backward(*_images(grad), *_images(output))
+    batch.augmented_batch_backward(*_images(grad), *_images(output))
     return output
 
 
@@ -223,7 +223,7 @@ def _backward_native(
 
 
 def _forward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import discriminator_input as kernels
+    from cxrgan_fast.kernels import augmented_batch as kernels
 
     def forward(
         fake: Tensor,
@@ -249,7 +249,7 @@ def _forward_triton() -> Callable[..., Any]:
 
 
 def _linear_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import discriminator_input as kernels
+    from cxrgan_fast.kernels import augmented_batch as kernels
 
     def linear(
         tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
@@ -261,7 +261,7 @@ def _linear_triton() -> Callable[..., Any]:
 
 
 def _backward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import discriminator_input as kernels
+    from cxrgan_fast.kernels import augmented_batch as kernels
 
     def backward(
         grad: Tensor,

@@ -1,6 +1,6 @@
-// cxrgan/discriminator_input.h for Python.
+// cxrgan/augmented_batch.h for Python.
 #include "bindings.h"
-#include "cxrgan/discriminator_input.h"
+#include "cxrgan/augmented_batch.h"
 
 namespace cxrgan {
 namespace {
@@ -41,9 +41,9 @@ void forward(const Batch& b, Address pixels, int64_t count, Address rows, Addres
                      pointer<const float>(noise_std)};
   const ImagesOut outs = images_out(dtype, layout, out);
   if (b.place.on_cpu()) {
-    cpu::discriminator_input(b.op, stored, fakes, noises, outs, b.place.threads());
+    cpu::augmented_batch(b.op, stored, fakes, noises, outs, b.place.threads());
   } else {
-    cuda::discriminator_input(b.op, stored, fakes, noises, outs, b.place.launch());
+    cuda::augmented_batch(b.op, stored, fakes, noises, outs, b.place.launch());
   }
 }
 
@@ -52,9 +52,9 @@ void linear(const Batch& b, int tangent_dtype, int tangent_layout, Address tange
   const ImagesIn tangents = images_in(tangent_dtype, tangent_layout, tangent);
   const ImagesOut outs = images_out(dtype, layout, out);
   if (b.place.on_cpu()) {
-    cpu::discriminator_input_linear(b.op, tangents, outs, b.place.threads());
+    cpu::augmented_batch_linear(b.op, tangents, outs, b.place.threads());
   } else {
-    cuda::discriminator_input_linear(b.op, tangents, outs, b.place.launch());
+    cuda::augmented_batch_linear(b.op, tangents, outs, b.place.launch());
   }
 }
 
@@ -63,22 +63,22 @@ void backward(const Batch& b, int gradient_dtype, int gradient_layout, Address g
   const ImagesIn gradients = images_in(gradient_dtype, gradient_layout, gradient);
   const ImagesOut outs = images_out(dtype, layout, out);
   if (b.place.on_cpu()) {
-    cpu::discriminator_input_backward(b.op, gradients, outs, b.place.threads());
+    cpu::augmented_batch_backward(b.op, gradients, outs, b.place.threads());
   } else {
-    cuda::discriminator_input_backward(b.op, gradients, outs, b.place.launch());
+    cuda::augmented_batch_backward(b.op, gradients, outs, b.place.launch());
   }
 }
 
 }  // namespace
 
-void define_discriminator_input(py::module_& m) {
+void define_augmented_batch(py::module_& m) {
   using Released = py::call_guard<py::gil_scoped_release>;
   py::class_<Batch>(m, "AugmentedBatch")
       .def(py::init<int64_t, int64_t, int64_t, int64_t, int64_t, Address, int64_t, Address, int64_t,
                     int, int64_t>())
-      .def("discriminator_input", &forward, Released())
-      .def("discriminator_input_linear", &linear, Released())
-      .def("discriminator_input_backward", &backward, Released());
+      .def("augmented_batch", &forward, Released())
+      .def("augmented_batch_linear", &linear, Released())
+      .def("augmented_batch_backward", &backward, Released());
 }
 
 }  // namespace cxrgan
