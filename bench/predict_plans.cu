@@ -125,12 +125,12 @@ void answer(const ImageShape& images, NormPath path) {
       whole_packets(shape) ? "true" : "false", forward_packets, backward_packets, kClasses);
 
   float* const numbers = tensor<float>();
-  conditional_batch_norm_forward(op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
-                                 {numbers, numbers, 0.1}, path, where(forward_bytes));
+  conditional_batch_norm_forward(path, op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
+                                 {numbers, numbers, 0.1}, where(forward_bytes));
   print("forward", shape, predict::taken());
   std::printf(", ");
-  conditional_batch_norm_backward(op, tensor(), tensor(), numbers, numbers, true, tensor(), numbers,
-                                  numbers, path, where(backward_bytes));
+  conditional_batch_norm_backward(path, op, tensor(), tensor(), numbers, numbers, true, tensor(),
+                                  numbers, numbers, where(backward_bytes));
   print("backward", shape, predict::taken());
   std::printf("]}\n");
 }

@@ -253,7 +253,7 @@ class AugmentedBatch:
         number: int,
         /,
     ) -> None: ...
-    def augmented_batch(
+    def forward(
         self,
         pixels: int,
         count: int,
@@ -272,7 +272,7 @@ class AugmentedBatch:
         out: int,
         /,
     ) -> None: ...
-    def augmented_batch_linear(
+    def linear(
         self,
         tangent_dtype: int,
         tangent_layout: int,
@@ -282,7 +282,7 @@ class AugmentedBatch:
         out: int,
         /,
     ) -> None: ...
-    def augmented_batch_backward(
+    def backward(
         self,
         gradient_dtype: int,
         gradient_layout: int,

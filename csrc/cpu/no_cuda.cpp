@@ -48,8 +48,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm&, const void*, cons
   refuse();
 }
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm&, float, const void*, void*, float*,
-                                    float*, float*, const RunningStatistics&, NormPath,
+void conditional_batch_norm_forward(NormPath, const ConditionalBatchNorm&, float, const void*,
+                                    void*, float*, float*, float*, const RunningStatistics&,
                                     const Launch&) {
   refuse();
 }
@@ -66,9 +66,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm&, const vo
   refuse();
 }
 
-void conditional_batch_norm_backward(const ConditionalBatchNorm&, const void*, const void*,
-                                     const float*, const float*, bool, void*, float*, float*,
-                                     NormPath, const Launch&) {
+void conditional_batch_norm_backward(NormPath, const ConditionalBatchNorm&, const void*,
+                                     const void*, const float*, const float*, bool, void*, float*,
+                                     float*, const Launch&) {
   refuse();
 }
 

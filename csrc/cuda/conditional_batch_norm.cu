@@ -130,10 +130,9 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
   apply(launch, shape, pass_plan(shape, limits_of(where.device)).second, op, x, mean, rstd, y);
 }
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
-                                    const RunningStatistics& running, NormPath path,
-                                    const Launch& where) {
+void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
+                                    const void* x, void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, const Launch& where) {
   const Launcher launch({kForward, op.shape}, where);
   if (op.shape.elements() == 0)
     return no_statistics(launch, op.shape.channels, eps, mean, var, rstd);

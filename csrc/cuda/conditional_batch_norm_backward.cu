@@ -118,9 +118,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
   backward_apply(launch, shape, norm, dy, x, mean, rstd, workspace.corrections, dx);
 }
 
-void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
-                                     const float* mean, const float* rstd, bool training, void* dx,
-                                     float* dweight, float* dbias, NormPath path,
+void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
+                                     const void* x, const float* mean, const float* rstd,
+                                     bool training, void* dx, float* dweight, float* dbias,
                                      const Launch& where) {
   const Launcher launch({kBackward, op.shape}, where);
   if (op.shape.elements() == 0) return no_gradients(launch, op, dweight, dbias);

@@ -178,7 +178,7 @@ def _forward_native(
     rows = None if rows is None else rows.contiguous()
     mirror = None if mirror is None else mirror.contiguous()
     noise = None if noise is None else dense(noise)
-    _batch(fake, _count(rows), fake.shape[0], translation, cutout).augmented_batch(
+    _batch(fake, _count(rows), fake.shape[0], translation, cutout).forward(
         _address(stored),
         0 if stored is None else stored.shape[0],
         _address(rows),
@@ -200,7 +200,7 @@ def _linear_native(
     output = _empty(tangent, stored + tangent.shape[0], dtype)
     tangent, translation, cutout = dense(tangent), _pairs(translation), _pairs(cutout)
     batch = _batch(tangent, stored, tangent.shape[0], translation, cutout)
-    batch.augmented_batch_linear(*_images(tangent), *_images(output))
+    batch.linear(*_images(tangent), *_images(output))
     return output
 
 
@@ -215,7 +215,7 @@ def _backward_native(
     output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
     grad, translation, cutout = dense(grad), _pairs(translation), _pairs(cutout)
     batch = _batch(grad, stored, output.shape[0], translation, cutout)
-    batch.augmented_batch_backward(*_images(grad), *_images(output))
+    batch.backward(*_images(grad), *_images(output))
     return output
 
 

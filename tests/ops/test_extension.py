@@ -261,7 +261,7 @@ def calls(x: Tensor) -> None:
 WRONG = """\
     _problem(x, x, x, x, 0.2).paths()
     _problem(x, x, x, x, 0.2).path(0)
-    _batch(x, 1, 1, None, None).augmented_batch_linear(0, 0, 0)
+    _batch(x, 1, 1, None, None).linear(0, 0, 0)
     native().generator_loss(0, 0, 1, 0, 0, (0, 0), -1, 1)
     native().cuda_probe_error("0")
     native().no_such_function()

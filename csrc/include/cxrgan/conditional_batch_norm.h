@@ -118,10 +118,9 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, const Launch& launch);
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
-                                    const RunningStatistics& running, NormPath path,
-                                    const Launch& launch);
+void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
+                                    const void* x, void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, const Launch& launch);
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
                                             const void* x, const float* mean, const float* rstd,
@@ -132,9 +131,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
                                            const float* dweight, const float* dbias, int64_t count,
                                            void* dx, const Launch& launch);
 
-void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
-                                     const float* mean, const float* rstd, bool training, void* dx,
-                                     float* dweight, float* dbias, NormPath path,
+void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
+                                     const void* x, const float* mean, const float* rstd,
+                                     bool training, void* dx, float* dweight, float* dbias,
                                      const Launch& launch);
 
 }  // namespace cuda
