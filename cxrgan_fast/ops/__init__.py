@@ -1,5 +1,6 @@
 """The public functional ops: each can be used alone in any PyTorch model."""
 
+from cxrgan_fast.ops import conditional_batch_norm_steps
 from cxrgan_fast.ops.adversarial_loss import discriminator_loss, generator_loss
 from cxrgan_fast.ops.augmented_batch import augmented_batch
 from cxrgan_fast.ops.backend import (
@@ -21,6 +22,7 @@ __all__ = [
     "available_backends",
     "bias_leaky_relu",
     "conditional_batch_norm_act",
+    "conditional_batch_norm_steps",
     "conv2d_downsample",
     "discriminator_input",
     "discriminator_loss",

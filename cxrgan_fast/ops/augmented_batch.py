@@ -12,7 +12,6 @@ The transpose is a gather by the inverse shift: nothing is added up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from . import reference
 from .augmented_batch_checks import check_arguments, check_backward, check_forward, check_linear
 from .backend import NATIVE_DTYPES, choose_backend, native, place
-from .registration import Op, dense, register
+from .registration import Op, contiguous_inputs, dense, register
 
 if TYPE_CHECKING:
     from cxrgan_fast._C import AugmentedBatch
@@ -219,62 +218,46 @@ def _backward_native(
     return output
 
 
-# --- The Triton backend ---------------------------------------------------------------------------
+# --- The Triton backend: its kernels write to an output that they are given -----------------------
 
 
-def _forward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import augmented_batch as kernels
-
-    def forward(
-        fake: Tensor,
-        stored: Tensor | None,
-        rows: Tensor | None,
-        mirror: Tensor | None,
-        translation: Tensor | None,
-        cutout: Tensor | None,
-        noise: Tensor | None,
-        noise_std: Tensor | None,
-        low: float,
-        high: float,
-        dtype: str,
-    ) -> Tensor:
-        output = _empty(fake, _count(rows) + fake.shape[0], dtype)
-        return kernels.forward(
-            dense(fake), stored, None if rows is None else rows.contiguous(),
-            None if mirror is None else mirror.contiguous(), _pairs(translation), _pairs(cutout),
-            None if noise is None else dense(noise), noise_std, (low, high), output,
-        )  # fmt: skip
-
-    return forward
+def _forward_inputs(
+    fake: Tensor,
+    stored: Tensor | None,
+    rows: Tensor | None,
+    mirror: Tensor | None,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    noise: Tensor | None,
+    noise_std: Tensor | None,
+    low: float,
+    high: float,
+    dtype: str,
+) -> tuple[Any, ...]:
+    output = _empty(fake, _count(rows) + fake.shape[0], dtype)
+    return (
+        dense(fake), stored, *contiguous_inputs(rows, mirror), _pairs(translation), _pairs(cutout),
+        None if noise is None else dense(noise), noise_std, (low, high), output,
+    )  # fmt: skip
 
 
-def _linear_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import augmented_batch as kernels
-
-    def linear(
-        tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
-    ) -> Tensor:
-        output = _empty(tangent, stored + tangent.shape[0], dtype)
-        return kernels.linear(dense(tangent), _pairs(translation), _pairs(cutout), stored, output)
-
-    return linear
+def _linear_inputs(
+    tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
+) -> tuple[Any, ...]:
+    output = _empty(tangent, stored + tangent.shape[0], dtype)
+    return dense(tangent), _pairs(translation), _pairs(cutout), stored, output
 
 
-def _backward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import augmented_batch as kernels
-
-    def backward(
-        grad: Tensor,
-        translation: Tensor | None,
-        cutout: Tensor | None,
-        stored: int,
-        dtype: str,
-        channels_last: bool,
-    ) -> Tensor:
-        output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
-        return kernels.backward(dense(grad), _pairs(translation), _pairs(cutout), stored, output)
-
-    return backward
+def _backward_inputs(
+    grad: Tensor,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    stored: int,
+    dtype: str,
+    channels_last: bool,
+) -> tuple[Any, ...]:
+    output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
+    return dense(grad), _pairs(translation), _pairs(cutout), stored, output
 
 
 # --- What comes out, without computing it -------------------------------------------------------
@@ -375,11 +358,12 @@ _forward = register(
         "Tensor? cutout, Tensor? noise, Tensor? noise_std, float low, float high, str dtype)"
         " -> Tensor",
         _forward_native,
-        _forward_triton,
+        "augmented_batch.forward",
         _forward_fake,
         check_forward,
         _save_forward,
         _forward_derivative,
+        _forward_inputs,
     )
 )
 _linear = register(
@@ -387,11 +371,12 @@ _linear = register(
         f"{_NAME}_linear",
         "(Tensor tangent, Tensor? translation, Tensor? cutout, int stored, str dtype) -> Tensor",
         _linear_native,
-        _linear_triton,
+        "augmented_batch.linear",
         _linear_fake,
         check_linear,
         _save_linear,
         _linear_derivative,
+        _linear_inputs,
     )
 )
 _backward = register(
@@ -400,10 +385,11 @@ _backward = register(
         "(Tensor grad, Tensor? translation, Tensor? cutout, int stored, str dtype, "
         "bool channels_last) -> Tensor",
         _backward_native,
-        _backward_triton,
+        "augmented_batch.backward",
         _backward_fake,
         check_backward,
         _save_backward,
         _backward_derivative,
+        _backward_inputs,
     )
 )

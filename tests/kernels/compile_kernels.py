@@ -40,11 +40,16 @@ def launch_image_ops(shape: tuple[int, ...], dtype: torch.dtype, layout: str) ->
     weight, bias = torch.empty(2, 5, shape[1], device="meta")
     running = torch.empty(shape[1], device="meta")
     norm = x, labels, weight, bias
-    _, statistics = conditional_batch_norm.act(*norm, None, None, 1e-5, 0.2)
-    conditional_batch_norm.act(*norm, running, running, 1e-5, 0.2)
+    _, statistics = conditional_batch_norm.forward(*norm, None, None, 1e-5, 0.2)
+    conditional_batch_norm.forward(*norm, running, running, 1e-5, 0.2)
     conditional_batch_norm.update_running_statistics(running, running, statistics, 100, 0.1)
     for training in (True, False):
         conditional_batch_norm.backward(x, *norm, statistics, 1e-5, 0.2, training)
+    conditional_batch_norm.statistics(x, 1e-5)
+    conditional_batch_norm.apply(*norm, statistics, 0.2)
+    sums = torch.empty_like(weight), torch.empty_like(bias)
+    for count in (0, 100):  # values that constant statistics are of, and those of a batch
+        conditional_batch_norm.backward_apply(x, *norm, statistics, *sums, count, 0.2)
     output = bias_leaky_relu.act(x, running, 0.2)
     bias_leaky_relu.gate(x, None, output, 0.2)
     bias_leaky_relu.backward(x, output, 0.2)

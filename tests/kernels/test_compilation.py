@@ -122,17 +122,17 @@ def test_registers_suffice(compiled: list[dict[str, Any]]) -> None:
 
 
 def test_the_tile_that_is_tuned_changes_no_sum(compiled: list[dict[str, Any]]) -> None:
-    """The output's kernel merges statistics: in the same order whatever tile is the fastest."""
+    """The output's kernel merges statistics, dx's sums over classes: in one order for any tile."""
     orders: dict[tuple[str, str], set[str]] = {}
     for each in compiled:
-        if "SOURCE" in each["constants"] or each["kernel"] in (
-            "backward_apply_kernel",
-            "_gate_kernel",
-        ):
-            key = each["case"], each["constants"].get("SOURCE", each["kernel"])
-            orders.setdefault(key, set()).add(json.dumps(each["sums"]))
-            if each["constants"].get("SOURCE") == "moments":
+        constants = each["constants"]
+        if "SOURCE" in constants or each["kernel"] in ("backward_apply_kernel", "_gate_kernel"):
+            way = constants.get("SOURCE", constants.get("CONSTANT", each["kernel"]))
+            orders.setdefault((each["case"], str(way)), set()).add(json.dumps(each["sums"]))
+            if way == "moments":
                 assert len(each["sums"]) >= 4, each  # the test sees the sums that there are
+            elif way is False:  # A and B, over the classes
+                assert len(each["sums"]) >= 2, each
             else:
                 assert not each["sums"], each
     assert all(len(different) == 1 for different in orders.values())
@@ -156,13 +156,20 @@ TRACED = {
     "norm in evaluation": [("apply_kernel", ["output", "statistics"])],
     "norm backward": [
         ("backward_reduce_kernel", ["sums"]),
-        ("class_gradients_kernel", ["corrections", "grad_bias", "grad_weight"]),
+        ("class_gradients_kernel", ["grad_bias", "grad_weight"]),
         ("backward_apply_kernel", ["grad_input"]),
     ],
     "norm backward in evaluation": [
         ("backward_reduce_kernel", ["grad_input", "sums"]),
-        ("class_gradients_kernel", ["corrections", "grad_bias", "grad_weight"]),
+        ("class_gradients_kernel", ["grad_bias", "grad_weight"]),
     ],
+    "norm statistics": [("_moments_kernel", ["moments"]), ("_merge_kernel", ["statistics"])],
+    "norm apply": [("apply_kernel", ["output"])],
+    "norm backward_reduce": [
+        ("backward_reduce_kernel", ["sums"]),
+        ("class_gradients_kernel", ["grad_bias", "grad_weight"]),
+    ],
+    "norm backward_apply": [("backward_apply_kernel", ["grad_input"])],
     "relu": [("_gate_kernel", ["output"])],
     "relu gate": [("_gate_kernel", ["output"])],
     "relu backward": [("_backward_kernel", ["grad_input", "sums"])],

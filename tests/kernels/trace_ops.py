@@ -56,9 +56,13 @@ def see_backward(grad: Tensor, pairs: Tensor, fake: Tensor) -> Tensor:
 
 
 OPS = {
-    "norm": conditional_batch_norm.act,
+    "norm": conditional_batch_norm.forward,
     "update_running": update_running,
     "norm_backward": conditional_batch_norm.backward,
+    "norm_statistics": conditional_batch_norm.statistics,
+    "norm_apply": conditional_batch_norm.apply,
+    "norm_backward_reduce": conditional_batch_norm.backward_reduce,
+    "norm_backward_apply": conditional_batch_norm.backward_apply,
     "relu": bias_leaky_relu.act,
     "relu_gate": bias_leaky_relu.gate,
     "relu_backward": bias_leaky_relu.backward,
@@ -124,6 +128,12 @@ def main() -> None:
             "norm backward": kernels_in(ops.norm_backward, x, *norm, statistics, 1e-5, 0.2, True),
             "norm backward in evaluation": kernels_in(
                 ops.norm_backward, x, *norm, statistics, 1e-5, 0.2, False
+            ),
+            "norm statistics": kernels_in(ops.norm_statistics, x, 1e-5),
+            "norm apply": kernels_in(ops.norm_apply, *norm, statistics, 0.2),
+            "norm backward_reduce": kernels_in(ops.norm_backward_reduce, x, *norm, statistics, 0.2),
+            "norm backward_apply": kernels_in(
+                ops.norm_backward_apply, x, *norm, statistics, weight, bias, 100, 0.2
             ),
             "relu": kernels_in(ops.relu, x, running, 0.2),
             "relu gate": kernels_in(ops.relu_gate, x, None, x, 0.2),
