@@ -154,7 +154,7 @@ from bench.first_questions import questions
 asked = {each.text: each for each in questions(Setting("cpu", False, ""))}
 result = ask(asked["discriminator_loss, native"])
 assert result.status == "answered", result
-result = ask(asked["discriminator_input, native, contiguous"])
+result = ask(asked["augmented_batch, native, contiguous"])
 print(len(asked), result.status, result.answer)
 """
 

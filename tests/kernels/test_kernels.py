@@ -48,7 +48,7 @@ def norm_inputs(
 def run_norm(
     image: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, grad: Tensor
 ) -> dict[str, Tensor]:
-    output, statistics = conditional_batch_norm.act(
+    output, statistics = conditional_batch_norm.forward(
         image, labels, weight, bias, None, None, EPS, SLOPE
     )
     grad_input, grad_weight, grad_bias = conditional_batch_norm.backward(
@@ -212,14 +212,14 @@ def test_a_label_that_is_no_class(label: int, training: bool, layout: str, devic
     # What everybody else gets is as if the sample had a class, and no gradient.
     without = grad.clone()
     without[4] = 0
-    expected, statistics = conditional_batch_norm.act(
+    expected, statistics = conditional_batch_norm.forward(
         image, labels, weight, bias, *running, EPS, SLOPE
     )
     expected_grads = conditional_batch_norm.backward(
         without, image, labels, weight, bias, statistics, *backward
     )
     labels[4] = label
-    output, same_statistics = conditional_batch_norm.act(
+    output, same_statistics = conditional_batch_norm.forward(
         image, labels, weight, bias, *running, EPS, SLOPE
     )
     grads = conditional_batch_norm.backward(

@@ -22,6 +22,11 @@ KERNEL_DTYPES = {"float32", "bfloat16", "float16"}
 FITS = {
     "training": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
     "evaluation": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
+    "statistics": {
+        ("input", each) for each in KERNEL_DTYPES | {"dim 0", "dim 1", "dim 2", "dim 3"}
+    },
+    "apply": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
+    "backward_apply": {("count", "less"), ("count", "more")},
     "act": {("input", each) for each in KERNEL_DTYPES | {"dim 0", "dim 2", "dim 3"}},
     "discriminator_loss": {
         (name, each)
@@ -109,7 +114,15 @@ def test_half_a_pair_is_refused(
 
 @pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str)
 @pytest.mark.parametrize(
-    ("call", "name"), [("training", "labels"), ("norm_backward", "labels"), ("input", "rows")]
+    ("call", "name"),
+    [
+        ("training", "labels"),
+        ("norm_backward", "labels"),
+        ("apply", "labels"),
+        ("backward_reduce", "labels"),
+        ("backward_apply", "labels"),
+        ("input", "rows"),
+    ],
 )
 @pytest.mark.parametrize("value", [-1, K, 2**62, -(2**63)])
 def test_what_is_out_of_range_is_refused(target: Target, call: str, name: str, value: int) -> None:
@@ -135,6 +148,29 @@ def test_numbers_that_are_not_uniform_stay_inside(
         result = overload(target, op)(*on(device, arguments).values())
         image = arguments["fake" if call == "input" else "tangent" if call == "linear" else "grad"]
         assert result.abs().max() <= max(image.abs().max().item(), 1)
+
+
+def strided(tensor: Tensor) -> Tensor:
+    """The same values, one apart from the next."""
+    return torch.stack((tensor, tensor), -1)[..., 0]
+
+
+@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+@pytest.mark.parametrize("call", calls())
+def test_other_strides_are_other_layouts_alone(target: Target, device: str, call: str) -> None:
+    op, right = calls()[call]
+    right = on(device, right)
+    expected = overload(target, op)(*right.values())
+    for name, value in right.items():
+        if not isinstance(value, Tensor) or name == "stored":  # which is refused: a whole data set
+            continue
+        found = overload(target, op)(*{**right, name: strided(value)}.values())
+        for each, other in zip(tuples(found), tuples(expected), strict=True):
+            assert torch.equal(each, other), name
+
+
+def tuples(results: Any) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
 
 
 # --- Public functions: tensors that are no memory -------------------------------------------------

@@ -38,6 +38,25 @@ def batch_norm_backward() -> Arguments:
     }
 
 
+def batch_norm_steps() -> dict[str, tuple[str, Arguments]]:
+    whole = batch_norm_backward()
+    given = {name: whole[name] for name in ("input", "labels", "weight", "bias", "statistics")}
+    slope = {"negative_slope": whole["negative_slope"]}
+    grad = {"grad": whole["grad"]}
+    sums = {"grad_weight": torch.randn(K, C), "grad_bias": torch.randn(K, C), "count": N * H * W}
+    return {
+        "apply": ("conditional_batch_norm_apply", {**given, **slope}),
+        "backward_reduce": (
+            "conditional_batch_norm_backward_reduce",
+            {**grad, **given, **slope},
+        ),
+        "backward_apply": (
+            "conditional_batch_norm_backward_apply",
+            {**grad, **given, **sums, **slope},
+        ),
+    }
+
+
 def augmented(stored: bool) -> Arguments:
     samples = N + F if stored else F
     data = {
@@ -67,6 +86,11 @@ def calls() -> dict[str, tuple[str, Arguments]]:
         "training": ("conditional_batch_norm_act", batch_norm(training=True)),
         "evaluation": ("conditional_batch_norm_act", batch_norm(training=False)),
         "norm_backward": ("conditional_batch_norm_backward", batch_norm_backward()),
+        "statistics": (
+            "conditional_batch_norm_statistics",
+            {"input": image, "eps": 1e-5},
+        ),
+        **batch_norm_steps(),
         "act": ("bias_leaky_relu", {"input": image, "bias": torch.randn(C), **slope}),
         "gate": (
             "bias_leaky_relu_gate",
@@ -84,14 +108,14 @@ def calls() -> dict[str, tuple[str, Arguments]]:
             "generator_loss",
             {"fake_logits": torch.randn(7), "kind": "non_saturating"},
         ),
-        "input": ("discriminator_input", augmented(stored=True)),
-        "input_without_stored": ("discriminator_input", augmented(stored=False)),
+        "input": ("augmented_batch", augmented(stored=True)),
+        "input_without_stored": ("augmented_batch", augmented(stored=False)),
         "linear": (
-            "discriminator_input_linear",
+            "augmented_batch_linear",
             {"tangent": torch.randn(F, C, H, W), **pairs, "stored": N, "dtype": "float32"},
         ),
         "input_backward": (
-            "discriminator_input_backward",
+            "augmented_batch_backward",
             {
                 "grad": torch.randn(N + F, C, H, W),
                 **pairs,

@@ -1,4 +1,4 @@
-"""How discriminator_input may be called: compiled, transformed, captured; what it refuses."""
+"""How augmented_batch may be called: compiled, transformed, captured; what it refuses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops import discriminator_input
-from discriminator_input_cases import InputCase, input_case
+from augmented_batch_cases import InputCase, input_case
+from cxrgan_fast import ops
+from cxrgan_fast.ops import augmented_batch
 from op_cases import FUSED, Target
 
 fused = pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
@@ -62,7 +63,7 @@ def test_opcheck(backend: str, device: str, without: str, channels: int) -> None
     case = replace(case, **absent)
     suffix = "_triton" if backend == "triton" else ""
     ops = {
-        name: getattr(torch.ops.cxrgan_fast, f"discriminator_input{name}{suffix}").default
+        name: getattr(torch.ops.cxrgan_fast, f"augmented_batch{name}{suffix}").default
         for name in ("", "_linear", "_backward")
     }
     fake, stored = fake_of(case), 0 if case.rows is None else 2
@@ -117,7 +118,7 @@ def test_compiled_by_inductor(device: str) -> None:
 @pytest.mark.first_tier(1)
 def test_one_graph_for_many_batches(device: str) -> None:
     def function(fake: Tensor, stored: Tensor, rows: Tensor, pairs: Tensor) -> Tensor:
-        return discriminator_input(
+        return augmented_batch(
             stored, rows, fake, value_range=(-1, 1), translation=pairs[:, 0], cutout=pairs[:, 1]
         ).square()
 
@@ -264,4 +265,8 @@ def test_arguments_that_do_not_fit_are_named(
         for name, each in arguments.items()
     }
     with pytest.raises(error, match=message):
-        discriminator_input(moved.pop("stored"), moved.pop("rows"), moved.pop("fake"), **moved)
+        augmented_batch(moved.pop("stored"), moved.pop("rows"), moved.pop("fake"), **moved)
+
+
+def test_the_former_name_is_the_same_function() -> None:
+    assert ops.discriminator_input is augmented_batch

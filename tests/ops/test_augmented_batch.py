@@ -1,4 +1,4 @@
-"""discriminator_input against the package's own pixels and augmentations, to the bit."""
+"""augmented_batch against the package's own pixels and augmentations, to the bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from discriminator_input_cases import OPTIONS, InputCase, input_case
+from augmented_batch_cases import OPTIONS, InputCase, input_case
 from op_cases import DTYPES, FUSED, LAYOUTS, NATIVE_CPU, REFERENCE, Target
 from properties import on_examples, on_few_examples
 
