@@ -1,13 +1,13 @@
 """What an evaluation is asked for, checked before anything is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.image_sets import is_run
 from cxrgan_fast.files import write_error
-from cxrgan_fast.metrics.comparison import check_metrics
-from cxrgan_fast.metrics.evaluation import METRICS
+from cxrgan_fast.metrics.metric import check_metrics, metric_names
 
 
 @dataclass(frozen=True)
@@ -17,25 +17,27 @@ class Request:
     Attributes:
         subject: run folder, generator file, or folder of class folders of images.
         data: folder of the real images or "phantom"; None for the run's own.
-        metrics: names out of `METRICS`.
+        metrics: names out of `metric_names`.
         samples: images of each kind to compare.
         seed: of the latents, the choices and the resamples.
         checkpoint: as `load_sources` takes it.
         classes: to compare; none for all.
         resolution: to which a folder's images are made smaller.
         skip_bad: go on without unreadable images.
+        columns: which columns of `data`, a table, say what.
         progress: show bars on standard error, if that is a terminal.
     """
 
     subject: Path
     data: str | None = None
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = field(default_factory=metric_names)
     samples: int = 1000
     seed: int = 0
     checkpoint: str | None = None
     classes: tuple[str, ...] = ()
     resolution: int | None = None
     skip_bad: bool = False
+    columns: Columns = field(default_factory=Columns)
     progress: bool = True
 
     def check(self) -> None:
@@ -45,8 +47,9 @@ class Request:
             UserError: naming the argument.
         """
         if not self.metrics:
-            raise UserError(f"--metrics: none named; expected some of {', '.join(METRICS)}")
-        check_metrics(self.metrics, METRICS)
+            known = ", ".join(metric_names())
+            raise UserError(f"--metrics: none named; expected some of {known}")
+        check_metrics(self.metrics, metric_names())
         if self.samples < 2:
             raise UserError(f"--samples {self.samples}: expected 2 or more")
         if not 0 <= self.seed < 2**63:

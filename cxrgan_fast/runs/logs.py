@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, field_validator
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.summary import hparams, scalar
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import read_small, write_atomic, write_error
+from cxrgan_fast.files import read_small, require_small, write_atomic, write_error
 
 _MOST_BYTES = 1 << 30  # of the lines of a run
 
@@ -58,7 +59,7 @@ class RunLog:
     """
 
     def __init__(self, run: Path, step: int, steps: int, title: str) -> None:
-        self.path = run / "metrics.jsonl"
+        self.path = metrics_path(run)
         self.evaluations = evaluations_path(run)
         for path in (self.path, self.evaluations):
             _drop_lines_after(path, step)
@@ -69,6 +70,12 @@ class RunLog:
         except OSError as error:
             threading.excepthook = self._thread_hook
             raise write_error(run, error) from error
+        except UnicodeEncodeError:
+            threading.excepthook = self._thread_hook
+            raise UserError(
+                f"{printable(str(run))}: a name with bytes that are no text, which TensorBoard's "
+                "files cannot have; rename the folder"
+            ) from None
         # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
         self.watched = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(
@@ -84,7 +91,7 @@ class RunLog:
     def metrics(self, row: dict[str, Any]) -> None:
         """Write one row of measurements, which holds its ``step``."""
         scalars = {name: value for name, value in row.items() if name not in ("step", _ENDS)}
-        self._write(self.path, row, {_tag(name): value for name, value in scalars.items()})
+        self._write(self.path, row, [scalar(_tag(name), value) for name, value in scalars.items()])
         shown = {
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
@@ -98,16 +105,28 @@ class RunLog:
                 line = "  ".join(f"{name} {value}" for name, value in shown.items())
                 print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
 
-    def evaluation(self, row: dict[str, Any]) -> None:
-        """Write one evaluation, as :class:`PeriodicEvaluation` gives it."""
-        metrics, features = row["metrics"].items(), row["features"]
-        scalars = {f"{name}/{features}": metric["value"] for name, metric in metrics}
-        self._write(self.evaluations, row, scalars)
+    def evaluation(self, row: dict[str, Any], labels: Mapping[str, tuple[str, str]]) -> None:
+        """Write one evaluation, as :class:`PeriodicEvaluation` gives it.
+
+        Args:
+            row: The line of evaluations.jsonl.
+            labels: Of each metric by its name, the title under which TensorBoard shows it, and
+                which way is better.
+        """
+        summaries = []
+        for name, metric in row["metrics"].items():
+            summary = scalar(f"{name}/{row['features']}", metric["value"])
+            metadata = summary.value[0].metadata
+            metadata.display_name, better = labels[name]
+            metadata.summary_description = f"{better} is better"
+            summaries.append(summary)
+        self._write(self.evaluations, row, summaries)
 
     def settings(self, settings: dict[str, Any]) -> None:
         """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
         plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
+            # A path may hold bytes that are no text, which TensorBoard does not take.
+            name: value if isinstance(value, bool | int | float) else printable(str(value))
             for name, value in settings.items()
         }
         writer: Any = self.events.file_writer  # it is annotated as None, which it is before this
@@ -138,12 +157,14 @@ class RunLog:
         except OSError as error:
             raise write_error(self.path.parent, error) from None
 
-    def _write(self, path: Path, row: dict[str, Any], scalars: dict[str, float]) -> None:
+    def _write(self, path: Path, row: dict[str, Any], summaries: Iterable[Any]) -> None:
+        # As add_scalar does it, which takes no title.
+        writer: Any = self.events.file_writer
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            for name, value in scalars.items():
-                self.events.add_scalar(name, value, row["step"])
+            for summary in summaries:
+                writer.add_summary(summary, row["step"])
         except OSError as error:
             raise write_error(path, error) from None
 
@@ -168,6 +189,11 @@ class RunLog:
 def _whoever_reads() -> contextlib.suppress:
     """Within, that nobody reads the terminal or the pipe any more is no reason to stop."""
     return contextlib.suppress(OSError, ValueError)  # ValueError: a closed stream
+
+
+def metrics_path(run: Path) -> Path:
+    """Where the measurements of a run lie, a line each."""
+    return run / "metrics.jsonl"
 
 
 def evaluations_path(run: Path) -> Path:
@@ -199,6 +225,17 @@ class _Evaluation(BaseModel):
         if "fid" not in metrics:
             raise ValueError("there is no fid")
         return metrics
+
+
+def require_logs(run: Path) -> None:
+    """Refuse the logs of a run that a :class:`RunLog` could not go on with.
+
+    Raises:
+        UserError: One is something else than a file, or a huge one.
+        OSError: One cannot be looked at.
+    """
+    for path in (metrics_path(run), evaluations_path(run)):
+        require_small(path, _MOST_BYTES)
 
 
 def read_evaluations(run: Path, step: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
@@ -12,6 +13,7 @@ from cxrgan_fast.settings.config import EvaluationConfig, OutputConfig, TrainCon
 
 # A resumed run may go on longer, elsewhere, and report and evaluate differently; nothing else may
 # change. Its data may have moved: that they are the same is seen from their content.
+_COLUMNS = [f.name for f in dataclasses.fields(Columns)]
 MAY_CHANGE_ON_RESUME = {
     "steps",
     "max_minutes",
@@ -20,11 +22,13 @@ MAY_CHANGE_ON_RESUME = {
     "device",
     "data",
     "resident_share",
+    *_COLUMNS,
     *(f.name for f in dataclasses.fields(OutputConfig)),
     *(f.name for f in dataclasses.fields(EvaluationConfig)),
 } - {"out", "name"}
 
 MOST_THREADS = 1024
+_LARGEST = 1e12  # of a setting that is no count: beyond it steps give infinities
 
 
 def check(config: TrainConfig, *, resumed: bool = False) -> None:
@@ -56,6 +60,7 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         "seed": 2**63 - 1,
         "batch_size": 65536,
         "phantom_images": 10**6,
+        "eval_samples": 10**7,
         "discriminator_steps": 1000,
         "latent_size": 1 << 40,
     }
@@ -75,6 +80,11 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             raise UserError(f"{_flag(name)} should be in [0, 1), got {flat[name]}")
     if not 0 <= flat["resident_share"] <= 1:
         raise UserError(f"--resident-share should be from 0 to 1, got {flat['resident_share']}")
+    for name, value in flat.items():
+        if isinstance(value, float) and not abs(value) <= _LARGEST:
+            raise UserError(
+                f"{_flag(name)} should be a number of at most {_LARGEST:g}, got {value}"
+            )
     if config.objective.label_smoothing and config.objective.loss not in SMOOTHED_KINDS:
         raise UserError(
             f"--label-smoothing needs a loss with a target ({', '.join(SMOOTHED_KINDS)}), "
@@ -102,6 +112,7 @@ def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:
         ("ema_ramp", flat["ema_half_life"] > 0, "--ema-half-life"),
         ("phantom_images", flat["data"] == "phantom", "--data phantom"),
         ("skip_bad", flat["data"] != "phantom", "--data PATH"),
+        *((name, flat["data"] != "phantom", "--data TABLE") for name in _COLUMNS),
         ("class_balance", not flat["per_class"], "several classes in one GAN (no --per-class)"),
         ("eval_samples", evaluates, "--eval-every"),
         ("features", evaluates, "--eval-every"),

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cxrgan_fast.augment.diffaugment import Policy
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
+from cxrgan_fast.nn.family import families_with
 from cxrgan_fast.ops.adversarial_loss import LossKind
 from cxrgan_fast.settings.names import unknown_setting
 
@@ -74,6 +76,8 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     """Classes to use; none means normal and bacterial of the published set, else all. NAME=A+B
     joins the classes A and B."""
+    columns: Columns = field(default_factory=Columns)
+    """Which columns of a table say what."""
     skip_bad: bool = False
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: int = 1000
@@ -115,7 +119,7 @@ class EvaluationConfig:
     """How good the images are, computed while it trains; the training itself is not changed."""
 
     eval_every: int = 0
-    """Steps between two evaluations (FID, KID, precision, recall), also at the end; 0 is never."""
+    """Steps between two evaluations (FID and other quick metrics), also at the end; 0 is never."""
     eval_samples: int = 1000
     """Generated images in an evaluation; the real ones are all that it trains on."""
     features: str = DEFAULT
@@ -188,8 +192,16 @@ def override(config: Config, flat: Mapping[str, Any]) -> Config:
         UserError: ``config`` has no setting of that name.
     """
     known = flatten(config)
+    if "family" in known and flat.get("family", known["family"]) != known["family"]:
+        config = _override(config, {"family": flat["family"]})  # it brings its own settings
+        known = flatten(config)
     for name in flat:
         if name not in known:
+            if families := families_with(name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} is a setting of --family {families[0]}, got "
+                    f"--family {known['family']}; leave it out"
+                )
             raise UserError(f"there is no setting {name!r}{unknown_setting(name, known)}")
     return _override(config, flat)
 

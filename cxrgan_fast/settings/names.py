@@ -7,13 +7,15 @@ from cxrgan_fast.errors import UserError, did_you_mean
 # By what is to be said; names with underscores, as in files. Flags have strokes instead.
 _CALLED = {
     "--g-lr and --d-lr, of the generator and the discriminator":
-        "lr learning_rate lrate lr_g lr_d glr dlr g_learning_rate d_learning_rate",
+        "lr learning_rate lrate lr_g lr_d glr dlr g_learning_rate d_learning_rate learning_rate_g "
+        "learning_rate_d lr_generator lr_discriminator generator_lr discriminator_lr",
     "--l2, which adamw decouples": "weight_decay wd decay",
-    "--beta1": "b1 beta_1 adam_beta1 betas",
-    "--beta2": "b2 beta_2 adam_beta2",
+    "--beta1": "b1 beta_1 adam_beta1 adam_b1 betas",
+    "--beta2": "b2 beta_2 adam_beta2 adam_b2",
     "--optimizer": "optim opt",
     "--steps, the generator's updates; N images take N / --batch-size of them in an epoch":
-        "epochs num_epochs n_epochs max_epochs nepoch niter num_iters iterations max_steps "
+        "epoch n_epoch nepochs epochs num_epochs n_epochs max_epochs nepoch niter num_iters "
+        "iterations max_steps "
         "num_steps total_steps train_steps n_iter kimg total_kimg",
     "--max-minutes": "max_time timeout time_limit max_hours",
     "--base-channels": "ngf ndf nf num_filters n_filters hidden_size hidden_dim channels_base "
@@ -24,17 +26,23 @@ _CALLED = {
     "--image-channels": "channels nc img_channels in_channels input_nc",
     "--precision": "amp mixed_precision fp16 bf16 half use_amp dtype",
     "--executor": "compile torch_compile cuda_graph use_graphs",
-    "--discriminator-steps": "n_critic ncritic n_dis critic_iters d_steps num_d_steps n_disc",
+    "--discriminator-steps": "d_iters n_critic ncritic n_dis critic_iters d_steps num_d_steps "
+        "n_disc",
     "--r1-gamma": "gamma r1 gp_weight lambda_gp gradient_penalty r1_weight",
     "--r1-interval": "d_reg_every reg_interval d_reg_interval",
     "--ema-half-life, in images shown": "ema ema_decay ema_beta ema_kimg ema_rate",
-    "--out": "outdir out_dir output_dir save_dir results_dir log_dir logdir workdir",
+    "--out": "output_folder out_folder outdir out_dir output_dir save_dir results_dir log_dir "
+        "logdir workdir",
     "--name": "run_name exp_name experiment desc tag",
-    "--data": "dataroot data_dir data_root datadir dataset dataset_path data_path root train_dir",
+    "--data": "input path csv train_data dataroot data_dir data_root datadir dataset "
+        "dataset_path data_path root train_dir",
     "--threads, of a CPU's steps; images are read once, no workers load them":
         "num_workers workers n_workers nworkers",
-    "--device cuda, or cuda:1": "gpu gpus gpu_id gpu_ids cuda n_gpu ngpu",
+    "--classes, by their names": "n_classes num_classes classes_list",
+    "--config": "cfg config_file conf",
+    "--device cpu, cuda or cuda:1": "cpu no_cuda use_cuda gpu gpus gpu_id gpu_ids cuda n_gpu ngpu",
     "--mirror": "hflip flip horizontal_flip random_flip",
+    "--augment, which without a name after it stops them": "no_aug no_augment",
     "--augment": "aug diffaugment diff_augment augmentation augmentations",
     "--checkpoint-every": "save_every save_interval save_freq checkpoint_interval snap "
         "snapshot_ticks",
@@ -44,7 +52,8 @@ _CALLED = {
     "--family": "model arch architecture gan backbone network",
     "--loss": "loss_type gan_mode gan_loss adv_loss criterion",
     "--seed": "manual_seed random_seed manualseed",
-    "--resume RUN, or --resume last": "continue_train resume_from resume_from_checkpoint ckpt "
+    "--resume RUN, or --resume last": "checkpoint resume_path restart load pretrained "
+        "continue_train resume_from resume_from_checkpoint ckpt "
         "load_checkpoint checkpoint_path",
     "--class-balance": "balanced class_weights weighted_sampler balance",
     "--spectral-norm": "sn use_sn spectral",

@@ -12,6 +12,7 @@ from bench import busy
 from commands import call
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_it_trains_beside_a_busy_process_and_on_one_core(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

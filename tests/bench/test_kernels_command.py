@@ -26,6 +26,7 @@ def command():
     return partial(call, kernels.main, *flags)
 
 
+@pytest.mark.long
 def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
     file, png = tmp_path / "new" / "result.json", tmp_path / "new" / "result.png"
 
@@ -76,6 +77,7 @@ def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(PNG)
 
 
+@pytest.mark.long
 def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
     file = tmp_path / "result.json"
     assert command("--out", file, "--dtypes", "bfloat16") == 0
@@ -103,6 +105,7 @@ def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
     assert height > 1000
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_cases_that_are_complete(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

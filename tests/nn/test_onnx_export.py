@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
+from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.family import FamilySettings
 from cxrgan_fast.ops import available_backends, conv2d_downsample, upsample_conv2d, use_backend
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")  # which torch.onnx.export(dynamo=True) writes with
 
-HINTS = get_type_hints(NetworkConfig)
+HINTS = get_type_hints(NetworkConfig) | get_type_hints(DCGANSettings)
 CONFIGS = [
     each
     for each in itertools.product(
@@ -91,13 +93,14 @@ def trained(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(("family", "upsampling", "conditioning", "norm", "dynamo"), EXPORTS)
 def test_networks(
     family: Any, upsampling: Any, conditioning: Any, norm: Any, dynamo: bool, tmp_path: Path
 ) -> None:
     config = NetworkConfig(
         family=family,
-        upsampling=upsampling,
+        own=DCGANSettings(upsampling) if family == "dcgan" else FamilySettings(),
         conditioning=conditioning,
         generator_norm=norm,
         resolution=32,
@@ -132,6 +135,7 @@ def test_resampling_convolutions(dynamo: bool, tmp_path: Path) -> None:
     check(Resampling(), *images, tmp_path / "resampling.onnx", dynamo)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
 def test_a_backend_asked_for_by_name_is_not_replaced(dynamo: bool, tmp_path: Path) -> None:
     config = NetworkConfig(resolution=32, base_channels=8, latent_size=16)

@@ -13,6 +13,7 @@ import torch
 import cxrgan_fast
 from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import generate as generate_command
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.settings.config_file import read_config_file
@@ -29,6 +30,8 @@ PACKAGE = Path(cxrgan_fast.__file__).parent
 
 def options(arguments: type) -> set[str]:
     names = {f.name.replace("_", "-") for f in dataclasses.fields(arguments)}
+    if "columns" in names:
+        names |= {f.name.replace("_", "-") for f in dataclasses.fields(Columns)}
     return names | {"class"} if "classes" in names else names
 
 
@@ -39,12 +42,15 @@ EVALUATE, GENERATE = options(evaluate_command.Arguments), options(generate_comma
 SHARED = {
     "data/dataset.py": TRAIN & EVALUATE,
     "data/sources": TRAIN & EVALUATE,
-    "data/decoding.py": TRAIN & EVALUATE,
+    "data/opening.py": TRAIN & EVALUATE,
+    "data/all_bits.py": TRAIN & EVALUATE,
     "data/dicom.py": TRAIN & EVALUATE,
     "data/packed.py": TRAIN & EVALUATE,
     "metrics": EVALUATE,
     "devices.py": TRAIN & EVALUATE & GENERATE,
     "evaluation/checkpoints.py": EVALUATE,
+    "evaluation/matching.py": EVALUATE,
+    "evaluation/reference.py": EVALUATE,
     "evaluation/request.py": EVALUATE,
     "evaluation/image_sets.py": EVALUATE,
     "runs/generators.py": EVALUATE & GENERATE,
@@ -120,7 +126,8 @@ def test_every_answer_names_settings_that_there_are_and_hides_none():
         assert re.fullmatch(r"[a-z0-9_]+", name)
         named = re.findall(r"--([a-z0-9-]+)", answer)
         assert named
-        assert {each.replace("-", "_") for each in named} <= known.keys() | {"resume"}, answer
+        settings = {each.replace("-", "_") for each in named}
+        assert settings <= known.keys() | {"resume", "config"}, answer
 
 
 def test_settings_of_ours_pass(tmp_path):

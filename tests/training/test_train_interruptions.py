@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrgan_fast.runs import logs
+from cxrgan_fast.files import write_error
 from cxrgan_fast.runs.checkpoint import best_generator_path, checkpoint_path, saved_steps
 from cxrgan_fast.runs.generator_file import load_generator
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
-from cxrgan_fast.training import loop
+from cxrgan_fast.training import logs, loop
+from cxrgan_fast.training import run as run_module
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
            "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip
@@ -64,6 +65,7 @@ def wait_for_checkpoint(root: Path, process: subprocess.Popen) -> Path:
     pytest.fail(f"no checkpoint within two minutes: {process.communicate()}")
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
     process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path)
@@ -77,6 +79,7 @@ def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
     assert train("--resume", run, "--steps", step + 1)[0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("numbers", [
     (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM),
     (signal.SIGHUP, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM, signal.SIGINT),
@@ -96,6 +99,7 @@ def test_several_signals_in_a_row_lose_nothing(tmp_path, numbers):
     assert process.returncode in (130, -signal.SIGTERM, -signal.SIGHUP)
 
 
+@pytest.mark.long
 def test_a_hangup_that_is_ignored_stops_nothing(tmp_path):
     """As under nohup."""
     process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path,
@@ -121,6 +125,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", OUTPUTS.values(), ids=OUTPUTS)
 def test_output_that_cannot_be_written_is_no_reason_to_stop(tmp_path, shell):
     options = ["--steps", 12, "--log-every", 1, "--checkpoint-every", 5, "--out", tmp_path]
@@ -145,6 +150,39 @@ def test_an_error_between_two_steps_is_raised_when_the_state_is_saved(tmp_path, 
     with pytest.raises(RuntimeError, match="something else"):
         loop.train(override(TrainConfig(), settings), torch.device("cpu"))
     assert saved_steps(only_run(tmp_path)) == [4]
+
+
+@pytest.mark.parametrize("what", ["write_grid", "keep_best", "animate"])
+def test_what_cannot_be_written_beside_a_checkpoint_loses_no_step(
+    fails, tmp_path, monkeypatch, what
+):
+    """The disk is full for a moment: at a sample grid, the best generator or the animation."""
+    write, times, done = getattr(run_module, what), [], []
+
+    def full_once(path: Path, *rest: object) -> None:
+        if path.name != "grid-000000.png" and not times:
+            times.append(1)
+            raise write_error(path, OSError(errno.ENOSPC, "No space left on device"))
+        write(path, *rest)
+
+    started = run_module.Run.train
+
+    def slow(run: run_module.Run) -> None:
+        started(run)
+        done.append(run.step.step)
+        if run.step.step == 4:  # until it has failed
+            deadline = time.monotonic() + 60
+            while not times and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(run_module, what, full_once)
+    monkeypatch.setattr(run_module.Run, "train", slow)
+    options = ["--steps", 9, "--log-every", 9, "--grid-every", 3, "--eval-every", 3]
+    few = ["--features", "pixels", "--eval-samples", 8]
+    assert "the disk is full" in fails(*PHANTOM, *options, *few, "--out", tmp_path)
+    assert done[-1] < 9
+    assert saved_steps(only_run(tmp_path))[-1] == done[-1]
 
 
 def reads(path: Path) -> bool:
@@ -186,6 +224,7 @@ def test_kill_9_leaves_a_run_that_goes_on(train, tmp_path):
         assert saved_steps(run)[-1] == step + 1
 
 
+@pytest.mark.long
 def test_kill_9_amid_evaluations_leaves_none_out(train, tmp_path):
     """Killed while it evaluates every step: a resumed run has each once, and the best of them."""
     options = ["--eval-every", 1, "--eval-samples", 20, "--features", "pixels"]
@@ -234,6 +273,7 @@ def test_measurements_that_do_not_fit_the_disk_stop_the_run(fails, train, tmp_pa
     assert saved_steps(run) == [1, 2]  # what had been trained is saved where there is room for it
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_does_not_fit_leaves_the_older_one(tmp_path):
     """A file-size limit stands in for a disk that fills up in the middle of a write."""
     options = [*PHANTOM, "--steps", "400", "--log-every", "1000", "--out", tmp_path]
