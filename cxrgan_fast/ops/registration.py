@@ -9,6 +9,7 @@ same functions, behind a ``torch.autograd.Function``.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,8 @@ def register(op: Op) -> dict[str, Callable[..., Any]]:
         _library.impl(name, checked, "CPU")
         torch.library.register_fake(f"cxrgan_fast::{name}", fake, lib=_library)
     else:
+        # Versions before 2.9 take the schema, do not use it, and infer one of the annotations.
+        checked.__signature__ = _annotated(op.signature)  # type: ignore[attr-defined]
         torch.library.triton_op(
             f"cxrgan_fast::{name}", checked, mutates_args=(), schema=op.signature
         )
@@ -126,6 +129,36 @@ def _checked(op: Op, function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*inputs)
 
     return call
+
+
+_PYTHON_TYPES = {
+    "Tensor": Tensor,
+    "Optional[Tensor]": Tensor | None,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+}
+
+
+def _annotated(signature: str) -> inspect.Signature:
+    """The Python signature that PyTorch infers an op's schema from.
+
+    Args:
+        signature: the schema without a name, such as ``(Tensor x, float eps) -> Tensor``.
+    """
+    schema = torch._C.parse_schema(f"cxrgan_fast::op{signature}")
+    parameters = [
+        inspect.Parameter(
+            argument.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            annotation=_PYTHON_TYPES[str(argument.type)],
+        )
+        for argument in schema.arguments
+    ]
+    results: Any = tuple(_PYTHON_TYPES[str(result.type)] for result in schema.returns)
+    returned = results[0] if len(results) == 1 else tuple.__class_getitem__(results)
+    return inspect.Signature(parameters, return_annotation=returned)
 
 
 def _on_its_device(kernels: Callable[..., Any]) -> Callable[..., Any]:
