@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cxrgan_fast.data.cache import cached_set
 from cxrgan_fast.data.depth import shown_notes
-from cxrgan_fast.data.kept import kept_set
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.patients import patient_warnings
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
@@ -227,7 +227,7 @@ def _from_source(
     progress: bool,
 ) -> ImageDataset:
     start = time.perf_counter()
-    made, note = kept_set(
+    made, note = cached_set(
         opened,
         preparation,
         classes=classes,

@@ -324,13 +324,13 @@ def test_sources_are_prepared_into_the_cache_once(
 ) -> None:
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "cache"))
     first = load_dataset(xrays, resolution=16, progress=False)
-    assert f"kept in {tmp_path / 'cache'}" in first.prepared
+    assert f"cached in {tmp_path / 'cache'}" in first.prepared
     assert "made 16 x 16 by --fit squash" in first.prepared
-    monkeypatch.setattr("cxrgan_fast.data.kept.prepare_set", None)  # not called again
+    monkeypatch.setattr("cxrgan_fast.data.cache.prepare_set", None)  # not called again
     for path in xrays.rglob("*.png"):
         os.utime(path, (0, 0))  # the content counts, not the time
     again = load_dataset(xrays, resolution=16, progress=False)
-    assert f"as kept in {tmp_path / 'cache'}" in again.prepared
+    assert f"from the cache {tmp_path / 'cache'}" in again.prepared
     assert again.fingerprint == first.fingerprint
     assert again.patients == first.patients
     monkeypatch.undo()
@@ -350,7 +350,7 @@ def test_a_damaged_set_in_the_cache_is_made_anew(
         damage()
         again = load_dataset(xrays, resolution=16, progress=False)
         assert again.fingerprint == first.fingerprint
-        assert "as kept" not in again.prepared
+        assert "from the cache" not in again.prepared
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(
@@ -360,5 +360,5 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "file"))
     dataset = load_dataset(xrays, resolution=16, progress=False)
     assert len(dataset) == 24
-    assert "not kept (cannot write" in dataset.prepared
+    assert "not cached (cannot write" in dataset.prepared
     assert "CXRGAN_CACHE" in dataset.prepared

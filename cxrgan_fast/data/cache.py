@@ -1,6 +1,6 @@
-"""Prepared sets that are kept in the user's cache, so that the next start need not make them.
+"""The cache of prepared sets on the user's disk, so that the next start need not make them.
 
-A set's name there is the hash of the content of its images, of their classes, patients and
+A set's name in it is the hash of the content of its images, of their classes, patients and
 splits, and of the settings: nothing has to be invalidated.
 """
 
@@ -26,7 +26,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import PlaceError, cache_folder
 
 
-def kept_set(
+def cached_set(
     source: Source,
     preparation: Preparation,
     *,
@@ -35,9 +35,9 @@ def kept_set(
     skip_bad: bool,
     progress: bool,
 ) -> tuple[PackedSet, str]:
-    """The images of one split of a source, prepared: from the cache if they are there.
+    """Return the images of one split of a source, prepared: from the cache if they are there.
 
-    Where the cache cannot be written they are prepared all the same, and not kept.
+    Where the cache cannot be written they are prepared all the same, and not cached.
 
     Args:
         source: opened.
@@ -48,7 +48,7 @@ def kept_set(
         progress: show bars on standard error, if that is a terminal.
 
     Returns:
-        The set, and where it came from or was kept, in words.
+        The set, and in words whether it was cached, is cached now, or could not be.
 
     Raises:
         UserError: as `prepare_set`.
@@ -63,7 +63,7 @@ def kept_set(
     if made is not None:
         if made.left_out and not skip_bad:
             raise UnusableFilesError(made.left_out)
-        return made, f"as kept in {folder}"
+        return made, f"from the cache {folder}"
 
     def prepare(out: Path) -> PackedSet:
         return prepare_set(
@@ -78,11 +78,11 @@ def kept_set(
         )
 
     try:
-        return prepare(folder), f"kept in {folder}"
+        return prepare(folder), f"cached in {folder}"
     except PlaceError as error:
         # What is mapped into memory stays there when the folder goes.
         with tempfile.TemporaryDirectory() as aside:
-            return prepare(Path(aside)), f"not kept ({error}; CXRGAN_CACHE names the place)"
+            return prepare(Path(aside)), f"not cached ({error}; CXRGAN_CACHE names the place)"
 
 
 def _whole(folder: Path) -> PackedSet | None:
