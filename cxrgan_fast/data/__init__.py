@@ -8,7 +8,7 @@ from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, prepare_set
 from cxrgan_fast.data.resident import StepImages, step_images
 from cxrgan_fast.data.sampler import BalancedOrder, EpochOrder, Order
-from cxrgan_fast.data.sources import Source, open_source
+from cxrgan_fast.data.sources import Selection, Source, open_source, select
 
 __all__ = [
     "BalancedOrder",
@@ -19,6 +19,7 @@ __all__ = [
     "PackedSet",
     "Phantom",
     "Preparation",
+    "Selection",
     "Source",
     "StepImages",
     "load_dataset",
@@ -26,6 +27,7 @@ __all__ = [
     "open_source",
     "phantom_image",
     "prepare_set",
+    "select",
     "step_images",
     "to_float",
     "to_uint8",

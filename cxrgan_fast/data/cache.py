@@ -20,7 +20,7 @@ from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, locked, prepare_set
 from cxrgan_fast.data.readers import READER_VERSION
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import ImageFile, Source
+from cxrgan_fast.data.sources import ImageFile, Selection, Source, select
 from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import PlaceError, cache_folder
@@ -54,9 +54,9 @@ def cached_set(
         UserError: as `prepare_set`.
     """
     preparation.validate()
-    names, files = source.choose(split, classes)
+    chosen = select(source, split, classes)
     without_kind = source.without_kind(classes, split=None)
-    key = _key(source, names, files, without_kind, preparation, progress)
+    key = _key(source, chosen, without_kind, preparation, progress)
     folder = cache_folder() / "sets" / key
     _sweep_others(folder)
     made = _whole(folder)
@@ -143,8 +143,7 @@ def _remove(path: Path) -> None:
 
 def _key(
     source: Source,
-    names: Sequence[str],
-    files: Sequence[ImageFile],
+    chosen: Selection,
     without_kind: Sequence[tuple[str, str]],
     preparation: Preparation,
     progress: bool,
@@ -164,17 +163,17 @@ def _key(
 
         return in_threads(work, len(of), "checking", workers=None, progress=progress)
 
-    made_by = [VERSION, READER_VERSION, source.name, names, asdict(preparation)]
+    made_by = [VERSION, READER_VERSION, source.name, chosen.class_names, asdict(preparation)]
     whole = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
     deep = False
-    for file, (content, may_be) in zip(files, digests(files), strict=True):
+    for file, (content, may_be) in zip(chosen.files, digests(chosen.files), strict=True):
         deep = deep or may_be
         about = (file.name, file.class_name, file.patient, file.split, content)
         whole.update(repr(about).encode("utf-8", "surrogateescape"))
         if file.patient_given:  # what DICOM files tell then counts no more
             whole.update(b"given")
     if deep:  # what is white is then decided by all images of the source
-        there = {file.name for file in files}
+        there = {file.name for file in chosen.files}
         others = [file for file in source.files if file.name not in there]
         for content, _ in digests(others):
             whole.update(content.encode("utf-8", "surrogateescape"))

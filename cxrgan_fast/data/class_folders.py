@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
-from cxrgan_fast.data.sources import Source, check_folder_name, folder_names, open_source
+from cxrgan_fast.data.sources import check_folder_name, folder_names, open_source
 from cxrgan_fast.data.sources.layout import lay_out
-from cxrgan_fast.data.sources.store import Tree
+from cxrgan_fast.data.sources.store import NamesOnly
 from cxrgan_fast.errors import UserError, did_you_mean, printable
 
 
@@ -74,7 +74,7 @@ def class_folders(data: str | Path) -> ClassFolders:
         made = open_packed(path, verify=False)
         return ClassFolders(str(data), _of_packed(made) or _by_name(made.class_names))
     source = open_source(path)
-    return ClassFolders(str(data), _of_source(source) or _by_name(source.classes))
+    return ClassFolders(str(data), source.class_folders())
 
 
 def choose_folders(
@@ -121,24 +121,14 @@ def _by_name(names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [folder] for name, folder in folder_names(names).items()}
 
 
-def _of_source(source: Source) -> dict[str, list[str]] | None:
-    there = {file.class_name for file in source.files}
-    found = source.class_folders([name for name in source.classes if name in there])
-    return None if any("" in folders for folders in found.values()) else found
-
-
 def _of_packed(made: PackedSet) -> dict[str, list[str]] | None:
     """The folders by the names of the files, if the classes go by folders at all."""
     names = {row.file for row in made.rows}
-    tree = Tree(stamps=dict.fromkeys(names, ""))
-    for name in names:
-        parts = name.split("/")[:-1]
-        tree.folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
     try:
-        listing = lay_out(tree, names, {}, str(made.path), made.name)
+        source = lay_out(NamesOnly(names), names, {}, made.where, made.name)
     except UserError:  # no class folders
         return None
-    read_as = {file.name: file for file in (*listing.files, *listing.unnamed)}
+    read_as = {file.name: file for file in (*source.files, *source.unnamed)}
     classes_of: dict[str, set[str]] = {}
     folders: dict[str, set[str]] = {}
     for row in made.rows:

@@ -30,6 +30,7 @@ from cxrgan_fast.data.sources import (
     open_source,
     read_classes,
     refuse_columns,
+    select,
 )
 from cxrgan_fast.errors import UserError
 
@@ -197,20 +198,20 @@ def _from_packed(
 def _of_packed(
     made: PackedSet, split: Split | None = None, classes: Sequence[str] | None = None
 ) -> ImageDataset:
-    names, places = made.choose(split, classes)
-    members = made.parts(classes).values()
-    labels = {member: label for label, joined in enumerate(members) for member in joined}
-    rows = [made.rows[place] for place in places]
+    chosen = select(made, split, classes)
+    order = made.order()
+    places = [order[place] for place in chosen.places]
+    patients = [file.patient for file in chosen.files]
     return ImageDataset(
         images=torch.from_numpy(np.asarray(made.images[places])),
-        labels=torch.tensor([labels[row.class_name] for row in rows], dtype=torch.int64),
-        class_names=names,
-        patients=[row.patient for row in rows],
-        files=[row.file for row in rows],
+        labels=torch.tensor(chosen.labels, dtype=torch.int64),
+        class_names=chosen.class_names,
+        patients=patients,
+        files=[file.name for file in chosen.files],
         name=made.name,
         skipped=made.left_out,
         prepared=f"read from the packed set {made.path}",
-        notes=[*made.unused, *_doubts([row.patient for row in rows])],
+        notes=[*made.unused, *_doubts(patients)],
     )
 
 

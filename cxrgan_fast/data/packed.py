@@ -20,7 +20,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrgan_fast.data.sources import SPLITS, check_class_names, read_classes
+from cxrgan_fast.data.sources import ImageFile, check_class_names, read_classes
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_error, read_small
 
@@ -84,51 +84,58 @@ class PackedSet:
     notes: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
 
-    def choose(
-        self, split: str | None = None, classes: Sequence[str] | None = None
-    ) -> tuple[tuple[str, ...], list[int]]:
-        """The classes and images to use, as `Source.choose` gives them.
+    @property
+    def where(self) -> str:
+        """Return the folder's path, for messages."""
+        return str(self.path)
 
-        Args:
-            split: "train", "test" or "val"; None for all.
-            classes: names in the order of their labels, in any case; None for all.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the class names, which all have images."""
+        return self.class_names
 
-        Returns:
-            The class names in the order of labels, and the places of their images, class by
-            class.
+    @property
+    def default_classes(self) -> tuple[str, ...]:
+        """Return the classes that are used when none are named: all."""
+        return self.class_names
 
-        Raises:
-            UserError: there is no such class or split, or it has no images.
-        """
-        parts = self.parts(classes)
-        places: list[int] = []
-        for name, members in parts.items():
-            of_class = [
-                place
-                for place, row in enumerate(self.rows)
-                if row.class_name in members and split in (None, row.split)
-            ]
-            if not of_class:
-                present = {row.split for row in self.rows if row.class_name in members}
-                has = ", ".join(each for each in SPLITS if each in present)
-                raise UserError(
-                    f"{self.path}: class {name!r} has no {split!r} images; it has {has or 'none'}"
-                )
-            # In the order in which a source gives the images of joined classes.
-            places += sorted(of_class, key=lambda place: self.rows[place].file)
-        return tuple(parts), places
+    @property
+    def has_splits(self) -> bool:
+        """Say whether some images are for testing or validation."""
+        return any(row.split != "train" for row in self.rows)
 
-    def parts(self, classes: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+    def parts(
+        self, classes: Sequence[str] | None, split: str | None = None
+    ) -> dict[str, tuple[str, ...]]:
         """Return, in the order of labels, the classes of the set that make up each class.
 
         Args:
-            classes: as in `choose`.
+            classes: as `select` takes them.
+            split: of joined classes, those without images in this split are left out: a division
+                may have put all patients of one into another split.
 
         Raises:
             UserError: there is no such class.
         """
         wanted = self.class_names if classes is None else classes
-        return read_classes(wanted, self.class_names, self.path)
+        parts = read_classes(wanted, self.class_names, self.path)
+        there = {row.class_name for row in self.rows if split in (None, row.split)}
+        return {
+            name: tuple(member for member in members if member in there) or members
+            for name, members in parts.items()
+        }
+
+    def listed(self, parts: Mapping[str, tuple[str, ...]]) -> list[ImageFile]:
+        """Return the images in the order of `order`, whatever the parts.
+
+        By their names, so that joined classes have them in the order in which a source has them.
+        """
+        rows = (self.rows[place] for place in self.order())
+        return [ImageFile(row.file, row.class_name, row.patient, row.split) for row in rows]
+
+    def order(self) -> list[int]:
+        """Return the places of all images, sorted by the names of their files."""
+        return sorted(range(len(self.rows)), key=lambda place: self.rows[place].file)
 
 
 def is_packed(path: Path) -> bool:

@@ -13,7 +13,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.readers import image_size as image_size_of
-from cxrgan_fast.data.sources import Columns, ImageFile, Source, folder_names, open_source
+from cxrgan_fast.data.sources import Columns, ImageFile, Source, folder_names, open_source, select
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
@@ -274,9 +274,12 @@ class ImageFolder:
         source = open_source(path)
         drawn = {file.class_name for file in source.files if file.split == "train"}
         usual = source.default_classes
-        own, chosen = source.choose(
-            "train", wanted or [name for name in source.classes if name in drawn or name in usual]
+        selected = select(
+            source,
+            "train",
+            wanted or [name for name in source.classes if name in drawn or name in usual],
         )
+        own, chosen = selected.class_names, selected.files
         folded = {name.casefold(): name for name in own}
         there, expected = _classes_of(data)
         # By a class's name, or by the folder that it gets where its name is none of a folder.
@@ -329,7 +332,7 @@ def _has_test_split(data: DataConfig, classes: Sequence[str]) -> bool:
     if data.data == "phantom":
         return True
     try:
-        _opened(data).choose("test", classes)
+        select(_opened(data), "test", classes)
     except UserError:  # no such folder, or not these classes: there is nothing to report
         return False
     return True

@@ -17,7 +17,7 @@ from cxrgan_fast.data import load_dataset, packed
 from cxrgan_fast.data.packed import CONTENT, PackedSet, is_packed, open_packed
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
-from cxrgan_fast.data.sources import open_source
+from cxrgan_fast.data.sources import open_source, select
 from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import PlaceError
@@ -295,17 +295,21 @@ def test_odd_names_survive(tmp_path: Path) -> None:
 
 def test_choosing_from_a_set(xrays: Path, tmp_path: Path) -> None:
     made = make(xrays, tmp_path / "out")
-    names, places = made.choose("test", ["Bacterial", "normal"])
-    assert names == ("bacterial", "normal")
-    assert {made.rows[place].split for place in places} == {"test"}
-    assert made.rows[places[0]].class_name == "bacterial"
+    chosen = select(made, "test", ["Bacterial", "normal"])
+    assert chosen.class_names == ("bacterial", "normal")
+    assert {file.split for file in chosen.files} == {"test"}
+    assert chosen.files[0].class_name == "bacterial"
+    assert chosen.labels == sorted(chosen.labels)
+    order = made.order()
+    names = [made.rows[order[place]].file for place in chosen.places]
+    assert names == [file.name for file in chosen.files]
     for split, classes, message in (
         ("train", ["viral"], "no class 'viral'"),
         ("train", [], "none named"),
         ("train", ["normal", "NORMAL"], "each class once"),
     ):
         with pytest.raises(UserError, match=message):
-            made.choose(split, classes)
+            select(made, split, classes)
 
 
 def test_training_data_from_a_packed_set(xrays: Path, tmp_path: Path) -> None:
