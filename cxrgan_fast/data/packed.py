@@ -27,8 +27,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from cxrgan_fast.data.sources import ImageFile, check_class_names, read_classes
+from cxrgan_fast.data.dataset import ImageDataset
+from cxrgan_fast.data.patients import warning_lines
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.sources import (
+    ImageFile,
+    check_class_names,
+    folder_names,
+    read_classes,
+    select,
+)
+from cxrgan_fast.data.sources.layout import lay_out
+from cxrgan_fast.data.sources.store import NamesOnly
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_error, read_small
 
@@ -132,6 +144,79 @@ class PackedSet:
         """
         rows = (self.rows[place] for place in self.order())
         return [ImageFile(row.file, row.class_name, row.patient, row.split) for row in rows]
+
+    def load(
+        self,
+        preparation: Preparation,
+        *,
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        progress: bool = False,
+    ) -> ImageDataset:
+        """Copy the images of some classes and one split into memory.
+
+        Args:
+            preparation: what is asked for: resolution and channels must be the set's.
+            split: as `select` takes it.
+            classes: likewise.
+            progress: nothing is drawn or prepared here, so there is no bar to show.
+
+        Raises:
+            UserError: the set has other resolution or channels, no such class or no such split.
+        """
+        shape = self.images.shape[1:]
+        if shape != preparation.empty(0).shape[1:]:
+            channels, resolution, _ = shape
+            raise UserError(
+                f"{self.path}: holds images of {resolution} pixels and {channels} channels, and "
+                f"{preparation.resolution} and {preparation.image_channels} are asked for: train "
+                f"at --resolution {resolution} --image-channels {channels}, or prepare another "
+                "set from the images"
+            )
+        chosen = select(self, split, classes)
+        order = self.order()
+        patients = [file.patient for file in chosen.files]
+        images = self.images[[order[place] for place in chosen.places]]
+        return ImageDataset(
+            images=torch.from_numpy(np.asarray(images)),
+            labels=torch.tensor(chosen.labels, dtype=torch.int64),
+            class_names=chosen.class_names,
+            patients=patients,
+            files=[file.name for file in chosen.files],
+            name=self.name,
+            skipped=self.left_out,
+            prepared=f"read from the packed set {self.path}",
+            notes=[*self.unused, *warning_lines(patients)],
+        )
+
+    def class_folders(self) -> dict[str, list[str]]:
+        """Return the names of the folders in which the images of each class lay, sorted.
+
+        They are told by the names of the files; where those tell no classes, as of a table, the
+        folders are those that the classes' names give.
+        """
+        by_name = {name: [folder] for name, folder in folder_names(self.class_names).items()}
+        return self._folders_of_files() or by_name
+
+    def _folders_of_files(self) -> dict[str, list[str]] | None:
+        """The folders by the names of the files, if the classes go by folders at all."""
+        names = {row.file for row in self.rows}
+        try:
+            source = lay_out(NamesOnly(names), names, {}, self.where, self.name)
+        except UserError:  # no class folders
+            return None
+        read_as = {file.name: file for file in (*source.files, *source.unnamed)}
+        classes_of: dict[str, set[str]] = {}
+        folders: dict[str, set[str]] = {}
+        for row in self.rows:
+            file = read_as.get(row.file)
+            if file is None:
+                return None
+            classes_of.setdefault(file.class_name, set()).add(row.class_name)
+            folders.setdefault(row.class_name, set()).add(file.folder)
+        if any(len(classes) > 1 for classes in classes_of.values()):
+            return None
+        return {name: sorted(found) for name, found in folders.items()}
 
     def order(self) -> list[int]:
         """Return the places of all images, sorted by the names of their files."""

@@ -102,7 +102,7 @@ def select(
 
 def classes_with_images(source: Selectable, split: str) -> set[str]:
     """Return the names of the classes listed that have images in a split."""
-    files = source.listed(source.parts(None))
+    files = source.listed({name: (name,) for name in source.classes})
     return {file.class_name for file in files if file.split == split}
 
 
