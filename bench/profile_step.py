@@ -27,6 +27,7 @@ from bench.record import write_result
 from bench.report import table
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
@@ -324,7 +325,7 @@ def main() -> None:
             for name, value in settings.items()
             if value is not False
         ]
-        if arguments.data == "phantom":
+        if data_place(arguments.data) is None:
             flags.append(f"--phantom-images {arguments.phantom_images}")
         else:  # where it lies is of no interest
             flags.append(f"--data {Path(arguments.data).name}")

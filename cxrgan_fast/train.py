@@ -10,7 +10,7 @@ import tyro
 
 from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.command import run_command
-from cxrgan_fast.data.packed import is_packed, open_packed
+from cxrgan_fast.data.load import packed_shape
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import is_code
@@ -133,10 +133,8 @@ def _find_run(word: str, out: Path, name: str) -> Path | None:
 
 def _shape_of(data: str | None) -> dict[str, Any]:
     """The settings that a packed set brings with it; none for other data."""
-    if data is None or data == "phantom" or not is_packed(Path(data)):
-        return {}
-    channels, resolution = open_packed(data, verify=False).images.shape[1:3]
-    return {"resolution": resolution, "image_channels": channels}
+    shape = None if data is None else packed_shape(data)
+    return {} if shape is None else {"image_channels": shape[0], "resolution": shape[1]}
 
 
 def _stored_settings(run: Path) -> TrainConfig:

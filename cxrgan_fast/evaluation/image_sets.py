@@ -9,11 +9,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cxrgan_fast.data import ImageDataset, load_dataset
-from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
-from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.data import ImageDataset, load_dataset, open_data
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.readers import image_size as image_size_of
-from cxrgan_fast.data.sources import Columns, ImageFile, Source, folder_names, open_source
+from cxrgan_fast.data.sources import (
+    Columns,
+    ImageFile,
+    Source,
+    classes_with_images,
+    folder_names,
+    open_source,
+    select,
+)
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
@@ -79,7 +86,8 @@ def choose_data(
         )
     own = replace(_with_columns(own, columns), skip_bad=skip_bad or own.skip_bad)
     # Runs of earlier versions have stored the path as it was typed, in whatever folder.
-    if own.data == "phantom" or (Path(own.data).is_absolute() and Path(own.data).exists()):
+    place = data_place(own.data)
+    if place is None or (place.is_absolute() and place.exists()):
         return own
     try:
         return replace(own, data=_found(run, stored, own))
@@ -95,7 +103,8 @@ def _with_columns(own: DataConfig, columns: Columns | None) -> DataConfig:
 
 
 def _same_place(one: str, other: str) -> bool:
-    return Path(one).absolute() == Path(other).absolute()
+    places = [data_place(data) for data in (one, other)]
+    return len({None if place is None else place.absolute() for place in places}) == 1
 
 
 def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
@@ -272,11 +281,14 @@ class ImageFolder:
                 several sizes, or smaller than `resolution`.
         """
         source = open_source(path)
-        drawn = {file.class_name for file in source.files if file.split == "train"}
+        drawn = classes_with_images(source, "train")
         usual = source.default_classes
-        own, chosen = source.choose(
-            "train", wanted or [name for name in source.classes if name in drawn or name in usual]
+        selected = select(
+            source,
+            "train",
+            wanted or [name for name in source.classes if name in drawn or name in usual],
         )
+        own, chosen = selected.class_names, selected.files
         folded = {name.casefold(): name for name in own}
         there, expected = _classes_of(data)
         # By a class's name, or by the folder that it gets where its name is none of a folder.
@@ -318,18 +330,10 @@ def _stored_settings(subject: Path) -> tuple[Path, TrainConfig | None]:
     return subject, None
 
 
-def _opened(data: DataConfig) -> Source | PackedSet:
-    path = Path(data.data)
-    if is_packed(path):
-        return open_packed(path, verify=False)
-    return open_source(path, data.columns)
-
-
 def _has_test_split(data: DataConfig, classes: Sequence[str]) -> bool:
-    if data.data == "phantom":
-        return True
     try:
-        _opened(data).choose("test", classes)
+        opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
+        select(opened, "test", classes)
     except UserError:  # no such folder, or not these classes: there is nothing to report
         return False
     return True
@@ -337,13 +341,9 @@ def _has_test_split(data: DataConfig, classes: Sequence[str]) -> bool:
 
 def _classes_of(data: DataConfig) -> tuple[Sequence[str], Sequence[str]]:
     """All classes of the data that have images, and those that are used unless others are named."""
-    if data.data == "phantom":
-        return PHANTOM_CLASSES, PHANTOM_CLASSES
-    source = _opened(data)
-    if isinstance(source, PackedSet):
-        return source.class_names, source.class_names
-    there = {file.class_name for file in source.files if file.split == "train"}
-    return [name for name in source.classes if name in there], source.default_classes
+    opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
+    there = classes_with_images(opened, "train")
+    return [name for name in opened.classes if name in there], opened.default_classes
 
 
 def _as_asked(names: Sequence[str], data: DataConfig) -> list[str]:

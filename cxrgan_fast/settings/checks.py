@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe
@@ -101,6 +102,7 @@ def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:
     """Refuse settings that were changed but would do nothing beside the others."""
     optimizer = flat["optimizer"]
     evaluates = flat["eval_every"] > 0 or resumed
+    on_disk = data_place(flat["data"]) is not None
     needs = (
         ("early_steps", flat["loss"] == "minimax", "--loss minimax"),
         ("momentum", optimizer == "sgd", "--optimizer sgd"),
@@ -110,9 +112,9 @@ def _refuse_idle(flat: Mapping[str, Any], resumed: bool) -> None:
         ("noise_decay_steps", flat["noise_std"] > 0, "--noise-std"),
         ("r1_interval", flat["r1_gamma"] > 0, "--r1-gamma"),
         ("ema_ramp", flat["ema_half_life"] > 0, "--ema-half-life"),
-        ("phantom_images", flat["data"] == "phantom", "--data phantom"),
-        ("skip_bad", flat["data"] != "phantom", "--data PATH"),
-        *((name, flat["data"] != "phantom", "--data TABLE") for name in _COLUMNS),
+        ("phantom_images", not on_disk, "--data phantom"),
+        ("skip_bad", on_disk, "--data PATH"),
+        *((name, on_disk, "--data TABLE") for name in _COLUMNS),
         ("class_balance", not flat["per_class"], "several classes in one GAN (no --per-class)"),
         ("eval_samples", evaluates, "--eval-every"),
         ("features", evaluates, "--eval-every"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cxrgan_fast.augment.diffaugment import Policy
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT, is_code
@@ -224,7 +225,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return override(
         config,
         {
-            "data": data if data == "phantom" else os.path.abspath(data),
+            "data": data if data_place(data) is None else os.path.abspath(data),
             "features": os.path.abspath(features) if is_code(features) else features,
             "inception_weights": None if weights is None else weights.absolute(),
         },

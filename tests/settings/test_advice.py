@@ -41,6 +41,7 @@ EVALUATE, GENERATE = options(evaluate_command.Arguments), options(generate_comma
 # What messages of a file may name: the options of every command that reaches it.
 SHARED = {
     "data/dataset.py": TRAIN & EVALUATE,
+    "data/phantom/source.py": TRAIN & EVALUATE,
     "data/sources": TRAIN & EVALUATE,
     "data/opening.py": TRAIN & EVALUATE,
     "data/all_bits.py": TRAIN & EVALUATE,
