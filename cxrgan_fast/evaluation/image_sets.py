@@ -19,7 +19,7 @@ from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
 from cxrgan_fast.sampling.class_sources import ClassSource
 from cxrgan_fast.sampling.generation import GROUP, draw_images, latents_for
-from cxrgan_fast.settings.config import DataConfig, TrainConfig, override
+from cxrgan_fast.settings.config import DatasetConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
 
 _BATCH = 4 * GROUP  # images between two steps of the bar, in whole groups
@@ -50,7 +50,7 @@ def is_run(path: Path) -> bool:
     return any(next(path.glob(mark), None) is not None for mark in marks)
 
 
-def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
+def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DatasetConfig:
     """The real images to compare with: those named, or those that the run was trained on.
 
     Args:
@@ -62,7 +62,7 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
         UserError: nothing is named and nothing known, or it is not there any more.
     """
     run, stored = _stored_settings(subject) if is_run(subject) else (subject, None)
-    own = DataConfig() if stored is None else stored.dataset
+    own = DatasetConfig() if stored is None else stored.dataset
     if data is not None:
         # Of the run's own data only what describes them too: the phantom set's size.
         return replace(own, data=data, skip_bad=skip_bad)
@@ -84,7 +84,7 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DataConfig:
         ) from error
 
 
-def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
+def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
     """Where the data of a run are now."""
     if read_record(run) is None:
         if Path(own.data).exists():
@@ -104,7 +104,11 @@ def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
 
 
 def load_real(
-    data: DataConfig, classes: Sequence[str], resolution: int, image_channels: int, progress: bool
+    data: DatasetConfig,
+    classes: Sequence[str],
+    resolution: int,
+    image_channels: int,
+    progress: bool,
 ) -> RealImages:
     """Load the training images and, if the data have them, those of the test split.
 
@@ -183,7 +187,7 @@ def draw_set(
     )
 
 
-def in_order_of_data(sources: Sequence[ClassSource], data: DataConfig) -> list[ClassSource]:
+def in_order_of_data(sources: Sequence[ClassSource], data: DatasetConfig) -> list[ClassSource]:
     """What draws each class, in the order in which the data have the classes.
 
     Raises:
@@ -241,7 +245,7 @@ class ImageFolder:
 
     @classmethod
     def look(
-        cls, path: Path, data: DataConfig, wanted: Sequence[str], resolution: int | None
+        cls, path: Path, data: DatasetConfig, wanted: Sequence[str], resolution: int | None
     ) -> "ImageFolder":
         """Find the classes and the size of the images.
 
@@ -328,7 +332,7 @@ def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
     return [name for name in source.classes if name in there], source.default_classes
 
 
-def _as_asked(names: Sequence[str], data: DataConfig) -> list[str]:
+def _as_asked(names: Sequence[str], data: DatasetConfig) -> list[str]:
     """The classes as the run asked for them: those that it joined with their parts."""
     there = {name.casefold() for name in _classes_of(data.data)[0]}
     pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]

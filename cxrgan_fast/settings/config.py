@@ -20,7 +20,7 @@ from cxrgan_fast.settings.names import unknown_setting
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class ObjectiveConfig:
     """The adversarial game: Goodfellow et al. 2014, Algorithm 1, and what is added to it."""
 
     loss: LossKind = "non_saturating"
@@ -42,7 +42,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizationConfig:
     """How the weights move."""
 
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
@@ -66,7 +66,7 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DatasetConfig:
     """What is trained on."""
 
     data: str = "phantom"
@@ -149,13 +149,13 @@ class TrainConfig:
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     max_minutes: float = 0.0
     """Stop this call after so many minutes, evaluations among them, and save; 0 is no limit."""
-    dataset: DataConfig = field(default_factory=DataConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """What is trained on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """The two networks."""
-    objective: LossConfig = field(default_factory=LossConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The adversarial game."""
-    optimization: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     """How the weights move."""
     output: OutputConfig = field(default_factory=OutputConfig)
     """What is written, and when."""
