@@ -13,6 +13,8 @@ from cxrgan_fast.data.packed import is_packed, open_packed
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import is_code
+from cxrgan_fast.nn import NetworkConfig
+from cxrgan_fast.nn.family import FAMILIES, families_with
 from cxrgan_fast.runs.folder import newest_run
 from cxrgan_fast.settings.checks import changed_on_resume
 from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, flatten, override
@@ -43,7 +45,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     # The layers below the flags are chosen by three flags, which are therefore read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     flags = ("--config", "--resume", "--preset", "--device", "--out", "--name", "--data")
-    for name in (*flags, "--features"):
+    for name in (*flags, "--features", "--family"):
         first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
@@ -53,6 +55,9 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     if chosen.resume in ("auto", "last"):
         out = Path(chosen.out or layer.get("out", OutputConfig.out))
         resume = _find_run(chosen.resume, out, chosen.name or layer.get("name", ""))
+    _refuse_other_families(argv, chosen.family or layer.get("family", NetworkConfig.family))
+    if chosen.family in FAMILIES:  # an unknown one is left to the parser, which lists the known
+        layer["family"] = chosen.family  # whose settings there are flags of
     stored = _stored_settings(resume) if resume else None
     if stored is None:
         layer = {**_shape_of(chosen.data or layer.get("data")), **layer}
@@ -86,6 +91,18 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
             settings = override(settings, {"out": stored.output.out, "name": stored.output.name})
         changed_on_resume(stored, settings, resume / "config.yaml")
     return settings, resume
+
+
+def _refuse_other_families(argv: list[str], family: str) -> None:
+    """Say whose setting a flag is, where it is one of a family that was not chosen."""
+    for word in argv:
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        families = families_with(name) if word.startswith("--") else []
+        if families and family not in families and family in FAMILIES:
+            raise UserError(
+                f"{word.partition('=')[0]} is a setting of --family {families[0]}, got --family "
+                f"{family}; leave it out"
+            )
 
 
 def _find_run(word: str, out: Path, name: str) -> Path | None:

@@ -6,9 +6,8 @@ from torch import nn
 
 from cxrgan_fast.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from cxrgan_fast.nn.config import NetworkConfig
-from cxrgan_fast.nn.dcgan import DCGANDiscriminator, DCGANGenerator
 from cxrgan_fast.nn.ema import EMA
-from cxrgan_fast.nn.resnet import ResNetDiscriminator, ResNetGenerator
+from cxrgan_fast.nn.families import FAMILIES
 
 __all__ = [
     "EMA",
@@ -34,8 +33,7 @@ def build_generator(config: NetworkConfig, n_classes: int) -> nn.Module:
         UserError: a configuration that cannot tell that many classes apart.
     """
     config.validate(n_classes)
-    family = {"resnet": ResNetGenerator, "dcgan": DCGANGenerator}[config.family]
-    return family(config, n_classes)
+    return FAMILIES[config.family].generator(config, n_classes)
 
 
 def build_discriminator(config: NetworkConfig, n_classes: int) -> nn.Module:
@@ -52,8 +50,7 @@ def build_discriminator(config: NetworkConfig, n_classes: int) -> nn.Module:
         UserError: a configuration that cannot tell that many classes apart.
     """
     config.validate(n_classes)
-    family = {"resnet": ResNetDiscriminator, "dcgan": DCGANDiscriminator}[config.family]
-    return family(config, n_classes)
+    return FAMILIES[config.family].discriminator(config, n_classes)
 
 
 def samples_see_each_other(network: nn.Module) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.nn.family import FAMILIES, FamilySettings
 
 _BOUNDS = (("latent_size", 1, 1 << 40), ("base_channels", 0, 4096), ("extra_layers", 0, 128))
 
@@ -44,33 +45,33 @@ class NetworkConfig:
     """projection: conditional batch norm and projection; concat: an embedding joins the input."""
     generator_norm: Literal["batch", "none"] = "batch"
     """Normalisation of the generator; none needs conditioning=concat, unless there is one class."""
-    upsampling: Literal["resize", "transposed"] = "resize"
-    """How a dcgan generator enlarges: nearest neighbour + 3x3, or 4x4 transposed convolutions."""
+    own: FamilySettings = field(default_factory=FamilySettings)
+    """Settings that only the family has."""
 
     def __post_init__(self) -> None:
-        for field, hint in get_type_hints(type(self)).items():
-            if get_args(hint):
-                _require(field, getattr(self, field), get_args(hint))
+        _require("family", self.family, get_args(get_type_hints(type(self))["family"]))
+        wanted = FAMILIES[self.family].settings
+        if type(self.own) is not wanted:  # another family's, which mean nothing to this one
+            object.__setattr__(self, "own", wanted())
+        for part in (self, self.own):
+            for name, hint in get_type_hints(type(part)).items():
+                if get_origin(hint) is Literal:
+                    _require(name, getattr(part, name), get_args(hint))
         _require("resolution", self.resolution, (32, 64, 128, 256))
         _require("image_channels", self.image_channels, (1, 3))
         # Settings may come from a stranger's file: without bounds they take all memory and time.
-        for field, least, most in _BOUNDS:
-            value = getattr(self, field)
+        for name, least, most in _BOUNDS:
+            value = getattr(self, name)
             if value < least:
-                raise UserError(f"{field} must be at least {least}, got {value}")
+                raise UserError(f"{name} must be at least {least}, got {value}")
             if value > most:
-                raise UserError(f"{field} must be at most {most}, got {value}")
+                raise UserError(f"{name} must be at most {most}, got {value}")
         if self.base_channels < 8 or self.base_channels % 8:
             raise UserError(
                 f"base_channels must be a positive multiple of 8, got {self.base_channels}"
             )
         if not 0 <= self.negative_slope <= 1:
             raise UserError(f"negative_slope must be from 0 to 1, got {self.negative_slope}")
-        if self.family == "resnet" and self.upsampling != "resize":
-            raise UserError(
-                f"upsampling={self.upsampling!r} needs family='dcgan', got family='resnet'; "
-                "use upsampling='resize'"
-            )
 
     def validate(self, n_classes: int) -> None:
         """Raise ``UserError`` if networks for that many classes cannot be built."""

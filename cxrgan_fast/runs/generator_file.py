@@ -18,12 +18,15 @@ from cxrgan_fast.data.sources import check_class_names
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_error, write_atomic
 from cxrgan_fast.nn import NetworkConfig, build_generator
+from cxrgan_fast.nn.family import FAMILIES, FamilySettings, own_settings
 
 # The one entry of the safetensors header that is ours. One entry and not one for each field: the
 # header's order is only fixed within an entry, and the same weights should give the same bytes.
 _HEADER = "cxrgan_fast.generator"
-_VERSION = 2
-_WITHOUT_DIGEST = 1  # a version that is still read
+_VERSION = 3
+# Versions that are still read: the first has no digest, and both have the settings of all families
+# side by side.
+_WITHOUT_DIGEST, _FLAT = 1, (1, 2)
 
 _MOST_HEADER_BYTES = 16 << 20
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -161,7 +164,7 @@ def _parse_header(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[
         if isinstance(raw, dict) and isinstance(raw.get("version"), int):
             _check_version(path, raw["version"])
         header = _Header.model_validate(raw)
-        network = _network(header.network)
+        network = _network(_with_own(header.network) if header.version in _FLAT else header.network)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
@@ -190,7 +193,7 @@ def _parse_header(path: Path, text: str, tensors: Mapping[str, Tensor]) -> dict[
 
 
 def _check_version(path: Path, version: int) -> None:
-    if version not in (_WITHOUT_DIGEST, _VERSION):
+    if version not in (*_FLAT, _VERSION):
         raise UserError(
             f"{path} is in format {version} of generator files and this version of "
             f"cxrgan_fast reads format {_VERSION}: install the version that wrote it"
@@ -203,18 +206,45 @@ def _network(fields: Mapping[str, Any]) -> NetworkConfig:
     Raises:
         ValueError: A field is unknown or of another type, or no network can be built from them.
     """
-    types = get_type_hints(NetworkConfig)
+    _check_fields("network", NetworkConfig, {**fields, "own": FamilySettings()})
+    own = fields.get("own", {})
+    if not isinstance(own, dict):
+        raise ValueError(f"network.own: expected settings by name, got {own!r:.100}")
+    settings = FAMILIES[fields["family"]].settings if fields.get("family") in FAMILIES else None
+    if settings is not None:  # else NetworkConfig says what families there are
+        _check_fields("network.own", settings, own)
+    try:
+        return NetworkConfig(**{**fields, "own": settings(**own) if settings else FamilySettings()})
+    except UserError as error:
+        raise ValueError(f"network: {error}") from None
+
+
+def _check_fields(where: str, settings: type, fields: Mapping[str, Any]) -> None:
+    types = get_type_hints(settings)
     for name, value in fields.items():
         if name not in types:
-            raise ValueError(f"network: there is no setting {name!r}")
+            raise ValueError(f"{where}: there is no setting {name!r}")
         try:
             TypeAdapter(types[name]).validate_python(value, strict=True)
         except ValidationError as error:
-            raise ValueError(f"network.{name}: {error.errors()[0]['msg']}") from None
-    try:
-        return NetworkConfig(**fields)
-    except UserError as error:
-        raise ValueError(f"network: {error}") from None
+            raise ValueError(f"{where}.{name}: {error.errors()[0]['msg']}") from None
+
+
+def _with_own(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of version 1 or 2 as they are now; other families' are left out if unused."""
+    family = fields.get("family", NetworkConfig.family)
+    own = own_settings(family) if isinstance(family, str) else {}
+    unused = {name: value for each in FAMILIES for name, value in own_settings(each).items()}
+    common = {name: value for name, value in fields.items() if name not in own}
+    return {
+        "family": family,
+        **{
+            name: value
+            for name, value in common.items()
+            if name not in unused or value != unused[name]
+        },
+        "own": {name: fields[name] for name in own if name in fields},
+    }
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -15,6 +15,7 @@ from cxrgan_fast.augment.diffaugment import Policy
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
+from cxrgan_fast.nn.family import families_with
 from cxrgan_fast.ops.adversarial_loss import LossKind
 from cxrgan_fast.settings.names import unknown_setting
 
@@ -188,8 +189,16 @@ def override(config: Config, flat: Mapping[str, Any]) -> Config:
         UserError: ``config`` has no setting of that name.
     """
     known = flatten(config)
+    if "family" in known and flat.get("family", known["family"]) != known["family"]:
+        config = _override(config, {"family": flat["family"]})  # it brings its own settings
+        known = flatten(config)
     for name in flat:
         if name not in known:
+            if families := families_with(name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} is a setting of --family {families[0]}, got "
+                    f"--family {known['family']}; leave it out"
+                )
             raise UserError(f"there is no setting {name!r}{unknown_setting(name, known)}")
     return _override(config, flat)
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_small
+from cxrgan_fast.nn.family import FAMILIES, FamilySettings, own_settings
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.settings.names import unknown_setting
 
@@ -22,9 +23,8 @@ _MOST_BYTES = 1 << 20  # of a file of settings
 
 def _settings_of(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Flat settings of a YAML document, in which the groups' names may be given or left out."""
-    groups = {f.name for f in dataclasses.fields(TrainConfig) if dataclasses.is_dataclass(f.type)}
     for key, value in document.items():
-        if key in groups and isinstance(value, Mapping):
+        if key in _GROUPS and isinstance(value, Mapping):
             yield from _settings_of(value)
         else:
             yield str(key), value
@@ -69,7 +69,25 @@ def read_config(text: str, path: Path) -> dict[str, Any]:
         is_path = isinstance(settings[key], Path) or key in ("data", "features")
         if is_path and (value == "" or "\0" in str(value)):
             raise UserError(f"{path}: {key} is empty or holds a zero byte; name a file or folder")
-    return settings
+    return _without_other_families(settings)
+
+
+def _without_other_families(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what a file says of families that are not its own, if it says nothing of them.
+
+    Earlier versions wrote the defaults of all.
+    """
+    if "family" not in settings:
+        return settings
+    own = own_settings(settings["family"])
+    others = {
+        name: default for family in FAMILIES for name, default in own_settings(family).items()
+    }
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in own or name not in others or value != others[name]
+    }
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,10 +104,23 @@ class _Loader(yaml.SafeLoader):
 
 def _types_of(config: type) -> Iterator[tuple[str, Any]]:
     for name, hint in get_type_hints(config).items():
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if hint is FamilySettings:
+            for family in FAMILIES.values():
+                yield from _types_of(family.settings)
+        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
             yield from _types_of(hint)
         else:
             yield name, hint
+
+
+def _groups_of(config: type) -> Iterator[str]:
+    for name, hint in get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield name
+            yield from _groups_of(hint)
+
+
+_GROUPS = frozenset(_groups_of(TrainConfig))
 
 
 def write_config(config: TrainConfig) -> str:

@@ -1,11 +1,15 @@
 """What configurations are refused, and the widths that they give."""
 
-from typing import Any
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
+from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator, families
+from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.family import FAMILIES, FamilySettings, register
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,6 @@ from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
         ("output", "linear", "tanh, sigmoid"),
         ("conditioning", "none", "projection, concat"),
         ("generator_norm", "layer", "batch, none"),
-        ("upsampling", "bilinear", "resize, transposed"),
     ],
 )
 def test_a_bad_value_is_refused_by_field(field: str, value: Any, expected: str) -> None:
@@ -32,9 +35,31 @@ def test_a_bad_value_is_refused_by_field(field: str, value: Any, expected: str) 
         NetworkConfig(**{field: value})
 
 
-def test_resnet_has_no_transposed_convolutions() -> None:
-    with pytest.raises(UserError, match="upsampling='transposed' needs family='dcgan'"):
-        NetworkConfig(family="resnet", upsampling="transposed")
+def test_a_bad_value_of_a_family_is_refused_by_field() -> None:
+    with pytest.raises(UserError, match=r"^upsampling must be one of resize, transposed, got x$"):
+        NetworkConfig(family="dcgan", own=DCGANSettings(upsampling="x"))  # type: ignore[arg-type]
+
+
+def test_a_family_brings_its_own_settings() -> None:
+    config = NetworkConfig(family="dcgan", own=DCGANSettings(upsampling="transposed"))
+    assert dataclasses.replace(config, base_channels=16).own == config.own
+    assert dataclasses.replace(config, family="resnet").own == FamilySettings()
+    assert NetworkConfig(family="dcgan").own == DCGANSettings()
+
+
+def test_the_choices_of_family_are_those_that_are_registered() -> None:
+    assert get_args(get_type_hints(NetworkConfig)["family"]) == tuple(sorted(FAMILIES))[::-1]
+    files = (Path(families.__file__).parent).glob("[a-z]*.py")
+    assert {path.stem for path in files} == set(FAMILIES)
+
+
+def test_two_families_share_no_name() -> None:
+    resnet = FAMILIES["resnet"]
+    with pytest.raises(ValueError, match="there is a family 'resnet' already"):
+        register(resnet)
+    with pytest.raises(ValueError, match="setting 'upsampling' of family 'new' is one of 'dcgan'"):
+        register(dataclasses.replace(resnet, name="new", settings=DCGANSettings))
+    assert set(FAMILIES) == {"resnet", "dcgan"}
 
 
 @pytest.mark.parametrize("build", [build_generator, build_discriminator])

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
+from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.family import FamilySettings
 from cxrgan_fast.ops import available_backends, conv2d_downsample, upsample_conv2d, use_backend
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")  # which torch.onnx.export(dynamo=True) writes with
 
-HINTS = get_type_hints(NetworkConfig)
+HINTS = get_type_hints(NetworkConfig) | get_type_hints(DCGANSettings)
 CONFIGS = [
     each
     for each in itertools.product(
@@ -97,7 +99,7 @@ def test_networks(
 ) -> None:
     config = NetworkConfig(
         family=family,
-        upsampling=upsampling,
+        own=DCGANSettings(upsampling) if family == "dcgan" else FamilySettings(),
         conditioning=conditioning,
         generator_norm=norm,
         resolution=32,

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig, build_generator
+from cxrgan_fast.nn.families.dcgan import DCGANSettings
 from cxrgan_fast.runs.generator_file import copy_generator, load_generator, save_generator
 
 NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8, output="sigmoid")
@@ -78,7 +79,8 @@ def test_every_setting_of_the_network_is_kept(tmp_path):
     network = NetworkConfig(
         family="dcgan", resolution=64, image_channels=3, latent_size=5, base_channels=16,
         extra_layers=1, activation="relu", negative_slope=0.1, output="sigmoid",
-        spectral_norm=True, conditioning="concat", generator_norm="none", upsampling="transposed",
+        spectral_norm=True, conditioning="concat", generator_norm="none",
+        own=DCGANSettings(upsampling="transposed"),
     )  # fmt: skip
     defaults = NetworkConfig()
     for setting in dataclasses.fields(network):
@@ -141,8 +143,8 @@ def test_safetensors_of_another_program_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_refused(saved):
-    rewrite(saved, version=3)
-    with pytest.raises(UserError, match=r"is in format 3 .* reads format 2"):
+    rewrite(saved, version=99)
+    with pytest.raises(UserError, match=r"is in format 99 .* reads format 3"):
         load_generator(saved)
 
 

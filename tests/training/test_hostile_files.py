@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+import torch
 from safetensors.torch import load_file, save
 
 from cxrgan_fast.data import Preparation, open_packed, open_source, prepare_set
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.runs.checkpoint import generator_path
-from cxrgan_fast.runs.generator_file import load_generator
-from evaluations import write_images
+from cxrgan_fast.runs.generator_file import _digest, load_generator
+from cxrgan_fast.settings.config import override
+from evaluations import NETWORK, write_images
 
 HEADER = "cxrgan_fast.generator"
 HUGE = "9" * 5000
@@ -39,13 +41,41 @@ def old_header(path: Path) -> dict:
     with safetensors.safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()[HEADER])
     del header["sha256"]
-    return {**header, "version": 1}
+    # With the settings of all families side by side.
+    network = {"upsampling": "resize", **header["network"]}
+    network |= network.pop("own")
+    return {**header, "network": network, "version": 1}
 
 
 def test_a_generator_of_version_1_still_loads(generator):
     before = load_generator(generator)
     rewrite(generator, old_header(generator))
     assert load_generator(generator).class_names == before.class_names
+
+
+@pytest.mark.parametrize(
+    "network",
+    [NETWORK, override(NETWORK, {"family": "dcgan", "upsampling": "transposed"})],
+    ids=["resnet", "dcgan"],
+)
+def test_a_generator_of_version_2_still_loads(make_run, network):
+    path = generator_path(make_run(network=network), 20)
+    before = load_generator(path)
+    header = {**old_header(path), "version": 2}
+    header["sha256"] = _digest(header, load_file(path))
+    rewrite(path, header)
+    after = load_generator(path)
+    assert after.network == before.network == network
+    weights = before.generator.state_dict()
+    assert all(torch.equal(weights[k], v) for k, v in after.generator.state_dict().items())
+
+
+def test_what_an_old_file_says_of_another_family_is_refused_if_it_means_something(generator):
+    header = old_header(generator)
+    header["network"]["upsampling"] = "transposed"
+    rewrite(generator, header)
+    with pytest.raises(UserError, match="network: there is no setting 'upsampling'"):
+        load_generator(generator)
 
 
 NETWORKS = [

@@ -21,6 +21,7 @@ from cxrgan_fast.nn.blocks import (
     to_image,
 )
 from cxrgan_fast.nn.config import NetworkConfig
+from cxrgan_fast.nn.family import Family, register
 from cxrgan_fast.nn.layers import Conv2d, NormalisedWeights, Weights
 from cxrgan_fast.ops import bias_leaky_relu
 
@@ -223,3 +224,6 @@ class ResNetDiscriminator(nn.Module):
         for block in self.blocks:
             x = block(x, weights)
         return self.head(self.act(x), labels, weights)
+
+
+register(Family("resnet", ResNetGenerator, ResNetDiscriminator))

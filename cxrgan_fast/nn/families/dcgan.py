@@ -7,6 +7,9 @@ norm: real and generated images share its batches.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from torch import Tensor, nn
 
 from cxrgan_fast.nn.blocks import (
@@ -18,7 +21,16 @@ from cxrgan_fast.nn.blocks import (
     to_image,
 )
 from cxrgan_fast.nn.config import NetworkConfig
+from cxrgan_fast.nn.family import Family, FamilySettings, register
 from cxrgan_fast.nn.layers import Conv2d, NormalisedWeights, StridedConv2d, TransposedConv2d
+
+
+@dataclass(frozen=True)
+class DCGANSettings(FamilySettings):
+    """What only this family has."""
+
+    upsampling: Literal["resize", "transposed"] = "resize"
+    """How the generator enlarges: nearest neighbour + 3x3, or 4x4 transposed convolutions."""
 
 
 class DCGANGenerator(nn.Module):
@@ -124,6 +136,10 @@ class DCGANDiscriminator(nn.Module):
 def _enlarge(config: NetworkConfig, channels: int, out_channels: int, last: bool) -> nn.Module:
     # Only the image has a bias: the other layers' is in the normalisation after them.
     gain = 1.0 if last else config.gain
-    if config.upsampling == "transposed":
+    assert isinstance(config.own, DCGANSettings)
+    if config.own.upsampling == "transposed":
         return TransposedConv2d(channels, out_channels, bias=last, gain=gain)
     return Conv2d(channels, out_channels, resample="up", bias=last, gain=gain)
+
+
+register(Family("dcgan", DCGANGenerator, DCGANDiscriminator, DCGANSettings))

@@ -1,0 +1,60 @@
+"""Settings of one family: its flags and keys, and what is said where another family was chosen."""
+
+import pytest
+
+from cxrgan_fast.errors import UserError
+from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.family import FamilySettings
+from cxrgan_fast.settings.config import TrainConfig, flatten, override
+from cxrgan_fast.settings.config_file import read_config, read_config_file, write_config
+from cxrgan_fast.train import parse
+
+
+@pytest.mark.parametrize("family", ["resnet", "dcgan"])
+def test_the_help_of_a_family_shows_its_own_settings_alone(family, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--family", family, "--help"])
+    assert ("--upsampling" in capsys.readouterr().out) == (family == "dcgan")
+
+
+def test_a_flag_of_another_family_is_refused_by_name():
+    said = r"^--upsampling is a setting of --family dcgan, got --family resnet; leave it out$"
+    for flags in (["--upsampling", "transposed"], ["--upsampling=resize"]):
+        with pytest.raises(UserError, match=said):
+            parse([*flags, "--device", "cpu"])
+
+
+def test_flags_and_files_reach_the_family(tmp_path):
+    flags = ["--family", "dcgan", "--upsampling", "transposed", "--device", "cpu"]
+    config, _ = parse(flags)
+    assert config.network.own == DCGANSettings("transposed")
+    file = tmp_path / "config.yaml"
+    for text in (write_config(config), "family: dcgan\nupsampling: transposed\n"):
+        file.write_text(text)
+        again, _ = parse(["--config", str(file), "--device", "cpu"])
+        assert again.network.own == DCGANSettings("transposed")
+    file.write_text("upsampling: transposed\n")
+    assert parse(["--config", str(file), "--family", "dcgan", "--device", "cpu"])[
+        0
+    ].network.own == DCGANSettings("transposed")
+    with pytest.raises(UserError, match="a setting of --family dcgan, got --family resnet"):
+        parse(["--config", str(file), "--device", "cpu"])
+
+
+def test_a_run_of_before_that_names_the_settings_of_all_families_goes_on(tmp_path):
+    path = tmp_path / "config.yaml"
+    old = "network:\n  family: {}\n  upsampling: {}\n"
+    for family, value in (("resnet", "resize"), ("dcgan", "transposed")):
+        path.write_text(old.format(family, value))
+        config = override(TrainConfig(), read_config_file(path))
+        assert config.network.family == family
+        assert flatten(config).get("upsampling") == (value if family == "dcgan" else None)
+    with pytest.raises(UserError, match="--upsampling is a setting of --family dcgan"):
+        override(TrainConfig(), read_config(old.format("resnet", "transposed"), path))
+
+
+def test_another_family_brings_its_own_settings():
+    config = override(TrainConfig(), {"family": "dcgan", "upsampling": "transposed"})
+    assert config.network.own == DCGANSettings("transposed")
+    assert override(config, {"steps": 3}).network.own == config.network.own
+    assert override(config, {"family": "resnet"}).network.own == FamilySettings()
