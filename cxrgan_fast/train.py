@@ -16,9 +16,11 @@ from cxrgan_fast.metrics.registry import is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.nn.family import FAMILIES, families_with
 from cxrgan_fast.runs.folder import newest_run
+from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import changed_on_resume
-from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, flatten, override
+from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
+from cxrgan_fast.settings.flags import FLAGS
 from cxrgan_fast.settings.names import refuse_names_from_elsewhere
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
@@ -49,7 +51,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
-    refuse_names_from_elsewhere(argv, flatten(TrainConfig()))
+    refuse_names_from_elsewhere(argv, settings_of(TrainConfig()))
     layer = read_config_file(Path(chosen.config)) if chosen.config else {}
     resume = Path(chosen.resume) if chosen.resume else None
     if chosen.resume in ("auto", "last"):
@@ -68,16 +70,18 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         preset = chosen.preset or layer.get("preset", TrainConfig.preset)
         if preset == "auto":
             preset = "small" if resolve_device(device).type == "cpu" else "base"
-        # An unknown preset is left to the parser of the flags, which lists the known ones.
-        below = override(TrainConfig(), {**PRESETS.get(preset, {}), **layer, "preset": preset})
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        default=Arguments(below),
-        prog="python -m cxrgan_fast.train",
-        description="Train a class-conditional GAN on chest X-rays.",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+        if preset in PRESETS:  # else the parser of the flags refuses it, and lists the known ones
+            layer = {**PRESETS[preset], **layer, "preset": preset}
+        below = override(TrainConfig(), layer)
+    with FLAGS:
+        arguments = tyro.cli(
+            Arguments,
+            args=argv,
+            default=Arguments(below),
+            prog="python -m cxrgan_fast.train",
+            description="Train a class-conditional GAN on chest X-rays.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
     settings = arguments.settings
     features = settings.evaluation.features
     if settings.evaluation.eval_every and is_code(features) and features != chosen.features:

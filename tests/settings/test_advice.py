@@ -14,9 +14,10 @@ import cxrgan_fast
 from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import generate as generate_command
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.settings.config_file import read_config_file
-from cxrgan_fast.settings.names import ELSEWHERE, refuse_names_from_elsewhere
+from cxrgan_fast.settings.names import answers_to, refuse_names_from_elsewhere
 from cxrgan_fast.train import parse
 from cxrgan_fast.training.loop import train as train_loop
 from cxrgan_fast.training.run import Run
@@ -114,9 +115,11 @@ def test_names_of_other_programs_in_a_file_are_answered_with_ours(tmp_path):
 
 
 def test_every_answer_names_settings_that_there_are_and_hides_none():
-    known = flatten(TrainConfig())
-    assert not ELSEWHERE.keys() & known.keys()
-    for name, answer in ELSEWHERE.items():
+    known = settings_of(TrainConfig())
+    answers = answers_to(known)
+    assert not answers.keys() & known.keys()
+    assert {"epochs", "ngf", "ckpt"} < answers.keys()
+    for name, answer in answers.items():
         assert re.fullmatch(r"[a-z0-9_]+", name)
         named = re.findall(r"--([a-z0-9-]+)", answer)
         assert named
@@ -124,7 +127,7 @@ def test_every_answer_names_settings_that_there_are_and_hides_none():
 
 
 def test_settings_of_ours_pass(tmp_path):
-    known = flatten(TrainConfig())
+    known = settings_of(TrainConfig())
     refuse_names_from_elsewhere([f"--{name.replace('_', '-')}" for name in known], known)
     config, _ = parse(["--device", "cpu", "--l2", "0.1", "--g-lr", "1e-3"])
     assert config.optimization.l2 == 0.1
