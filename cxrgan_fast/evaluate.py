@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
@@ -39,10 +40,8 @@ class Arguments:
     """A step that the run has kept, best, or a .safetensors file; the newest if not given."""
     all_checkpoints: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """FID, KID, precision and recall of every generator that the run has kept."""
-    classes: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
-    ] = ()
-    """Classes to compare; none means all."""
+    classes: ClassesOption = ()
+    """Classes to compare, with spaces or commas between; none means all."""
     resolution: int | None = None
     """Pixels to which a folder of larger or mixed images is made smaller, and compared at."""
     skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -67,7 +66,7 @@ def main() -> None:
         samples=arguments.samples,
         seed=arguments.seed,
         checkpoint=arguments.checkpoint,
-        classes=arguments.classes,
+        classes=given(arguments.classes),
         resolution=arguments.resolution,
         skip_bad=arguments.skip_bad,
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.class_folders import choose_folders
 from cxrgan_fast.devices import resolve_device
@@ -28,10 +29,8 @@ class Arguments:
     """Images of each class; 0 with --interpolate for the sheets alone."""
     seed: int = 0
     """Seed of the latents: the same seed gives the same bytes."""
-    classes: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
-    ] = ()
-    """Classes to draw; none means all."""
+    classes: ClassesOption = ()
+    """Classes to draw, with spaces or commas between; none means all."""
     class_folders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER ...")] = ()
     """Folders of classes, where they are not to be called as the classes are."""
     like: str | None = None
@@ -52,7 +51,7 @@ def main() -> None:
     arguments = tyro.cli(Arguments, prog="python -m cxrgan_fast.generate")
     out, n, seed = arguments.out, arguments.n_per_class, arguments.seed
     device = resolve_device(arguments.device)
-    sources = load_sources(arguments.run, arguments.checkpoint, arguments.classes, device)
+    sources = load_sources(arguments.run, arguments.checkpoint, given(arguments.classes), device)
     classes = [source.class_name for source in sources]
     folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
     if n == 0 and arguments.interpolate:

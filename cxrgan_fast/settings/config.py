@@ -140,8 +140,8 @@ class DatasetConfig(Settings):
     ] = "phantom"
     """Folder, table, zip archive or packed set of images, or "phantom" for the synthetic set."""
     classes: Annotated[tuple[str, ...], Setting(aliases=("--class",))] = ()
-    """Classes to use; none means normal and bacterial of the published set, else all. NAME=A+B
-    joins the classes A and B."""
+    """Classes to use, with spaces or commas between; NAME=A+B joins the classes A and B. None means
+    normal and bacterial of the published set, else all."""
     skip_bad: Annotated[bool, Setting(needs=Needs("data", but="phantom"))] = False
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: Annotated[

@@ -30,7 +30,8 @@ def read_flag(known: Known, words: list[str]) -> Any:
     Raises:
         UserError: it does not fit the setting.
     """
-    values = [_plain(known, word) for word in words]
+    # As a list the empty text is the empty list, which a script's variable may hold.
+    values = [_plain(known, word) for word in words if word or not known.is_list]
     value = tuple(values) if known.is_list else values[0]
     known.check(value, known.flag)
     return value
@@ -77,7 +78,7 @@ def _described(known: Known) -> Any:
     notes: list[Any] = [
         tyro.conf.arg(name=name.removeprefix("--"), aliases=flags, help_behavior_hint=hint)
     ]
-    if known.number is not None or known.choices:
+    if known.number is not None or known.choices or known.is_list:
         notes.append(_reader(known))
     annotated: Any = Annotated
     parts: Any = (known.hint, *notes)
@@ -89,7 +90,7 @@ def _reader(known: Known) -> PrimitiveConstructorSpec[Any]:
     parts = [f"{{{named}}}"] if named else []
     if known.number is not None:
         parts.append("INT" if known.number is int else "FLOAT")
-    one = "|".join(parts)
+    one = "|".join(parts) or "NAME"
     return PrimitiveConstructorSpec(
         nargs="*" if known.is_list else 1,
         metavar=f"[{one} ...]" if known.is_list else one,

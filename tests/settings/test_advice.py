@@ -179,6 +179,6 @@ def test_a_table_of_generated_images_is_evaluated(evaluate, data, tmp_path):
 def test_classes_are_named_by_either_option(evaluate, data, images):
     more = ["--data", data, "--features", "pixels", "--metrics", "fid", "--samples", 4]
     names = sorted(path.name for path in images.rglob("*") if path.is_dir())
-    for option in ("--class", "--classes"):
-        code, _, err = evaluate(images, *more, option, names[-1])
+    for words in (["--class", names[-1]], ["--classes", ",".join(names)], ["--classes", ""]):
+        code, _, err = evaluate(images, *more, *words)
         assert code == 0, err

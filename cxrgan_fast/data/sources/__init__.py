@@ -7,6 +7,7 @@ from cxrgan_fast.data.sources.listing import (
     Unused,
     match_class,
     read_classes,
+    split_names,
     unused_lines,
 )
 from cxrgan_fast.data.sources.names import SPLITS
@@ -26,5 +27,6 @@ __all__ = [
     "match_class",
     "open_source",
     "read_classes",
+    "split_names",
     "unused_lines",
 ]
