@@ -33,7 +33,7 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             continue
         other = flat[needs.setting]
         if not needs.met(other):
-            got = "" if needs.but is not None else f", got {flag_of(needs.setting)} {other}"
+            got = "" if needs.but is not None else f", got {flag_of(needs.setting)} {other!s:.200}"
             raise UserError(f"{known.flag} does nothing {needs.text}{got}; leave it out")
 
 
