@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.preparation import Fit, Preparation
-from cxrgan_fast.data.readers import look, read_image
+from cxrgan_fast.data.readers import Decoded, look_at, read_image
 from cxrgan_fast.data.sources import open_source
 
 FITS: tuple[Fit, ...] = get_args(Fit)
@@ -32,9 +32,8 @@ def main() -> None:
     for place, file in enumerate(source.files):
         left, top = place % COLUMNS * width, place // COLUMNS * height
         content = source.read(file)
-        original = look(content, 2 * SIDE)
-        small = original.image.copy()
-        small.thumbnail((SIDE, SIDE))
+        original = look_at(content, 2 * SIDE, None, _small)
+        small = original.image
         sheet.paste(small, (left + (SIDE - small.width) // 2, top + 13))
         for number, fit in enumerate(FITS, 1):
             pixels = read_image(content, Preparation(SIDE, fit=fit)).pixels[0]
@@ -47,6 +46,11 @@ def main() -> None:
             255,
         )
     sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(arguments.png, optimize=True)
+
+
+def _small(found: Decoded) -> Decoded:
+    found.image.thumbnail((SIDE, SIDE))
+    return found
 
 
 if __name__ == "__main__":

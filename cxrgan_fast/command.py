@@ -61,6 +61,8 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
 
     As a path the empty text would be the current folder.
 
+    Nor can a zero byte be in a path.
+
     Raises:
         UserError: Naming the option.
     """
@@ -72,6 +74,8 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
             empty = bool(equals) and not value
         else:
             empty = not argument
+        if "\0" in argument:  # as only another program can give it
+            raise UserError(f"{argument!r:.200}: an argument with a zero byte; leave it out")
         if empty and option not in _MAY_BE_EMPTY:
             after = f" after {option}" if option else ""
             raise UserError(f"an empty argument{after}: give a value, or leave it out")

@@ -1,7 +1,7 @@
 """``python -m cxrgan_fast.evaluate``: how good the images of a run, or of a folder, are."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +9,7 @@ import tyro
 
 from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
@@ -46,6 +47,8 @@ class Arguments:
     """Pixels to which a folder of larger or mixed images is made smaller, and compared at."""
     skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on without unreadable images, counting them, instead of stopping."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
+    """Which columns of --data, a table, say what."""
     out: Path | None = None
     """Folder for the results; RUN/evaluation or FOLDER-evaluation if not given."""
     device: str = "auto"
@@ -69,6 +72,7 @@ def main() -> None:
         classes=given(arguments.classes),
         resolution=arguments.resolution,
         skip_bad=arguments.skip_bad,
+        columns=arguments.columns,
     )
     out = arguments.out or default_output(arguments.subject, arguments.checkpoint)
     work = evaluate_checkpoints if arguments.all_checkpoints else evaluate

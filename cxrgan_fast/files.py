@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cxrgan_fast import locks
 from cxrgan_fast.errors import UserError, printable
 
 _UNFINISHED = ".unfinished"
@@ -60,29 +61,56 @@ def made_whole(out: Path, names: Iterable[str]) -> Iterator[None]:
         names: of all that will be made in it.
 
     Raises:
-        UserError: something else is in `out`, or it cannot be written.
+        UserError: something else is in `out`, another program is writing there, or it cannot be
+            written.
     """
     existed = out.is_dir()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(out)
-        if any(out.iterdir()):
-            raise PlaceError(f"--out {out} is not empty: name a new folder, nothing is overwritten")
-        write_atomic(out / _UNFINISHED, json.dumps(sorted(set(names))).encode())
-        try:
-            yield
-            (out / _UNFINISHED).unlink()
-        except BaseException:
-            remove_unfinished(out)
-            if not existed:
-                with contextlib.suppress(OSError):
-                    out.rmdir()
-            raise
+        with locks.locked(out) as alone:
+            _require_free(out, alone)
+            write_atomic(out / _UNFINISHED, json.dumps(sorted(set(names))).encode())
+            try:
+                yield
+                (out / _UNFINISHED).unlink()
+            except BaseException:
+                _remove_unfinished(out)
+                if not existed:
+                    with contextlib.suppress(OSError):
+                        out.rmdir()
+                raise
     except OSError as error:
         raise write_error(Path(error.filename or out), error) from error
 
 
-def remove_unfinished(out: Path) -> None:
+def require_free(out: Path) -> None:
+    """Refuse a folder in which :func:`made_whole` could make nothing, before long work.
+
+    What a killed call has left there is removed.
+
+    Raises:
+        UserError: something is in `out`, or another program is writing there, or it is no folder.
+    """
+    if not os.path.lexists(out):
+        return
+    try:
+        if not out.is_dir():  # nor is a pipe opened, which would wait for ever
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        with locks.locked(out) as alone:
+            _require_free(out, alone)
+    except OSError as error:
+        raise write_error(out, error) from error
+
+
+def _require_free(out: Path, alone: bool) -> None:
+    if not alone:  # what lies there is not left over: it is being written
+        raise PlaceError(f"another program is writing to {out}: wait for it, or name a new folder")
+    _remove_unfinished(out)
+    if any(out.iterdir()):
+        raise PlaceError(f"{out} is not empty: name a new folder, nothing is overwritten")
+
+
+def _remove_unfinished(out: Path) -> None:
     """Remove what :func:`made_whole` has left in a folder where the program was killed.
 
     Raises:
@@ -119,28 +147,53 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     """
     try:
         named = path.absolute().parts[1:2] == ("dev",)
-        if path.exists() and not path.is_file() and not (named and not path.is_dir()):
-            raise UserError(f"cannot read {printable(str(path))}: it is not a file")
+        if not (named and not path.is_dir()):
+            require_small(path, most_bytes)
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
     except OSError as error:
         raise read_error(path, error) from None
     except ValueError as error:  # a path with a zero byte in it
         raise UserError(f"cannot read {printable(str(path))}: {error}") from None
-    if len(content) > most_bytes:
-        raise UserError(
-            f"{printable(str(path))} is larger than {most_bytes:,} bytes, which no such file is"
-        )
+    if len(content) > most_bytes:  # it has grown, or is a device
+        raise _too_large(path, most_bytes)
     return content
+
+
+def require_small(path: Path, most_bytes: int) -> None:
+    """Refuse what :func:`read_small` would refuse by its kind or size; do not open it.
+
+    Raises:
+        UserError: it is no file, or is larger. What is not there is not refused.
+        OSError: it cannot be looked at.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"cannot read {printable(str(path))}: it is not a file")
+    if path.stat().st_size > most_bytes:
+        raise _too_large(path, most_bytes)
+
+
+def _too_large(path: Path, most_bytes: int) -> UserError:
+    return UserError(
+        f"{printable(str(path))} is larger than {most_bytes:,} bytes, which no such file is"
+    )
 
 
 def make_folder(path: Path) -> None:
     """Make a folder, if it is not there.
 
     Raises:
-        UserError: when it cannot be made.
+        UserError: when it cannot be made, or is a link: what is written there would lie, and what
+            is removed there would be missing, somewhere else.
     """
     try:
+        if path.is_symlink():
+            raise UserError(
+                f"{printable(str(path))} is a link to {printable(os.readlink(path))}: files are "
+                "written and removed there; put a folder in its place"
+            )
         path.mkdir(exist_ok=True)
     except OSError as error:
         raise write_error(path, error) from error

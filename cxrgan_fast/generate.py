@@ -13,8 +13,8 @@ from cxrgan_fast.data.class_folders import choose_folders
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import generate_to_folder, prepare_output
-from cxrgan_fast.sampling.interpolation import write_interpolations
+from cxrgan_fast.sampling.generation import generate_to_folder
+from cxrgan_fast.sampling.interpolation import interpolation_sheets
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,26 @@ def main() -> None:
     sources = load_sources(arguments.run, arguments.checkpoint, given(arguments.classes), device)
     classes = [source.class_name for source in sources]
     folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
-    if n == 0 and arguments.interpolate:
-        if folders:
-            raise UserError("--class-folders and --like do nothing for --n-per-class 0: leave out")
-        prepare_output(out)
-    else:
-        batch_size = arguments.batch_size
-        generate_to_folder(
-            sources, out, n_per_class=n, seed=seed, batch_size=batch_size, folders=folders
-        )
-        print(f"{n} images of each of {', '.join(s.class_name for s in sources)}: {out}")
-        for name, folder in folders.items():
-            print(f"{name} is in {folder}")
-        for warning in warnings:
-            print(f"warning: {warning}")
-    if arguments.interpolate:
-        for sheet in write_interpolations(sources, out, seed):
-            print(f"interpolation: {sheet}")
+    if n == 0 and arguments.interpolate and folders:
+        raise UserError("--class-folders and --like do nothing for --n-per-class 0: leave out")
+    sheets = interpolation_sheets(sources, seed) if arguments.interpolate else {}
+    generate_to_folder(
+        sources,
+        out,
+        n_per_class=n,
+        seed=seed,
+        batch_size=arguments.batch_size,
+        folders=folders,
+        sheets=sheets,
+    )
+    if n:
+        print(f"{n} images of each of {', '.join(classes)}: {out}")
+    for name, folder in folders.items():
+        print(f"{name} is in {folder}")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    for sheet in sheets:
+        print(f"interpolation: {out / sheet}")
 
 
 if __name__ == "__main__":

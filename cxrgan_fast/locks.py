@@ -29,7 +29,8 @@ def locked(folder: Path) -> Iterator[bool]:
     if fcntl is None and msvcrt is None:
         yield True
         return
-    beside = folder.with_name(f".{folder.name}.lock")
+    whole = folder.absolute()  # "." has no name
+    beside = whole.parent / f".{whole.name}.lock"
     if fcntl is not None:
         descriptor = os.open(folder, os.O_RDONLY)
     else:

@@ -82,6 +82,13 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
             description="Train a class-conditional GAN on chest X-rays.",
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         )
+    for flag, read, meant in (
+        ("--resume", chosen.resume, arguments.resume),
+        ("--config", chosen.config, arguments.config),
+    ):
+        if meant is not None and (read is None or Path(read) != meant):
+            # Each parser has its own mind about a name that looks like a flag.
+            raise UserError(f"{flag} {meant}: begins like a flag; put ./ before it")
     settings = arguments.settings
     features = settings.evaluation.features
     if settings.evaluation.eval_every and is_code(features) and features != chosen.features:

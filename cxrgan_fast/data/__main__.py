@@ -132,8 +132,9 @@ class Subset:
 
 def subset(options: Subset) -> None:
     """Run ``subset``."""
+    source = open_source(options.source, options.columns)
     made = make_subset(
-        open_source(options.source, options.columns),
+        source,
         options.out,
         per_class=options.per_class,
         max_bytes=options.max_bytes,
@@ -144,6 +145,8 @@ def subset(options: Subset) -> None:
     )
     counts = ", ".join(f"{n} {printable(name)}" for name, n in made.counts.items())
     print(f"{made.path}: {counts}; {made.total / 1e6:.2f} MB with manifest.csv")
+    for note in source.notes(given(options.classes) or None, options.split):
+        print(printable(note))
     if made.unusable:
         print(f"could not be looked at: {len(made.unusable)} files")
         _say_problems(made.unusable)

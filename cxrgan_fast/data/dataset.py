@@ -23,10 +23,13 @@ from cxrgan_fast.data.readers import prepare
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import (
     SPLITS,
+    Columns,
+    Source,
     check_class_names,
     match_class,
     open_source,
     read_classes,
+    refuse_columns,
 )
 from cxrgan_fast.errors import UserError
 
@@ -127,6 +130,7 @@ def load_dataset(
     resolution: int,
     image_channels: int = 1,
     classes: Sequence[str] | None = None,
+    columns: Columns | None = None,
     split: Split = "train",
     skip_bad: bool = False,
     phantom_images: int = 1000,
@@ -146,6 +150,7 @@ def load_dataset(
         classes: which classes, in the order of their labels; default normal and bacterial for
             the phantom set and the published layout, every class folder otherwise. NAME=A+B joins
             the classes A and B of a source or a packed set.
+        columns: which columns of a table say what; None for the usual names.
         split: "train", "test" or "val". The phantom set's splits are disjoint.
         skip_bad: go on without unreadable images and list them in `skipped`.
         phantom_images: size of the phantom set, its classes in equal parts.
@@ -167,8 +172,10 @@ def load_dataset(
         return _load_phantom(preparation, classes, split, phantom_images, seed, progress)
     path = Path(source)
     if is_packed(path):
+        refuse_columns(columns, str(path))
         return _from_packed(path, preparation, classes, split)
-    return _from_source(path, preparation, classes, split, skip_bad, progress)
+    opened = open_source(path, columns)
+    return _from_source(opened, preparation, classes, split, skip_bad, progress)
 
 
 def _from_packed(
@@ -212,7 +219,7 @@ def _doubts(patients: Sequence[str]) -> list[str]:
 
 
 def _from_source(
-    path: Path,
+    opened: Source,
     preparation: Preparation,
     classes: Sequence[str] | None,
     split: Split,
@@ -220,7 +227,6 @@ def _from_source(
     progress: bool,
 ) -> ImageDataset:
     start = time.perf_counter()
-    opened = open_source(path)
     made, note = kept_set(
         opened,
         preparation,

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cxrgan_fast.data.decoding import refuse_size
 from cxrgan_fast.data.dicom_file import (
     group_with,
     number,
@@ -26,6 +25,7 @@ from cxrgan_fast.data.dicom_file import (
 )
 from cxrgan_fast.data.dicom_values import stored_values
 from cxrgan_fast.data.memory import DECODING
+from cxrgan_fast.data.opening import refuse_size
 from cxrgan_fast.errors import UserError, printable
 
 _PIXEL_COST = 16  # bytes a pixel that the pipeline takes at most, beside the stored values
@@ -103,6 +103,20 @@ def dicom_size(content: bytes) -> tuple[int, int]:
     return _naming_failures(size, content)
 
 
+def dicom_patient(content: bytes) -> str | None:
+    """Whose image a DICOM file says it is, as in `DicomImage`; None where it does not say.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+
+    def patient() -> str | None:
+        with _opening:
+            return _patient(open_dicom(content, header_only=True))
+
+    return _naming_failures(patient, content)
+
+
 def _naming_failures(work: Callable[[], T], content: bytes) -> T:
     """Turn whatever damaged values raise into one line that says what is wrong with the file."""
     try:
@@ -167,17 +181,21 @@ def _picture(dataset: Any, notes: list[str]) -> tuple[Values, float, float, str 
     if kind == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
 
-        colors = apply_color_lut(stored_values(dataset, notes), dataset)
+        colors = apply_color_lut(stored_values(dataset, notes)[0], dataset)
         if colors.dtype != np.uint8:
             colors = (colors >> 8).astype(np.uint8)
         return np.ascontiguousarray(colors[..., :3]), 0, 255, patient
-    stored = stored_values(dataset, notes)
+    stored, padding = stored_values(dataset, notes)
     if stored.ndim == 3:
         return stored, 0, 255, patient
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         shown = f"{printable(kind)}, which is not known" if kind else "that is missing"
         raise UserError(f"has the photometric interpretation {shown}: correct the tag")
-    padding = _padding(dataset, stored)
+    if kind == "MONOCHROME2" and dataset.get("PresentationLUTShape") == "INVERSE":
+        raise UserError(  # which the standard allows with MONOCHROME1 alone
+            "has the PresentationLUTShape (2050,0020) INVERSE and is MONOCHROME2, which contradict "
+            "each other: correct one of the tags"
+        )
     if padding is not None and padding.all():
         raise UserError("holds only padding: remove it")
     values = _rescaled(dataset, stored)
@@ -227,8 +245,13 @@ def _of_interest(
         number(about, "WindowCenter" if widths else "WindowWidth")  # which names what is missing
     if not widths and dataset.get("VOILUTSequence"):
         looked_up, bits = _looked_up(dataset, dataset.VOILUTSequence[0], values)
-        values[...] = looked_up
-        return 0.0, float((1 << bits) - 1)
+        if looked_up.min() < looked_up.max() or used[0] == used[1]:
+            values[...] = looked_up
+            return 0.0, float((1 << bits) - 1)
+        notes.append(
+            "its VOI LUT has one tone for all values: their range is black to white instead"
+        )
+        return used
     name = str(about.get("VOILUTFunction") or "LINEAR").upper()
     for center, width in zip(centers, widths, strict=False):
         low, high = _ends(center, width, name)
@@ -303,16 +326,6 @@ def _looked_up(dataset: Any, item: Any, values: Values) -> tuple[npt.NDArray[np.
     places = np.rint(values).astype(np.int32) if values.dtype.kind == "f" else values
     places = np.clip(places.astype(np.int32) - first, 0, count - 1)
     return table[:count].astype(np.float32)[places], bits
-
-
-def _padding(dataset: Any, stored: Values) -> npt.NDArray[np.bool_] | None:
-    value = numbers(dataset, "PixelPaddingValue")
-    if not value:
-        return None
-    other = number(dataset, "PixelPaddingRangeLimit", value[0])
-    low, high = sorted((int(value[0]), int(other)))
-    padding: npt.NDArray[np.bool_] = (stored >= low) & (stored <= high)
-    return padding if padding.any() else None
 
 
 def _patient(dataset: Any) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.data.dicom_file import whole
+from cxrgan_fast.data.dicom_file import number, numbers, whole
 from cxrgan_fast.errors import UserError, printable
 
 _RLE = "1.2.840.10008.1.2.5"
@@ -27,7 +27,7 @@ _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # 
 Values = npt.NDArray[Any]
 
 
-def stored_values(dataset: Any, notes: list[str]) -> Values:
+def stored_values(dataset: Any, notes: list[str]) -> tuple[Values, npt.NDArray[np.bool_] | None]:
     """Decode the picture.
 
     Args:
@@ -35,7 +35,8 @@ def stored_values(dataset: Any, notes: list[str]) -> Values:
         notes: what was decided is added here, in words.
 
     Returns:
-        (H, W) of integers within BitsStored; or colors, uint8, (H, W, 3), in RGB.
+        (H, W) of integers within BitsStored; or colors, uint8, (H, W, 3), in RGB. And which of the
+        gray values are padding, (H, W); None where none is.
 
     Raises:
         UserError: values that BitsStored has no room for, or a kind that is not read.
@@ -52,7 +53,7 @@ def stored_values(dataset: Any, notes: list[str]) -> Values:
     if raw.ndim == 3:
         if raw.dtype != np.uint8 or stored != 8:
             raise UserError(f"has colors of {stored} bits each; expected 8: save it as gray")
-        return np.ascontiguousarray(raw[..., :3])
+        return np.ascontiguousarray(raw[..., :3]), None
     return _gray(dataset, raw, stored, notes)
 
 
@@ -75,7 +76,7 @@ def _native(dataset: Any, bits: int, *, big_endian: bool) -> Values:
     """Uncompressed pixels; without a copy where the order of bytes is this machine's."""
     height, width, channels = _shape(dataset)
     content = dataset.PixelData
-    kind = str(dataset.PhotometricInterpretation)
+    kind = str(dataset.get("PhotometricInterpretation") or "")
     count = height * width * channels
     if kind == "YBR_FULL_422":
         return _full_422(content, height, width)
@@ -199,7 +200,9 @@ def codestream_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _gray(dataset: Any, raw: Values, stored: int, notes: list[str]) -> Values:
+def _gray(
+    dataset: Any, raw: Values, stored: int, notes: list[str]
+) -> tuple[Values, npt.NDArray[np.bool_] | None]:
     """Take the bits of the values, and what lies beside them for what it is."""
     bits = raw.dtype.itemsize * 8
     shift = whole(dataset, "HighBit", stored - 1) + 1 - stored
@@ -213,6 +216,18 @@ def _gray(dataset: Any, raw: Values, stored: int, notes: list[str]) -> Values:
         if (raw.dtype.kind == "i")
         else raw
     )
+    ends = _padding_ends(dataset, bits, signed)
+    least = -(1 << (stored - 1)) if signed else 0
+    padding = None
+    if ends is not None and not least <= ends[0] <= ends[1] < least + (1 << stored):
+        padding = _between(
+            unsigned.view(unsigned.dtype.str.replace("u", "i")) if signed else unsigned, ends
+        )
+        if padding is not None:
+            # No pixel of the picture has this value (PS3.3, C.7.5.1.1.2), so its bits are no
+            # values that were folded over.
+            unsigned = np.where(padding, np.array(0, unsigned.dtype), unsigned)
+            notes.append("padding beyond its BitsStored: its PixelPaddingValue says which it is")
     if stored < bits:
         beyond = _bits_beyond(unsigned, stored, shift, signed)
         beyond &= ~_declared_overlays(dataset)
@@ -227,11 +242,33 @@ def _gray(dataset: Any, raw: Values, stored: int, notes: list[str]) -> Values:
     values: Values = unsigned
     if shift or stored < bits:
         values = (unsigned >> np.array(shift, unsigned.dtype)) & mask
-    if not signed:
-        return values
-    sign = 1 << (stored - 1)
-    wide = values.astype(np.int32 if bits < 32 else np.int64)
-    return np.subtract(wide ^ sign, sign, out=wide)
+    if signed:
+        sign = 1 << (stored - 1)
+        wide = values.astype(np.int32 if bits < 32 else np.int64)
+        values = np.subtract(wide ^ sign, sign, out=wide)
+    if padding is None and ends is not None:
+        padding = _between(values, ends)
+    return values, padding
+
+
+def _padding_ends(dataset: Any, bits: int, signed: bool) -> tuple[int, int] | None:
+    """The smallest and largest value that is padding, as pixels of so many bits have it."""
+    first = numbers(dataset, "PixelPaddingValue")
+    if not first:
+        return None
+    last = number(dataset, "PixelPaddingRangeLimit", first[0])
+    ends = [int(first[0]), int(last)]
+    # Files give it as signed where pixels are unsigned, and the other way round.
+    if signed:
+        ends = [end - (1 << bits) if end >= 1 << (bits - 1) else end for end in ends]
+    else:
+        ends = [end + (1 << bits) if end < 0 else end for end in ends]
+    return min(ends), max(ends)
+
+
+def _between(values: Values, ends: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    found: npt.NDArray[np.bool_] = (values >= ends[0]) & (values <= ends[1])
+    return found if found.any() else None
 
 
 def _bits_beyond(values: Values, stored: int, shift: int, signed: bool) -> int:

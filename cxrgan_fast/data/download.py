@@ -16,12 +16,13 @@ from cxrgan_fast.data.packed import file_digest
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import SPLITS, Source, open_source
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.files import read_small, write_atomic
 
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 PUBLISHED = {"train": 5216, "test": 624, "val": 16}
 RECORD = "download.json"
 
+_MOST_RECORD = 1 << 20  # bytes
 _BY_HAND = (
     "or fetch the set by hand from Mendeley Data (doi 10.17632/rscbjbr9sj), unpack it, and name "
     "its folder"
@@ -136,8 +137,8 @@ def _reason(error: Exception, out: Path) -> str:
 
 def _earlier(record: Path) -> dict[str, object] | None:
     try:
-        found = json.loads(record.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(read_small(record, _MOST_RECORD))
+    except (UserError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -4,8 +4,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from cxrgan_fast.data.inspection import Inspection
-from cxrgan_fast.data.readers import look
+from cxrgan_fast.data.readers import Decoded, look_at
 from cxrgan_fast.data.sources import Source
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import write_named
@@ -43,16 +45,21 @@ def draw_sheet(found: Inspection, source: Source, path: Path) -> None:
         for column, (title, place) in enumerate(examples[row * _COLUMNS : (row + 1) * _COLUMNS]):
             axes = figure.add_subplot(cells[column])
             axes.set_axis_off()
-            with source.held(found.images[place].file) as file:
-                image = look(file, _SIDE, found.whites).image
-            image.thumbnail((2 * _SIDE, 2 * _SIDE))
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            with source.held(found.images[place].file) as content:
+                small = look_at(content, _SIDE, found.whites, _small)
+            axes.imshow(small, cmap="gray", vmin=0, vmax=255)
             name = printable(found.images[place].file.name.rpartition("/")[2])
             axes.set_title(f"{title}\n{name[-28:]}", fontsize=7)
     figure.suptitle(f"{printable(found.name)}: {len(found.images)} images", fontsize=12)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80)
-    write_named(path, content.getvalue())
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="png", dpi=80)
+    write_named(path, drawing.getvalue())
+
+
+def _small(found: Decoded) -> Image.Image:
+    """A copy that is no larger than what is drawn: the image itself is gone outside its budget."""
+    found.image.thumbnail((2 * _SIDE, 2 * _SIDE))
+    return found.image
 
 
 def _histograms(found: Inspection, grid: Any, figure: Any) -> None:

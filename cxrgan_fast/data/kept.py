@@ -4,6 +4,7 @@ A set's name there is the hash of the content of its images, of their classes, p
 splits, and of the settings: nothing has to be invalidated.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from cxrgan_fast import locks
 from cxrgan_fast.data.decoding import may_be_deep
 from cxrgan_fast.data.packed import VERSION, PackedSet, is_packed, open_packed
 from cxrgan_fast.data.preparation import Preparation
@@ -56,6 +58,7 @@ def kept_set(
     without_kind = source.without_kind(classes, split=None)
     key = _key(source, names, files, without_kind, preparation, progress)
     folder = cache_folder() / "sets" / key
+    _sweep_others(folder)
     made = _whole(folder)
     if made is not None:
         if made.left_out and not skip_bad:
@@ -104,6 +107,24 @@ def _whole(folder: Path) -> PackedSet | None:
     except PlaceError:
         pass  # another program is at it: `prepare_set` says so, or finds the set
     return made
+
+
+def _sweep_others(folder: Path) -> None:
+    """Remove the unfinished work of all other sets of which no living program is the writer.
+
+    Nobody may ever ask for those sets again. Their folders stay, empty: a program that is about
+    to lock one would hold a folder that is gone, and another one a new one of the same name.
+    """
+    with contextlib.suppress(OSError):  # no cache yet, or none that can be read
+        for other in folder.parent.iterdir():
+            if other == folder or other.is_symlink() or not (other / ".partial").is_dir():
+                continue
+            with contextlib.suppress(OSError), locks.locked(other) as alone:
+                if alone and (other / ".partial").is_dir():
+                    whole = is_packed(other)
+                    for entry in other.iterdir():
+                        if entry.name == ".partial" or not whole:
+                            _remove(entry)
 
 
 def _opened(folder: Path) -> PackedSet | None:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from cxrgan_fast import locks
-from cxrgan_fast.data import packed
+from cxrgan_fast.data import packed, unfinished
 from cxrgan_fast.data.packed import PackedSet, Row, open_packed
 from cxrgan_fast.data.patients import settle_patients
 from cxrgan_fast.data.preparation import Preparation
@@ -123,7 +123,7 @@ def prepare_set(
                 # What is left where the program was killed in its last moment.
                 shutil.rmtree(out / ".partial", ignore_errors=True)
                 return made
-            partial = _partial(out, job)
+            partial = unfinished.work_folder(out, job)
             rows, bad, notes = _read_all(source, files, preparation, partial, workers, progress)
             if bad and not skip_bad:
                 raise UnusableFilesError(bad)
@@ -192,39 +192,6 @@ def _existing(out: Path, job: dict[str, Any], skip_bad: bool) -> PackedSet:
     return there
 
 
-def _partial(out: Path, job: dict[str, Any]) -> Path:
-    """The folder of what is not finished, with the work of this job or empty."""
-    partial = out / ".partial"
-    if not partial.is_dir():
-        others = [entry.name for entry in out.iterdir()]
-        if others:
-            raise UserError(
-                f"{out}: is not empty (it holds {printable(min(others))}); choose another folder"
-            )
-    try:
-        same = json.loads((partial / "job.json").read_bytes()) == job
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        write_atomic(partial / "job.json", json.dumps(job).encode())
-    return partial
-
-
-@dataclass(frozen=True)
-class _Done:
-    """A line of the journal."""
-
-    place: int
-    sha256: str
-    width: int
-    height: int
-    patient: str | None
-    notes: list[str]
-    check: int
-
-
 def _read_all(
     source: Source,
     files: Sequence[ImageFile],
@@ -238,8 +205,8 @@ def _read_all(
     bad: list[tuple[str, str]] = []
     (partial / "pixels").touch()
     with (partial / "pixels").open("r+b", buffering=0) as pixels:
-        _reserve(pixels, size * len(files))
-        done = _take_up(partial / "journal.jsonl", pixels, size, len(files))
+        unfinished.reserve(pixels, size * len(files))
+        done = unfinished.take_up(partial / "journal.jsonl", pixels, size, len(files))
         with (partial / "journal.jsonl").open("a", encoding="utf-8") as journal:
             if journal.tell():
                 journal.write("\n")  # after a line that was cut off
@@ -257,8 +224,8 @@ def _read_all(
                     bad.append((files[place].name, outcome.reason))
                     continue
                 content = np.ascontiguousarray(picture.pixels).tobytes()
-                _write_at(pixels, content, place * size)
-                line = _Done(
+                unfinished.write_at(pixels, content, place * size)
+                line = unfinished.Done(
                     place,
                     outcome.sha256,
                     picture.width,
@@ -288,46 +255,6 @@ def _read_all(
     }
     notes = Counter(note for line in done.values() for note in line.notes)
     return rows, sorted(bad), dict(sorted(notes.items()))
-
-
-def _reserve(pixels: BinaryIO, size: int) -> None:
-    """Take the room on the disk at once: a full disk is better known before than after."""
-    if size:
-        try:
-            os.posix_fallocate(pixels.fileno(), 0, size)
-        except AttributeError:  # not on every system
-            pass
-        except OSError as error:
-            if error.errno not in locks.NOT_SUPPORTED:  # nor on every file system
-                raise
-    os.ftruncate(pixels.fileno(), size)
-
-
-def _write_at(file: BinaryIO, content: bytes, offset: int) -> None:
-    file.seek(offset)  # Windows has no pwrite; nobody else moves it
-    while content:
-        content = content[file.write(content) :]
-
-
-def _read_at(file: BinaryIO, size: int, offset: int) -> bytes:
-    file.seek(offset)
-    return file.read(size)
-
-
-def _take_up(journal: Path, pixels: BinaryIO, size: int, count: int) -> dict[int, _Done]:
-    """What an interrupted call has finished, as far as its pixels are whole."""
-    done: dict[int, _Done] = {}
-    with contextlib.suppress(FileNotFoundError):
-        for text in journal.read_text("utf-8", errors="replace").splitlines():
-            try:
-                line = _Done(*json.loads(text))
-            except (ValueError, TypeError):  # cut off, or empty
-                continue
-            if not 0 <= line.place < count:
-                continue
-            if zlib.crc32(_read_at(pixels, size, line.place * size)) == line.check:
-                done[line.place] = line
-    return done
 
 
 def _refuse_empty_class(
@@ -375,7 +302,7 @@ def _finish(
         np.lib.format.write_array_header_1_0(file, header)
         size = preparation.empty(1).nbytes
         for place in rows:
-            file.write(_read_at(pixels, size, place * size))
+            file.write(unfinished.read_at(pixels, size, place * size))
         _sync(file)
     labels = np.array([names.index(row.class_name) for row in rows.values()], np.int64)
     with (partial / "labels.npy").open("wb") as file:

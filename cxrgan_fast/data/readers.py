@@ -10,7 +10,7 @@ from PIL import Image
 
 from cxrgan_fast.data.decoding import Opened, decode, may_be_deep, size_of
 from cxrgan_fast.data.depth import Brightest, DeepImage, Storage, UnknownWhiteError
-from cxrgan_fast.data.dicom import DicomImage, decode_dicom, dicom_size
+from cxrgan_fast.data.dicom import DicomImage, decode_dicom, dicom_patient, dicom_size
 from cxrgan_fast.data.dicom_file import is_dicom
 from cxrgan_fast.data.exposure import Percentiles, percentile_range, stretch, to_bytes
 from cxrgan_fast.data.fit import to_square
@@ -35,7 +35,7 @@ _ROWS = 1 << 20  # pixels that are laid over black at once
 
 T = TypeVar("T")
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised whenever other bytes are made of a file, so that sets made before are not taken for it."""
 
 Whites: TypeAlias = Mapping[Storage, int]
@@ -116,28 +116,13 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
     return _decoded(content, mode, least, percentiles, whites, use)
 
 
-def look(content: bytes, least: int, whites: Whites | None = None) -> Decoded:
-    """Decode an image to be looked at: upright, 8-bit grayscale.
+def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[Decoded], T]) -> T:
+    """Decode an image to upright 8-bit grayscale, and use it within the memory that all share.
 
     Args:
         content: of the file.
         least: JPEGs may be decoded at a fraction of their size, but of at least so many pixels a
             side.
-        whites: as for `read_image`.
-
-    Raises:
-        UnknownWhiteError: as `read_image`.
-        UserError: as `read_image`.
-    """
-    return look_at(content, least, whites, lambda found: found)
-
-
-def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[Decoded], T]) -> T:
-    """Decode an image as `look` does, and use it within the memory that all threads share.
-
-    Args:
-        content: of the file.
-        least: as for `look`.
         whites: as for `read_image`.
         use: what is done with the image; its result is all that is left of it.
 
@@ -182,6 +167,15 @@ def image_size(content: bytes) -> tuple[int, int]:
     if is_dicom(content):
         return dicom_size(content)
     return size_of(content)
+
+
+def patient_of(content: bytes) -> str | None:
+    """The patient that a file itself tells, not in the clear; None where it tells none.
+
+    Raises:
+        UserError: why it cannot be read.
+    """
+    return dicom_patient(content) if is_dicom(content) else None
 
 
 def prepare(image: Image.Image, preparation: Preparation) -> Bytes:

@@ -8,16 +8,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cxrgan_fast.data.readers import image_size
+from cxrgan_fast.data.patients import settle_patients
+from cxrgan_fast.data.readers import image_size, patient_of
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import ImageFile, Source, folder_names
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import made_whole, remove_unfinished, write_atomic
+from cxrgan_fast.files import made_whole, require_free, write_atomic
 
 _SIDES_APART = 1.25  # images of like size: the largest side at most so many times the smallest
 _POOL = 3  # images that are drawn from, for each that is wanted
@@ -107,9 +108,7 @@ def make_subset(
             raise UserError(f"{name} {value}: expected 1 or more")
     if image_bytes < 1 or seed < 0:
         raise UserError(f"image bytes {image_bytes}, seed {seed}: expected 1 and 0 or more")
-    remove_unfinished(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there and not empty; choose another folder")
+    require_free(out)
     names, files = source.choose(split, classes)
     found, unusable = _look(source, files, workers, progress)
     chosen = _choose(found, names, per_class, image_bytes, max_bytes, seed, source.where)
@@ -133,25 +132,35 @@ def make_subset(
 def _look(
     source: Source, files: Sequence[ImageFile], workers: int | None, progress: bool
 ) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    def look(index: int) -> Candidate | str:
+    """Look at images; give those that can be read, with their patients, and why not others."""
+
+    def look(index: int) -> tuple[Candidate, str | None] | str:
         file = files[index]
         try:
             with source.held(file) as content:
                 width, height = image_size(content)
                 digest = hashlib.sha256(content).hexdigest()
-                return Candidate(file, width, height, len(content), digest)
+                candidate = Candidate(file, width, height, len(content), digest)
+                return candidate, patient_of(content)
         except UserError as error:
             return str(error).removeprefix(f"{printable(file.name)}: ")
 
     found: list[Candidate] = []
+    told: list[str | None] = []
     unusable: list[tuple[str, str]] = []
     results = in_threads(look, len(files), "looking", workers=workers, progress=progress)
     for file, result in zip(files, results, strict=True):
-        if isinstance(result, Candidate):
-            found.append(result)
-        else:
+        if isinstance(result, str):
             unusable.append((file.name, result))
-    return found, unusable
+        else:
+            found.append(result[0])
+            told.append(result[1])
+    # The manifest's patients go before what the copies themselves tell: they must be the same.
+    patients = settle_patients([each.file for each in found], told)
+    return [
+        replace(each, file=replace(each.file, patient=patient))
+        for each, patient in zip(found, patients, strict=True)
+    ], unusable
 
 
 def _choose(
@@ -279,10 +288,10 @@ def _write(
         file = each.file
         place = _free_place(file, folders[file.class_name], taken)
         (out / place).parent.mkdir(exist_ok=True)
-        content = source.read(file)
-        if hashlib.sha256(content).hexdigest() != each.sha256:
-            raise UserError(f"{printable(file.name)}: changed while it was read: run again")
-        write_atomic(out / place, content)
+        with source.held(file) as content:
+            if hashlib.sha256(content).hexdigest() != each.sha256:
+                raise UserError(f"{printable(file.name)}: changed while it was read: run again")
+            write_atomic(out / place, content)
         about = (each.width, each.height, each.size, each.sha256)
         about_source = (printable(file.patient), printable(file.name))
         writer.writerow((place, file.class_name, *about_source, *about))

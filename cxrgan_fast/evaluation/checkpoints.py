@@ -56,7 +56,7 @@ def evaluate_checkpoints(
     if not metrics:
         raise UserError(f"--all-checkpoints: expected some of {', '.join(CHECKPOINT_METRICS)}")
     steps = kept_steps(request.subject)
-    data = choose_data(request.data, request.subject, request.skip_bad)
+    data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     sources = sources_of(request, None, data, device)  # those of a step may be damaged
     make_output(out)
     real, reference = reference_of(request, data, sources, extractor, device)

@@ -48,7 +48,7 @@ def evaluate(
         UserError: anything that cannot work, in one line.
     """
     request.check()
-    data = choose_data(request.data, request.subject, request.skip_bad)
+    data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     if is_run(request.subject):
         sources = sources_of(request, request.checkpoint, data, device)
         make_output(out)  # before the long work, and not beside a run that is not there

@@ -13,7 +13,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
 from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.readers import image_size as image_size_of
-from cxrgan_fast.data.sources import ImageFile, Source, folder_names, open_source
+from cxrgan_fast.data.sources import Columns, ImageFile, Source, folder_names, open_source
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
@@ -50,13 +50,17 @@ def is_run(path: Path) -> bool:
     return any(next(path.glob(mark), None) is not None for mark in marks)
 
 
-def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DatasetConfig:
+def choose_data(
+    data: str | None, subject: Path, skip_bad: bool, columns: Columns | None = None
+) -> DatasetConfig:
     """The real images to compare with: those named, or those that the run was trained on.
 
     Args:
         data: folder or "phantom", as `load_dataset` takes it; None for the run's own.
         subject: run folder, one of its generator files, or a folder of images.
         skip_bad: go on without unreadable images.
+        columns: which columns of a table say what; None or none named for the usual ones, or for
+            those that the run was trained by, if it is the run's own table.
 
     Raises:
         UserError: nothing is named and nothing known, or it is not there any more.
@@ -65,13 +69,15 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DatasetConfi
     own = DatasetConfig() if stored is None else stored.dataset
     if data is not None:
         # Of the run's own data only what describes them too: the phantom set's size.
-        return replace(own, data=data, skip_bad=skip_bad)
+        if columns in (None, Columns()) and not _same_place(data, own.data):
+            own = replace(own, columns=Columns())
+        return replace(_with_columns(own, columns), data=data, skip_bad=skip_bad)
     if stored is None:
         raise UserError(
             f"--data is missing, and {subject} does not tell what it was trained on: name the "
             "folder of the real images, or phantom"
         )
-    own = replace(own, skip_bad=skip_bad or own.skip_bad)
+    own = replace(_with_columns(own, columns), skip_bad=skip_bad or own.skip_bad)
     # Runs of earlier versions have stored the path as it was typed, in whatever folder.
     if own.data == "phantom" or (Path(own.data).is_absolute() and Path(own.data).exists()):
         return own
@@ -82,6 +88,14 @@ def choose_data(data: str | None, subject: Path, skip_bad: bool) -> DatasetConfi
             f"--data is missing, and {own.data}, on which {subject} was trained, is not there any "
             "more: name the folder of the real images"
         ) from error
+
+
+def _with_columns(own: DatasetConfig, columns: Columns | None) -> DatasetConfig:
+    return own if columns in (None, Columns()) else replace(own, columns=columns)
+
+
+def _same_place(one: str, other: str) -> bool:
+    return Path(one).absolute() == Path(other).absolute()
 
 
 def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
@@ -97,6 +111,7 @@ def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
             resolution=stored.network.resolution,
             image_channels=stored.network.image_channels,
             classes=own.classes or None,
+            columns=own.columns,
             skip_bad=own.skip_bad,
         )
 
@@ -129,6 +144,7 @@ def load_real(
             resolution=resolution,
             image_channels=image_channels,
             classes=asked,
+            columns=data.columns,
             split=split,  # type: ignore[arg-type]  # "train" or "test"
             skip_bad=data.skip_bad,
             phantom_images=data.phantom_images,
@@ -137,7 +153,7 @@ def load_real(
         )
 
     asked = _as_asked(classes, data)
-    return RealImages(load("train"), load("test") if _has_test_split(data.data, asked) else None)
+    return RealImages(load("train"), load("test") if _has_test_split(data, asked) else None)
 
 
 def draw_set(
@@ -193,7 +209,7 @@ def in_order_of_data(sources: Sequence[ClassSource], data: DatasetConfig) -> lis
     Raises:
         UserError: there is no such data folder.
     """
-    there, _ = _classes_of(data.data)
+    there, _ = _classes_of(data)
     places = {name.casefold(): place for place, name in enumerate(there)}
     # What the data lack comes last; loading them will say so.
     return sorted(sources, key=lambda source: places.get(source.class_name.casefold(), len(there)))
@@ -266,7 +282,7 @@ class ImageFolder:
             "train", wanted or [name for name in source.classes if name in drawn or name in usual]
         )
         folded = {name.casefold(): name for name in own}
-        there, expected = _classes_of(data.data)
+        there, expected = _classes_of(data)
         # By a class's name, or by the folder that it gets where its name is none of a folder.
         known = {folder.casefold(): name for name, folder in folder_names(there).items()}
         known |= {name.casefold(): name for name in there}
@@ -306,13 +322,15 @@ def _stored_settings(subject: Path) -> tuple[Path, TrainConfig | None]:
     return subject, None
 
 
-def _opened(data: str) -> Source | PackedSet:
-    path = Path(data)
-    return open_packed(path, verify=False) if is_packed(path) else open_source(path)
+def _opened(data: DatasetConfig) -> Source | PackedSet:
+    path = Path(data.data)
+    if is_packed(path):
+        return open_packed(path, verify=False)
+    return open_source(path, data.columns)
 
 
-def _has_test_split(data: str, classes: Sequence[str]) -> bool:
-    if data == "phantom":
+def _has_test_split(data: DatasetConfig, classes: Sequence[str]) -> bool:
+    if data.data == "phantom":
         return True
     try:
         _opened(data).choose("test", classes)
@@ -321,9 +339,9 @@ def _has_test_split(data: str, classes: Sequence[str]) -> bool:
     return True
 
 
-def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
+def _classes_of(data: DatasetConfig) -> tuple[Sequence[str], Sequence[str]]:
     """All classes of the data that have images, and those that are used unless others are named."""
-    if data == "phantom":
+    if data.data == "phantom":
         return PHANTOM_CLASSES, PHANTOM_CLASSES
     source = _opened(data)
     if isinstance(source, PackedSet):
@@ -334,7 +352,7 @@ def _classes_of(data: str) -> tuple[Sequence[str], Sequence[str]]:
 
 def _as_asked(names: Sequence[str], data: DatasetConfig) -> list[str]:
     """The classes as the run asked for them: those that it joined with their parts."""
-    there = {name.casefold() for name in _classes_of(data.data)[0]}
+    there = {name.casefold() for name in _classes_of(data)[0]}
     pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]
     joined = {piece.partition("=")[0].strip().casefold(): piece for piece in pieces}
     return [
@@ -369,6 +387,7 @@ def _common_size(
 
 def _size_of(source: Source, file: ImageFile) -> tuple[int, int] | None:
     try:
-        return image_size_of(source.read(file))
+        with source.held(file) as content:
+            return image_size_of(content)
     except UserError:  # reading will say it, or pass over the file
         return None

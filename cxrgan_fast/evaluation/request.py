@@ -1,8 +1,9 @@
 """What an evaluation is asked for, checked before anything is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.image_sets import is_run
 from cxrgan_fast.files import write_error
@@ -24,6 +25,7 @@ class Request:
         classes: to compare; none for all.
         resolution: to which a folder's images are made smaller.
         skip_bad: go on without unreadable images.
+        columns: which columns of `data`, a table, say what.
         progress: show bars on standard error, if that is a terminal.
     """
 
@@ -36,6 +38,7 @@ class Request:
     classes: tuple[str, ...] = ()
     resolution: int | None = None
     skip_bad: bool = False
+    columns: Columns = field(default_factory=Columns)
     progress: bool = True
 
     def check(self) -> None:

@@ -17,7 +17,7 @@ from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.files import read_small, write_atomic, write_error
+from cxrgan_fast.files import read_small, require_small, write_atomic, write_error
 
 _MOST_BYTES = 1 << 30  # of the lines of a run
 
@@ -58,7 +58,7 @@ class RunLog:
     """
 
     def __init__(self, run: Path, step: int, steps: int, title: str) -> None:
-        self.path = run / "metrics.jsonl"
+        self.path = metrics_path(run)
         self.evaluations = evaluations_path(run)
         for path in (self.path, self.evaluations):
             _drop_lines_after(path, step)
@@ -69,6 +69,12 @@ class RunLog:
         except OSError as error:
             threading.excepthook = self._thread_hook
             raise write_error(run, error) from error
+        except UnicodeEncodeError:
+            threading.excepthook = self._thread_hook
+            raise UserError(
+                f"{printable(str(run))}: a name with bytes that are no text, which TensorBoard's "
+                "files cannot have; rename the folder"
+            ) from None
         # Where nobody watches (a file, a batch queue) a line a log interval says more than a bar.
         self.watched = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(
@@ -107,7 +113,7 @@ class RunLog:
     def settings(self, settings: dict[str, Any]) -> None:
         """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
         plain = {
-            name: value if isinstance(value, bool | int | float | str) else str(value)
+            name: value if isinstance(value, bool | int | float) else printable(str(value))
             for name, value in settings.items()
         }
         writer: Any = self.events.file_writer  # it is annotated as None, which it is before this
@@ -170,6 +176,11 @@ def _whoever_reads() -> contextlib.suppress:
     return contextlib.suppress(OSError, ValueError)  # ValueError: a closed stream
 
 
+def metrics_path(run: Path) -> Path:
+    """Where the measurements of a run lie, a line each."""
+    return run / "metrics.jsonl"
+
+
 def evaluations_path(run: Path) -> Path:
     """Where the evaluations of a run lie, a line each."""
     return run / "evaluations.jsonl"
@@ -199,6 +210,17 @@ class _Evaluation(BaseModel):
         if "fid" not in metrics:
             raise ValueError("there is no fid")
         return metrics
+
+
+def require_logs(run: Path) -> None:
+    """Refuse the logs of a run that a :class:`RunLog` could not go on with.
+
+    Raises:
+        UserError: One is something else than a file, or a huge one.
+        OSError: One cannot be looked at.
+    """
+    for path in (metrics_path(run), evaluations_path(run)):
+        require_small(path, _MOST_BYTES)
 
 
 def read_evaluations(run: Path, step: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cxrgan_fast.data import to_uint8
 from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import made_whole, write_atomic, write_error
+from cxrgan_fast.files import made_whole, write_atomic
 from cxrgan_fast.sampling.class_sources import ClassSource
 
 # Images pass through the network in groups of this size and of no other. The last bit of a
@@ -118,6 +118,7 @@ def generate_to_folder(
     seed: int = 0,
     batch_size: int = 64,
     folders: Mapping[str, str] | None = None,
+    sheets: Mapping[str, Callable[[Path], object]] | None = None,
     progress: bool = True,
 ) -> None:
     """Write a labelled set of generated images.
@@ -134,65 +135,61 @@ def generate_to_folder(
     Args:
         sources: from `load_sources`.
         out: folder; missing or empty.
-        n_per_class: images of each class.
+        n_per_class: images of each class; with `sheets` it may be 0, for those alone.
         seed: of the latents.
         batch_size: images drawn between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
         folders: the folders of classes, where it is not as above; several may share one.
+        sheets: other files of the set, each with the function that writes it to a path: those of
+            `interpolation_sheets`. The set is whole only with them.
         progress: show a bar on stderr, if that is a terminal.
 
     Raises:
         UserError: a number that cannot work; `out` is not empty or cannot be written; a generator
             draws something that is not a number.
     """
-    for flag, value in (("--n-per-class", n_per_class), ("--batch-size", batch_size)):
-        if value < 1:
-            raise UserError(f"{flag} {value}: expected 1 or more")
+    sheets = sheets or {}
+    least = 0 if sheets else 1
+    for flag, value, fewest in (
+        ("--n-per-class", n_per_class, least),
+        ("--batch-size", batch_size, 1),
+    ):
+        if value < fewest:
+            raise UserError(f"{flag} {value}: expected {fewest} or more")
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}
-    made: set[Path] = set()
-    with (
-        made_whole(out, [*folder_of.values(), "manifest.csv"]),
-        tqdm(total=total, unit="img", disable=None if progress else True) as bar,
-        ThreadPoolExecutor(4) as pool,  # zlib works without the GIL
-    ):
-        rows = []
-        for source in sources:
-            name = source.class_name
-            folder = out / folder_of[name]
-            folder.mkdir(exist_ok=folder in made)
-            made.add(folder)
-            for indices in _batches(n_per_class, batch_size):
-                latents = latents_for(seed, name, indices, source.snapshot.network.latent_size)
-                labels = torch.full((len(indices),), source.label)
-                pixels = draw_images(source, latents, labels)
-                paths = [folder / f"{safe[name]}_seed{seed}_{i:05d}.png" for i in indices]
-                list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
-                bar.update(len(paths))
-                files = (path.relative_to(out).as_posix() for path in paths)
-                rows += [(file, name, seed, source.checkpoint) for file in files]
-        write_atomic(out / "manifest.csv", _manifest(rows))
-
-
-def prepare_output(out: Path) -> None:
-    """Make the folder `out`, or hold that it is empty.
-
-    Raises:
-        UserError: it has something in it, or cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise UserError(f"--out {out} is not empty: name a new folder, nothing is overwritten")
-    except OSError as error:
-        raise write_error(out, error) from error
+    names = [*folder_of.values(), "manifest.csv"] if n_per_class else []
+    with made_whole(out, [*names, *sheets]):
+        if n_per_class:
+            with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
+                rows = []
+                for source in sources:
+                    folder, name = out / folder_of[source.class_name], safe[source.class_name]
+                    folder.mkdir(exist_ok=True)  # another class may go into it
+                    for indices in _batches(n_per_class, batch_size):
+                        paths = [folder / f"{name}_seed{seed}_{i:05d}.png" for i in indices]
+                        _draw_files(source, paths, indices, seed)
+                        bar.update(len(paths))
+                        files = (path.relative_to(out).as_posix() for path in paths)
+                        rows += [(f, source.class_name, seed, source.checkpoint) for f in files]
+            write_atomic(out / "manifest.csv", _manifest(rows))
+        for file, write in sheets.items():
+            write(out / file)
 
 
 def _batches(n: int, batch_size: int) -> Iterator[range]:
     step = GROUP * math.ceil(batch_size / GROUP)  # so that every image keeps its place in a group
     for start in range(0, n, step):
         yield range(start, min(start + step, n))
+
+
+def _draw_files(source: ClassSource, paths: Sequence[Path], indices: range, seed: int) -> None:
+    """Draw the images of these indices, each into its file."""
+    latents = latents_for(seed, source.class_name, indices, source.snapshot.network.latent_size)
+    pixels = draw_images(source, latents, torch.full((len(indices),), source.label))
+    with ThreadPoolExecutor(4) as pool:  # zlib works without the GIL
+        list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
 
 
 def _write_png(path: Path, pixels: Tensor) -> None:

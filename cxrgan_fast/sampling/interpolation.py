@@ -1,7 +1,8 @@
 """Sheets of what lies between two latents, and between two classes."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,8 +39,10 @@ def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
 
 
-def write_interpolations(sources: Sequence[ClassSource], out: Path, seed: int = 0) -> list[Path]:
-    """Draw interpolations between the first images that the seed gives.
+def interpolation_sheets(
+    sources: Sequence[ClassSource], seed: int = 0
+) -> dict[str, Callable[[Path], None]]:
+    """Name the interpolations between the first images that the seed gives, and what draws each.
 
     `latent_interpolation.png` goes from one latent to another, left to right, in a row for each of
     three pairs of each class: its first and last columns are images 0 to 5 of the class as
@@ -50,23 +53,25 @@ def write_interpolations(sources: Sequence[ClassSource], out: Path, seed: int = 
 
     Args:
         sources: from `load_sources`.
-        out: folder, which exists.
         seed: of the latents.
 
     Returns:
-        The files written.
-
-    Raises:
-        UserError: a file cannot be written, or a generator draws something that is not a number.
+        By the name of each file the function that draws it and writes it to a path, for
+        `generate_to_folder`. It raises UserError where the file cannot be written, or a generator
+        draws something that is not a number.
     """
-    sheets = [_latent_sheet(sources, out, seed)]
+    sheets: dict[str, Callable[[Path], None]] = {
+        "latent_interpolation.png": partial(_write_latent_sheet, sources, seed)
+    }
     for a, b in itertools.pairwise(sources):
         if a.snapshot is b.snapshot:  # between generators of one class each there is nothing
-            sheets.append(_class_sheet(a, b, out, seed))
+            start, end = folder_names((a.class_name, b.class_name)).values()
+            name = f"class_interpolation_{start}_to_{end}.png"
+            sheets[name] = partial(_write_class_sheet, a, b, seed)
     return sheets
 
 
-def _latent_sheet(sources: Sequence[ClassSource], out: Path, seed: int) -> Path:
+def _write_latent_sheet(sources: Sequence[ClassSource], seed: int, path: Path) -> None:
     t = torch.linspace(0, 1, _COLUMNS)
     rows, names = [], []
     for source in sources:
@@ -74,23 +79,18 @@ def _latent_sheet(sources: Sequence[ClassSource], out: Path, seed: int) -> Path:
         latents = torch.cat([slerp(a, b, t) for a, b in ends.view(_PAIRS, 2, -1)])
         rows.append(draw_images(source, latents, torch.full((len(latents),), source.label)))
         names += [f"{source.class_name} {2 * i} to {2 * i + 1}" for i in range(_PAIRS)]
-    path = out / "latent_interpolation.png"
     write_grid(path, torch.cat(rows), names, [f"{x:.3g}" for x in t.tolist()])
-    return path
 
 
-def _class_sheet(a: ClassSource, b: ClassSource, out: Path, seed: int) -> Path:
+def _write_class_sheet(a: ClassSource, b: ClassSource, seed: int, path: Path) -> None:
     t = torch.linspace(0, 1, _COLUMNS)
     weights = torch.zeros(_COLUMNS, len(a.snapshot.class_names))
     weights[:, a.label], weights[:, b.label] = 1 - t, t
     latents = latents_for(seed, a.class_name, range(_LATENTS), _latent_size(a))
     images = draw_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
-    start, end = folder_names((a.class_name, b.class_name)).values()
-    path = out / f"class_interpolation_{start}_to_{end}.png"
     between = [f"{x:.3g}" for x in t[1:-1].tolist()]
     header = [a.class_name, *between, b.class_name]
     write_grid(path, images, [f"latent {i}" for i in range(_LATENTS)], header)
-    return path
 
 
 def _latent_size(source: ClassSource) -> int:

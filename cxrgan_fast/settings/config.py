@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from cxrgan_fast.augment.diffaugment import Policy
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
@@ -19,6 +20,8 @@ from cxrgan_fast.nn.family import families_with
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
 from cxrgan_fast.setting import Needs, Setting, Settings, flag_of, settings_of
 from cxrgan_fast.settings.names import unknown_setting
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class DatasetConfig(Settings):
     classes: Annotated[tuple[str, ...], Setting(aliases=("--class",))] = ()
     """Classes to use, with spaces or commas between; NAME=A+B joins the classes A and B. None means
     normal and bacterial of the published set, else all."""
+    columns: Columns = field(default_factory=Columns)
+    """Which columns of a table say what."""
     skip_bad: Annotated[bool, Setting(needs=Needs("data", but="phantom"))] = False
     """Go on without unreadable images, listing them, instead of stopping."""
     phantom_images: Annotated[
@@ -217,7 +222,9 @@ class EvaluationConfig(Settings):
         int, Setting(least=0, resumable=True, elsewhere="fid_every eval_interval eval_freq")
     ] = 0
     """Steps between two evaluations (FID, KID, precision, recall), also at the end; 0 is never."""
-    eval_samples: Annotated[int, Setting(least=2, needs=Needs("eval_every"), resumable=True)] = 1000
+    eval_samples: Annotated[
+        int, Setting(least=2, most=10**7, needs=Needs("eval_every"), resumable=True)
+    ] = 1000
     """Generated images in an evaluation; the real ones are all that it trains on."""
     features: Annotated[str, Setting(is_path=True, needs=Needs("eval_every"), resumable=True)] = (
         DEFAULT
@@ -270,7 +277,7 @@ class TrainConfig(Settings):
         Literal["auto"] | int,
         Setting(
             least=1,
-            most=1024,
+            most=MOST_THREADS,
             resumable=True,
             answer="--threads, of a CPU's steps; images are read once, no workers load them",
             elsewhere="num_workers workers n_workers nworkers",

@@ -85,6 +85,7 @@ def _train(
             resolution=config.network.resolution,
             image_channels=config.network.image_channels,
             classes=source.classes or None,
+            columns=source.columns,
             skip_bad=source.skip_bad,
             phantom_images=source.phantom_images,
             seed=0,
@@ -165,7 +166,10 @@ def _saved_in_any_case(run: Run, writer: BackgroundWriter) -> Iterator[None]:
             [0, *ckpt.saved_steps(run.folder)]
         ):
             with suppress(Exception):
-                run.save(writer)
+                writer.drain()
+            # A writer that has failed takes no more: at a grid, say, where a checkpoint would fit.
+            with suppress(Exception), BackgroundWriter() as another:
+                run.save(another)
         raise
 
 

@@ -1,6 +1,5 @@
 """From a run's checkpoints to the state that a training goes on with, checked before it is used."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.gan.adversarial import Adversarial, build_networks
 from cxrgan_fast.runs import checkpoint as ckpt
+from cxrgan_fast.runs.calls import read_calls
+from cxrgan_fast.runs.logs import require_logs
 from cxrgan_fast.settings.checks import changed_on_resume
-from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.settings.config import MOST_THREADS, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config
 
 
@@ -26,14 +27,18 @@ def find_state(
 
     Raises:
         UserError: There is no whole checkpoint, it is of other settings, or it holds something
-            else than the state of such a training.
+            else than the state of such a training; or something else lies where the run
+            writes a file.
     """
     found = ckpt.load_newest_checkpoint(run, device)
     path, state = found.path, found.state
     _require(path, isinstance(state.get("config"), str), "config", "text")
     seconds = state.get("seconds")
-    is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+    is_time = isinstance(seconds, int | float) and 0 <= seconds < 2**53  # NaN is not
     _require(path, is_time, "seconds", "0 or more")
+    threads = state.get("threads", 1)  # an older checkpoint has none
+    is_number = type(threads) is int and 1 <= threads <= MOST_THREADS
+    _require(path, is_number, "threads", f"from 1 to {MOST_THREADS}")
     stored = override(TrainConfig(), read_config(state["config"], path))
     changed_on_resume(stored, config, path)
     training = state.get("training")
@@ -43,12 +48,32 @@ def find_state(
         networks = build_networks(config, n_classes)
     for name, network in (*networks.items(), ("ema", networks[Adversarial.averaged])):
         _check_like(path, network.state_dict(), training.get(name), f"training.{name}")
+    _require_places(run)
+    require_logs(run)
+    read_calls(run)
     for damaged, reason in found.damaged:
         print(
             f"passed over {damaged}: it is damaged ({reason}); kept as "
             f"{ckpt.set_aside(damaged).name}"
         )
     return found
+
+
+def _require_places(run: Path) -> None:
+    """Refuse folders where the run will write files: else its first save would fail."""
+    checkpoints = run / "checkpoints"
+    for path in (
+        run / "generator.safetensors",
+        ckpt.best_generator_path(run),
+        run / "progress.gif",
+        *checkpoints.glob("step-*.pt"),
+        *checkpoints.glob("generator-*.safetensors"),
+        *(run / "grids").glob("grid-*.png"),
+    ):
+        if path.is_dir() and not path.is_symlink():
+            raise UserError(
+                f"{printable(str(path))} is a folder, where this run writes a file; move it away"
+            )
 
 
 def check_training(path: Path, expected: Mapping[str, Any], training: Mapping[str, Any]) -> None:

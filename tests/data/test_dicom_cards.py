@@ -240,6 +240,21 @@ def test_what_cannot_be_read_is_named(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_shapes_that_contradict_the_photometric_interpretation() -> None:
+    inverse = {**WINDOW, "PresentationLUTShape": "INVERSE"}
+    with pytest.raises(UserError, match=r"PresentationLUTShape \(2050,0020\) INVERSE and is MONO"):
+        read(encoded(dataset(TWELVE, **inverse)))
+    found = gray(dataset(4095 - TWELVE, PhotometricInterpretation="MONOCHROME1", **inverse))
+    assert np.abs(found - EXPECTED).max() <= 1
+
+
+def test_a_missing_photometric_interpretation_is_named() -> None:
+    found = dataset(TWELVE)
+    del found.PhotometricInterpretation
+    with pytest.raises(UserError, match="has the photometric interpretation that is missing"):
+        read(encoded(found))
+
+
 def test_a_file_without_preamble_is_read() -> None:
     found = encoded(dataset(TWELVE, **WINDOW))
     assert is_dicom(found[132:])
@@ -278,6 +293,48 @@ def test_overlays_beside_the_values_are_no_gray_values(kind: str, declared: bool
     assert len(told) == (not declared)
 
 
+@pytest.mark.parametrize("syntax", [None, ExplicitVRBigEndian, RLELossless])
+@pytest.mark.parametrize(
+    ("word", "value", "limit", "signed"),
+    [
+        (0xF000, 0xF000, None, False),
+        (0xF830, -2000, None, False),  # as scanners write it, whatever PixelRepresentation says
+        (0x8000, -32768, None, True),
+        (0x8000, 0x8000, None, True),
+        (0xF123, 0xF000, 0xF200, False),
+        (4095, 4095, None, False),  # within BitsStored
+    ],
+)
+def test_padding_is_told_by_its_tag_and_is_no_value(
+    word: int, value: int, limit: int | None, signed: bool, syntax: UID | None
+) -> None:
+    card = SIGNED.view(np.uint16) & 0xFFF if signed else TWELVE.astype(np.uint16)
+    card = np.where(card == 4095, 4000, card).astype(np.uint16)
+    padded = card.copy()
+    padded[:, :2] = word
+    center = 0 if signed else 2048
+    tags: dict[str, Any] = {"PixelRepresentation": int(signed), "WindowCenter": center}
+    found = dataset(padded, 12, WindowWidth=4096, **tags)
+    for keyword, tag in (("PixelPaddingValue", value), ("PixelPaddingRangeLimit", limit)):
+        if tag is not None:
+            found.add_new(keyword, "SS" if tag < 0 else "US", tag)
+    clean = gray(dataset(card, 12, WindowWidth=4096, **tags))
+    if syntax == RLELossless:
+        found = run_length(found)
+    content = in_syntax(found, syntax) if syntax == ExplicitVRBigEndian else encoded(found)
+    picture = read_image(content, Preparation(24, fit="crop"))
+    assert np.abs(picture.pixels[0].astype(int) - clean).max() <= 1
+    squashed = read_image(content, Preparation(32)).pixels[0]
+    assert (squashed[:, 0] == 0).all()
+    beyond = "padding beyond its BitsStored: its PixelPaddingValue says which it is"
+    assert (beyond in picture.notes) is (word != 4095)
+    # Without the tag those words would be folded over.
+    del found.PixelPaddingValue
+    if word != 4095 and syntax is None:
+        with pytest.raises(UserError, match="values beyond its 12 BitsStored"):
+            read(encoded(found))
+
+
 def test_a_window_that_misses_all_values_is_said_and_not_black() -> None:
     found = read(encoded(dataset(TWELVE, WindowCenter=90000, WindowWidth=100)))
     assert np.abs(found.pixels[0].astype(int) - EXPECTED).max() <= 1
@@ -285,6 +342,14 @@ def test_a_window_that_misses_all_values_is_said_and_not_black() -> None:
         "its window misses all of its values: their range is black to white instead",
     )
     assert read(encoded(dataset(TWELVE, **WINDOW))).notes == ()
+
+
+def test_a_lut_that_misses_all_values_is_said_and_not_black() -> None:
+    found = read(encoded(with_lut("VOILUTSequence", 8, list(range(256)), first=60000)))
+    assert np.abs(found.pixels[0].astype(int) - EXPECTED).max() <= 1
+    assert found.notes == (
+        "its VOI LUT has one tone for all values: their range is black to white instead",
+    )
 
 
 def test_a_sigmoid_is_in_the_middle_at_its_center() -> None:

@@ -4,15 +4,17 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.data import duplicates, phantom_image
+from cxrgan_fast.data import duplicates, inspection_sheet, phantom_image
 from cxrgan_fast.data.duplicates import groups, near_duplicates, perceptual_hashes, thumbnail
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
 from cxrgan_fast.data.inspection_sheet import draw_sheet
+from cxrgan_fast.data.readers import look_at
 from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.errors import UserError
 from image_files import class_folders, encoded, smooth
@@ -142,6 +144,25 @@ def test_the_sheet_is_a_picture(xrays: Path, tmp_path: Path) -> None:
         pixels = np.asarray(sheet.convert("L"))
     assert min(pixels.shape) > 400
     assert pixels.std() > 20
+
+
+def test_a_sheet_keeps_no_whole_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of an image outside the memory that all share is as small as it is drawn."""
+    (tmp_path / "set/a").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / f"set/a/{number}.png").write_bytes(encoded(smooth(number, 900, 1200)))
+    source = open_source(tmp_path / "set")
+    found = inspect_source(source, progress=False)
+    kept = []
+
+    def noted(*arguments: Any) -> Any:
+        kept.append(look_at(*arguments))
+        return kept[-1]
+
+    monkeypatch.setattr(inspection_sheet, "look_at", noted)
+    draw_sheet(found, source, tmp_path / "sheet.png")
+    assert len(kept) >= 3
+    assert {max(image.size) for image in kept} == {384}
 
 
 def test_a_sheet_without_matplotlib(

@@ -1,5 +1,8 @@
 """Kept sets: nothing is left behind, and one training never deletes what another finishes."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,57 @@ def test_nothing_is_removed_while_another_program_has_the_lock(keep):
     with kept.locked(folder):
         assert kept._whole(folder) is None
         assert (folder / "images.npy").exists()
+
+
+def leave_unfinished(folder: Path, name: str) -> Path:
+    """What a killed program leaves of another set."""
+    partial = folder.parent / name / ".partial"
+    partial.mkdir(parents=True)
+    (partial / "pixels").write_bytes(bytes(1000))
+    (partial.parent / "images.npy").write_bytes(bytes(1000))
+    return partial
+
+
+def test_the_work_of_sets_that_nobody_asks_for_again_is_swept(keep, tmp_path):
+    folder, _ = keep()
+    partial = leave_unfinished(folder, "other")
+    whole = shutil.copytree(folder, folder.parent / "whole")
+    (whole / ".partial").mkdir()
+    outside = tmp_path / "outside"
+    (outside / ".partial").mkdir(parents=True)
+    (folder.parent / "linked").mkdir()
+    (folder.parent / "linked/.partial").symlink_to(outside)
+    assert keep() == (folder, f"as kept in {folder}")
+    assert list(partial.parent.iterdir()) == []
+    assert is_packed(whole)
+    assert not (whole / ".partial").exists()
+    assert (outside / ".partial").is_dir()
+    assert is_packed(folder)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cxrgan_fast.data.prepare import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_work_of_a_living_program_is_not_swept(keep):
+    folder, _ = keep()
+    partial = leave_unfinished(folder, "other")
+    writer = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(partial.parent)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert writer.stdout.readline() == "held\n"
+        keep()
+        assert (partial / "pixels").is_file()
+        assert (partial.parent / "images.npy").is_file()
+    finally:
+        writer.kill()
+        writer.communicate()
+    keep()
+    assert not partial.exists()

@@ -1,54 +1,24 @@
 """Every file of a source is an image of a class, or counted as not used, and users are told."""
 
-import io
-import json
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cxrgan_fast.data import load_dataset, prepare_set
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division
-from cxrgan_fast.data.sources import Source, open_source
+from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.errors import UserError
 from image_files import class_folders, encoded, smooth
+from listings import assert_all_counted, touch, unused, used
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
-def used(source: Source) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {name: [] for name in source.classes}
-    for file in source.files:
-        found[file.class_name].append(f"{file.split}:{file.name}")
-    return found
-
-
-def unused(source: Source) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for each in source.unused:
-        found[each.reason] += each.files
-    return dict(found)
-
-
-def assert_all_counted(source: Source, root: Path) -> None:
-    there = [path for path in root.rglob("*") if path.is_file()]
-    told = len(source.files) + len(source.unnamed) + sum(unused(source).values())
-    assert told + len(source.problems) == len(there)
 
 
 # ------------------------------------------------------------------------------------- splits
@@ -147,14 +117,6 @@ def test_content_in_archives(tmp_path: Path) -> None:
     assert unused(source) == {"no image by name or content": 1, "beside the class folders": 1}
 
 
-def test_images_of_an_archive_that_its_table_does_not_name(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        archive.writestr("table.csv", "path,label\ni/1.png,a\n")
-        for name in ("i/1.png", "i/2.png"):
-            archive.writestr(name, encoded(smooth(1)))
-    assert unused(open_source(tmp_path / "set.zip")) == {"not named in table.csv": 1}
-
-
 # ------------------------------------------------------------------- wrappers, thumbnails, case
 
 
@@ -205,6 +167,21 @@ def test_a_table_at_the_top_of_a_folder_is_pointed_to(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na/1.png,x\n")
     source = open_source(touch(tmp_path, "a/1.png"))
     assert "t.csv is a table of images and not read: name it itself to use it" in source.notes()
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("s/grade1/1.png", "s/grade2/2.png"), ("grade1", "grade2")),  # named as the folder above
+        (("any/Edema/1.png", "any/Effusion/2.png"), ("Edema", "Effusion")),  # words are classes
+        (("lungs/images/p11/1.png", "lungs/images/p12/2.png"), ("lungs",)),
+        (("lungs/images/1.png", "lungs/images/2.png"), ("lungs",)),
+    ],
+)
+def test_what_is_a_wrapper_and_what_a_class(
+    tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    assert open_source(touch(tmp_path / "s", *names)).classes == classes
 
 
 # --------------------------------------------------------------------------------------- masks
@@ -327,152 +304,3 @@ def test_images_of_other_splits_are_told(tmp_path: Path) -> None:
     assert source.notes(split="train") == [
         "not used, of other splits than train: 1 test, 1 val images"
     ]
-
-
-# ------------------------------------------------------------------------------ joined classes
-
-
-def published(root: Path) -> Path:
-    for split in ("train", "test"):
-        for number in range(6):
-            for name in (f"NORMAL/IM-000{number}-1.png", f"PNEUMONIA/person{number}_bacteria_1.png",
-                         f"PNEUMONIA/person{number}_virus_2.png"):  # fmt: skip
-                path = root / split / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(encoded(smooth(number + len(name))))
-    return root
-
-
-def test_viral_images_are_left_out_and_it_is_said(tmp_path: Path) -> None:
-    (line,) = open_source(published(tmp_path)).notes()
-    assert line.startswith("not used, left out unless named: 12 viral images; --classes ")
-    source = open_source(tmp_path)
-    assert source.notes(["normal,bacterial,viral"]) == []
-    (line,) = source.notes(["normal"])
-    assert line == "not used, of classes that are not named: 12 bacterial, 12 viral images"
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        ["normal,pneumonia=bacterial+virus"],
-        ["normal", "pneumonia=Bacterial+viral"],
-        ["NORMAL, pneumonia = bacteria + viral"],
-    ],
-)
-def test_classes_are_joined(tmp_path: Path, wanted: list[str]) -> None:
-    root = published(tmp_path / "set")
-    dataset = load_dataset(root, resolution=16, classes=wanted, progress=False)
-    assert dataset.class_counts() == {"normal": 6, "pneumonia": 12}
-    again = load_dataset(root, resolution=16, classes=wanted, progress=False)  # from the cache
-    assert again.fingerprint == dataset.fingerprint
-    made = prepare_set(
-        open_source(root), tmp_path / "joined", Preparation(16),
-        division=Division("source"), classes=wanted, progress=False,
-    )  # fmt: skip
-    assert made.class_names == ("normal", "pneumonia")
-    packed = prepare_set(
-        open_source(root), tmp_path / "apart", Preparation(16), division=Division("source"),
-        classes=["normal,bacterial,viral"], progress=False,
-    )  # fmt: skip
-    later = load_dataset(packed.path, resolution=16, classes=wanted, progress=False)
-    assert later.fingerprint == dataset.fingerprint
-
-
-def test_images_of_unknown_kind_are_of_the_joined_class(tmp_path: Path) -> None:
-    root = published(tmp_path)
-    touch(root, "train/PNEUMONIA/person9_3.png")
-    source = open_source(root)
-    assert len(source.without_kind(None, None)) == 1
-    joined = ["pneumonia=bacterial+viral"]
-    assert source.without_kind(joined, None) == []
-    assert len(source.choose("train", joined)[1]) == 13
-
-
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        (["a=bacterial+bacterial"], "'bacterial' is taken 2 times"),
-        (["normal", "x=normal+viral"], "'normal' is taken 2 times"),
-        (["x=normal", "x=viral"], "'x' is named 2 times"),
-        (["x=normal+sick"], "no class 'sick'"),
-        (["=normal+viral"], "a name without a character"),
-        (["x="], "no class ''"),
-    ],
-)
-def test_joins_that_cannot_work(tmp_path: Path, wanted: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        open_source(published(tmp_path)).choose(None, wanted)
-
-
-def test_a_name_with_signs_in_it_goes_before_their_meaning(tmp_path: Path) -> None:
-    source = open_source(touch(tmp_path, "a,b=c+d/1.png", "a/2.png", "b/3.png"))
-    assert source.choose(None, ["a,b=c+d"])[0] == ("a,b=c+d",)
-    assert source.choose(None, ["b,a"])[0] == ("b", "a")
-
-
-# ---------------------------------------------------------------------------- tables of our own
-
-
-def test_the_table_of_a_packed_set_is_read_where_it_lies(tmp_path: Path) -> None:
-    root = published(tmp_path / "set")
-    made = prepare_set(
-        open_source(root), tmp_path / "out", Preparation(16),
-        division=Division("source"), progress=False,
-    )  # fmt: skip
-    source = open_source(tmp_path / "out/images.csv")
-    assert [file.name for file in source.files] == sorted(row.file for row in made.rows)
-    assert source.classes == ("bacterial", "normal")
-    assert source.has_splits
-    dataset = load_dataset(
-        tmp_path / "out/images.csv", resolution=16, classes=["normal,bacterial"], progress=False
-    )
-    direct = load_dataset(root, resolution=16, progress=False)
-    assert dataset.fingerprint == direct.fingerprint
-    root.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"are no longer in .*; name the packed set itself"):
-        open_source(tmp_path / "out/images.csv")
-    (tmp_path / "moved/images.csv").write_bytes((tmp_path / "out/images.csv").read_bytes())
-    assert len(open_source(tmp_path / "moved/images.csv").files) == len(made.rows)
-
-
-def test_the_table_of_a_set_that_was_packed_from_an_archive(tmp_path: Path) -> None:
-    root = published(tmp_path / "set")
-    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        for path in sorted(root.rglob("*.png")):
-            archive.write(path, path.relative_to(root))
-    made = prepare_set(
-        open_source(tmp_path / "set.zip"), tmp_path / "out", Preparation(16), progress=False
-    )
-    source = open_source(tmp_path / "out/images.csv")
-    assert len(source.files) == len(made.rows)
-    with Image.open(io.BytesIO(source.read(source.files[0]))) as image:
-        assert image.size == (48, 40)
-
-
-def test_older_packed_sets_have_no_notes(tmp_path: Path) -> None:
-    made = prepare_set(
-        open_source(published(tmp_path / "set")), tmp_path / "out", Preparation(16), progress=False
-    )
-    described = json.loads((made.path / "set.json").read_text())
-    del described["notes"], described["unused"], described["source"]
-    (made.path / "set.json").write_text(json.dumps(described))
-    dataset = load_dataset(made.path, resolution=16, progress=False)
-    assert not any("not used" in note for note in dataset.notes)
-    with pytest.raises(UserError, match="names no image that is there"):
-        open_source(made.path / "images.csv")
-
-
-@pytest.mark.parametrize(
-    ("names", "classes"),
-    [
-        (("s/grade1/1.png", "s/grade2/2.png"), ("grade1", "grade2")),  # named as the folder above
-        (("any/Edema/1.png", "any/Effusion/2.png"), ("Edema", "Effusion")),  # words are classes
-        (("lungs/images/p11/1.png", "lungs/images/p12/2.png"), ("lungs",)),
-        (("lungs/images/1.png", "lungs/images/2.png"), ("lungs",)),
-    ],
-)
-def test_what_is_a_wrapper_and_what_a_class(
-    tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]
-) -> None:
-    assert open_source(touch(tmp_path / "s", *names)).classes == classes

@@ -128,8 +128,8 @@ def test_a_column_that_is_near_and_not_read_is_named(tmp_path: Path) -> None:
     writer(tmp_path)("1.png", 0)
     (tmp_path / "t.csv").write_text("path,label,patient_key\n1.png,a,7\n")
     assert open_source(tmp_path / "t.csv").notes() == [
-        "no column is read as the patient (near: patient_key): call it patient, or prepare "
-        "the set with --patient-column NAME"
+        "no column is read as the patient (near: patient_key): call it patient, or say "
+        "which by --patient-column NAME"
     ]
     columns = Columns(patient_column="patient_key")
     assert open_source(tmp_path / "t.csv", columns).files[0].patient == "7"
@@ -154,7 +154,7 @@ def test_columns_that_cannot_work(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label,patient\na/1.png,a,7\n")
     with pytest.raises(UserError, match=r"no column 'patent' \(it has .*did you mean 'patient'\?"):
         open_source(tmp_path / "t.csv", Columns(patient_column="patent"))
-    with pytest.raises(UserError, match="columns are named, and it is no table"):
+    with pytest.raises(UserError, match="is no table, and --patient-column names a column"):
         open_source(tmp_path, Columns(patient_column="patient"))
     assert len(open_source(tmp_path, Columns()).files) == 1
 

@@ -82,17 +82,17 @@ def test_the_number_of_threads_changes_no_bit(xrays: Path, tmp_path: Path) -> No
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cxrgan_fast.data import prepare
+from cxrgan_fast.data import prepare, unfinished
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.sources import open_source
-real, count = prepare._write_at, 0
+real, count = unfinished.write_at, 0
 def write(*arguments):
     global count
     real(*arguments)
     count += 1
     if count == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-prepare._write_at = write
+unfinished.write_at = write
 prepare.prepare_set(open_source(sys.argv[1]), Path(sys.argv[2]), Preparation(16), progress=False)
 """
 
@@ -106,7 +106,12 @@ def test_kill_9_and_again(xrays: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert not is_packed(out)
         with pytest.raises(UserError):
             open_packed(out)
-    with (out / ".partial/journal.jsonl").open("a") as journal:
+    path = out / ".partial/journal.jsonl"
+    first = json.loads(path.read_text().splitlines()[1])
+    with path.open("a") as journal:
+        for at, value in enumerate(("1", 5, "x", [], 5, [5], 1.5)):  # damaged, and still JSON
+            journal.write(json.dumps([*first[:at], value, *first[at + 1 :]]) + "\n")
+        journal.write("[" * 10**5 + "\n")
         journal.write('[17, "cut o')  # what a power cut leaves
     with (out / ".partial/pixels").open("r+b") as pixels:
         pixels.write(b"\xff")  # of the first image: its checksum tells
@@ -214,7 +219,7 @@ def test_file_systems_that_lack_a_call(
 
 
 @pytest.mark.parametrize(
-    "call", ["os.posix_fallocate", "cxrgan_fast.data.prepare._write_at", "os.fsync"]
+    "call", ["os.posix_fallocate", "cxrgan_fast.data.unfinished.write_at", "os.fsync"]
 )
 def test_a_full_disk(
     xrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str

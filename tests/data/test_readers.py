@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cxrgan_fast.data import readers
-from cxrgan_fast.data.decoding import MAX_PIXELS
+from cxrgan_fast.data.opening import MAX_PIXELS
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.errors import UserError
 

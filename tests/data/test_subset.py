@@ -4,8 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import dicom_files
+from cxrgan_fast.data import prepare_set
+from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.data.subset import Subset, make_subset
 from cxrgan_fast.errors import UserError
@@ -100,10 +104,10 @@ def test_what_cannot_be(mixed: Path, tmp_path: Path) -> None:
         make(mixed, tmp_path / "out", per_class=17)
     with pytest.raises(UserError, match="per class 0"):
         make(mixed, tmp_path / "out", per_class=0)
-    with pytest.raises(UserError, match="xrays: is there and not empty"):
+    with pytest.raises(UserError, match="xrays is not empty"):
         make(mixed, mixed, per_class=1)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file: is there and not empty"):
+    with pytest.raises(UserError, match="file: a file of that name is in the way"):
         make(mixed, tmp_path / "file", per_class=1)
 
 
@@ -135,3 +139,49 @@ def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
     source = open_source(tmp_path / "out/manifest.csv")
     assert source.classes == ("a b",)
     assert len(source.files) == len(names)
+
+
+def dicom_of_patients(root: Path) -> Path:
+    """18 DICOM files of 6 patients, which neither names nor folders tell."""
+    for number in range(18):
+        path = root / "ab"[number % 2] / f"{number:02d}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = smooth(number).astype(np.uint16)
+        path.write_bytes(
+            dicom_files.encoded(dicom_files.dataset(pixels, PatientID=f"P{number // 3}"))
+        )
+    return root
+
+
+def test_the_manifest_has_the_patients_that_dicom_files_tell(tmp_path: Path) -> None:
+    """Its column goes before what the files tell: their own names there would divide patients."""
+    root = dicom_of_patients(tmp_path / "xrays")
+    make(root, tmp_path / "out", per_class=9)
+    found = rows(tmp_path / "out")
+    whose = {row["source"]: row["patient"] for row in found}
+    assert len(set(whose.values())) == 6
+    assert all(name.startswith("patient-") for name in whose.values())
+    for place in ("out", "out/manifest.csv"):
+        made = prepare_set(
+            open_source(tmp_path / place), tmp_path / f"set{len(place)}", Preparation(16),
+            progress=False,
+        )  # fmt: skip
+        splits: dict[int, set[str]] = {}
+        for row in made.rows:
+            splits.setdefault(int(Path(row.file).stem) // 3, set()).add(row.split)
+        assert all(len(each) == 1 for each in splits.values())
+
+
+def test_a_subset_of_folders_of_patients_keeps_them(tmp_path: Path) -> None:
+    for number in range(12):
+        path = tmp_path / f"xrays/a/P{number // 3}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(smooth(number)))
+    make(tmp_path / "xrays", tmp_path / "out", per_class=12)
+    assert {file.patient for file in open_source(tmp_path / "out").files} == {
+        "P0",
+        "P1",
+        "P2",
+        "P3",
+    }
+    assert open_source(tmp_path / "out").name == "out"

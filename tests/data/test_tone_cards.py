@@ -5,6 +5,7 @@ without a word.
 """
 
 import io
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -217,3 +218,51 @@ def test_it_is_said_what_is_white_and_by_what() -> None:
     assert note(tiff(TWELVE, 12, 1)).endswith("4095 is white, by its 12 bits a value")
     assert note(tiff(TWELVE, 16, 0)).endswith("4095 is black, by this image alone")
     assert read(saved(EIGHT, "PNG")).notes == ()
+
+
+@pytest.mark.parametrize("tag", [273, 324])
+@pytest.mark.parametrize("planes", [1, 2])
+def test_a_tiff_that_lists_fewer_pieces_than_it_takes(tag: int, planes: int) -> None:
+    """Pillow leaves what is not listed black, or a channel out, without a word."""
+    pixels = np.dstack([EIGHT] * 3) if planes == 2 else EIGHT
+    whole = in_pieces(pixels, tag)
+    assert np.abs(gray(whole) - GRAY[:, 4:28]).max() <= 1
+    count = 3 * 4 if planes == 2 else 4
+    entry = struct.pack("<HHI", tag, 4, count)
+    assert whole.count(entry) == 1
+    cut = whole.replace(entry, struct.pack("<HHI", tag, 4, count - 1))
+    with pytest.raises(UserError, match=f"^lists {count - 1} of the {count} pieces that its pixel"):
+        read(cut)
+
+
+def in_pieces(pixels: np.ndarray, tag: int) -> bytes:
+    """An uncompressed TIFF of 8 bits in 4 pieces a plane: strips of 6 rows, or tiles of 16 x 16."""
+    planes = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
+    count = 4 * len(planes)
+    if tag == 273:
+        data = b"".join(plane.tobytes() for plane in planes)
+        size, layout = 6 * 32, [(278, 3, [6])]
+    else:
+        tiles = [np.pad(plane, ((0, 8), (0, 0))) for plane in planes]
+        data = b"".join(
+            tile[y : y + 16, x : x + 16].tobytes()
+            for tile in tiles
+            for y in (0, 16)
+            for x in (0, 16)
+        )
+        size, layout = 256, [(322, 3, [16]), (323, 3, [16])]
+    tags = [
+        (256, 3, [32]), (257, 3, [24]), (258, 3, [8] * len(planes)), (259, 3, [1]),
+        (262, 3, [2 if len(planes) > 1 else 1]), (277, 3, [len(planes)]),
+        (284, 3, [2 if len(planes) > 1 else 1]), *layout,
+        (tag, 4, [8 + size * place for place in range(count)]),
+        (279 if tag == 273 else 325, 4, [size] * count),
+    ]  # fmt: skip
+    base = 8 + len(data) + 2 + 12 * len(tags) + 4
+    directory, values = struct.pack("<H", len(tags)), b""
+    for number, kind, held in sorted(tags):
+        raw = struct.pack(f"<{len(held)}{'H' if kind == 3 else 'I'}", *held)
+        if len(raw) > 4:
+            raw, values = struct.pack("<I", base + len(values)), values + raw
+        directory += struct.pack("<HHI", number, kind, len(held)) + raw.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory + bytes(4) + values

@@ -146,6 +146,23 @@ def test_of_many_that_take_over_a_stale_lock_one_has_it(tmp_path):
         assert not (tmp_path / NAME).exists()
 
 
+def test_a_lock_that_another_program_has_taken_over_is_left_to_it(tmp_path):
+    """As after a pause so long that this program's lock counted as stale."""
+    with locked(tmp_path):
+        theirs = write_lock(tmp_path).read_bytes()
+    assert (tmp_path / NAME).read_bytes() == theirs
+
+
+def test_who_was_killed_while_taking_over_keeps_nobody_out_for_ever(tmp_path):
+    make_old(write_lock(tmp_path), run_lock.STALE_SECONDS + 30)
+    claim = tmp_path / f"{NAME}.abc123.claim"
+    claim.touch()
+    assert is_locked(tmp_path)  # it may be at it
+    make_old(claim, run_lock.STALE_SECONDS + 30)
+    assert not is_locked(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_that_is_trained_is_not_resumed_and_not_changed(train, fails, tmp_path, holder):
     root = tmp_path / "runs"
     options = ["--device", "cpu", "--resolution", 32, "--base-channels", 8, "--latent-size", 8,

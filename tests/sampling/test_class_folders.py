@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.data import load_dataset
+from cxrgan_fast.data import load_dataset, memory
 from cxrgan_fast.data.sources import folder_names, open_source
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.image_sets import ImageFolder, choose_data, is_run, load_real
@@ -198,3 +198,11 @@ def test_a_manifest_is_a_folder_of_images_to_evaluate(tmp_path):
     assert not is_run(tmp_path / "manifest.csv")
     assert is_run(tmp_path / "gone.csv")
     assert default_output(tmp_path / "manifest.csv", None) == tmp_path / "manifest-evaluation"
+
+
+def test_sizes_are_read_within_the_memory_for_files(images, data, monkeypatch):
+    look = (images, choose_data(str(data), images, False), (), None)
+    assert ImageFolder.look(*look).resolution == 32
+    monkeypatch.setattr(memory.CONTENT, "limit", 10)  # bytes: no file may be held
+    with pytest.raises(UserError, match="none of its 24 images can be read"):
+        ImageFolder.look(*look)

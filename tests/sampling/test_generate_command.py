@@ -109,6 +109,55 @@ def test_a_set_can_be_read_as_a_data_set(make_run, tmp_path, generate):
     assert dataset.class_counts() == {"bacterial": 3, "normal": 3}
 
 
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from cxrgan_fast import generate
+from cxrgan_fast.training import interpolation
+write = interpolation.write_grid
+def stop(path, *rest):
+    if path.name == sheet:
+        os.kill(os.getpid(), getattr(signal, number))
+        signal.pause()
+    write(path, *rest)
+interpolation.write_grid = stop
+sheet, number = sys.argv[1:3]
+sys.argv[1:3] = []
+generate.main()
+"""
+SHEETS = ("latent_interpolation.png", "class_interpolation_normal_to_bacterial.png")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_a_set_killed_at_its_sheets_is_not_taken_for_whole(
+    make_run, tmp_path, generate, sheet, number
+):
+    arguments = [make_run(), "--out", tmp_path / "out", "--n-per-class", number, "--interpolate"]
+    words = [sheet, "SIGKILL", *map(str, arguments), "--device", "cpu"]
+    killed = subprocess.run([sys.executable, "-c", STOPPED, *words], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    code, _, err = generate(*arguments)
+    assert code == 0, err
+    assert set(SHEETS) <= set(names(tmp_path / "out"))
+    assert len(names(tmp_path / "out")) == 2 + (2 * number + 1 if number else 0)
+
+
+def test_a_set_that_another_program_is_writing_is_left_alone(make_run, tmp_path, fails):
+    arguments = [make_run(), "--out", tmp_path / "out", "--n-per-class", 2, "--interpolate"]
+    words = [SHEETS[0], "SIGSTOP", *map(str, arguments), "--device", "cpu"]
+    other = subprocess.Popen([sys.executable, "-c", STOPPED, *words], stdout=subprocess.PIPE)
+    try:
+        os.waitpid(other.pid, os.WUNTRACED)  # until it has stopped
+        before = names(tmp_path / "out")
+        assert len(before) == 6  # four images, their manifest, and the mark of what is unfinished
+        assert "another program is writing to" in fails(*arguments)
+        assert names(tmp_path / "out") == before
+    finally:
+        other.kill()
+        other.communicate()
+
+
 # -------------------------------------------------------------------------------- bad input
 
 
@@ -131,7 +180,7 @@ def test_each_bad_input_is_one_line_and_exit_code_2(make_run, tmp_path, fails):
         f"--classes norml: {run} draws normal, bacterial; did you mean 'normal'?"
     )
     assert fails(run, "--out", out, "--checkpoint", 11).startswith("--checkpoint 11: ")
-    assert fails(run, "--out", full).startswith(f"--out {full} is not empty")
+    assert fails(run, "--out", full).startswith(f"{full} is not empty")
     assert fails(run, "--out", damaged).startswith(f"cannot write {damaged}: a file of that")
     assert fails(run, "--out", damaged / "x").startswith(f"cannot write {damaged / 'x'}: a part")
     assert fails(run, "--out", out, "--n-per-class", -1).startswith("--n-per-class -1: expected")

@@ -188,7 +188,7 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(make_run, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match=rf"^--out {out} is not empty: name a new folder"):
+    with pytest.raises(UserError, match=rf"^{out} is not empty: name a new folder"):
         generate(load_sources(make_run()), out, n_per_class=1)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 

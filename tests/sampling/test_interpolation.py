@@ -1,14 +1,16 @@
 """Interpolation sheets go from one thing to the other and say so."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from cxrgan_fast.nn import NetworkConfig
-from cxrgan_fast.sampling import interpolation
 from cxrgan_fast.sampling.class_sources import load_sources
 from cxrgan_fast.sampling.generation import draw_images, latents_for
-from cxrgan_fast.sampling.interpolation import slerp, write_interpolations
+from cxrgan_fast.sampling.interpolation import interpolation_sheets, slerp
+from cxrgan_fast.training import interpolation
 
 T = torch.linspace(0, 1, 9)
 
@@ -54,6 +56,12 @@ def sheets(monkeypatch):
 
     monkeypatch.setattr(interpolation, "write_grid", spy)
     return drawn
+
+
+def write_interpolations(sources, out, seed: int = 0) -> list[Path]:
+    for name, write in interpolation_sheets(sources, seed).items():
+        write(out / name)
+    return [out / name for name in interpolation_sheets(sources, seed)]
 
 
 def close(images: torch.Tensor, expected: torch.Tensor) -> bool:

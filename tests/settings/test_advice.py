@@ -13,6 +13,7 @@ import torch
 import cxrgan_fast
 from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import generate as generate_command
+from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
@@ -30,6 +31,8 @@ PACKAGE = Path(cxrgan_fast.__file__).parent
 
 def options(arguments: type) -> set[str]:
     names = {f.name.replace("_", "-") for f in dataclasses.fields(arguments)}
+    if "columns" in names:
+        names |= {f.name.replace("_", "-") for f in dataclasses.fields(Columns)}
     return names | {"class"} if "classes" in names else names
 
 
@@ -40,7 +43,8 @@ EVALUATE, GENERATE = options(evaluate_command.Arguments), options(generate_comma
 SHARED = {
     "data/dataset.py": TRAIN & EVALUATE,
     "data/sources": TRAIN & EVALUATE,
-    "data/decoding.py": TRAIN & EVALUATE,
+    "data/opening.py": TRAIN & EVALUATE,
+    "data/all_bits.py": TRAIN & EVALUATE,
     "data/dicom.py": TRAIN & EVALUATE,
     "data/packed.py": TRAIN & EVALUATE,
     "metrics": EVALUATE,

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from cxrgan_fast.runs.checkpoint import checkpoint_path, save_checkpoint
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.loop import train as train_in_process
 
@@ -84,6 +85,11 @@ def pipe(name: str) -> Callable[[Path], object]:
     return change
 
 
+def huge(name: str) -> Callable[[Path], object]:
+    """Make a file larger than any memory; on the disk it takes nothing."""
+    return lambda run: os.truncate(run / name, 64 << 30)
+
+
 def file(name: str) -> Callable[[Path], object]:
     """Put a file in the place of a folder."""
 
@@ -143,16 +149,24 @@ EDITS: dict[str, Callable[[Path], object]] = {
     **{f"metrics {value[:20]!r}": text("metrics.jsonl", value) for value in (
         "[]\n", "{}\n", "[" * 10**5, "\udcff\n", "",
     )},
+    **{f"calls {value[:20]!r}": text("calls.jsonl", value) for value in (
+        "[]\n", "{}\n", "[" * 10**5, "\udcff\n", "", '{"step": ' + "9" * 5000 + "}\n",
+    )},
     **{f"a folder as {name}": folder(name) for name in (
-        "config.yaml", "dataset.json", "metrics.jsonl", "evaluations.jsonl",
+        "config.yaml", "dataset.json", "metrics.jsonl", "evaluations.jsonl", "calls.jsonl",
         "generator.safetensors", "best_generator.safetensors", "progress.gif",
         "checkpoints/step-00000002.pt", "checkpoints/generator-00000002.safetensors",
+        "grids/grid-000002.png",
     )},
     **{f"a pipe as {name}": pipe(name) for name in (
-        "config.yaml", "dataset.json", "metrics.jsonl", "evaluations.jsonl",
+        "config.yaml", "dataset.json", "metrics.jsonl", "evaluations.jsonl", "calls.jsonl",
         "generator.safetensors", "best_generator.safetensors",
         "checkpoints/step-00000002.pt", "checkpoints/generator-00000002.safetensors",
         "grids/grid-000002.png",
+    )},
+    **{f"64 GB of {name}": huge(name) for name in (
+        "config.yaml", "dataset.json", "metrics.jsonl", "evaluations.jsonl", "calls.jsonl",
+        "checkpoints/step-00000002.pt",
     )},
     **{f"a file as {name}": file(name) for name in ("checkpoints", "grids")},
     "no checkpoints": lambda run: shutil.rmtree(run / "checkpoints"),
@@ -163,6 +177,34 @@ EDITS: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 
 
+def contents(run: Path) -> dict[str, object]:
+    """What somebody would miss: each file's content, or what else it is."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        if path.is_file() and path.stat().st_size < 1 << 30
+        else path.lstat().st_mode
+        for path in run.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("threads", [float("nan"), "", 0, 2**40, True, [1]])
+def test_a_number_of_threads_that_is_none_is_refused(run, fails, threads):
+    state = torch.load(checkpoint_path(run, 2), weights_only=True)
+    del state["format"]
+    save_checkpoint(run, 2, {**state, "threads": threads})
+    assert "threads is not from 1 to 1024" in fails("--resume", run, "--steps", 3)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "grids"])
+def test_a_link_out_of_a_run_is_not_written_through(run, fails, tmp_path, name):
+    """As in an archive from a stranger: another run's checkpoints would be removed."""
+    theirs = (run / name).rename(tmp_path / "theirs")
+    (run / name).symlink_to(theirs)
+    before = contents(theirs), contents(run)
+    assert f"{name} is a link to {theirs}" in fails("--resume", run, "--steps", 3)
+    assert (contents(theirs), contents(run)) == before
+
+
 @pytest.mark.parametrize(
     "edit",
     EDITS.values(),
@@ -170,9 +212,11 @@ EDITS: dict[str, Callable[[Path], object]] = {
 )
 def test_an_edited_run_goes_on_or_is_refused_in_a_line(run, train, edit):
     edit(run)
+    before = contents(run)
     code, out, err = train("--resume", run, "--steps", 3)
     assert code in (0, 2), err
     assert "\x1b" not in out + err
     if code == 2:
         assert err.strip().splitlines()[-1].startswith("error: ")
         assert len(err) < 2000
+        assert contents(run) == before

@@ -84,8 +84,20 @@ def test_a_run_without_calls_has_none(tmp_path):
     assert last_call(tmp_path) is None
     calls_path(tmp_path).write_bytes(b"\xff\n")
     assert last_call(tmp_path) is None
-    calls_path(tmp_path).write_text("[]\n3\n")
-    assert last_call(tmp_path) is None
+    deep = '{"a": ' * 400 + "5" + "}" * 400  # it would be copied into evaluation.json
+    for text in ("[]\n3\n", "[" * 10**5, deep, '{"a": [[5]]}', '{"a": ' + "9" * 5000 + "}"):
+        calls_path(tmp_path).write_text(text)
+        assert last_call(tmp_path) is None
+
+
+def test_a_link_in_the_place_of_the_calls_is_not_written_through(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text('{"step": 5}')
+    (tmp_path / "run").mkdir()
+    calls_path(tmp_path / "run").symlink_to(mine)
+    record_call(tmp_path / "run", {"step": 6})
+    assert mine.read_text() == '{"step": 5}'
+    assert last_call(tmp_path / "run") == {"step": 6}
 
 
 def test_a_call_that_cannot_be_written_is_one_line(tmp_path):

@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrgan_fast.runs import logs
+from cxrgan_fast.files import write_error
 from cxrgan_fast.runs.checkpoint import best_generator_path, checkpoint_path, saved_steps
 from cxrgan_fast.runs.generator_file import load_generator
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
-from cxrgan_fast.training import loop
+from cxrgan_fast.training import logs, loop
+from cxrgan_fast.training import run as run_module
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
            "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip
@@ -145,6 +146,39 @@ def test_an_error_between_two_steps_is_raised_when_the_state_is_saved(tmp_path, 
     with pytest.raises(RuntimeError, match="something else"):
         loop.train(override(TrainConfig(), settings), torch.device("cpu"))
     assert saved_steps(only_run(tmp_path)) == [4]
+
+
+@pytest.mark.parametrize("what", ["write_grid", "keep_best", "animate"])
+def test_what_cannot_be_written_beside_a_checkpoint_loses_no_step(
+    fails, tmp_path, monkeypatch, what
+):
+    """The disk is full for a moment: at a sample grid, the best generator or the animation."""
+    write, times, done = getattr(run_module, what), [], []
+
+    def full_once(path: Path, *rest: object) -> None:
+        if path.name != "grid-000000.png" and not times:
+            times.append(1)
+            raise write_error(path, OSError(errno.ENOSPC, "No space left on device"))
+        write(path, *rest)
+
+    started = run_module.Run.train
+
+    def slow(run: run_module.Run) -> None:
+        started(run)
+        done.append(run.step.step)
+        if run.step.step == 4:  # until it has failed
+            deadline = time.monotonic() + 60
+            while not times and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(run_module, what, full_once)
+    monkeypatch.setattr(run_module.Run, "train", slow)
+    options = ["--steps", 9, "--log-every", 9, "--grid-every", 3, "--eval-every", 3]
+    few = ["--features", "pixels", "--eval-samples", 8]
+    assert "the disk is full" in fails(*PHANTOM, *options, *few, "--out", tmp_path)
+    assert done[-1] < 9
+    assert saved_steps(only_run(tmp_path))[-1] == done[-1]
 
 
 def reads(path: Path) -> bool:

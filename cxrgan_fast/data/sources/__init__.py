@@ -11,7 +11,7 @@ from cxrgan_fast.data.sources.listing import (
     unused_lines,
 )
 from cxrgan_fast.data.sources.names import SPLITS
-from cxrgan_fast.data.sources.source import Source, open_source
+from cxrgan_fast.data.sources.source import Source, open_source, refuse_columns
 from cxrgan_fast.data.sources.table import Columns
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "match_class",
     "open_source",
     "read_classes",
+    "refuse_columns",
     "split_names",
     "unused_lines",
 ]

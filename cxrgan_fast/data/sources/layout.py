@@ -13,11 +13,12 @@ Every file that is listed is either an image of a class or counted, with the rea
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cxrgan_fast.data.readers import IMAGE_SUFFIXES
 from cxrgan_fast.data.sources.content import has_image_name
+from cxrgan_fast.data.sources.folders import Folders, above
 from cxrgan_fast.data.sources.listing import (
     ImageFile,
     Listing,
@@ -27,13 +28,10 @@ from cxrgan_fast.data.sources.listing import (
 )
 from cxrgan_fast.data.sources.masks import find_masks
 from cxrgan_fast.data.sources.names import (
-    SPLITS,
     base,
     is_container,
     is_mask_folder,
     is_part,
-    is_patient_folder,
-    is_wrapper,
     parent,
     patient_of_file,
     split_of,
@@ -93,7 +91,7 @@ def lay_out(
 
     candidates = []
     for file in sorted(tree.stamps):
-        outer = next((each for each in _above(file) if each in left_out and each), None)
+        outer = next((each for each in above(file) if each in left_out and each), None)
         if outer is not None:
             pass_over(file, left_out[outer])
         elif file not in images:
@@ -105,25 +103,28 @@ def lay_out(
         pass_over(file, MASK)
     candidates = [file for file in candidates if file not in masks]
 
-    folders = _Folders(tree, candidates, left_out)
+    folders = Folders(tree, candidates, left_out)
     root = folders.root(name)
     splits = folders.splits(root)
     found = []
-    starts = {(f"{folder}/" if folder else ""): split for folder, split in splits.items()}
+    parts = [] if splits else folders.parts(root, where)
+    tops = {folders.entered(folder): split for folder, split in splits.items()}
+    tops = tops or dict.fromkeys(parts or [root], "train")
+    starts = {(f"{folder}/" if folder else ""): split for folder, split in tops.items()}
     for file in candidates:
-        start = next((start for start in (starts or _at(root)) if file.startswith(start)), None)
+        start = next((start for start in starts if file.startswith(start)), None)
         if start is None:
-            pass_over(file, BESIDE_SPLITS if splits else BESIDE_CLASSES)
+            pass_over(file, BESIDE_SPLITS if splits or parts else BESIDE_CLASSES)
             continue
         folder, *below = file[len(start) :].split("/")[:-1] or [""]
         if not folder:
             pass_over(file, BESIDE_CLASSES)
         else:
-            found.append(_Found(file, start + folder, starts.get(start, "train"), tuple(below)))
+            found.append(_Found(file, start + folder, starts[start], tuple(below)))
     if not found:
-        why = "holds only masks" if masks else _why_empty(folders, root, splits)
+        why = "holds only masks" if masks else _why_empty(folders, list(tops))
         raise UserError(f"{where}: {why}")
-    class_folders = [each for top in splits or [root] for each in folders.classes(top)]
+    class_folders = [each for top in tops for each in folders.classes(top)]
     found, has_splits = _splits_below(found, bool(splits))
     for each in found:
         if any(is_mask_folder(part) for part in each.below):
@@ -136,86 +137,12 @@ def lay_out(
     listing.has_splits = has_splits
     listing.files.sort(key=lambda file: file.name)
     listing.unused = as_unused(unused)
-    if root:
+    below = [top for top in tops if top not in splits and top]
+    if below:
+        listing.notes.insert(0, f"the class folders are those in {enumerate_names(below)}")
+    elif root:
         listing.notes.insert(0, f"the class folders are those in {printable(root)}")
     return listing
-
-
-class _Folders:
-    """The folders of a source that may hold data, with the number of images below each."""
-
-    def __init__(self, tree: Tree, images: Sequence[str], left_out: Mapping[str, str]) -> None:
-        self.images = images
-        self.inside: dict[str, list[str]] = {}
-        self.without_data = {above for folder in left_out for above in (folder, *_above(folder))}
-        self.direct = {parent(name) for name in images}
-        self.weight = Counter(above for name in images for above in _above(name))
-        self.suffixes: dict[str, Counter[str]] = {}
-        for name in tree.stamps:
-            self.suffixes.setdefault(parent(name), Counter())[suffix(name)] += 1
-        for folder in sorted(tree.folders):
-            if folder not in left_out and not any(above in left_out for above in _above(folder)):
-                self.inside.setdefault(parent(folder), []).append(folder)
-
-    def children(self, folder: str) -> list[str]:
-        return self.inside.get(folder, [])
-
-    def classes(self, top: str) -> list[str]:
-        """The class folders of a folder: also empty ones, whose emptiness is then told."""
-        inside = self.children(top)
-        beside_images = any(is_container(base(each)) for each in inside)
-        return [
-            each
-            for each in inside
-            if self.weight[each]
-            or not (each in self.without_data or (beside_images and is_mask_folder(base(each))))
-        ]
-
-    def root(self, name: str) -> str:
-        """The folder that holds the folders of splits, or the class folders."""
-        folder = ""
-        while True:
-            inside = self.children(folder)
-            full = [each for each in inside if self.weight[each]] or inside
-            # A lone folder may be a mere wrapper, or the only class with a folder a patient.
-            if len(full) != 1 or self.splits(folder):
-                return folder
-            if not self._is_wrapper(full[0], base(folder) or name):
-                return folder
-            folder = full[0]
-
-    def splits(self, root: str) -> dict[str, str]:
-        """The folders of splits, each with the split that it is."""
-        inside = self.children(root)
-        found = {each: split for each in inside if (split := split_of(base(each))) is not None}
-        usual = {each: split for each, split in found.items() if base(each).casefold() in SPLITS}
-        # "valid" beside "invalid" is a class; beside "train" it is a split.
-        others = [each for each in inside if self.weight[each] and each not in found]
-        return found if "train" in found.values() or not others else usual
-
-    def _is_wrapper(self, inner: str, outer_name: str) -> bool:
-        if inner in self.direct:
-            return False
-        inside = [each for each in self.children(inner) if self.weight[each]] or self.children(
-            inner
-        )
-        names = [base(folder) for folder in inside]
-        folded = {name.casefold() for name in names}
-        if not names:
-            return False
-        if base(inner).casefold() == outer_name.casefold() or self.splits(inner):
-            return True
-        if folded & {"normal", "pneumonia"}:
-            return True
-        kinds = [name for name in names if is_wrapper(name) or is_mask_folder(name)]
-        if len(kinds) == len(names):
-            # CLASS/images/1.png is a class; below x/images/CLASS there is one more wrapper.
-            return len(names) == 1 and self._is_wrapper(inside[0], base(inner))
-        if is_wrapper(base(inner)):
-            return not all(is_patient_folder(name) or name[1:].isdigit() for name in names)
-        # Names of patients have digits; most names of classes have none.
-        wordy = [name for name in names if not any(char.isdigit() for char in name)]
-        return len(names) > 1 and 2 * len(wordy) > len(names)
 
 
 def _splits_below(found: list[_Found], has_splits: bool) -> tuple[list[_Found], bool]:
@@ -262,6 +189,14 @@ def _plain(found: Sequence[_Found], class_folders: Sequence[str]) -> Listing:
     shared = _shared_folders(found)
     files = [_image(each, names[base(each.class_folder)], shared) for each in found]
     classes = tuple(dict.fromkeys(names[name] for name in sorted(counts)))
+    kinds = {each.below[0] for each in found if each.below and each.below[0] in shared}
+    kinds = {kind for kind in kinds if not is_container(kind)}
+    if kinds:
+        notes.append(
+            f"below every class folder lie {enumerate_names(sorted(kinds))}, which count as "
+            "neither classes nor patients; if they are the classes, put them above the others, or "
+            "name a table of the images"
+        )
     if len(classes) == 1 and any(each.below and each.below[0] not in shared for each in found):
         inner = {each.below[0] for each in found if each.below}
         notes.append(
@@ -275,12 +210,16 @@ def _plain(found: Sequence[_Found], class_folders: Sequence[str]) -> Listing:
 def _image(each: _Found, class_name: str, shared: Collection[str]) -> ImageFile:
     """Name the patient: by the first folder that can be one, else by the file, else the file."""
     below = (part for part in each.below if part not in shared and not is_container(part))
-    patient = next(below, None) or patient_of_file(each.name) or _own_name(each.name)
+    patient = next(below, None) or patient_of_file(each.name) or _own_name(each, shared)
     return ImageFile(each.name, class_name, patient, each.split, folder=base(each.class_folder))
 
 
-def _own_name(name: str) -> str:
-    return name[: -len(suffix(name))] if has_image_name(name) else name
+def _own_name(each: _Found, shared: Collection[str]) -> str:
+    """Name a file for itself, and alike in folders of kinds: PA/7.png and lateral/7.png are one."""
+    name = each.name[: -len(suffix(each.name))] if has_image_name(each.name) else each.name
+    kept = [part for part in each.below if part not in shared and not is_container(part)]
+    outer = name.split("/")[: -1 - len(each.below)]
+    return "/".join([*outer, *kept, base(name)])
 
 
 def _shared_folders(found: Sequence[_Found]) -> set[str]:
@@ -310,20 +249,7 @@ def _shared_folders(found: Sequence[_Found]) -> set[str]:
     return shared | words if len(words) <= _MOST_KINDS else shared
 
 
-def _above(path: str) -> Iterator[str]:
-    """The folders that a path lies in, from the outermost to the innermost."""
-    at = path.find("/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find("/", at + 1)
-
-
-def _at(root: str) -> list[str]:
-    return [f"{root}/" if root else ""]
-
-
-def _why_empty(folders: _Folders, root: str, splits: Mapping[str, str]) -> str:
-    tops = list(splits) or [root]
+def _why_empty(folders: Folders, tops: Sequence[str]) -> str:
     inside = [folder for top in tops for folder in folders.classes(top)]
     if folders.images:
         return (

@@ -8,17 +8,31 @@ SPLITS = ("train", "test", "val")
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("holdout", "hold-out", "hold_out"), "test"),
 }
+_SPLIT_PART = re.compile(
+    r"(?<![a-z])(train|training|test|testing|val|valid|validation)(?![a-z])", re.IGNORECASE
+)
 _AFTER_SPLIT = re.compile(r"[ _-]?(?:set|data|images|imgs|split)$")
 
 _MASK_WORDS = frozenset(
     {
-        *("mask", "masks", "label", "labels", "annotation", "annotations"),
-        *("segmentation", "segmentations", "groundtruth"),
+        *("label", "labels", "annotation", "annotations", "seg", "segs", "gt", "groundtruth"),
+        *("segmentation", "segmentations", "contour", "contours", "roi", "rois", "bbox", "bboxes"),
+        *("overlay", "overlays", "heatmap", "heatmaps", "gradcam", "saliency"),
     }
 )
-_MASK_FILE = re.compile(r"[ ._-]+(?:masks?|seg|segmentation|labels?|annotation)\d*$", re.IGNORECASE)
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # of leftMask
+_MASK_WORD = (
+    r"(?:masks?|segs?|segmentations?|labels?|annotations?|gt|ground[ _-]?truth|contours?|rois?"
+    r"|overlays?|heatmaps?)"
+)
+_MASK_FILE = re.compile(
+    rf"^{_MASK_WORD}[ ._-]+|[ ._-]+\(?(?:(?:lungs?|left|right|infection|heart)[ ._-]*)?{_MASK_WORD}"
+    r"\d*\)?$|(?<=\d)masks?$",
+    re.IGNORECASE,
+)
 
 # Folders that hold images of a kind, and neither a class nor a patient.
 _CONTAINERS = frozenset(
@@ -67,15 +81,28 @@ def split_of(name: str) -> str | None:
 
 
 @lru_cache(maxsize=1 << 16)
+def split_and_rest(name: str) -> tuple[str, str] | None:
+    """Return the split that a part of a folder's name means, and what else the name says.
+
+    Digits do not count: of 01_train and 02_test the rest is the same.
+    """
+    found = _SPLIT_PART.findall(name)
+    if len(found) != 1:
+        return None
+    rest = re.sub(r"[\W\d_]+", " ", _SPLIT_PART.sub(" ", name)).casefold().strip()
+    return _SPLIT_WORDS[found[0].casefold()], rest
+
+
+@lru_cache(maxsize=1 << 16)
 def is_mask_folder(name: str) -> bool:
     """Whether a folder's name speaks of masks, labels or segmentations."""
-    return bool(
-        _MASK_WORDS & set(re.split(r"[^a-z]+", name.casefold().replace("ground_", "ground")))
-    )
+    plain = re.sub(r"ground[ _-]truth", "groundtruth", _HUMP.sub(" ", name).casefold())
+    words = set(re.split(r"[^a-z]+", plain))
+    return bool(_MASK_WORDS & words) or any(word.endswith(("mask", "masks")) for word in words)
 
 
-def without_mask_ending(stem: str) -> str:
-    """Return the name of the image that a mask is of: IM1 for IM1_mask; other names as they are."""
+def without_mask_word(stem: str) -> str:
+    """Return the name of the image that a mask is of: IM1 for IM1_mask, and for mask_IM1."""
     return _MASK_FILE.sub("", stem)
 
 

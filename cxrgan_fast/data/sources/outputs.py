@@ -5,6 +5,9 @@ from cxrgan_fast.data.sources.store import Store
 from cxrgan_fast.errors import UserError
 
 _PICTURES = {"evaluation.json": "samples.png", "checkpoints.json": "checkpoints.png"}
+SUBSET_MARK = "subset.json"
+"""The file that tells a subset's folder."""
+
 _GENERATED = b"file,class,seed,checkpoint"  # how the manifest of generated images begins
 
 
@@ -35,7 +38,7 @@ def left_out_folders(store: Store) -> dict[str, str]:
         elif file == "pyvenv.cfg":
             found[folder] = "a Python environment"
         elif file == "manifest.csv" and folder:
-            kind = _of_manifest(store, name, f"{inside}subset.json" in stamps)
+            kind = _of_manifest(store, name, f"{inside}{SUBSET_MARK}" in stamps)
             if kind:
                 found[folder] = kind
     return found

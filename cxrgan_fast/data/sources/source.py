@@ -3,14 +3,15 @@
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 from cxrgan_fast.data.memory import CONTENT
 from cxrgan_fast.data.sources.class_names import check_class_names
 from cxrgan_fast.data.sources.content import find_images, has_image_name
 from cxrgan_fast.data.sources.layout import UNNAMED_KIND, lay_out
+from cxrgan_fast.data.sources.listed import ListedFiles
 from cxrgan_fast.data.sources.listing import (
     ImageFile,
     Listing,
@@ -20,7 +21,7 @@ from cxrgan_fast.data.sources.listing import (
     unused_lines,
 )
 from cxrgan_fast.data.sources.names import SPLITS, parent, split_of, suffix
-from cxrgan_fast.data.sources.outputs import left_out_folders
+from cxrgan_fast.data.sources.outputs import SUBSET_MARK, left_out_folders
 from cxrgan_fast.data.sources.store import (
     MAX_FILE_BYTES,
     FolderStore,
@@ -32,8 +33,10 @@ from cxrgan_fast.data.sources.store import (
 )
 from cxrgan_fast.data.sources.table import Columns, is_table, read_table
 from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.files import read_small
 
 MAX_TABLE_BYTES = 64 << 20
+_MOST_DESCRIPTION = 1 << 30  # bytes of a packed set's set.json, which lists what was left out
 """Larger tables are not read: a line of 60 bytes for each of a million images."""
 
 
@@ -242,7 +245,10 @@ def open_source(path: str | Path, columns: Columns | None = None) -> Source:
             f"{path}: neither a folder nor a .csv or .zip file; name the folder that holds the "
             "class folders, a table of images or a zip archive"
         )
-    _refuse_columns(columns, where)
+    refuse_columns(columns, where)
+    if (path / SUBSET_MARK).is_file() and (path / "manifest.csv").is_file():
+        # The copies' names tell no patients; the manifest that `subset` wrote does.
+        return _open_table(path / "manifest.csv", None, _set_name(path))
     store = FolderStore(path)
     listing = _lay_out(store, where, path.resolve().name)
     for name in sorted(store.tree.stamps):
@@ -253,28 +259,7 @@ def open_source(path: str | Path, columns: Columns | None = None) -> Source:
     return Source(where, _set_name(path), store, listing, [])
 
 
-class _ListedFiles:
-    """The store behind a CSV file: only what it names, wherever that lies."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.tree = Tree()
-
-    def problem_of(self, name: str) -> str | None:
-        try:
-            self.tree.stamps[name] = stamp_of(self.folder / name)
-        except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-            return getattr(error, "strerror", None) or "no name of a file"
-        return None
-
-    def read(self, name: str) -> bytes:
-        return read_file(self.folder / name, name, self.tree.stamps[name])
-
-    def head(self, name: str, size: int) -> bytes:
-        return self.read(name)[:size]
-
-
-def _open_table(path: Path, columns: Columns | None) -> Source:
+def _open_table(path: Path, columns: Columns | None, name: str = "") -> Source:
     try:
         stamp = stamp_of(path)
         if (size := int(stamp.partition(":")[0])) > MAX_TABLE_BYTES:
@@ -288,11 +273,12 @@ def _open_table(path: Path, columns: Columns | None) -> Source:
     origin = _origin_of_packed(path)
     if origin is not None and origin.suffix.lower() == ".zip":
         archive = ZipStore(origin)
-        listing, problems = read_table(content, str(path), _problems_in(archive), columns)
+        listing, problems = _read_table_in(archive, content, str(path), columns)
         return Source(str(path), origin.stem, archive, listing, problems)
-    store = _ListedFiles(path.parent if origin is None else origin)
+    store = ListedFiles(path.parent if origin is None else origin)
     listing, problems = read_table(content, str(path), store.problem_of, columns)
-    return Source(str(path), path.stem or "data", store, listing, problems)
+    store.add_unnamed(path.name, listing)
+    return Source(str(path), name or path.stem or "data", store, listing, problems)
 
 
 def _origin_of_packed(table: Path) -> Path | None:
@@ -300,9 +286,9 @@ def _origin_of_packed(table: Path) -> Path | None:
     if table.name != "images.csv":
         return None
     try:
-        described = json.loads((table.parent / "set.json").read_bytes())
+        described = json.loads(read_small(table.parent / "set.json", _MOST_DESCRIPTION))
         origin = Path(described["source"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not origin.exists():
         raise UserError(
@@ -324,17 +310,10 @@ def _open_archive(path: Path, columns: Columns | None) -> Source:
         if len(tables) > 1:  # which of them is meant is unknown
             break
     if len(tables) != 1:
-        _refuse_columns(columns, where)
+        refuse_columns(columns, where)
         return Source(where, path.stem, store, _lay_out(store, where, path.stem), [])
     ((name, content),) = tables.items()
-    listing, problems = read_table(content, f"{where}/{name}", _problems_in(store), columns)
-    named = {file.name for file in listing.files} | {name for name, _ in problems}
-    others = Counter(
-        (f"not named in {name}", parent(other), suffix(other))
-        for other in store.tree.stamps
-        if other not in named and other != name and has_image_name(other)
-    )
-    listing.unused += as_unused(others)
+    listing, problems = _read_table_in(store, content, f"{where}/{name}", columns)
     return Source(where, path.stem, store, listing, problems)
 
 
@@ -342,13 +321,37 @@ def _lay_out(store: Store, where: str, name: str) -> Listing:
     return lay_out(store.tree, find_images(store), left_out_folders(store), where, name)
 
 
-def _problems_in(store: Store) -> Callable[[str], str | None]:
-    return lambda name: None if name in store.tree.stamps else "is not in the archive"
+def _read_table_in(
+    store: ZipStore, content: bytes, where: str, columns: Columns | None
+) -> tuple[Listing, list[tuple[str, str]]]:
+    """Read a table whose images lie in an archive, and count those that it does not name."""
+    named: set[str] = set()
+
+    def problem_of(name: str) -> str | None:
+        named.add(name)
+        return None if name in store.tree.stamps else "is not in the archive"
+
+    listing, problems = read_table(content, where, problem_of, columns)
+    reason = f"not named in {where.rpartition('/')[2]}"
+    others = find_images(store) - named
+    listing.unused += as_unused(Counter((reason, parent(name), suffix(name)) for name in others))
+    return listing, problems
 
 
-def _refuse_columns(columns: Columns | None, where: str) -> None:
+def refuse_columns(columns: Columns | None, where: str) -> None:
+    """Refuse columns that a user names for what is no table.
+
+    Raises:
+        UserError: naming it.
+    """
     if columns is not None and columns != Columns():
-        raise UserError(f"{where}: columns are named, and it is no table: name a CSV file")
+        named = ", ".join(
+            f"--{name.replace('_', '-')}" for name, value in asdict(columns).items() if value
+        )
+        raise UserError(
+            f"{where}: is no table, and {named} names a column of one: leave that out, or name a "
+            "CSV file"
+        )
 
 
 def _size(tree: Tree, name: str) -> int:

@@ -72,8 +72,12 @@ class Store(Protocol):
 class FolderStore:
     """The files below a folder. Links are followed; a folder that was seen is not entered again."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, deep: bool = True) -> None:
         """List the folder.
+
+        Args:
+            root: it.
+            deep: enter the folders in it.
 
         Raises:
             UserError: it cannot be listed.
@@ -82,12 +86,12 @@ class FolderStore:
         self.tree = Tree()
         try:
             info = root.stat()
-            self._walk(root, {(info.st_dev, info.st_ino): "the folder itself"})
+            self._walk(root, {(info.st_dev, info.st_ino): "the folder itself"}, deep)
         except OSError as error:
             where = printable(str(error.filename or root))
             raise UserError(f"{where}: cannot be listed ({error.strerror})") from None
 
-    def _walk(self, root: Path, seen: dict[tuple[int, int], str]) -> None:
+    def _walk(self, root: Path, seen: dict[tuple[int, int], str], deep: bool) -> None:
         waiting = [""]
         while waiting:
             parent = waiting.pop()
@@ -95,7 +99,7 @@ class FolderStore:
                 found = sorted(entries, key=lambda entry: entry.name)
             # The folder itself before links to it, so that its images keep their own names.
             for entry in sorted(found, key=lambda entry: entry.is_symlink()):
-                if is_hidden(entry.name):
+                if is_hidden(entry.name) or not (deep or entry.is_file()):
                     continue
                 name = f"{parent}/{entry.name}" if parent else entry.name
                 try:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 from cxrgan_fast.data.sources.listing import ImageFile, Listing, as_unused, merge_spellings
 from cxrgan_fast.data.sources.names import (
@@ -18,6 +19,7 @@ from cxrgan_fast.data.sources.names import (
 )
 from cxrgan_fast.data.sources.store import MAX_ENTRIES
 from cxrgan_fast.errors import UserError, did_you_mean, printable
+from cxrgan_fast.setting import Needs, Setting, Settings
 
 # What each column is called, in lower case and without what is no letter or digit. The first that
 # is there is taken.
@@ -30,20 +32,27 @@ _NAMES = {
                 "subject", "subjectid", "personid"),
     "split": ("split",),
 }  # fmt: skip
-_PATIENT_WORDS = ("patient", "subject", "person")
+# What is named where no column is read as the one: parts of names, or whole words of them.
+_NEAR = {
+    "patient": (("patient", "subject", "person"), {"pid", "ptid", "pt", "mrn", "case", "caseid"}),
+    "split": (("split", "subset", "partition"), {"set", "phase", "fold", "datasettype", "dataset"}),
+}
+
+
+_COLUMN = Setting(resumable=True, needs=Needs("data", but="phantom"))
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Settings):
     """Which columns of a table say what, by name; an empty name leaves it to the usual ones."""
 
-    path_column: str = ""
+    path_column: Annotated[str, _COLUMN] = ""
     """Column of a table that holds the files' paths; else path, file, Image Index and the like."""
-    label_column: str = ""
+    label_column: Annotated[str, _COLUMN] = ""
     """Column that holds the classes; images without a value there are left out."""
-    patient_column: str = ""
+    patient_column: Annotated[str, _COLUMN] = ""
     """Column that tells whose image it is; else patient, Patient ID, subject_id and the like."""
-    split_column: str = ""
+    split_column: Annotated[str, _COLUMN] = ""
     """Column that holds train, test or val."""
 
 
@@ -72,7 +81,7 @@ def read_table(
     Args:
         content: of the CSV file, in UTF-8.
         where: its path, for messages.
-        problem_of: why the file of a name cannot be used; None if it can.
+        problem_of: why the file of a name cannot be used; None if it can. Asked once for each.
         columns: what the user says of the columns.
 
     Returns:
@@ -115,6 +124,8 @@ def _rows(
     problems: list[tuple[str, str]] = []
     unused: Counter[tuple[str, str, str]] = Counter()
     seen: set[str] = set()
+    spelled: dict[str, str] = {}
+    unnamed = 0
     for row in reader:
         if not any(row):
             continue
@@ -127,6 +138,8 @@ def _rows(
         name = value["path"].replace("\\", "/")
         if not name:
             raise UserError(f"{where}, line {line}: the path is empty")
+        problem = "is named more than once" if name in seen else problem_of(name)
+        seen.add(name)
         if not value["label"] and columns.label_column:
             reason = f"without a value in the column {columns.label_column}"
             unused[reason, parent(name), suffix(name)] += 1
@@ -139,14 +152,21 @@ def _rows(
                 f"{where}, line {line}: split {value['split'].lower()!r}: expected one of "
                 f"{', '.join(SPLITS)}"
             )
-        problem = "is named more than once" if name in seen else problem_of(name)
-        seen.add(name)
         if problem is not None:
             problems.append((name, problem))
             continue
         given = value.get("patient") or ""
+        if given:
+            given = spelled.setdefault(_plain_patient(given), given)
+        else:
+            unnamed += "patient" in places
         patient = given or _patient_of_path(name)
         files.append(ImageFile(name, value["label"], patient, split, patient_given=bool(given)))
+    if unnamed:
+        notes.append(
+            f"{unnamed} images have no value in the column of patients: their paths tell whose "
+            "they are, or each counts as a patient"
+        )
     return _listing(files, "split" in places, unused, notes), problems
 
 
@@ -189,8 +209,8 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
                 if column in ("path", "label"):
                     raise UserError(
                         f"{where}: has no column {column!r} (it has {shown}): expected path,label "
-                        "and, if known, patient and split; or prepare the set with "
-                        f"--{column}-column NAME"
+                        "and, if known, patient and split; or say which they are by --path-column "
+                        "and --label-column"
                     )
                 continue
             wanted = usual
@@ -199,20 +219,33 @@ def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, 
         if header.count(wanted) > 1:
             raise UserError(f"{where}: has the column {printable(wanted)!r} more than once")
         places[column] = header.index(wanted)
-    if "patient" not in places:
-        near = [name for name in header if any(word in name for word in _PATIENT_WORDS)]
-        if near:
+    for column, (parts, words) in _NEAR.items():
+        near = [name for name in header if _is_near(name, parts, words)]
+        near = [name for name in near if header.index(name) not in places.values()]
+        if column not in places and near:
+            how = "--patient-column" if column == "patient" else "--split-column"
             notes.append(
-                f"no column is read as the patient (near: {printable(', '.join(near))}): call it "
-                "patient, or prepare the set with --patient-column NAME"
+                f"no column is read as the {column} (near: {printable(', '.join(near))}): call it "
+                f"{column}, or say which by {how} NAME"
             )
     return places, notes
+
+
+def _is_near(name: str, parts: tuple[str, ...], words: set[str]) -> bool:
+    found = {re.sub(r"[^a-z]", "", name), *re.split(r"[^a-z]+", name)}
+    return any(part in name for part in parts) or bool(words & found)
 
 
 def _usual(column: str, header: list[str]) -> str | None:
     """The column of a usual name; the plain name goes before others, and before their order."""
     plain = {re.sub(r"[^a-z0-9]", "", name): name for name in reversed(header)}
     return next((plain[name] for name in _NAMES[column] if name in plain), None)
+
+
+def _plain_patient(name: str) -> str:
+    """What P7 and p7 have in common, and 7, 007 and 7.0, as spreadsheets and pandas write it."""
+    number = re.fullmatch(r"0*(\d+?)(?:\.0+)?", name)
+    return number[1] if number else name.casefold()
 
 
 def _patient_of_path(name: str) -> str:
