@@ -198,7 +198,7 @@ class Known:
         least, most = self.bounds
         if self.setting.below is not None:
             return f"of at least {_shown(least)} and below {_shown(most)}"
-        beyond = isinstance(value, numbers.Real) and float(value) > most
+        beyond: bool = isinstance(value, int | float) and value > most
         if self.setting.most is None and not beyond:
             return f"of at least {_shown(least)}"
         return f"from {_shown(least)} to {_shown(most)}"
@@ -218,9 +218,12 @@ class Known:
 
     def refusal(self, value: Any, called: str) -> UserError:
         """Make the error for a value that does not fit."""
-        expected = self.expected(value) or f"{_WORDS.get(self._types[0], 'another value')}"
+        expected = self.expected(value) or _WORDS.get(self._types[0], "another value")
         hint = did_you_mean(value, map(str, self.choices)) if isinstance(value, str) else ""
-        return UserError(f"{called} should be {expected}, got {value!r:.200}{hint}")
+        # Python writes no whole number of more than some thousand digits.
+        huge = isinstance(value, int) and value.bit_length() > 4096
+        shown = f"one of {value.bit_length()} bits" if huge else f"{value!r:.200}"
+        return UserError(f"{called} should be {expected}, got {shown}{hint}")
 
     def _fits(self, value: Any) -> bool:
         if not self.is_list:

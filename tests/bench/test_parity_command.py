@@ -267,7 +267,7 @@ def test_the_record_does_not_say_where_files_lie() -> None:
         (["--minutes", "nan"], "--minutes: got nan, expected over 0"),
         (["--batch-size", 0], "--batch-size: got 0, expected 1 or more"),
         (["--batch-size", 41], "--data: its 40 images are fewer than a batch of 41"),
-        (["--base-channels", 12], "base_channels must be a positive multiple of 8, got 12"),
+        (["--base-channels", 12], "base_channels should be a multiple of 8 from 8 to 4096, got 12"),
         (["--resolution", 48], "resolution should be one of 32, 64, 128, 256, got 48"),
         (["--samples", 41], "--samples: got 41, expected 2 to the 40 images"),
         (["--features", "pixel"], "did you mean 'pixels'"),

@@ -56,7 +56,8 @@ def beyond(known: Known) -> list[Any]:
     least, most = known.bounds
     assert least is not None
     wrong: list[Any] = [least - 1, most + 1 if known.setting.below is None else most, "bogus"]
-    return [*wrong, most * 2, *([2.5] if known.number is int else [float("nan"), float("inf")])]
+    others = [2.5, 10**390] if known.number is int else [float("nan"), float("inf")]
+    return [*wrong, most * 2, *others]
 
 
 def test_the_settings_are_those_of_the_configuration():
@@ -133,6 +134,19 @@ def test_every_bound_is_one_that_fits(name, tmp_path):
         assert read_config_file(file) == {name: value}
         parsed, _ = parse(["--device", "cpu", known.flag, repr(value)])
         assert flatten(parsed)[name] == value
+
+
+def test_a_number_that_cannot_be_written_is_refused_in_a_line(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"steps: 0x{'f' * 5000}\n")
+    with pytest.raises(
+        UserError, match=r"steps should be a whole number .*, got one of 20000 bits"
+    ):
+        read_config_file(file)
+    with pytest.raises(UserError, match=r"^--steps should be a whole number .*, got '9+$"):
+        parse(["--device", "cpu", "--steps", "9" * 5000])
+    with pytest.raises(UserError, match=r"^g_lr should be a number from 0 to 1e\+12, got 10+$"):
+        override(TrainConfig(), {"g_lr": 10**390})  # no double
 
 
 def test_a_setting_that_needs_another_names_one_that_there_is():
