@@ -1,6 +1,8 @@
-# make train   set up .venv if needed and train on the embedded phantom set
-# make test    set up .venv if needed and run the tests
-# make lint    ruff and mypy
+# make train      set up .venv if needed and train on the embedded phantom set
+# make test       set up .venv if needed and run the first tier of the tests: every behaviour once
+# make test-all   both tiers: every backend, dtype and layout, in all pairs of parameters
+# make test-slow  what takes more than a minute or more than 8 GiB, one after another
+# make lint       ruff and mypy
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,13 +14,19 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SOURCES := setup.py pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: train test lint clean
+.PHONY: train test test-all test-slow lint clean
 
 train: $(INSTALLED)
 	$(BIN)/python -m cxrgan_fast.train --data phantom --steps $(STEPS) --max-minutes $(MINUTES)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -20,11 +20,11 @@ from bench.record import check_out, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.matching import choose_rows, largest_match, patient_halves, subset
 from cxrgan_fast.metrics import Features, load_extractor
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
 from cxrgan_fast.metrics.cxr_network import CLASS_NAMES
-from cxrgan_fast.metrics.matching import choose_rows, largest_match, patient_halves, subset
 
 TRAINED_SEED = 0  # of the split in bench/cxr_features.py that the package's weights are of
 TARGETS = 10  # sets of images trained on, against which all others are compared

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.damage import KINDS, damage
 from cxrgan_fast.data import ImageDataset, to_float, to_uint8
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.matching import choose_rows, class_shares
+from cxrgan_fast.evaluation.matching import choose_rows, class_shares
 
 MODES = 10
 DRAWS = 10

@@ -42,7 +42,7 @@ STANDIN_LIMIT = 600.0
 """The same where the CUDA kernels are compiled for the CPU first, and then emulated."""
 START_SECONDS = 120.0
 """That a process has before its first question, at least: importing PyTorch may be slow."""
-OURS = ("bench", "cxrgan_fast", "op_cases", "discriminator_input_cases", "cuda_standin")
+OURS = ("bench", "cxrgan_fast", "op_cases", "augmented_batch_cases", "cuda_standin")
 
 STATUSES = ANSWERED, FAILED, NOT_HERE = "answered", "failed", "cannot be asked here"
 UNKNOWN = "which questions there are"

@@ -105,7 +105,7 @@ def about_ops(way: Way) -> Iterator[Question]:
         yield _question(way, op, "", "", partial(_loss_calls, op, way))
     for layout in LAYOUTS:
         calls = partial(_input_calls, way, layout)
-        yield _question(way, "discriminator_input", "", layout, calls)
+        yield _question(way, "augmented_batch", "", layout, calls)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _loss_calls(op: str, way: Way) -> Iterator[Call]:
 
 
 def _input_calls(way: Way, layout: str) -> Iterator[Call]:
-    from discriminator_input_cases import input_case
+    from augmented_batch_cases import input_case
     from op_cases import LAYOUTS as FORMATS
 
     batches = EMULATED_BATCHES if way.emulated else BATCHES

@@ -103,8 +103,10 @@ tests() { # NAME PYTEST-ARGUMENTS...
   # What a tile of Triton's computes does not depend on its size: tests are not to look for the
   # fastest, at each of their hundreds of shapes.
   export CXRGAN_TRITON_TUNE=0
-  # A file that cannot be imported, since a package is missing, does not cost the others.
-  exec_python -m pytest -q --continue-on-collection-errors --junitxml="$OUT/$1.xml" "${@:2}"
+  # A file that cannot be imported, since a package is missing, does not cost the others. Both tiers
+  # and whole products of parameters run: on a GPU each case takes milliseconds.
+  exec_python -m pytest -q -m "not slow" --products --continue-on-collection-errors \
+    --junitxml="$OUT/$1.xml" "${@:2}"
 }
 
 tests_in_parallel() { # where pytest-xdist is installed

@@ -22,16 +22,16 @@ from bench.reference_gan import Settings
 from bench.reference_networks import Generator
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics import extract_features, load_extractor
-from cxrgan_fast.metrics.cache import features_of
-from cxrgan_fast.metrics.comparison import compare
-from cxrgan_fast.metrics.extractor import Features
-from cxrgan_fast.metrics.matching import (
+from cxrgan_fast.evaluation.matching import (
     choose_rows,
     class_shares,
     largest_match,
     patient_halves,
 )
+from cxrgan_fast.metrics import extract_features, load_extractor
+from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.comparison import compare
+from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot
 from cxrgan_fast.sampling.class_sources import ClassSource

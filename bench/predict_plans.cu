@@ -72,7 +72,7 @@ void packets_in_flight(const Shape& shape, int& forward, int& backward) {
 }
 
 bool whole_packets(const Shape& shape) {
-  return shape.width > 1 && (shape.rows || shape.images.pixels % shape.width == 0);
+  return shape.width > 1 && (shape.channels_last || shape.images.pixels % shape.width == 0);
 }
 
 void print(const char* direction, const Shape& shape, const std::vector<predict::Launch>& launches) {
@@ -116,21 +116,21 @@ void answer(const ImageShape& images, NormPath path) {
   int forward_packets = 0, backward_packets = 0;
   packets_in_flight(shape, forward_packets, backward_packets);
   std::printf(
-      "{\"paths\": [\"%s\", \"%s\"], \"workspace_bytes\": [%ld, %ld], \"rows\": %s, "
+      "{\"paths\": [\"%s\", \"%s\"], \"workspace_bytes\": [%ld, %ld], \"channels_last\": %s, "
       "\"width\": %d, \"whole_packets\": %s, \"packets_in_flight\": [%d, %d], \"classes\": %d, "
       "\"launches\": [",
       name_of(forward_path(images, true, path, kDevice)),
       name_of(backward_path(images, true, path, kDevice)), static_cast<long>(forward_bytes),
-      static_cast<long>(backward_bytes), shape.rows ? "true" : "false", shape.width,
+      static_cast<long>(backward_bytes), shape.channels_last ? "true" : "false", shape.width,
       whole_packets(shape) ? "true" : "false", forward_packets, backward_packets, kClasses);
 
   float* const numbers = tensor<float>();
-  conditional_batch_norm_forward(op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
-                                 {numbers, numbers, 0.1}, path, where(forward_bytes));
+  conditional_batch_norm_forward(path, op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
+                                 {numbers, numbers, 0.1}, where(forward_bytes));
   print("forward", shape, predict::taken());
   std::printf(", ");
-  conditional_batch_norm_backward(op, tensor(), tensor(), numbers, numbers, true, tensor(), numbers,
-                                  numbers, path, where(backward_bytes));
+  conditional_batch_norm_backward(path, op, tensor(), tensor(), numbers, numbers, true, tensor(),
+                                  numbers, numbers, where(backward_bytes));
   print("backward", shape, predict::taken());
   std::printf("]}\n");
 }

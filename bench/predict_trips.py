@@ -58,10 +58,14 @@ class Trips:
         """By kind; of what a loop takes several at once, how many there are."""
         t, threads = self.asked["tiling"], self.asked["threads"]
         warps, classes = threads // WARP, self.answer["classes"]
-        columns = t["across"] * (self.answer["width"] if self.answer["rows"] else 1)
+        columns = t["across"] * (self.answer["width"] if self.answer["channels_last"] else 1)
         rows_of_block = max(threads // columns, 1)
         forward = self.asked["direction"] == "forward"
-        across = 32 // (FORWARD_PART if forward else BACKWARD_PART) if self.answer["rows"] else 1
+        across = (
+            32 // (FORWARD_PART if forward else BACKWARD_PART)
+            if self.answer["channels_last"]
+            else 1
+        )
         team = WARP // across  # Team<kRows, Part>::kSize
         # Kernels of all channels have a group of them at a time; the others have a tile's.
         single = self.asked["kernel"].startswith("single_")
@@ -98,7 +102,7 @@ class Trips:
     def shares(self) -> dict[str, float]:
         """The part of a block's warps, 0 to 1, that goes over the loops of a kind, if not all."""
         t, warps = self.asked["tiling"], self.asked["threads"] // WARP
-        columns = t["across"] * (self.answer["width"] if self.answer["rows"] else 1)
+        columns = t["across"] * (self.answer["width"] if self.answer["channels_last"] else 1)
         if self.as_before:
             return {}
         some = min(math.ceil(columns / WARP) / warps, 1)

@@ -39,7 +39,7 @@ AVERAGE = "moving average"
 FUSED = "fused ops"
 REST = "rest"
 FUSED_OP = (
-    r"^(cxrgan_fast::)?(conditional_batch_norm|bias_leaky_relu|discriminator_input"
+    r"^(cxrgan_fast::)?(conditional_batch_norm|bias_leaky_relu|augmented_batch"
     r"|discriminator_loss|generator_loss)"
 )
 FUSED_BACKWARD = "DirectBackward"  # of whichever of them

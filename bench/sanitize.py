@@ -25,10 +25,10 @@ from bench.gpu_case import ways
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import (
+    augmented_batch,
     available_backends,
     bias_leaky_relu,
     conditional_batch_norm_act,
-    discriminator_input,
     use_backend,
 )
 
@@ -70,7 +70,7 @@ def _calls(device: torch.device) -> list[Call]:
         calls += [partial(_every_way, case, device) for case in (*images, *of_logits)]
         calls += [partial(_rarer_calls, case, device) for case in images]
         for dtype, layout in itertools.product(DTYPES.values(), LAYOUTS.values()):
-            calls.append(partial(_discriminator_input, shape, dtype, layout, device))
+            calls.append(partial(_augmented_batch, shape, dtype, layout, device))
     return calls
 
 
@@ -120,7 +120,7 @@ def _evaluation_and_second_derivatives(case: Case, device: torch.device) -> None
         torch.autograd.grad(y, (x, weight, bias), grad)
 
 
-def _discriminator_input(
+def _augmented_batch(
     shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, device: torch.device
 ) -> tuple[int, int]:
     """With everything, up to its second derivative; on a GPU also with rows out of range."""
@@ -142,7 +142,7 @@ def _augmented(
     noise = torch.randn(samples, *image, device=device).to(memory_format=layout)
 
     def call() -> Tensor:
-        return discriminator_input(
+        return augmented_batch(
             stored, rows, fake, value_range=(-1, 1), mirror=rows > 1, translation=pairs[:, 0],
             cutout=pairs[:, 1], noise=noise, noise_std=noise.new_tensor(0.1),
         )  # fmt: skip

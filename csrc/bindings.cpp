@@ -26,14 +26,20 @@ struct Problem {
       : op{{static_cast<Dtype>(dtype), static_cast<Layout>(layout), samples, channels, pixels},
            negative_slope,
            classes,
-           pointer<const int64_t>(labels),
-           pointer<const float>(weight),
-           pointer<const float>(bias)},
+           Pointer{labels},
+           Pointer{weight},
+           Pointer{bias}},
         place{device, number},
         path(static_cast<cuda::NormPath>(path_)) {}
 };
 
 bool is_aligned(Address image) { return image % 16 == 0; }
+
+// A launcher of namespace cuda that is told a path, as one that is not.
+template <class Launcher>
+auto on_path(const Problem& p, const Launcher& launcher) {
+  return [&p, &launcher](const auto&... arguments) { launcher(p.path, arguments...); };
+}
 
 int64_t forward_workspace(const Problem& p, Address x) {
   if (p.place.on_cpu()) return 0;
@@ -48,114 +54,61 @@ int64_t backward_workspace(const Problem& p, Address dy, Address x) {
 
 void statistics(const Problem& p, float eps, Address x, Address mean, Address var, Address rstd,
                 Memory workspace) {
-  if (p.place.on_cpu()) {
-    cpu::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
-                               pointer<float>(var), pointer<float>(rstd), p.place.threads());
-  } else {
-    cuda::batch_norm_statistics(p.op.shape, eps, pointer(x), pointer<float>(mean),
-                                pointer<float>(var), pointer<float>(rstd),
-                                p.place.launch(workspace));
-  }
+  run(p.place, workspace, cpu::conditional_batch_norm_statistics,
+      cuda::conditional_batch_norm_statistics, p.op.shape, eps, Pointer{x}, Pointer{mean},
+      Pointer{var}, Pointer{rstd});
 }
 
 void apply(const Problem& p, Address x, Address mean, Address rstd, Address y) {
-  if (p.place.on_cpu()) {
-    cpu::conditional_batch_norm_apply(p.op, pointer(x), pointer<float>(mean), pointer<float>(rstd),
-                                      pointer(y), p.place.threads());
-  } else {
-    cuda::conditional_batch_norm_apply(p.op, pointer(x), pointer<float>(mean),
-                                       pointer<float>(rstd), pointer(y), p.place.launch());
-  }
+  run(p.place, {}, cpu::conditional_batch_norm_apply, cuda::conditional_batch_norm_apply, p.op,
+      Pointer{x}, Pointer{mean}, Pointer{rstd}, Pointer{y});
 }
 
 void forward(const Problem& p, float eps, Address x, Address y, Address mean, Address var,
              Address rstd, Address running_mean, Address running_var, double momentum,
              Memory workspace) {
-  const RunningStatistics running{pointer<float>(running_mean), pointer<float>(running_var),
-                                  momentum};
-  if (p.place.on_cpu()) {
-    cpu::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
-                                        pointer<float>(var), pointer<float>(rstd), running,
-                                        p.place.threads());
-  } else {
-    cuda::conditional_batch_norm_forward(p.op, eps, pointer(x), pointer(y), pointer<float>(mean),
-                                         pointer<float>(var), pointer<float>(rstd), running, p.path,
-                                         p.place.launch(workspace));
-  }
+  const RunningStatistics running{Pointer{running_mean}, Pointer{running_var}, momentum};
+  run(p.place, workspace, cpu::conditional_batch_norm_forward,
+      on_path(p, cuda::conditional_batch_norm_forward), p.op, eps, Pointer{x}, Pointer{y},
+      Pointer{mean}, Pointer{var}, Pointer{rstd}, running);
 }
 
 void backward_reduce(const Problem& p, Address dy, Address x, Address mean, Address rstd,
                      Address dweight, Address dbias, Memory workspace) {
-  if (p.place.on_cpu()) {
-    cpu::conditional_batch_norm_backward_reduce(
-        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
-        pointer<float>(dweight), pointer<float>(dbias), p.place.threads());
-  } else {
-    cuda::conditional_batch_norm_backward_reduce(
-        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
-        pointer<float>(dweight), pointer<float>(dbias), p.place.launch(workspace));
-  }
+  run(p.place, workspace, cpu::conditional_batch_norm_backward_reduce,
+      cuda::conditional_batch_norm_backward_reduce, p.op, Pointer{dy}, Pointer{x}, Pointer{mean},
+      Pointer{rstd}, Pointer{dweight}, Pointer{dbias});
 }
 
 void backward_apply(const Problem& p, Address dy, Address x, Address mean, Address rstd,
                     Address dweight, Address dbias, int64_t count, Address dx, Memory workspace) {
-  if (p.place.on_cpu()) {
-    cpu::conditional_batch_norm_backward_apply(
-        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
-        pointer<float>(dweight), pointer<float>(dbias), count, pointer(dx), p.place.threads());
-  } else {
-    cuda::conditional_batch_norm_backward_apply(
-        p.op, pointer(dy), pointer(x), pointer<float>(mean), pointer<float>(rstd),
-        pointer<float>(dweight), pointer<float>(dbias), count, pointer(dx),
-        p.place.launch(workspace));
-  }
+  run(p.place, workspace, cpu::conditional_batch_norm_backward_apply,
+      cuda::conditional_batch_norm_backward_apply, p.op, Pointer{dy}, Pointer{x}, Pointer{mean},
+      Pointer{rstd}, Pointer{dweight}, Pointer{dbias}, count, Pointer{dx});
 }
 
 void backward(const Problem& p, Address dy, Address x, Address mean, Address rstd, bool training,
               Address dx, Address dweight, Address dbias, Memory workspace) {
-  if (p.place.on_cpu()) {
-    cpu::conditional_batch_norm_backward(p.op, pointer(dy), pointer(x), pointer<float>(mean),
-                                         pointer<float>(rstd), training, pointer(dx),
-                                         pointer<float>(dweight), pointer<float>(dbias),
-                                         p.place.threads());
-  } else {
-    cuda::conditional_batch_norm_backward(p.op, pointer(dy), pointer(x), pointer<float>(mean),
-                                          pointer<float>(rstd), training, pointer(dx),
-                                          pointer<float>(dweight), pointer<float>(dbias), p.path,
-                                          p.place.launch(workspace));
-  }
+  run(p.place, workspace, cpu::conditional_batch_norm_backward,
+      on_path(p, cuda::conditional_batch_norm_backward), p.op, Pointer{dy}, Pointer{x},
+      Pointer{mean}, Pointer{rstd}, training, Pointer{dx}, Pointer{dweight}, Pointer{dbias});
 }
 
+// statistics: (3, C), a row each of means, variances and r.
 void given_statistics(int64_t channels, float eps, Address given_mean, Address given_var,
                       Address statistics, int device, int64_t number) {
-  float* const mean = pointer<float>(statistics);  // (3, C): mean, variance, r
-  float* const var = mean + channels;
-  float* const rstd = var + channels;
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::given_statistics(channels, eps, pointer<const float>(given_mean),
-                          pointer<const float>(given_var), mean, var, rstd);
-  } else {
-    const py::gil_scoped_release released;  // a full queue makes a launch wait
-    cuda::given_statistics(channels, eps, pointer<const float>(given_mean),
-                           pointer<const float>(given_var), mean, var, rstd, place.launch());
-  }
+  float* const mean = Pointer{statistics};
+  run(Place{device, number}, {}, cpu::given_statistics, cuda::given_statistics, channels, eps,
+      Pointer{given_mean}, Pointer{given_var}, mean, mean + channels, mean + 2 * channels);
 }
 
 void update_running_statistics(int64_t channels, int64_t count, double momentum, Address statistics,
                                Address running_mean, Address running_var, int device,
                                int64_t number) {
-  const float* const mean = pointer<const float>(statistics);  // (3, C): mean, variance, r
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::update_running_statistics(channels, count, momentum, mean, mean + channels,
-                                   pointer<float>(running_mean), pointer<float>(running_var));
-  } else {
-    const py::gil_scoped_release released;  // a full queue makes a launch wait
-    cuda::update_running_statistics(channels, count, momentum, mean, mean + channels,
-                                    pointer<float>(running_mean), pointer<float>(running_var),
-                                    place.launch());
-  }
+  const float* const mean = Pointer{statistics};
+  run(Place{device, number}, {}, cpu::update_running_statistics, cuda::update_running_statistics,
+      channels, count, momentum, mean, mean + channels, Pointer{running_mean},
+      Pointer{running_var});
 }
 
 // Dtype, layout, N, C, H·W, slope, gain, then tensors, then the place: one call, no object in between,
@@ -177,47 +130,32 @@ int64_t bias_leaky_relu_workspace(int dtype, int layout, int64_t samples, int64_
 void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
                      float negative_slope, float gain, Address x, Address bias, Address y, int device,
                      int64_t number) {
-  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain);
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::bias_leaky_relu(op, pointer(x), pointer<const float>(bias), pointer(y), place.threads());
-  } else {
-    cuda::bias_leaky_relu(op, pointer(x), pointer<const float>(bias), pointer(y), place.launch());
-  }
+  run(Place{device, number}, {}, cpu::bias_leaky_relu, cuda::bias_leaky_relu,
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain),
+      Pointer{x}, Pointer{bias}, Pointer{y});
 }
 
 void bias_leaky_relu_gate(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
-                          float negative_slope, float gain, Address g, Address bias, Address y, Address out,
-                          int device, int64_t number) {
-  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain);
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::bias_leaky_relu_gate(op, pointer(g), pointer<const float>(bias), pointer(y), pointer(out),
-                              place.threads());
-  } else {
-    cuda::bias_leaky_relu_gate(op, pointer(g), pointer<const float>(bias), pointer(y), pointer(out),
-                               place.launch());
-  }
+                          float negative_slope, float gain, Address g, Address bias, Address y,
+                          Address out, int device, int64_t number) {
+  run(Place{device, number}, {}, cpu::bias_leaky_relu_gate, cuda::bias_leaky_relu_gate,
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain),
+      Pointer{g}, Pointer{bias}, Pointer{y}, Pointer{out});
 }
 
 void bias_leaky_relu_backward(int dtype, int layout, int64_t samples, int64_t channels,
                               int64_t pixels, float negative_slope, float gain, Address dy,
                               Address y, Address dx, Address dbias, Memory workspace, int device,
                               int64_t number) {
-  const auto op = bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain);
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::bias_leaky_relu_backward(op, pointer(dy), pointer(y), pointer(dx), pointer<float>(dbias),
-                                  place.threads());
-  } else {
-    cuda::bias_leaky_relu_backward(op, pointer(dy), pointer(y), pointer(dx), pointer<float>(dbias),
-                                   place.launch(workspace));
-  }
+  run(Place{device, number}, workspace, cpu::bias_leaky_relu_backward,
+      cuda::bias_leaky_relu_backward,
+      bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain),
+      Pointer{dy}, Pointer{y}, Pointer{dx}, Pointer{dbias});
 }
 
 // Logits: dtype, count, values, gradient.
 Logits logits_of(int dtype, int64_t count, Address values, Address gradient) {
-  return {static_cast<Dtype>(dtype), count, pointer(values), pointer<float>(gradient)};
+  return {static_cast<Dtype>(dtype), count, Pointer{values}, Pointer{gradient}};
 }
 
 int64_t adversarial_loss_workspace(int64_t count, int device) {
@@ -228,28 +166,16 @@ void discriminator_loss(int kind, double label_smoothing, int real_dtype, int64_
                         Address real, Address real_gradient, int fake_dtype, int64_t fake_count,
                         Address fake, Address fake_gradient, Address loss, Memory workspace,
                         int device, int64_t number) {
-  const Logits reals = logits_of(real_dtype, real_count, real, real_gradient);
-  const Logits fakes = logits_of(fake_dtype, fake_count, fake, fake_gradient);
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::discriminator_loss(static_cast<LossKind>(kind), label_smoothing, reals, fakes,
-                            pointer<float>(loss), place.threads());
-  } else {
-    cuda::discriminator_loss(static_cast<LossKind>(kind), label_smoothing, reals, fakes,
-                             pointer<float>(loss), place.launch(workspace));
-  }
+  run(Place{device, number}, workspace, cpu::discriminator_loss, cuda::discriminator_loss,
+      static_cast<LossKind>(kind), label_smoothing,
+      logits_of(real_dtype, real_count, real, real_gradient),
+      logits_of(fake_dtype, fake_count, fake, fake_gradient), Pointer{loss});
 }
 
 void generator_loss(int kind, int dtype, int64_t count, Address fake, Address gradient,
                     Address loss, Memory workspace, int device, int64_t number) {
-  const Logits fakes = logits_of(dtype, count, fake, gradient);
-  const Place place{device, number};
-  if (place.on_cpu()) {
-    cpu::generator_loss(static_cast<LossKind>(kind), fakes, pointer<float>(loss), place.threads());
-  } else {
-    cuda::generator_loss(static_cast<LossKind>(kind), fakes, pointer<float>(loss),
-                         place.launch(workspace));
-  }
+  run(Place{device, number}, workspace, cpu::generator_loss, cuda::generator_loss,
+      static_cast<LossKind>(kind), logits_of(dtype, count, fake, gradient), Pointer{loss});
 }
 
 py::dict loss_kinds() {
@@ -343,29 +269,28 @@ PYBIND11_MODULE(_C, m) {
   m.def("cuda_devices", &cuda_devices);
   m.def("cuda_probe_error", &cuda::probe_error);
 
-  using Released = py::call_guard<py::gil_scoped_release>;
   py::class_<Problem>(m, "ConditionalBatchNorm")
       .def(py::init<int, int, int64_t, int64_t, int64_t, float, int64_t, Address, Address, Address,
                     int, int64_t, int>())
       .def("forward_workspace", &forward_workspace)
       .def("backward_workspace", &backward_workspace)
       .def("paths", &paths)
-      .def("statistics", &statistics, Released())
-      .def("apply", &apply, Released())
-      .def("forward", &forward, Released())
-      .def("backward_reduce", &backward_reduce, Released())
-      .def("backward_apply", &backward_apply, Released())
-      .def("backward", &backward, Released());
+      .def("statistics", &statistics)
+      .def("apply", &apply)
+      .def("forward", &forward)
+      .def("backward_reduce", &backward_reduce)
+      .def("backward_apply", &backward_apply)
+      .def("backward", &backward);
   m.def("given_statistics", &given_statistics);
   m.def("update_running_statistics", &update_running_statistics);
   m.def("bias_leaky_relu_workspace", &bias_leaky_relu_workspace);
-  m.def("bias_leaky_relu", &bias_leaky_relu, Released());
-  m.def("bias_leaky_relu_gate", &bias_leaky_relu_gate, Released());
-  m.def("bias_leaky_relu_backward", &bias_leaky_relu_backward, Released());
+  m.def("bias_leaky_relu", &bias_leaky_relu);
+  m.def("bias_leaky_relu_gate", &bias_leaky_relu_gate);
+  m.def("bias_leaky_relu_backward", &bias_leaky_relu_backward);
   m.def("adversarial_loss_workspace", &adversarial_loss_workspace);
-  m.def("discriminator_loss", &discriminator_loss, Released());
-  m.def("generator_loss", &generator_loss, Released());
-  define_discriminator_input(m);
+  m.def("discriminator_loss", &discriminator_loss);
+  m.def("generator_loss", &generator_loss);
+  define_augmented_batch(m);
 }
 
 }  // namespace cxrgan

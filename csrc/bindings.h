@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "cxrgan/cuda_launch.h"
@@ -14,10 +15,20 @@ namespace py = pybind11;
 
 using Address = uintptr_t;
 
-template <class T = void>
+template <class T>
 T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
 }
+
+// An address as whatever pointer a launcher takes.
+struct Pointer {
+  Address address;
+
+  template <class T>
+  operator T*() const {
+    return pointer<T>(address);
+  }
+};
 
 // A workspace: its address and bytes.
 using Memory = std::pair<Address, int64_t>;
@@ -32,11 +43,27 @@ struct Place {
   bool on_cpu() const { return device == kCpu; }
   int threads() const { return static_cast<int>(number); }
   cuda::Launch launch(Memory workspace = {}) const {
-    return {device, pointer(static_cast<Address>(number)), pointer(workspace.first),
+    return {device, pointer<void>(static_cast<Address>(number)), pointer<void>(workspace.first),
             workspace.second};
   }
 };
 
-void define_discriminator_input(py::module_& m);
+// Runs a step where its tensors are: `cpu` with the arguments and, if it takes them, threads, or `cuda`
+// with the arguments and a Launch. Other Python threads go on meanwhile, for a full queue makes a launch
+// wait too; only what the CPU does in a moment, without threads, is not worth letting them.
+template <class Cpu, class Cuda, class... Arguments>
+void run(const Place& place, Memory workspace, const Cpu& cpu, const Cuda& cuda,
+         const Arguments&... arguments) {
+  if constexpr (!std::is_invocable_v<Cpu, const Arguments&..., int>) {
+    if (place.on_cpu()) return cpu(arguments...);
+  }
+  const py::gil_scoped_release released;
+  if (!place.on_cpu()) return cuda(arguments..., place.launch(workspace));
+  if constexpr (std::is_invocable_v<Cpu, const Arguments&..., int>) {
+    cpu(arguments..., place.threads());
+  }
+}
+
+void define_augmented_batch(py::module_& m);
 
 }  // namespace cxrgan

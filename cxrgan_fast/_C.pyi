@@ -232,7 +232,7 @@ def generator_loss(
 ) -> None: ...
 
 class AugmentedBatch:
-    """Extents, shifts, holes and place of one call; csrc/include/cxrgan/discriminator_input.h.
+    """Extents, shifts, holes and place of one call; csrc/include/cxrgan/augmented_batch.h.
 
     An address of 0 is none. Uniform numbers come with the stride from a sample's pair to the
     next's, images with dtype and layout.
@@ -253,7 +253,7 @@ class AugmentedBatch:
         number: int,
         /,
     ) -> None: ...
-    def discriminator_input(
+    def forward(
         self,
         pixels: int,
         count: int,
@@ -272,7 +272,7 @@ class AugmentedBatch:
         out: int,
         /,
     ) -> None: ...
-    def discriminator_input_linear(
+    def linear(
         self,
         tangent_dtype: int,
         tangent_layout: int,
@@ -282,7 +282,7 @@ class AugmentedBatch:
         out: int,
         /,
     ) -> None: ...
-    def discriminator_input_backward(
+    def backward(
         self,
         gradient_dtype: int,
         gradient_layout: int,

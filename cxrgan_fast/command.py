@@ -57,28 +57,26 @@ def run_command(main: Callable[[], None], *, prints_result: bool = True) -> int:
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse empty arguments, which are variables of a script that are not set.
+    """Refuse arguments of nothing or blanks, which are variables of a script that are not set.
 
-    As a path the empty text would be the current folder.
-
-    Nor can a zero byte be in a path.
+    As a path the empty text would be the current folder. No path and no name holds a zero byte.
 
     Raises:
         UserError: Naming the option.
     """
     option = ""
-    for argument in arguments:
+    for place, argument in enumerate(arguments, 1):
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
             option = name
-            empty = bool(equals) and not value
         else:
-            empty = not argument
-        if "\0" in argument:  # as only another program can give it
-            raise UserError(f"{argument!r:.200}: an argument with a zero byte; leave it out")
-        if empty and option not in _MAY_BE_EMPTY:
-            after = f" after {option}" if option else ""
-            raise UserError(f"an empty argument{after}: give a value, or leave it out")
+            value, equals = argument, "="
+        after = f" after {option}" if option else f" (argument {place})"
+        if equals and not value.strip() and not (option in _MAY_BE_EMPTY and not value):
+            what = "an empty argument" if not value else f"an argument of blanks ({value!r})"
+            raise UserError(f"{what}{after}: give a value, or leave it out")
+        if "\0" in argument:
+            raise UserError(f"an argument with a zero byte{after} ({argument!r}): leave it out")
 
 
 def _fail(message: str) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.sources import Columns
@@ -14,8 +15,13 @@ from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
 from cxrgan_fast.evaluation.request import Request, default_output
-from cxrgan_fast.metrics.evaluation import METRICS
+from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
 from cxrgan_fast.metrics.registry import DEFAULT, load_extractor
+
+_ALL_CHECKPOINTS = (
+    f"{', '.join(all_metrics()[name].title for name in quick_metrics())} of every generator that "
+    "the run has kept."
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Arguments:
     (or table, or zip archive) of generated images."""
     data: str | None = None
     """Folder of the real images, or phantom; not given: what the run was trained on."""
-    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = METRICS
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = metric_names()
     """Metrics to compute."""
     features: str = DEFAULT
     """What the metrics compare: cxr, inception, pixels, or FILE.py:NAME, an extractor of yours."""
@@ -39,8 +45,9 @@ class Arguments:
     """Seed of latents, choices and resamples: the same seed gives the same numbers."""
     checkpoint: str | None = None
     """A step that the run has kept, best, or a .safetensors file; the newest if not given."""
-    all_checkpoints: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """FID, KID, precision and recall of every generator that the run has kept."""
+    all_checkpoints: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=_ALL_CHECKPOINTS)
+    ] = False
     classes: ClassesOption = ()
     """Classes to compare, with spaces or commas between; none means all."""
     resolution: int | None = None
@@ -57,7 +64,7 @@ class Arguments:
 
 def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
-    arguments = tyro.cli(Arguments, prog="python -m cxrgan_fast.evaluate")
+    arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
     device = resolve_device(arguments.device)
     extractor = load_extractor(
         arguments.features, device, inception_weights=arguments.inception_weights

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.class_folders import choose_folders
@@ -48,8 +49,10 @@ class Arguments:
 
 def main() -> None:
     """Parse, generate, and say what lies where."""
-    arguments = tyro.cli(Arguments, prog="python -m cxrgan_fast.generate")
+    arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.generate")
     out, n, seed = arguments.out, arguments.n_per_class, arguments.seed
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed}: expected 0 or more, below 2^63")
     device = resolve_device(arguments.device)
     sources = load_sources(arguments.run, arguments.checkpoint, given(arguments.classes), device)
     classes = [source.class_name for source in sources]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.packed import is_packed, open_packed
 from cxrgan_fast.devices import resolve_device
@@ -74,7 +75,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
             layer = {**PRESETS[preset], **layer, "preset": preset}
         below = override(TrainConfig(), layer)
     with FLAGS:
-        arguments = tyro.cli(
+        arguments = parse_arguments(
             Arguments,
             args=argv,
             default=Arguments(below),

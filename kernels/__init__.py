@@ -10,6 +10,6 @@ autotuner chooses changes no sum. With ``TRITON_INTERPRET=1`` set before the fir
 kernels run on CPU tensors in Triton's interpreter.
 """
 
-from . import adversarial_loss, bias_leaky_relu, conditional_batch_norm, discriminator_input
+from . import adversarial_loss, augmented_batch, bias_leaky_relu, conditional_batch_norm
 
-__all__ = ["adversarial_loss", "bias_leaky_relu", "conditional_batch_norm", "discriminator_input"]
+__all__ = ["adversarial_loss", "augmented_batch", "bias_leaky_relu", "conditional_batch_norm"]

@@ -31,7 +31,7 @@ def _pre_activation(centred, scale, shift):
 
 @tuned
 @triton.jit(do_not_specialize=["samples", "parts"])
-def act_kernel(
+def apply_kernel(
     input,
     labels,
     weight,
@@ -85,7 +85,7 @@ def act_kernel(
 
 
 @triton.jit(do_not_specialize=["samples", "segments", "segment_tiles", "pixel_blocks"])
-def sums_kernel(
+def backward_reduce_kernel(
     grad,
     input,
     labels,
@@ -108,7 +108,7 @@ def sums_kernel(
     CHANNELS_LAST: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """S₀ and S₁ of each sample and segment of its pixels; in evaluation also dx."""
+    """S₀ and S₁ of each sample and segment of its pixels; with constant statistics also dx."""
     columns = tl.cdiv(channels, BLOCK_CHANNELS)
     column = tl.program_id(0) % columns
     segment = tl.program_id(0) // columns % segments
@@ -148,17 +148,14 @@ def sums_kernel(
 
 
 @triton.jit(do_not_specialize=["samples", "segments"])
-def class_sums_kernel(
+def class_gradients_kernel(
     sums,
     labels,
-    weight,
     statistics,
     grad_weight,
     grad_bias,
-    corrections,
     samples,
     channels,
-    pixels,
     classes,
     segments,
     BLOCK_UNITS: tl.constexpr,
@@ -166,10 +163,9 @@ def class_sums_kernel(
     CHANNELS_LAST: tl.constexpr,
     CHAIN: tl.constexpr,
 ):
-    """dγ and dβ of class k; for k = K the terms of dx that all samples share, weighted by γ."""
+    """dγ and dβ of a class, from the sums of its samples."""
     columns = tl.cdiv(channels, BLOCK_CHANNELS)
     k, column = tl.program_id(0) // columns, tl.program_id(0) % columns
-    shared = k == classes
     c = tl.cast(column, tl.int64) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
     units = tl.cast(samples, tl.int64) * segments
     total_0 = tl.zeros([BLOCK_UNITS, BLOCK_CHANNELS], tl.float32)
@@ -182,48 +178,73 @@ def class_sums_kernel(
         for first in range(start, tl.minimum(start + BLOCK_UNITS * CHAIN, units), BLOCK_UNITS):
             unit = tl.cast(first, tl.int64) + tl.arange(0, BLOCK_UNITS)
             label = tl.load(labels + unit // segments, unit < units, -1)
-            take = (label >= 0) & (label < classes) & (shared | (label == k))
-            taken |= take.to(tl.int32)
-            inside = take[:, None] & (c < channels)[None, :]
+            taken |= (label == k).to(tl.int32)
+            inside = (label == k)[:, None] & (c < channels)[None, :]
             if CHANNELS_LAST:
                 index = unit[:, None] * channels + c[None, :]
             else:
                 index = c[None, :] * units + unit[:, None]
-            row = label[:, None] * channels + c[None, :]
-            gamma = tl.load(weight + row, inside & shared, 1.0)
-            chain_0 += gamma * tl.load(sums + index, inside, 0.0)
-            chain_1 += gamma * tl.load(sums + units * channels + index, inside, 0.0)
+            chain_0 += tl.load(sums + index, inside, 0.0)
+            chain_1 += tl.load(sums + units * channels + index, inside, 0.0)
         total_0 += chain_0
         total_1 += chain_1
     sum_0, sum_1 = tl.sum(total_0, 0), tl.sum(total_1, 0)
     rstd = tl.load(statistics + 2 * channels + c, c < channels, 0.0)
-    ours = (c < channels) & (k < classes)
     # Not r·0 for a class without samples: r can be NaN.
     product = tl.where(tl.max(taken) > 0, rstd * sum_1, 0.0)
-    tl.store(grad_weight + tl.cast(k, tl.int64) * channels + c, product, ours)
-    tl.store(grad_bias + tl.cast(k, tl.int64) * channels + c, sum_0, ours)
-    values = tl.cast(samples, tl.float32) * pixels
-    of_all = (c < channels) & shared
-    tl.store(corrections + c, rstd * (sum_0 / values), of_all)
-    tl.store(corrections + channels + c, rstd * rstd * rstd * (sum_1 / values), of_all)
+    tl.store(grad_weight + tl.cast(k, tl.int64) * channels + c, product, c < channels)
+    tl.store(grad_bias + tl.cast(k, tl.int64) * channels + c, sum_0, c < channels)
+
+
+@triton.jit
+def _correction(
+    weight, grad_weight, grad_bias, rstd, c, channels, classes, count, BLOCK_CLASSES: tl.constexpr
+):
+    """r·A and r²·B of each channel, (C,): what dx has less than with constant statistics.
+
+    A = Σγ·dβ/M and B = Σγ·dγ/M over the classes, in an order that no tile changes.
+    """
+    total_0 = tl.zeros([BLOCK_CLASSES, c.shape[0]], tl.float32)
+    total_1 = tl.zeros([BLOCK_CLASSES, c.shape[0]], tl.float32)
+    for first in range(0, classes, BLOCK_CLASSES):
+        k = tl.cast(first, tl.int64) + tl.arange(0, BLOCK_CLASSES)
+        inside = (k < classes)[:, None] & (c < channels)[None, :]
+        row = k[:, None] * channels + c[None, :]
+        gamma = tl.load(weight + row, inside, 0.0)
+        of_bias = tl.load(grad_bias + row, inside, 0.0)
+        of_weight = tl.load(grad_weight + row, inside, 0.0)
+        # What no sample used has no part in it, though its γ be infinite.
+        total_0 += tl.where(of_bias != 0, gamma * of_bias, 0.0)
+        total_1 += tl.where(of_weight != 0, gamma * of_weight, 0.0)
+    sum_0, sum_1 = tl.sum(total_0, 0), tl.sum(total_1, 0)
+    if c.shape[0] == 1:
+        # As scalars, as merge_moments has them: no conversion to the tile's layout.
+        sum_0 = tl.full([1], tl.sum(sum_0, 0), tl.float32)
+        sum_1 = tl.full([1], tl.sum(sum_1, 0), tl.float32)
+    values = tl.cast(count, tl.float32)
+    return rstd * (sum_0 / values), rstd * rstd * (sum_1 / values)
 
 
 @tuned
-@triton.jit(do_not_specialize=["samples"])
-def grad_input_kernel(
+@triton.jit(do_not_specialize=["samples", "count"])
+def backward_apply_kernel(
     grad,
     input,
     labels,
     weight,
     bias,
     statistics,
-    corrections,
+    grad_weight,
+    grad_bias,
     grad_input,
     samples,
     channels,
     pixels,
     classes,
+    count,
     negative_slope,
+    CONSTANT: tl.constexpr,
+    BLOCK_CLASSES: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
@@ -235,16 +256,20 @@ def grad_input_kernel(
         program // columns, program % columns, samples, channels, pixels,
         TILE, BLOCK_PIXELS, BLOCK_CHANNELS, CHANNELS_LAST,
     )  # fmt: skip
-    x = tl.load(input + offsets, inside, 0.0).to(tl.float32)
-    d = tl.load(grad + offsets, inside, 0.0).to(tl.float32)
     mean = tl.load(statistics + c, c < channels, 0.0)
     rstd = tl.load(statistics + 2 * channels + c, c < channels, 0.0)
-    shared_0 = tl.load(corrections + c, c < channels, 0.0)
-    shared_1 = tl.load(corrections + channels + c, c < channels, 0.0)
+    if not CONSTANT:  # before the tile takes the registers
+        offset, factor = _correction(
+            weight, grad_weight, grad_bias, rstd, c, channels, classes, count, BLOCK_CLASSES
+        )
+    x = tl.load(input + offsets, inside, 0.0).to(tl.float32)
+    d = tl.load(grad + offsets, inside, 0.0).to(tl.float32)
     scale, shift = _scale_and_shift(labels, weight, bias, rstd, n, c, samples, channels, classes)
     centred = x - mean[None, None, :]
     d = tl.where(_pre_activation(centred, scale, shift) > 0, d, d * negative_slope)
-    dx = scale[:, None, :] * d - shared_0[None, None, :] - centred * shared_1[None, None, :]
+    dx = scale[:, None, :] * d
+    if not CONSTANT:
+        dx = dx - offset[None, None, :] - centred * factor[None, None, :]
     store(grad_input + offsets, dx, inside)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import tiers
 from cuda_standin import building, standing_in
 from cxrgan_fast.ops import use_backend
 from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
@@ -38,10 +40,38 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if importlib.util.find_spec("hypothesis") is not None:
     from hypothesis import settings
 
-    # How many examples every property is tried on, everywhere. A machine with other work to do is
-    # no reason to fail one.
-    settings.register_profile("cxrgan_fast", max_examples=500, deadline=None)
-    settings.load_profile("cxrgan_fast")
+    # How many examples every property is tried on. A machine with other work to do is no reason to
+    # fail one.
+    settings.register_profile("default", max_examples=50, deadline=None)
+    settings.register_profile("long", max_examples=500, deadline=None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what the tiers know beside their markers."""
+    parser.addoption(
+        "--products",
+        action="store_true",
+        help="run every combination of a test's parameters, not only all pairs of their values",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the profile of Hypothesis: of the second tier, unless that is left out."""
+    if sys.modules.get("hypothesis") and not config.getoption("--hypothesis-profile", None):
+        first_tier = "not long" in config.getoption("-m")
+        settings.load_profile("default" if first_tier else "long")
+
+
+def pytest_report_header() -> str:
+    """Say what a run on this machine does not show."""
+    return tiers.header()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what cannot run here, and put the rest into tiers."""
+    items[:], left_out = tiers.sort_into_tiers(items, config.getoption("--products"))
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +98,8 @@ def chest_xrays() -> Path:
 
 @pytest.fixture(params=TARGETS, ids=str)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    """Each backend on each device in turn, in use; skipped, saying why, where it cannot run."""
+    """Each backend on each device in turn, in use; tiers leaves out those that cannot run."""
     target: Target = request.param
-    if target.why_not:
-        pytest.skip(f"{target}: {target.why_not}")
     with ExitStack() as stack:
         if target.standin:
             stack.enter_context(standing_in(request.getfixturevalue("cuda_standin")))
@@ -83,10 +111,9 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 @pytest.fixture(scope="session")
 def cuda_standin() -> ModuleType:
     """csrc, CUDA kernels included, compiled for the CPU."""
-    try:
-        return building.load(building.build(ROOT / "csrc", ROOT / "build" / "cuda_standin"))
-    except building.UnavailableError as reason:
-        pytest.skip(f"native-standin: {reason}")
+    if building.why_not():
+        pytest.skip(f"native-standin: {building.why_not()}")
+    return building.load(building.build(ROOT / "csrc", ROOT / "build" / "cuda_standin"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_a_room_sees_what_the_map_says(room):
     beyond = {other: sorted(files) for other, files in seen.items() if other not in ROOMS[room]}
     assert not beyond, f"{room} sees what the README's map does not let it see"
     assert set(seen) == ROOMS[room], "the README's map lets it see more than it needs"
+
+
+def test_git_ignores_no_source_of_the_package():
+    """A pattern such as ``runs/`` for what a training leaves also means the room of that name."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout of git")
+    sources = sorted(
+        file for top in ("cxrgan_fast", "tests", "bench") for file in python_files(top)
+    )
+    names = "\n".join(file.relative_to(ROOT).as_posix() for file in sources)
+    ask = ["git", "check-ignore", "--no-index", "--stdin"]
+    found = subprocess.run(ask, input=names, cwd=ROOT, capture_output=True, text=True)
+    assert (found.stdout, found.stderr, found.returncode) == ("", "", 1)  # 1: it ignores none
+
+
+def python_files(top: str) -> Iterator[Path]:
+    for file in (ROOT / top).rglob("*.py"):
+        if not file.is_relative_to(PACKAGE / "kernels"):  # installed there, not written there
+            yield file
 
 
 def test_the_modules_outside_of_rooms_are_commands_or_know_no_room():

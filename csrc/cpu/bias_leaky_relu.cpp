@@ -31,9 +31,9 @@ CXRGAN_INLINE inline V gated(V value, V y, Slopes slopes) {
 }
 
 template <class T>
-class BiasPlanes {
+class ContiguousBias {
  public:
-  BiasPlanes(const BiasLeakyRelu& op, int threads)
+  ContiguousBias(const BiasLeakyRelu& op, int threads)
       : channels_(op.shape.channels),
         pixels_(op.shape.pixels),
         planes_(op.shape.samples * op.shape.channels),
@@ -122,9 +122,9 @@ class BiasPlanes {
 };
 
 template <class T>
-class BiasRows {
+class ChannelsLastBias {
  public:
-  BiasRows(const BiasLeakyRelu& op, int threads)
+  ChannelsLastBias(const BiasLeakyRelu& op, int threads)
       : fold_(pixels_a_row(op.shape)),
         columns_(op.shape.channels * fold_),
         rows_(op.shape.samples * op.shape.pixels / fold_),
@@ -252,9 +252,9 @@ class BiasRows {
 template <class T, class Steps>
 void with_layout(const BiasLeakyRelu& op, int threads, const Steps& steps) {
   if (op.shape.layout == Layout::kChannelsLast || op.shape.pixels == 1) {
-    steps(BiasRows<T>(op, threads), T{});
+    steps(ChannelsLastBias<T>(op, threads), T{});
   } else {
-    steps(BiasPlanes<T>(op, threads), T{});
+    steps(ContiguousBias<T>(op, threads), T{});
   }
 }
 

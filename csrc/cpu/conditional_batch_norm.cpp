@@ -1,13 +1,13 @@
 // conditional_batch_norm.h on the CPU: compiled once for each instruction-set level (simd.h).
 #include "conditional_batch_norm_kernels.h"
 
-#include "conditional_batch_norm_columns.h"
-#include "conditional_batch_norm_planes.h"
+#include "conditional_batch_norm_channels_last.h"
+#include "conditional_batch_norm_contiguous.h"
 
 namespace cxrgan::CXRGAN_SIMD {
 namespace {
 
-// steps(object): the shape's layout, planes and dtype pick the class.
+// steps(object): the shape's layout, its extents and dtype pick the class.
 template <template <class> class Layout, class Steps>
 void with_dtype(const ConditionalBatchNorm& op, int threads, const Steps& steps) {
   switch (op.shape.dtype) {
@@ -22,10 +22,11 @@ void with_dtype(const ConditionalBatchNorm& op, int threads, const Steps& steps)
 
 template <class Steps>
 void with_layout(const ConditionalBatchNorm& op, int threads, const Steps& steps) {
-  if (op.shape.layout == Layout::kChannelsLast || op.shape.pixels <= Columns<float>::kColumns) {
-    with_dtype<Columns>(op, threads, steps);
+  if (op.shape.layout == Layout::kChannelsLast ||
+      op.shape.pixels <= ChannelsLastNorm<float>::kColumns) {
+    with_dtype<ChannelsLastNorm>(op, threads, steps);
   } else {
-    with_dtype<Planes>(op, threads, steps);
+    with_dtype<ContiguousNorm>(op, threads, steps);
   }
 }
 

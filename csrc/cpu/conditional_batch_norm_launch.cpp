@@ -38,8 +38,8 @@ void no_gradients(const ConditionalBatchNorm& op, float* dweight, float* dbias) 
 
 }  // namespace
 
-void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
-                           float* var, float* rstd, int threads) {
+void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
+                                       float* mean, float* var, float* rstd, int threads) {
   if (shape.elements() == 0) return no_statistics(shape, eps, mean, var, rstd);
   const ConditionalBatchNorm op{shape, 1, 0, nullptr, nullptr, nullptr};
   kernels().statistics(op, eps, x, mean, var, rstd, useful_threads(shape, threads));

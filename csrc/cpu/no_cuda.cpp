@@ -2,10 +2,10 @@
 #include <stdexcept>
 
 #include "cxrgan/adversarial_loss.h"
+#include "cxrgan/augmented_batch.h"
 #include "cxrgan/bias_leaky_relu.h"
 #include "cxrgan/conditional_batch_norm.h"
 #include "cxrgan/device.h"
-#include "cxrgan/discriminator_input.h"
 
 namespace cxrgan::cuda {
 namespace {
@@ -28,8 +28,8 @@ int64_t forward_workspace(const ImageShape&, bool, NormPath, int) { refuse(); }
 
 int64_t backward_workspace(const ImageShape&, bool, NormPath, int) { refuse(); }
 
-void batch_norm_statistics(const ImageShape&, float, const void*, float*, float*, float*,
-                           const Launch&) {
+void conditional_batch_norm_statistics(const ImageShape&, float, const void*, float*, float*,
+                                       float*, const Launch&) {
   refuse();
 }
 
@@ -48,8 +48,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm&, const void*, cons
   refuse();
 }
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm&, float, const void*, void*, float*,
-                                    float*, float*, const RunningStatistics&, NormPath,
+void conditional_batch_norm_forward(NormPath, const ConditionalBatchNorm&, float, const void*,
+                                    void*, float*, float*, float*, const RunningStatistics&,
                                     const Launch&) {
   refuse();
 }
@@ -66,9 +66,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm&, const vo
   refuse();
 }
 
-void conditional_batch_norm_backward(const ConditionalBatchNorm&, const void*, const void*,
-                                     const float*, const float*, bool, void*, float*, float*,
-                                     NormPath, const Launch&) {
+void conditional_batch_norm_backward(NormPath, const ConditionalBatchNorm&, const void*,
+                                     const void*, const float*, const float*, bool, void*, float*,
+                                     float*, const Launch&) {
   refuse();
 }
 
@@ -96,18 +96,18 @@ void discriminator_loss(LossKind, double, const Logits&, const Logits&, float*, 
 
 void generator_loss(LossKind, const Logits&, float*, const Launch&) { refuse(); }
 
-void discriminator_input(const AugmentedBatch&, const StoredImages&, const ImagesIn&, const Noise&,
-                         const ImagesOut&, const Launch&) {
+void augmented_batch(const AugmentedBatch&, const StoredImages&, const ImagesIn&, const Noise&,
+                     const ImagesOut&, const Launch&) {
   refuse();
 }
 
-void discriminator_input_linear(const AugmentedBatch&, const ImagesIn&, const ImagesOut&,
-                                const Launch&) {
+void augmented_batch_linear(const AugmentedBatch&, const ImagesIn&, const ImagesOut&,
+                            const Launch&) {
   refuse();
 }
 
-void discriminator_input_backward(const AugmentedBatch&, const ImagesIn&, const ImagesOut&,
-                                  const Launch&) {
+void augmented_batch_backward(const AugmentedBatch&, const ImagesIn&, const ImagesOut&,
+                              const Launch&) {
   refuse();
 }
 

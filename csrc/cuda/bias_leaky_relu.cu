@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         if constexpr (kGiven) unpack(signs[u], sign);
 #pragma unroll
         for (int j = 0; j < V::kWidth; ++j) {
-          z[j] += biases[V::kRows ? j : 0];
+          z[j] += biases[V::kChannelsLast ? j : 0];
           z[j] = gated(z[j], kGiven ? sign[j] : z[j], slopes);
         }
         store<V>(out, s, s.first + (i + u) * s.step, pack<typename V::Scalar, V::kWidth>(z));
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
         for (int j = 0; j < V::kWidth; ++j) {
           d[j] = gated(d[j], sign[j], slopes);  // 0 where the packet is not the unit's own
-          batch[V::kRows ? j : 0] += d[j];
+          batch[V::kChannelsLast ? j : 0] += d[j];
         }
         store<V>(dx, s, s.first + (i + u) * s.step, pack<typename V::Scalar, V::kWidth>(d));
       }
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int warp = 0; warp < warps_of_block(); ++warp) total += shared[warp * columns + column];
     const int64_t c = share.tile * columns + column;
     if (c >= t.channels) continue;
-    table[V::kRows ? share.chunk * t.channels + c : c * share.chunks + share.chunk] = total;
+    table[V::kChannelsLast ? share.chunk * t.channels + c : c * share.chunks + share.chunk] = total;
   }
 }
 
@@ -219,7 +219,8 @@ void bias_leaky_relu_backward(const BiasLeakyRelu& op, const void* dy, const voi
   });
   const int warps = kThreads / kWarp;
   launch(combine_kernel, {divide_up(channels, warps), kThreads}, channels, t.chunks,
-         shape.rows ? int64_t{1} : int64_t{t.chunks}, shape.rows ? channels : int64_t{1}, table,
+         shape.channels_last ? int64_t{1} : int64_t{t.chunks},
+         shape.channels_last ? channels : int64_t{1}, table,
          dbias);
 }
 

@@ -4,7 +4,7 @@
 namespace cxrgan::cuda {
 namespace {
 
-constexpr char kStatistics[] = "batch_norm_statistics";
+constexpr char kStatistics[] = "conditional_batch_norm_statistics";
 constexpr char kForward[] = "conditional_batch_norm_act";
 
 __global__ void no_statistics_kernel(int64_t channels, float eps, float* mean, float* var,
@@ -52,18 +52,18 @@ int64_t moments_bytes(const Tiling& t, int64_t parts) {
 
 // Measures x, in one launch where its blocks may wait for each other, else in two. The workspace holds
 // Moments (chunks, C).
-void measure(const Launcher& launch, const Shape& shape, const Tiling& t, const Limits& limits,
-             const void* x, const Statistics& to) {
+void statistics(const Launcher& launch, const Shape& shape, const Tiling& t, const Limits& limits,
+                const void* x, const Statistics& to) {
   Moments* const table = static_cast<Moments*>(launch.workspace(moments_bytes(t, t.chunks)));
   const bool cooperative = runs_at_once(t, 2, limits);
   with_view(shape, [&](auto view) {
     using V = decltype(view);
-    launch(moments_kernel<V>,
+    launch(statistics_kernel<V>,
            {t.tiles * t.chunks, kPassThreads, merge_bytes(shape, t, kPassThreads), 1, cooperative},
            t, cooperative, static_cast<const typename V::Scalar*>(x), table, to);
   });
   if (cooperative) return;
-  launch(shape.rows ? combine_moments_kernel<true> : combine_moments_kernel<false>,
+  launch(shape.channels_last ? combine_statistics_kernel<true> : combine_statistics_kernel<false>,
          {divide_up(t.channels, channels_a_block<Moments>(shape)), kWarp}, t, table, to);
 }
 
@@ -94,14 +94,14 @@ int64_t forward_workspace(const ImageShape& images, bool aligned, NormPath path,
   return moments_bytes(t, larger(t.chunks, single.grid() ? single.tiling.chunks : 0));
 }
 
-void batch_norm_statistics(const ImageShape& images, float eps, const void* x, float* mean,
-                           float* var, float* rstd, const Launch& where) {
+void conditional_batch_norm_statistics(const ImageShape& images, float eps, const void* x,
+                                       float* mean, float* var, float* rstd, const Launch& where) {
   const Launcher launch({kStatistics, images}, where);
   if (images.elements() == 0) return no_statistics(launch, images.channels, eps, mean, var, rstd);
   const Shape shape(images, all_aligned(x));
   const Limits& limits = limits_of(where.device);
-  measure(launch, shape, pass_plan(shape, limits).first, limits, x,
-          statistics_of(eps, mean, var, rstd, {}, images.values_per_channel()));
+  statistics(launch, shape, pass_plan(shape, limits).first, limits, x,
+             statistics_of(eps, mean, var, rstd, {}, images.values_per_channel()));
 }
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -130,10 +130,9 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
   apply(launch, shape, pass_plan(shape, limits_of(where.device)).second, op, x, mean, rstd, y);
 }
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
-                                    const RunningStatistics& running, NormPath path,
-                                    const Launch& where) {
+void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
+                                    const void* x, void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, const Launch& where) {
   const Launcher launch({kForward, op.shape}, where);
   if (op.shape.elements() == 0)
     return no_statistics(launch, op.shape.channels, eps, mean, var, rstd);
@@ -144,7 +143,7 @@ void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, c
   if (plan.path == NormPath::kTwoPass) {
     const Limits& limits = limits_of(where.device);
     const PassPlan passes = pass_plan(shape, limits);
-    measure(launch, shape, passes.first, limits, x, to);
+    statistics(launch, shape, passes.first, limits, x, to);
     apply(launch, shape, passes.second, op, x, mean, rstd, y);
     return;
   }

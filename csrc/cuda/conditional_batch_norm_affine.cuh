@@ -89,7 +89,7 @@ struct Affine {
     for (int c = 0; c < kChannels; ++c) scale[c] *= r[c];
   }
 
-  static __device__ __forceinline__ int of(int i) { return V::kRows ? i : 0; }
+  static __device__ __forceinline__ int of(int i) { return V::kChannelsLast ? i : 0; }
 
   __device__ __forceinline__ float centred(float x, int i) const { return x - mean[of(i)]; }
 
@@ -172,7 +172,7 @@ __device__ __forceinline__ void reduce_strip(const Norm& op, Affine<V>& a, const
 #pragma unroll
       for (int u = 0; u < V::kBatch; ++u) {
 #pragma unroll
-        for (int j = V::kRows ? c : 0; j < (V::kRows ? c + 1 : V::kWidth); ++j) {
+        for (int j = V::kChannelsLast ? c : 0; j < (V::kChannelsLast ? c + 1 : V::kWidth); ++j) {
           const float centred = a.centred(value_of(packets[u], j), j);
           // 0 where the packet is not the unit's own
           const float d = a.gradient(value_of(gradients[u], j), centred, j);
@@ -216,9 +216,9 @@ __device__ __forceinline__ void write_gradient(const Norm& op, Affine<V>& a,
       unpack(packets[u], v);
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
-        const Correction& correction = corrections[V::kRows ? j : 0];
+        const Correction& correction = corrections[V::kChannelsLast ? j : 0];
         const float centred = a.centred(v[j], j);
-        const float scaled = a.gradient(g[j], centred, j) * a.scale[V::kRows ? j : 0];
+        const float scaled = a.gradient(g[j], centred, j) * a.scale[V::kChannelsLast ? j : 0];
         // Constant statistics have no correction, for an infinite or NaN x either.
         g[j] = correction.factor == 0
                    ? scaled + correction.offset

@@ -40,31 +40,32 @@ void no_gradients(const Launcher& launch, const ConditionalBatchNorm& op, float*
 }
 
 // dγ, dβ and the corrections, in one launch where its blocks may wait for each other, else in two.
-void reduce(const Launcher& launch, const Shape& shape, const Norm& norm, const Limits& limits,
-            const void* dy, const void* x, const float* mean, const Gradients& to, Sums* slots) {
+void backward_reduce(const Launcher& launch, const Shape& shape, const Norm& norm,
+                     const Limits& limits, const void* dy, const void* x, const float* mean,
+                     const Gradients& to, Sums* slots) {
   const Tiling& t = norm.tiling;
   const bool cooperative = runs_at_once(t, 2, limits);
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
-    launch(reduce_kernel<V>,
+    launch(backward_reduce_kernel<V>,
            {t.tiles * t.chunks, kPassThreads, reduce_bytes(t, columns_of(shape, t)), 1, cooperative},
            norm, cooperative, static_cast<const T*>(dy), static_cast<const T*>(x), mean, slots, to);
   });
   if (cooperative) return;
-  launch(shape.rows ? combine_gradients_kernel<true> : combine_gradients_kernel<false>,
+  launch(shape.channels_last ? combine_gradients_kernel<true> : combine_gradients_kernel<false>,
          {divide_up(t.channels, channels_a_block<Sums>(shape)), kCombineThreads,
           kCombineThreads * static_cast<int64_t>(sizeof(Weighted))},
          norm, slots, to);
 }
 
-void propagate(const Launcher& launch, const Shape& shape, const Norm& norm, const void* dy,
-               const void* x, const float* mean, const float* rstd, const Correction* corrections,
-               void* dx) {
+void backward_apply(const Launcher& launch, const Shape& shape, const Norm& norm, const void* dy,
+                    const void* x, const float* mean, const float* rstd,
+                    const Correction* corrections, void* dx) {
   with_view(shape, [&](auto view) {
     using V = decltype(view);
     using T = typename V::Scalar;
-    launch(propagate_kernel<V>, {norm.tiling.tiles * norm.tiling.chunks, kPassThreads}, norm,
+    launch(backward_apply_kernel<V>, {norm.tiling.tiles * norm.tiling.chunks, kPassThreads}, norm,
            static_cast<const T*>(dy), static_cast<const T*>(x), mean, rstd, corrections,
            static_cast<T*>(dx));
   });
@@ -96,8 +97,8 @@ void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, cons
   const Limits& limits = limits_of(where.device);
   const Norm norm = norm_of(op, pass_plan(shape, limits).first, mean, rstd);
   const Workspace workspace(launch, norm.tiling, false);
-  reduce(launch, shape, norm, limits, dy, x, mean,
-         {rstd, 0, dweight, dbias, workspace.corrections}, workspace.slots);
+  backward_reduce(launch, shape, norm, limits, dy, x, mean,
+                  {rstd, 0, dweight, dbias, workspace.corrections}, workspace.slots);
 }
 
 void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const void* dy,
@@ -110,16 +111,16 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
   const PassPlan plan = pass_plan(shape, limits_of(where.device));
   const Norm norm = norm_of(op, plan.second, mean, rstd);
   const Workspace workspace(launch, plan.first, false);
-  launch(shape.rows ? correct_kernel<true> : correct_kernel<false>,
+  launch(shape.channels_last ? correct_kernel<true> : correct_kernel<false>,
          {divide_up(op.shape.channels, channels_a_block<Sums>(shape)), kWarp}, norm,
          Gradients{rstd, count, const_cast<float*>(dweight), const_cast<float*>(dbias),
                    workspace.corrections});
-  propagate(launch, shape, norm, dy, x, mean, rstd, workspace.corrections, dx);
+  backward_apply(launch, shape, norm, dy, x, mean, rstd, workspace.corrections, dx);
 }
 
-void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
-                                     const float* mean, const float* rstd, bool training, void* dx,
-                                     float* dweight, float* dbias, NormPath path,
+void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
+                                     const void* x, const float* mean, const float* rstd,
+                                     bool training, void* dx, float* dweight, float* dbias,
                                      const Launch& where) {
   const Launcher launch({kBackward, op.shape}, where);
   if (op.shape.elements() == 0) return no_gradients(launch, op, dweight, dbias);
@@ -130,10 +131,10 @@ void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void*
     const Limits& limits = limits_of(where.device);
     const PassPlan passes = pass_plan(shape, limits);
     const Workspace workspace(launch, passes.first, false);
-    reduce(launch, shape, norm_of(op, passes.first, mean, rstd), limits, dy, x, mean,
-           {rstd, count, dweight, dbias, workspace.corrections}, workspace.slots);
-    propagate(launch, shape, norm_of(op, passes.second, mean, rstd), dy, x, mean, rstd,
-              workspace.corrections, dx);
+    backward_reduce(launch, shape, norm_of(op, passes.first, mean, rstd), limits, dy, x, mean,
+                    {rstd, count, dweight, dbias, workspace.corrections}, workspace.slots);
+    backward_apply(launch, shape, norm_of(op, passes.second, mean, rstd), dy, x, mean, rstd,
+                   workspace.corrections, dx);
     return;
   }
   const Workspace workspace(launch, plan.tiling, plan.grid());

@@ -18,17 +18,17 @@ struct alignas(16) Weighted {
 };
 
 // Where part p of channel c is in a table (parts, C) or, for planes, (C, parts).
-template <bool kRows>
+template <bool kChannelsLast>
 __device__ __forceinline__ int64_t place(int64_t p, int64_t c, int64_t parts, int64_t channels) {
-  return kRows ? p * channels + c : c * parts + p;
+  return kChannelsLast ? p * channels + c : c * parts + p;
 }
 
 // Threads of a warp that go together over the parts of one channel: a warp's lanes at distance
 // kAcross, so that neighbours are neighbouring channels where these are neighbours in memory, as
 // many as fill a sector of 32 bytes.
-template <bool kRows, class Part>
+template <bool kChannelsLast, class Part>
 struct Team {
-  static constexpr int kAcross = kRows ? 32 / sizeof(Part) : 1;
+  static constexpr int kAcross = kChannelsLast ? 32 / sizeof(Part) : 1;
   static constexpr int kSize = kWarp / kAcross;
 
   static __device__ __forceinline__ int member() { return lane_of_thread() / kAcross; }
@@ -71,10 +71,10 @@ __device__ __forceinline__ void store_statistics(const Statistics& to, int64_t c
 
 // Mean, variance and r of channels [first, last) of `values` values from `parts` parts each:
 // put(channel, mean, variance, r) gets them from get(part, channel). The whole block takes part.
-template <bool kRows, class Get, class Put>
+template <bool kChannelsLast, class Get, class Put>
 __device__ void combine_moments(int64_t values, int parts, int64_t first, int64_t last, float eps,
                                 const Get& get, const Put& put) {
-  using Each = Team<kRows, Moments>;
+  using Each = Team<kChannelsLast, Moments>;
   const double count = static_cast<double>(values);
   for (int64_t base = first + warp_of_thread() * Each::kAcross; base < last;
        base += warps_of_block() * Each::kAcross) {
@@ -145,7 +145,7 @@ __device__ __forceinline__ void sum_over_round(const Tiling& t, const Share& sha
       d += part.d;
       centred += part.centred;
     }
-    slots[place<V::kRows>(round + n, c, t.slots(), t.channels)] = {static_cast<float>(d),
+    slots[place<V::kChannelsLast>(round + n, c, t.slots(), t.channels)] = {static_cast<float>(d),
                                                                    static_cast<float>(centred)};
     add(column, n, d, centred);
   }
@@ -176,11 +176,11 @@ __device__ __forceinline__ void sum_over_columns(int columns, Weighted own, Weig
 // dβ and dγ of channels [first, last), written, from the slots of their samples: this block's share
 // of the pairs of a class and a group of channels. rstd: of channel `first` on. scratch holds kWarp
 // for each warp. The whole block takes part.
-template <bool kRows>
+template <bool kChannelsLast>
 __device__ void combine_gradients(const Norm& op, const Sums* slots, int64_t first, int64_t last,
                                   int chunk, int chunks, const float* rstd, float* dweight,
                                   float* dbias, Weighted* scratch) {
-  using Each = Team<kRows, Sums>;
+  using Each = Team<kChannelsLast, Sums>;
   const Tiling& t = op.tiling;
   const int64_t groups = (last - first + Each::kAcross - 1) / Each::kAcross;  // of channels
   const int64_t pairs = op.classes * groups;
@@ -203,7 +203,7 @@ __device__ void combine_gradients(const Norm& op, const Sums* slots, int64_t fir
         const int64_t to = ((n + 1) * t.pieces - 1) / t.round + n;
 #pragma unroll 4
         for (int64_t slot = n * t.pieces / t.round + n; slot <= to; ++slot) {
-          const Sums sums = slots[place<kRows>(slot, c, t.slots(), t.channels)];
+          const Sums sums = slots[place<kChannelsLast>(slot, c, t.slots(), t.channels)];
           d += sums.d;
           centred += sums.centred;
         }
@@ -229,11 +229,11 @@ __device__ void combine_gradients(const Norm& op, const Sums* slots, int64_t fir
 
 // The corrections of channels [first, last) from dγ and dβ over `count` values a channel; none for
 // constant statistics (count 0). The whole block takes part.
-template <bool kRows>
+template <bool kChannelsLast>
 __device__ void correct(const Norm& op, int64_t first, int64_t last, const float* rstd,
                         const float* dweight, const float* dbias, int64_t count,
                         Correction* corrections) {
-  using Each = Team<kRows, Sums>;
+  using Each = Team<kChannelsLast, Sums>;
   const int64_t channels = op.tiling.channels;
   for (int64_t base = first + warp_of_thread() * Each::kAcross; base < last;
        base += warps_of_block() * Each::kAcross) {

@@ -1,8 +1,8 @@
 // The two-pass kernels of conditional batch norm: images are read once to be measured and once more to
 // be written.
 //
-//   forward   moments, apply        with combine_moments between them where blocks cannot wait for
-//   backward  reduce, propagate     each other; the same of combine_gradients
+//   forward   statistics, apply                  with combine_statistics between them where blocks
+//   backward  backward_reduce, backward_apply    cannot wait for each other; so combine_gradients
 //
 // Where they can (a cooperative launch), the blocks of the first kernel also do the combining, each
 // some channels. Every sum has one order, so that results are the same bits from run to run.
@@ -24,12 +24,12 @@ __device__ __forceinline__ void for_channels(int64_t channels, const Body& body)
     body(first, smaller(first + kChannels, channels));
 }
 
-template <bool kRows>
+template <bool kChannelsLast>
 __device__ void combine_table(const Tiling& t, const Moments* table, const Statistics& to) {
-  for_channels<Team<kRows, Moments>::kAcross>(t.channels, [&](int64_t first, int64_t last) {
-    combine_moments<kRows>(
+  for_channels<Team<kChannelsLast, Moments>::kAcross>(t.channels, [&](int64_t first, int64_t last) {
+    combine_moments<kChannelsLast>(
         t.values_per_channel(), t.chunks, first, last, to.eps,
-        [&](int p, int64_t c) { return table[place<kRows>(p, c, t.chunks, t.channels)]; },
+        [&](int p, int64_t c) { return table[place<kChannelsLast>(p, c, t.chunks, t.channels)]; },
         [&](int64_t c, float mean, float var, float rstd) {
           store_statistics(to, c, mean, var, rstd);
         });
@@ -38,8 +38,8 @@ __device__ void combine_table(const Tiling& t, const Moments* table, const Stati
 
 template <class V>
 __global__ void __launch_bounds__(kPassThreads, 2)
-    moments_kernel(Tiling t, bool cooperative, const typename V::Scalar* x, Moments* table,
-                   Statistics to) {
+    statistics_kernel(Tiling t, bool cooperative, const typename V::Scalar* x, Moments* table,
+                      Statistics to) {
   Moments* const shared = reinterpret_cast<Moments*>(dynamic_shared());
   const Share share = share_of_block(t, Order::kForwards);
   LaneMoments<V> moments;
@@ -50,17 +50,18 @@ __global__ void __launch_bounds__(kPassThreads, 2)
   const int columns = t.across * V::kChannels;
   for (int64_t i = threadIdx.x; i < columns; i += blockDim.x) {
     const int64_t c = share.tile * columns + i;
-    if (c < t.channels) table[place<V::kRows>(share.chunk, c, share.chunks, t.channels)] = shared[i];
+    if (c < t.channels)
+      table[place<V::kChannelsLast>(share.chunk, c, share.chunks, t.channels)] = shared[i];
   }
   if (!cooperative) return;
   grid_sync();
-  combine_table<V::kRows>(t, table, to);
+  combine_table<V::kChannelsLast>(t, table, to);
 }
 
-template <bool kRows>
+template <bool kChannelsLast>
 __global__ void __launch_bounds__(kCombineThreads, 1)
-    combine_moments_kernel(Tiling t, const Moments* table, Statistics to) {
-  combine_table<kRows>(t, table, to);
+    combine_statistics_kernel(Tiling t, const Moments* table, Statistics to) {
+  combine_table<kChannelsLast>(t, table, to);
 }
 
 // The lane's Affine of a tile, from the statistics of all channels.
@@ -95,19 +96,20 @@ struct Gradients {
 };
 
 // scratch holds kWarp for each warp.
-template <bool kRows>
+template <bool kChannelsLast>
 __device__ void combine_slots(const Norm& op, const Sums* slots, const Gradients& to,
                               Weighted* scratch) {
-  for_channels<Team<kRows, Sums>::kAcross>(
+  for_channels<Team<kChannelsLast, Sums>::kAcross>(
       op.tiling.channels, [&](int64_t first, int64_t last) {
-        combine_gradients<kRows>(op, slots, first, last, 0, 1, to.rstd + first, to.dweight,
-                                 to.dbias, scratch);
+        combine_gradients<kChannelsLast>(op, slots, first, last, 0, 1, to.rstd + first, to.dweight,
+                                         to.dbias, scratch);
         __syncthreads();
-        correct<kRows>(op, first, last, to.rstd, to.dweight, to.dbias, to.count, to.corrections);
+        correct<kChannelsLast>(op, first, last, to.rstd, to.dweight, to.dbias, to.count,
+                               to.corrections);
       });
 }
 
-// Bytes of shared memory of reduce_kernel: the sums of rounds, and the scratch of combining.
+// Bytes of shared memory of backward_reduce_kernel: the sums of rounds, and the scratch of combining.
 inline __host__ __device__ int64_t reduce_bytes(const Tiling& t, int columns) {
   return kBuffers * round_sums(t, columns) * static_cast<int64_t>(sizeof(Sums)) +
          kPassThreads * static_cast<int64_t>(sizeof(Weighted));
@@ -115,8 +117,9 @@ inline __host__ __device__ int64_t reduce_bytes(const Tiling& t, int columns) {
 
 template <class V>
 __global__ void __launch_bounds__(kPassThreads, 2)
-    reduce_kernel(Norm op, bool cooperative, const typename V::Scalar* dy,
-                  const typename V::Scalar* x, const float* mean, Sums* slots, Gradients to) {
+    backward_reduce_kernel(Norm op, bool cooperative, const typename V::Scalar* dy,
+                           const typename V::Scalar* x, const float* mean, Sums* slots,
+                           Gradients to) {
   const Tiling& t = op.tiling;
   const Share share = share_of_block(t, Order::kForwards);
   const int64_t of_round = round_sums(t, t.across * V::kChannels);
@@ -134,29 +137,31 @@ __global__ void __launch_bounds__(kPassThreads, 2)
   });
   if (!cooperative) return;
   grid_sync();
-  combine_slots<V::kRows>(op, slots, to, reinterpret_cast<Weighted*>(shared + kBuffers * of_round));
+  combine_slots<V::kChannelsLast>(op, slots, to,
+                                  reinterpret_cast<Weighted*>(shared + kBuffers * of_round));
 }
 
-template <bool kRows>
+template <bool kChannelsLast>
 __global__ void __launch_bounds__(kCombineThreads, 1)
     combine_gradients_kernel(Norm op, const Sums* slots, Gradients to) {
-  combine_slots<kRows>(op, slots, to, reinterpret_cast<Weighted*>(dynamic_shared()));
+  combine_slots<kChannelsLast>(op, slots, to, reinterpret_cast<Weighted*>(dynamic_shared()));
 }
 
-template <bool kRows>
+template <bool kChannelsLast>
 __global__ void __launch_bounds__(kCombineThreads, 1)
     correct_kernel(Norm op, Gradients of) {
-  for_channels<Team<kRows, Sums>::kAcross>(
+  for_channels<Team<kChannelsLast, Sums>::kAcross>(
       op.tiling.channels, [&](int64_t first, int64_t last) {
-        correct<kRows>(op, first, last, of.rstd, of.dweight, of.dbias, of.count, of.corrections);
+        correct<kChannelsLast>(op, first, last, of.rstd, of.dweight, of.dbias, of.count,
+                               of.corrections);
       });
 }
 
 template <class V>
 __global__ void __launch_bounds__(kPassThreads, 2)
-    propagate_kernel(Norm op, const typename V::Scalar* dy, const typename V::Scalar* x,
-                     const float* mean, const float* rstd, const Correction* corrections,
-                     typename V::Scalar* dx) {
+    backward_apply_kernel(Norm op, const typename V::Scalar* dy, const typename V::Scalar* x,
+                          const float* mean, const float* rstd, const Correction* corrections,
+                          typename V::Scalar* dx) {
   const Share share = share_of_block(op.tiling, Order::kBackwards);
   Affine<V> a = affine_of<V>(op, share.tile, mean, rstd);
   Correction own[V::kChannels];

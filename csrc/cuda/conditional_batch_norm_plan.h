@@ -38,7 +38,7 @@ inline bool runs_at_once(const Tiling& t, int blocks_a_multiprocessor, const Lim
 }
 
 inline int columns_of(const Shape& shape, const Tiling& t) {
-  return t.across * (shape.rows ? shape.width : 1);
+  return t.across * (shape.channels_last ? shape.width : 1);
 }
 
 // Bytes of shared memory that merge_over_block takes.
@@ -69,7 +69,7 @@ inline SinglePlan single_plan_of(const Shape& shape, int tensors, NormPath path,
   Tiling& t = plan.tiling = tiling_of(shape, packets, lanes_of(shape, across));
   const int64_t values = shape.images.values_per_channel();
   const int64_t packets_a_block =
-      divide_up(shape.rows ? values * t.across : divide_up(values, shape.width), chunks);
+      divide_up(shape.channels_last ? values * t.across : divide_up(values, shape.width), chunks);
   plan.threads =
       static_cast<int>(clamp(divide_up(packets_a_block, 4 * kWarp) * kWarp, 64, kSingleThreads));
   t.round = plan.threads / t.group;
@@ -98,12 +98,14 @@ inline bool is_even(const Tiling& t) {
   return 8 * divide_up(t.rounds(), t.chunks) * t.chunks <= 9 * static_cast<int64_t>(t.rounds());
 }
 
-// The longest units with which each block has work, as much as the others. In rows each unit leaves a
-// sum for every channel, so that long ones cost less; in planes short ones suit more warps.
+// The longest units with which each block has work, as much as the others. In channels_last each
+// unit leaves a sum for every channel, so that long ones cost less; in contiguous images short ones
+// suit more warps.
 inline SinglePlan single_plan_of(const Shape& shape, int tensors, NormPath path, int chunks,
                                  int across, const Limits& limits) {
   SinglePlan best{};
-  for (int packets = shape.rows ? 32 : 4; packets >= (shape.rows ? 2 : 1); packets /= 2) {
+  const int most = shape.channels_last ? 32 : 4, least = shape.channels_last ? 2 : 1;
+  for (int packets = most; packets >= least; packets /= 2) {
     const SinglePlan plan =
         single_plan_of(shape, tensors, path, chunks, packets, across, limits);
     if (plan.path == NormPath::kTwoPass) continue;
@@ -195,7 +197,7 @@ inline SinglePlan choose_single_plan(const Shape& shape, int tensors, NormPath p
   };
   const bool any = path == NormPath::kAuto;
   // Of channels_last images a block has 64 bytes of each pixel, or a single sector of memory.
-  for (int across = 64; across >= (shape.rows ? 32 : 64); across /= 2) {
+  for (int across = 64; across >= (shape.channels_last ? 32 : 64); across /= 2) {
     if (any || path == NormPath::kSlab) consider(NormPath::kSlab, 1, across);
     if ((any || path == NormPath::kCluster) && limits.clusters)
       for (int cluster = 2; cluster <= kMostOfACluster; cluster *= 2)
@@ -248,7 +250,7 @@ inline SinglePlan single_plan(const Shape& shape, int tensors, NormPath path, in
 // Channels to a block of the combining kernels: those of one warp's teams, so that blocks are many.
 template <class Part>
 int64_t channels_a_block(const Shape& shape) {
-  return shape.rows ? Team<true, Part>::kAcross : Team<false, Part>::kAcross;
+  return shape.channels_last ? Team<true, Part>::kAcross : Team<false, Part>::kAcross;
 }
 
 }  // namespace cxrgan::cuda

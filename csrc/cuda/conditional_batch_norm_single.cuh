@@ -129,16 +129,19 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
   };
   if (keeping.grid) {
     for (int64_t c = first + threadIdx.x; c < last; c += blockDim.x)
-      table[place<V::kRows>(share.chunk, c, share.chunks, t.channels)] = scratch.moments[c - first];
+      table[place<V::kChannelsLast>(share.chunk, c, share.chunks, t.channels)] =
+          scratch.moments[c - first];
     grid_sync();
     const auto get = [&](int p, int64_t c) {
-      return table[place<V::kRows>(p, c, share.chunks, t.channels)];
+      return table[place<V::kChannelsLast>(p, c, share.chunks, t.channels)];
     };
-    combine_moments<V::kRows>(t.values_per_channel(), share.chunks, first, last, to.eps, get, put);
+    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to.eps, get,
+                                      put);
   } else {
     cluster_sync();
     const auto get = [&](int p, int64_t c) { return of_rank(scratch.moments, p)[c - first]; };
-    combine_moments<V::kRows>(t.values_per_channel(), share.chunks, first, last, to.eps, get, put);
+    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to.eps, get,
+                                      put);
     cluster_arrive();
   }
   __syncthreads();
@@ -201,7 +204,7 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
   sum_over_columns(columns, own, scratch.threads, scratch.block);
   if (keeping.grid) {
     for (int64_t c = first + threadIdx.x; c < last; c += blockDim.x)
-      table[place<V::kRows>(share.chunk, c, share.chunks, t.channels)] = scratch.block[c - first];
+      table[place<V::kChannelsLast>(share.chunk, c, share.chunks, t.channels)] = scratch.block[c - first];
     grid_sync();
   } else {
     cluster_sync();
@@ -211,7 +214,7 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
   if (static_cast<int>(threadIdx.x) < stride * columns && first + column < last) {
     for (int p = threadIdx.x / columns; p < share.chunks; p += stride) {
       const Weighted part =
-          keeping.grid ? table[place<V::kRows>(p, first + column, share.chunks, t.channels)]
+          keeping.grid ? table[place<V::kChannelsLast>(p, first + column, share.chunks, t.channels)]
                        : of_rank(scratch.block, p)[column];
       own.d += part.d;
       own.centred += part.centred;
@@ -241,7 +244,7 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
     write_gradient<V>(op, a, corrections, s, fetch, dx);
   });
   // Nobody waits for these.
-  combine_gradients<V::kRows>(op, slots, first, last, share.chunk, share.chunks, rstd + first,
+  combine_gradients<V::kChannelsLast>(op, slots, first, last, share.chunk, share.chunks, rstd + first,
                               dweight, dbias, scratch.threads);
   if (!keeping.grid) cluster_wait();  // others may still read this block's sums
 }

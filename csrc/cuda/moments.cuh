@@ -47,7 +47,7 @@ __device__ __forceinline__ void add_batch(const float (&v)[V::kBatch][V::kWidth]
 #pragma unroll
     for (int u = 0; u < V::kBatch; ++u) {
 #pragma unroll
-      for (int j = V::kRows ? c : 0; j < (V::kRows ? c + 1 : V::kWidth); ++j) {
+      for (int j = V::kChannelsLast ? c : 0; j < (V::kChannelsLast ? c + 1 : V::kWidth); ++j) {
         float d = v[u][j] - origin[c];
         if (!kAllOwn && !(own >> (u * V::kWidth + j) & 1u)) d = 0;
         total += d;
@@ -59,7 +59,7 @@ __device__ __forceinline__ void add_batch(const float (&v)[V::kBatch][V::kWidth]
   }
 }
 
-// What a lane has measured; rows have as many values in every channel.
+// What a lane has measured; channels_last images have as many values in every channel.
 template <class V>
 struct LaneMoments {
   float count = 0;
@@ -67,7 +67,8 @@ struct LaneMoments {
 
   __device__ __forceinline__ Moments of(int c) const { return {count, high[c], low[c], m2[c]}; }
 
-  // Takes `taken` values in, whose channel c is given by part(c); in rows with one division for all.
+  // Takes `taken` values in, whose channel c is given by part(c); in channels_last with one division for
+  // all.
   template <class Part>
   __device__ __forceinline__ void merge(float taken, const Part& part) {
     const float before = count;
@@ -85,15 +86,15 @@ struct LaneMoments {
   }
 };
 
-// Divides all channels of a lane by one number: in rows, where they are many, by its reciprocal.
+// Divides all channels of a lane by one number: in channels_last, where they are many, by its reciprocal.
 template <class V>
 class Divisor {
  public:
   __device__ explicit Divisor(int n)
-      : by_(V::kRows ? 1.0f / static_cast<float>(n) : static_cast<float>(n)) {}
+      : by_(V::kChannelsLast ? 1.0f / static_cast<float>(n) : static_cast<float>(n)) {}
 
   __device__ __forceinline__ float operator()(float value) const {
-    return V::kRows ? value * by_ : value / by_;
+    return V::kChannelsLast ? value * by_ : value / by_;
   }
 
  private:
@@ -132,13 +133,13 @@ __device__ __forceinline__ void measure(const typename V::Scalar* x, const Strip
       }
       const unsigned of_batch = own >> (b * V::kWidth) & kAllOwn;
       const int n =
-          V::kRows ? static_cast<int>(smaller(s.count - i - b, V::kBatch)) : __popc(of_batch);
+          V::kChannelsLast ? static_cast<int>(smaller(s.count - i - b, V::kBatch)) : __popc(of_batch);
       if (i + b == 0) {
         float first[V::kChannels] = {};
 #pragma unroll
         for (int u = 0; u < V::kBatch; ++u)
 #pragma unroll
-          for (int j = 0; j < V::kWidth; ++j) first[V::kRows ? j : 0] += v[u][j];
+          for (int j = 0; j < V::kWidth; ++j) first[V::kChannelsLast ? j : 0] += v[u][j];
         const Divisor<V> by(n);
 #pragma unroll
         for (int c = 0; c < V::kChannels; ++c) origin[c] = by(first[c]);

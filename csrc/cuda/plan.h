@@ -27,16 +27,16 @@ inline int64_t size_of(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : 2; }
 // Which view of the images a launch takes: its template parameters.
 struct Shape {
   ImageShape images;
-  bool rows;
+  bool channels_last;
   int width;  // values a packet
 
   Shape(const ImageShape& shape, bool aligned)
       : images(shape),
         // An image of one pixel is the same in both layouts, and its planes would be too small.
-        rows(shape.layout == Layout::kChannelsLast || shape.pixels == 1),
+        channels_last(shape.layout == Layout::kChannelsLast || shape.pixels == 1),
         width(static_cast<int>(16 / size_of(shape.dtype))) {
-    const bool fits = rows ? shape.channels % width == 0
-                           : shape.pixels % width == 0 || shape.pixels >= 4 * width;
+    const bool fits = channels_last ? shape.channels % width == 0
+                                    : shape.pixels % width == 0 || shape.pixels >= 4 * width;
     if (!aligned || !fits) width = 1;
   }
 };
@@ -61,7 +61,7 @@ inline Tiling tiling_of(const Shape& shape, int packets, int across) {
   t.channels = images.channels;
   t.pixels = images.pixels;
   int64_t pixels_a_turn;  // that a unit's lanes take with a packet each
-  if (shape.rows) {
+  if (shape.channels_last) {
     t.across = power_of_two(divide_up(t.channels, shape.width), across);
     t.group = kWarp;
     t.tiles = divide_up(t.channels, t.across * shape.width);
@@ -97,8 +97,8 @@ inline Tiling with_blocks(Tiling t, int threads, int64_t blocks) {
 // The tiling of a launch of two-pass kernels: long units, whose sums are few, but enough of them.
 inline Tiling pass_tiling(const Shape& shape, const Limits& limits) {
   constexpr int kWarpsAMultiprocessor = 16, kFewestPackets = 8;
-  // In rows a lane's sums are of its own channels; those of a plane's lanes are one.
-  int packets = shape.rows ? 64 : 16;
+  // In channels_last a lane's sums are of its own channels; those of a plane's lanes are one.
+  int packets = shape.channels_last ? 64 : 16;
   const int across = lanes_of(shape, 128);  // a cache line
   Tiling t = tiling_of(shape, packets, across);
   const int64_t wanted = static_cast<int64_t>(limits.multiprocessors) * kWarpsAMultiprocessor;
@@ -110,7 +110,7 @@ inline Tiling pass_tiling(const Shape& shape, const Limits& limits) {
 // The packets that a thread has of a tile shared by `chunks` blocks, at most.
 inline int64_t packets_a_thread(const Shape& shape, const Tiling& t) {
   const int64_t units = divide_up(t.rounds(), t.chunks);
-  if (shape.rows) return units * divide_up(t.piece, t.group / t.across);
+  if (shape.channels_last) return units * divide_up(t.piece, t.group / t.across);
   const bool whole = t.pixels % shape.width == 0;  // else a piece begins and ends within packets
   return units * divide_up(divide_up(t.piece, shape.width) + (whole ? 0 : 1), t.group);
 }
@@ -119,7 +119,7 @@ inline int64_t packets_a_thread(const Shape& shape, const Tiling& t) {
 template <class T, class Body>
 void with_view_of(const Shape& shape, const Body& body) {
   constexpr int kWidth = 16 / sizeof(T);
-  if (shape.rows) {
+  if (shape.channels_last) {
     if (shape.width == 1) return body(View<T, 1, true>{});
     return body(View<T, kWidth, true>{});
   }

@@ -1,9 +1,9 @@
 // How the kernels divide images among warps. Both layouts come down to the same loop: a lane walks
 // over packets at a constant distance, all in one sample, and
 //
-//   planes (contiguous)     all of one channel; lanes side by side along the plane
-//   rows (channels_last)    each of its own kWidth channels; lanes side by side along a pixel's
-//                           channels, and where these are few over several pixels
+//   contiguous       all of one channel; lanes side by side along the plane
+//   channels_last    each of its own kWidth channels; lanes side by side along a pixel's channels, and
+//                    where these are few over several pixels
 //
 // A sample's plane is cut into pieces. A unit, a piece of one sample, is what a group of lanes (a
 // warp, or less where planes are small) goes over together; a tile is the channels that a block has
@@ -17,25 +17,25 @@ namespace cxrgan::cuda {
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-template <class T, int kWidth_, bool kRows_, bool kEdges_ = false>
+template <class T, int kWidth_, bool kChannelsLast_, bool kEdges_ = false>
 struct View {
   using Scalar = T;
   using Pack = Packet<T, kWidth_>;
   static constexpr int kWidth = kWidth_;
-  static constexpr bool kRows = kRows_;
+  static constexpr bool kChannelsLast = kChannelsLast_;
   // Whether planes may begin or end within a packet; taking care of that costs registers.
   static constexpr bool kEdges = kEdges_;
-  static constexpr int kChannels = kRows ? kWidth : 1;  // of a packet
-  // Packets in flight for each lane, of one tensor and of each of two. Rows of eight channels leave
+  static constexpr int kChannels = kChannelsLast ? kWidth : 1;  // of a packet
+  // Packets in flight for each lane, of one tensor and of each of two. Packets of eight channels leave
   // registers for no more.
   static constexpr int kFlight = 4;
-  static constexpr int kBatch = kRows && kWidth == 8 ? 2 : 4;
+  static constexpr int kBatch = kChannelsLast && kWidth == 8 ? 2 : 4;
 };
 
 // The same for every block of a launch; made by plan.h.
 struct Tiling {
   int64_t samples, channels, pixels;
-  int64_t tiles;   // planes: a channel each; rows: lanes_across·kWidth channels each
+  int64_t tiles;   // contiguous: a channel each; channels_last: lanes_across·kWidth channels each
   int64_t piece;   // pixels
   int pieces;      // of a sample
   int units;       // samples·pieces
@@ -70,10 +70,10 @@ __device__ __forceinline__ int warps_of_block() { return blockDim.x / kWarp; }
 __host__ __device__ __forceinline__ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 __host__ __device__ __forceinline__ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// The first channel of this lane's packets in a tile; rows: may be past the last.
+// The first channel of this lane's packets in a tile; channels_last: may be past the last.
 template <class V>
 __device__ __forceinline__ int64_t channel_of(const Tiling& t, int64_t tile) {
-  if constexpr (!V::kRows) return tile;
+  if constexpr (!V::kChannelsLast) return tile;
   return (tile * t.across + (lane_of_thread() & (t.across - 1))) * V::kWidth;
 }
 
@@ -88,7 +88,7 @@ __device__ __forceinline__ Strip strip_of(const Tiling& t, int64_t tile, int uni
   const int lane = lane_of_thread() & (t.group - 1);
   s.sample = sample;
   int64_t packets, stride;  // of the unit from this lane on; from one of the lane's to the next
-  if constexpr (V::kRows) {
+  if constexpr (V::kChannelsLast) {
     if (s.channel >= t.channels) return s;
     const int row = lane / t.across;
     stride = t.group / t.across;

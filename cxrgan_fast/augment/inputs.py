@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cxrgan_fast.augment.diffaugment import augment_as_drawn
 from cxrgan_fast.data import StepImages
-from cxrgan_fast.ops import discriminator_input
+from cxrgan_fast.ops import augmented_batch
 
 _FUSED = ("translation", "cutout")  # in this order
 
@@ -15,7 +15,7 @@ _FUSED = ("translation", "cutout")  # in this order
 class DiscriminatorInputs:
     """Images as the discriminator sees them, in one pass where the policy allows it.
 
-    The op `discriminator_input` gathers, mirrors, scales, shifts, cuts, adds noise and casts at
+    The op `augmented_batch` gathers, mirrors, scales, shifts, cuts, adds noise and casts at
     once. What comes before the shift and the hole in the policy (brightness, contrast, or a hole
     that is itself shifted) is applied to float images first.
 
@@ -48,7 +48,7 @@ class DiscriminatorInputs:
         Returns:
             (N, C, R, R) float32.
         """
-        return discriminator_input(
+        return augmented_batch(
             self.batches.images, rows, None, value_range=self.value_range, mirror=mirror
         )
 
@@ -112,7 +112,7 @@ class DiscriminatorInputs:
             for place, name in enumerate(self.policy)
             if place >= len(self.before)
         }
-        return discriminator_input(
+        return augmented_batch(
             stored,
             rows,
             images,

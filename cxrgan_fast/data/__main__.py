@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.depth import shown_notes
@@ -173,15 +174,17 @@ def inspect(options: Inspect) -> None:
     for path in (options.json, options.sheet):
         if path is not None and not path.absolute().parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.absolute().parent}; make it first")
+        if path is not None and path.is_dir():
+            raise UserError(f"{path}: is a folder; name a file to write to")
     check_workers(options.workers)
     source = open_source(options.source, options.columns)
     found = inspect_source(source, workers=options.workers)
+    print(as_table(found))  # first: it took long, and a file may fail
     if options.json is not None:
         text = json.dumps(as_json(found), indent=1) + "\n"
         write_named(options.json, text.encode("utf-8", "surrogateescape"))
     if options.sheet is not None:
         draw_sheet(found, source, options.sheet)
-    print(as_table(found))
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,7 @@ _COMMANDS: dict[type, Callable[[Any], None]] = {
 
 def main() -> None:
     """Parse and run."""
-    options = tyro.cli(
+    options = parse_arguments(
         Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Subset, tyro.conf.subcommand("subset")]

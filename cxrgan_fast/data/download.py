@@ -75,13 +75,12 @@ def download(out: Path, *, progress: bool = True) -> Download:
         UserError: kagglehub is not installed; there is no network, no permission or no room;
             what came cannot be read.
     """
-    kagglehub = _kagglehub()
     record = out / RECORD
     earlier = _earlier(record)
     if earlier is None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: is there, and no earlier download; choose another folder")
-        _fetch(kagglehub, out)
+        _fetch(_kagglehub(), out)
     source = open_source(out)
     counts = Counter(file.split for file in (*source.files, *source.unnamed))
     size, digest = _checksum(source, progress)

@@ -24,8 +24,8 @@ def check_shares(val_share: float, test_share: float, seed: int) -> None:
             f"val share {val_share} and test share {test_share}: nothing is left to train on; "
             "expected less than 1 together"
         )
-    if seed < 0:
-        raise UserError(f"seed {seed}: expected 0 or more")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed {seed}: expected 0 or more, below 2^63")
 
 
 def assign_splits(

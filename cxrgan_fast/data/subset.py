@@ -106,8 +106,10 @@ def make_subset(
     for name, value in (("per class", per_class), ("max bytes", max_bytes)):
         if value < 1:
             raise UserError(f"{name} {value}: expected 1 or more")
-    if image_bytes < 1 or seed < 0:
-        raise UserError(f"image bytes {image_bytes}, seed {seed}: expected 1 and 0 or more")
+    if image_bytes < 1:
+        raise UserError(f"image bytes {image_bytes}: expected 1 or more")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed {seed}: expected 0 or more, below 2^63")
     require_free(out)
     names, files = source.choose(split, classes)
     found, unusable = _look(source, files, workers, progress)

@@ -7,8 +7,10 @@ import torch
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.evaluation.image_sets import choose_data, is_run
+from cxrgan_fast.evaluation.image_sets import choose_data, image_size, is_run
 from cxrgan_fast.evaluation.pictures import plot_checkpoints
+from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
+from cxrgan_fast.evaluation.report import aligned, comparison_record, number
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     counts_of,
@@ -19,12 +21,9 @@ from cxrgan_fast.evaluation.sides import (
     write_json,
 )
 from cxrgan_fast.metrics.comparison import Comparison
-from cxrgan_fast.metrics.evaluation import METRICS, OTHER_PATIENTS
 from cxrgan_fast.metrics.extractor import FeatureExtractor
-from cxrgan_fast.metrics.report import aligned, comparison_record, number
+from cxrgan_fast.metrics.metric import all_metrics, direction, metric_names, quick_metrics
 from cxrgan_fast.runs.generators import find_generators
-
-CHECKPOINT_METRICS = ("fid", "kid", "precision", "recall")
 
 
 def evaluate_checkpoints(
@@ -36,7 +35,7 @@ def evaluate_checkpoints(
     draws no numbers has its reason there and in the table, and the others are evaluated.
 
     Args:
-        request: what, and how; of its metrics those of `CHECKPOINT_METRICS`.
+        request: what, and how; of its metrics those that are quick.
         extractor: on `device`.
         device: where images are drawn and metrics computed.
         out: folder for the files.
@@ -52,12 +51,16 @@ def evaluate_checkpoints(
         raise UserError(f"--all-checkpoints: {request.subject} is not a run folder")
     if request.checkpoint is not None:
         raise UserError("--all-checkpoints and --checkpoint: give one of the two")
-    metrics = [name for name in CHECKPOINT_METRICS if name in request.metrics]
+    metrics = [name for name in quick_metrics() if name in request.metrics]
     if not metrics:
-        raise UserError(f"--all-checkpoints: expected some of {', '.join(CHECKPOINT_METRICS)}")
+        raise UserError(
+            f"--all-checkpoints: expected some of {', '.join(quick_metrics())} in --metrics, got "
+            f"{', '.join(request.metrics)}"
+        )
     steps = kept_steps(request.subject)
     data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     sources = sources_of(request, None, data, device)  # those of a step may be damaged
+    image_size(sources, request.resolution)
     make_output(out)
     real, reference = reference_of(request, data, sources, extractor, device)
     counts = counts_of(request, sources, reference)
@@ -95,8 +98,8 @@ def evaluate_checkpoints(
     plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)
     lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
     lines += [f"step {step}: {reason}" for step, reason in failed.items()]
-    left_out = [name for name in request.metrics if name not in CHECKPOINT_METRICS]
-    if left_out and request.metrics != METRICS:  # named by hand
+    left_out = [name for name in request.metrics if name not in metrics]
+    if left_out and request.metrics != metric_names():  # named by hand
         lines.append(f"not computed of every checkpoint: {', '.join(left_out)}")
     if plot is None:
         (out / "checkpoints.png").unlink(missing_ok=True)
@@ -129,11 +132,15 @@ def kept_steps(run: Path) -> list[int]:
 
 def _checkpoint_table(found: dict[int, Comparison], floors: dict[str, Comparison]) -> list[str]:
     computed = {name for comparison in found.values() for name in comparison.estimates}
-    names = [name for name in CHECKPOINT_METRICS if name in computed]
+    names = [name for name in all_metrics() if name in computed]
     if not names:
         reasons = next(iter(found.values())).omitted
         return [f"not computed: {name}: {reason}" for name, reason in reasons.items()]
-    rows = [["step", *names, "real/generated images"]]
+    known = [all_metrics()[name] for name in names]
+    rows = [
+        ["step", *(metric.title for metric in known), "real/generated images"],
+        ["better", *(direction(metric.better) for metric in known), ""],
+    ]
     lines = [(str(step), comparison) for step, comparison in found.items()]
     lines += [(f"floor: {name}", floor) for name, floor in floors.items()]
     for title, comparison in lines:
@@ -141,6 +148,6 @@ def _checkpoint_table(found: dict[int, Comparison], floors: dict[str, Comparison
             number(comparison.estimates[name].value) if name in comparison.estimates else "-"
             for name in names
         ]
-        known = next(iter(comparison.estimates.values()), None)
-        rows.append([title, *cells, f"{known.n_real}/{known.n_fake}" if known else "-"])
+        of = next(iter(comparison.estimates.values()), None)
+        rows.append([title, *cells, f"{of.n_real}/{of.n_fake}" if of else "-"])
     return aligned(rows)

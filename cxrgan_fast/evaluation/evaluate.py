@@ -11,11 +11,13 @@ from cxrgan_fast.evaluation.image_sets import (
     ImageFolder,
     RealImages,
     choose_data,
+    image_size,
     is_run,
     load_real,
     with_classes,
 )
 from cxrgan_fast.evaluation.pictures import write_nearest, write_samples
+from cxrgan_fast.evaluation.report import to_record, to_table
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     draw_compared,
@@ -26,7 +28,6 @@ from cxrgan_fast.evaluation.sides import (
     write_json,
 )
 from cxrgan_fast.metrics.extractor import FeatureExtractor
-from cxrgan_fast.metrics.report import to_record, to_table
 from cxrgan_fast.sampling.class_sources import ClassSource
 
 
@@ -51,6 +52,7 @@ def evaluate(
     data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
     if is_run(request.subject):
         sources = sources_of(request, request.checkpoint, data, device)
+        image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, data, sources, extractor, device)
         fake = draw_compared(request, sources, reference)

@@ -15,7 +15,7 @@ from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
 from cxrgan_fast.data.readers import image_size as image_size_of
 from cxrgan_fast.data.sources import Columns, ImageFile, Source, folder_names, open_source
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.matching import check_classes, subset
+from cxrgan_fast.evaluation.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
 from cxrgan_fast.sampling.class_sources import ClassSource
 from cxrgan_fast.sampling.generation import GROUP, draw_images, latents_for

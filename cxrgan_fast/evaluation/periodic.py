@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.matching import class_shares
 from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
-from cxrgan_fast.metrics.matching import class_shares
+from cxrgan_fast.metrics.metric import Images, all_metrics, direction, quick_metrics
 from cxrgan_fast.sampling.generation import GROUP, draw, latents_for
 from cxrgan_fast.settings.config import TrainConfig
-
-METRICS = ("fid", "kid", "precision", "recall")
-FEWEST = 2  # images of each kind: a covariance needs two
 
 # Images between two looks at whether to stop. In whole groups, so that each keeps its place.
 _BATCH = 4 * GROUP
@@ -78,6 +76,9 @@ class PeriodicEvaluation:
             self.real = features_of(
                 dataset, extractor, device, progress="features of the real images"
             )
+        known = all_metrics()
+        self.takes_images = any(known[name].takes == "images" for name in quick_metrics())
+        self.real_images = dataset.images.to(device) if self.takes_images else dataset.images
         frequencies = dataset.class_counts()
         shares = class_shares(list(frequencies.values()), config.evaluation.eval_samples)
         size = config.network.latent_size
@@ -106,10 +107,13 @@ class PeriodicEvaluation:
         """
         start = time.perf_counter()
         with _any_algorithm():
-            fake = self._features(generator, stop)
-            if fake is None:
+            drawn = self._draw(generator, stop)
+            if drawn is None:
                 return None
-            comparison = compare(self.real, fake, metrics=METRICS)
+            fake, images = drawn
+            comparison = compare(
+                self.real, fake, metrics=quick_metrics(), images=self._beside_real(images)
+            )
         if "fid" in comparison.omitted:
             raise UserError(f"--eval-every needs FID: {comparison.omitted['fid']}")
         return {
@@ -129,8 +133,17 @@ class PeriodicEvaluation:
             "seconds": round(time.perf_counter() - start, 3),
         }
 
-    def _features(self, generator: GeneratorNow, stop: Sequence[int]) -> Features | None:
-        vectors = []
+    def _beside_real(self, images: Tensor | None) -> Images | None:
+        if images is None:
+            return None
+        return Images(self.real_images, images, originals=self.real_images)
+
+    def _draw(
+        self, generator: GeneratorNow, stop: Sequence[int]
+    ) -> tuple[Features, Tensor | None] | None:
+        """Draw; give features, and the images where a metric takes them. None if stopped."""
+        parts: list[Features] = []
+        kept: list[Tensor] = []
         batches = zip(self.latents.split(_BATCH), self.labels.split(_BATCH), strict=True)
         # Shown on a terminal only; gone when the training's bar goes on.
         with tqdm(
@@ -147,9 +160,16 @@ class PeriodicEvaluation:
                         generator.value_range,
                         f"the generator of step {generator.step}",
                     )
-                vectors.append(extract_features(self.extractor, images, self.device).vectors)
+                parts.append(extract_features(self.extractor, images, self.device))
+                if self.takes_images:
+                    kept.append(images.to(self.device))
                 bar.update(len(latents))
-        return None if stop else Features(torch.cat(vectors))
+        if stop:
+            return None
+        heads = [part.probabilities for part in parts if part.probabilities is not None]
+        vectors = torch.cat([part.vectors for part in parts])
+        features = Features(vectors, torch.cat(heads) if heads else None)
+        return features, torch.cat(kept) if kept else None
 
 
 def check_counts(config: TrainConfig, dataset: ImageDataset) -> None:
@@ -158,13 +178,14 @@ def check_counts(config: TrainConfig, dataset: ImageDataset) -> None:
     Raises:
         UserError: Naming the class, if each has a GAN of its own, and what there is.
     """
+    fewest, _ = all_metrics()["fid"].fewest
     counts = dataset.class_counts()
     if not config.dataset.per_class:
         counts = {dataset.name: sum(counts.values())}
     for name, count in counts.items():
-        if count < FEWEST:
+        if count < fewest:
             raise UserError(
-                f"--eval-every: FID needs {FEWEST} real images or more, {name} has {count}; add "
+                f"--eval-every: FID needs {fewest} real images or more, {name} has {count}; add "
                 "images, or leave it out"
             )
 
@@ -177,10 +198,10 @@ def is_due(config: TrainConfig, step: int) -> bool:
 
 def describe(row: dict[str, Any]) -> str:
     """An evaluation in a line for the terminal, every number with the images that it is of."""
-    titles = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
+    known = all_metrics()
     by_images: dict[tuple[int, int], list[str]] = {}
     for name, metric in row["metrics"].items():
-        shown = f"{titles[name]} {metric['value']:.4g}"
+        shown = f"{known[name].title} {metric['value']:.4g}"
         by_images.setdefault((metric["n_real"], metric["n_fake"]), []).append(shown)
     parts = [
         f"{', '.join(values)} of {n_real} real and {n_fake} generated images"
@@ -189,6 +210,19 @@ def describe(row: dict[str, Any]) -> str:
     best = "; the best so far" if row["best"] else ""
     labelled = f"({row['features']}, {row['seconds']:.1f} s)"
     return f"step {row['step']}: {'; '.join(parts)} {labelled}{best}"
+
+
+def metric_labels(row: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return by name what TensorBoard calls each metric of an evaluation, and which way is better.
+
+    Args:
+        row: as `PeriodicEvaluation` gives it.
+    """
+    known = all_metrics()
+    return {
+        name: (f"{known[name].title} ({row['features']})", direction(known[name].better))
+        for name in row["metrics"]
+    }
 
 
 @contextmanager

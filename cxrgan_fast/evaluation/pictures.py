@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.reference import Evaluation
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
-from cxrgan_fast.metrics.evaluation import Evaluation
+from cxrgan_fast.metrics.metric import all_metrics, direction
 from cxrgan_fast.sampling.grid import write_grid
 
 COLUMNS = 10
-_TITLES = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
 
 
 def write_samples(path: Path, fake: ImageDataset) -> None:
@@ -68,12 +68,14 @@ def plot_checkpoints(
         from matplotlib.figure import Figure  # late: of the extras only, and slow to import
     except ImportError:
         return None
-    names = [name for name in _TITLES if any(name in c.estimates for c in found.values())]
-    if not names:
+    computed = {name for comparison in found.values() for name in comparison.estimates}
+    metrics = [metric for name, metric in all_metrics().items() if name in computed]
+    if not metrics:
         return None
-    figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
-    for axis, name in zip(axes, names, strict=True):
+    figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axis, metric in zip(axes, metrics, strict=True):
+        name = metric.name
         points = [(step, c.estimates[name]) for step, c in found.items() if name in c.estimates]
         steps = [step for step, _ in points]
         axis.plot(steps, [estimate.value for _, estimate in points], marker="o", color="C0")
@@ -82,7 +84,8 @@ def plot_checkpoints(
         axis.fill_between(steps, lows, highs, color="C0", alpha=0.2, linewidth=0)
         if floor is not None and name in floor.estimates:
             axis.axhline(floor.estimates[name].value, color="gray", linestyle="--")
-        axis.set_title(f"{_TITLES[name]} ({label})")
+        axis.set_title(metric.title if metric.takes == "images" else f"{metric.title} ({label})")
+        axis.set_ylabel(f"{direction(metric.better)} is better")
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
     if floor is not None:

@@ -7,8 +7,7 @@ from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.image_sets import is_run
 from cxrgan_fast.files import write_error
-from cxrgan_fast.metrics.comparison import check_metrics
-from cxrgan_fast.metrics.evaluation import METRICS
+from cxrgan_fast.metrics.metric import check_metrics, metric_names
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Request:
     Attributes:
         subject: run folder, generator file, or folder of class folders of images.
         data: folder of the real images or "phantom"; None for the run's own.
-        metrics: names out of `METRICS`.
+        metrics: names out of `metric_names`.
         samples: images of each kind to compare.
         seed: of the latents, the choices and the resamples.
         checkpoint: as `load_sources` takes it.
@@ -31,7 +30,7 @@ class Request:
 
     subject: Path
     data: str | None = None
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = field(default_factory=metric_names)
     samples: int = 1000
     seed: int = 0
     checkpoint: str | None = None
@@ -48,8 +47,9 @@ class Request:
             UserError: naming the argument.
         """
         if not self.metrics:
-            raise UserError(f"--metrics: none named; expected some of {', '.join(METRICS)}")
-        check_metrics(self.metrics, METRICS)
+            known = ", ".join(metric_names())
+            raise UserError(f"--metrics: none named; expected some of {known}")
+        check_metrics(self.metrics, metric_names())
         if self.samples < 2:
             raise UserError(f"--samples {self.samples}: expected 2 or more")
         if not 0 <= self.seed < 2**63:

@@ -18,9 +18,9 @@ from cxrgan_fast.evaluation.image_sets import (
     is_run,
     load_real,
 )
+from cxrgan_fast.evaluation.reference import Reference
 from cxrgan_fast.evaluation.request import Request
 from cxrgan_fast.files import write_atomic
-from cxrgan_fast.metrics.evaluation import Reference
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.provenance import provenance
 from cxrgan_fast.runs.calls import last_calls

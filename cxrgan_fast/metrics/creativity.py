@@ -32,9 +32,11 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.metric import Metric, Sets, register
 from cxrgan_fast.metrics.ssim import largest_ssim, pairwise_ssim
 
 DUPLICATE_SSIM = 0.8
+FEWEST = 1, 2  # real and generated images
 _BLOCK = 512  # images at a time whose contrast is taken
 
 
@@ -73,10 +75,10 @@ def creativity_inheritance_diversity(
         UserError: no real image, fewer than two generated ones, or sizes that differ.
     """
     n, m = len(real_images), len(fake_images)
-    if n < 1 or m < 2:
+    if n < FEWEST[0] or m < FEWEST[1]:
         raise UserError(
             f"creativity, inheritance, diversity: {n} real and {m} generated images came, at "
-            "least 1 and 2 are needed"
+            f"least {FEWEST[0]} and {FEWEST[1]} are needed"
         )
     originals = real_images if originals is None else originals
     if not len(originals):
@@ -197,3 +199,51 @@ def _diversity(weights: Tensor, groups: Tensor) -> Tensor:
     entropy = torch.special.entr(sums / total.clamp(min=1)).sum(1)
     m = weights.shape[1]
     return entropy / math.log(m) if m > 1 else torch.zeros_like(entropy)
+
+
+def _of_sets(sets: Sets) -> CID:
+    assert sets.images is not None  # else the record's `takes` has refused
+    return creativity_inheritance_diversity(
+        sets.images.real,
+        sets.images.fake,
+        originals=sets.images.originals,
+        resamples=sets.resamples,
+    )
+
+
+register(
+    Metric(
+        name="creativity",
+        title="creativity",
+        better="higher",
+        takes="images",
+        function=lambda sets: sets.once(_of_sets).creativity,
+        fewest=FEWEST,
+        of_each_class=False,
+        place=90,
+    )
+)
+register(
+    Metric(
+        name="inheritance",
+        title="inheritance",
+        better="higher",
+        takes="images",
+        function=lambda sets: sets.once(_of_sets).inheritance,
+        fewest=FEWEST,
+        of_each_class=False,
+        place=100,
+    )
+)
+register(
+    Metric(
+        name="diversity",
+        title="diversity",
+        better="higher",
+        takes="images",
+        function=lambda sets: sets.once(_of_sets).diversity,
+        fewest=FEWEST,
+        of_each_class=False,
+        place=110,
+    )
+)

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.files import read_small
 from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+
+_MOST_BYTES = 16 << 20  # of a Python file
 
 
 class _Function(FeatureExtractor):
@@ -83,9 +86,9 @@ def load_custom(text: str) -> FeatureExtractor:
     path = Path(file)
     label = f"{path.name}:{name}"
     try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"--features {text}: {path}: {error.strerror}") from None
+        source = read_small(path, _MOST_BYTES)
+    except UserError as error:
+        raise UserError(f"--features {text}: {error}") from None
     digest = hashlib.sha256(source).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"cxrgan_features_{digest}", path)
     if spec is None or spec.loader is None:

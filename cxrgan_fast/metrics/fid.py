@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.metric import Metric, register
 
 # A covariance needs two images.
 MIN_IMAGES = 2
@@ -285,3 +286,17 @@ def _affordable(n_real: int, n_fake: int, dimension: int) -> int:
     product = 2 * ranks[0] * ranks[1] * dimension
     singular_values = 8 * min(ranks) ** 2 * max(ranks)
     return max(_FEWEST_RESAMPLES, int(_BOOTSTRAP_BUDGET / (factoring + product + singular_values)))
+
+
+register(
+    Metric(
+        name="fid",
+        title="FID",
+        better="lower",
+        takes="features",
+        function=lambda sets: fid(*sets.vectors, resamples=sets.resamples),
+        fewest=(MIN_IMAGES, MIN_IMAGES),
+        quick=True,
+        place=10,
+    )
+)

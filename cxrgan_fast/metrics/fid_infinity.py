@@ -31,6 +31,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate
 from cxrgan_fast.metrics.fid import require_vectors, weighted_terms
+from cxrgan_fast.metrics.metric import Metric, register
 
 POINTS = 15
 WINDOWS = 4  # of each size but the full one
@@ -62,13 +63,13 @@ def fid_infinity(real: Tensor, fake: Tensor, *, seed: int = 0) -> Estimate:
         UserError: there are too few images.
         ValueError: the shapes do not go together.
     """
-    require_vectors("FID at infinity", real, fake, least=MIN_IMAGES)
+    require_vectors("FID infinity", real, fake, least=MIN_IMAGES)
     real, fake = real.double(), fake.double()
     directions = max(_directions(real), _directions(fake))
     needed = round(directions / SMALLEST_SHARE)
     if min(len(real), len(fake)) < needed:
         raise UserError(
-            f"FID at infinity: expected {needed} images or more in each set, got {len(real)} real "
+            f"FID infinity: expected {needed} images or more in each set, got {len(real)} real "
             f"and {len(fake)} generated; half of them must be as many as the {directions} "
             f"directions in which {VARIANCE_SHARE:.0%} of these features vary; give more images"
         )
@@ -116,3 +117,16 @@ def _windows(rng: np.random.Generator, n: int, size: int, count: int) -> list[Te
     circle = rng.permutation(n)
     starts = (window * n // count for window in range(count))
     return [torch.from_numpy(np.roll(circle, -start)[:size]) for start in starts]
+
+
+register(
+    Metric(
+        name="fid_infinity",
+        title="FID infinity",
+        better="lower",
+        takes="features",
+        function=lambda sets: fid_infinity(*sets.vectors, seed=sets.seed),
+        fewest=(MIN_IMAGES, MIN_IMAGES),
+        place=20,
+    )
+)

@@ -6,16 +6,18 @@ Resizing", call that clean): figures differ from those of programs that resize i
 """
 
 import hashlib
-import pickle
+import io
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import read_small
 from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
 
 _PUBLISHED = "6726825d"  # the first digits of the SHA-256 of the published weights
+_MOST_BYTES = 512 << 20  # of a file of weights; the published one has 95 MB
 
 
 class Inception(FeatureExtractor):
@@ -35,6 +37,7 @@ class Inception(FeatureExtractor):
     dimension = 2048
 
     def __init__(self, weights: Path | None = None) -> None:
+        self.version = _PUBLISHED if weights is None else _digest_of_safe(weights)
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ModuleNotFoundError as error:
@@ -48,7 +51,6 @@ class Inception(FeatureExtractor):
                 f"--features inception: torch-fidelity does not import here ({reason}): install "
                 "a torchvision of the same build as torch, or use --features cxr"
             ) from None
-        self.version = _PUBLISHED if weights is None else _digest_of_safe(weights)
         self.class_names = tuple(f"imagenet-{k}" for k in range(1008))
         path = None if weights is None else str(weights)
         try:
@@ -86,14 +88,15 @@ class Inception(FeatureExtractor):
 def _digest_of_safe(path: Path) -> str:
     """The hash of a file of weights, which is refused if it could run code when it is loaded."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        content = read_small(path, _MOST_BYTES)
+    except UserError as error:
+        raise UserError(f"--inception-weights {path}: {error}") from None
+    try:
         # torch-fidelity loads pickles of any kind; one that passes here holds tensors alone.
-        torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"--inception-weights {path}: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # of the many that a damaged pickle raises
         raise UserError(
             f"--inception-weights {path}: damaged, or not a file of tensors as torch.save writes "
             "them; download it again"
         ) from None
-    return digest
+    return hashlib.sha256(content).hexdigest()[:8]

@@ -17,12 +17,18 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.metric import Metric, Sets, register
 
+SPLITS = 10
 _SUM_TOLERANCE = 1e-3  # of a row of probabilities: softmax in half precision
 
 
 def inception_score(
-    probabilities: Tensor, *, splits: int = 10, seed: int = 0, resamples: Resamples | None = None
+    probabilities: Tensor,
+    *,
+    splits: int = SPLITS,
+    seed: int = 0,
+    resamples: Resamples | None = None,
 ) -> Estimate:
     """The mean Inception Score over splits of the generated images.
 
@@ -91,3 +97,21 @@ def _scores(rows: Tensor, counts: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
         divergence = -torch.xlogy(marginal, marginal).sum(1) - share @ entropies[part]
         scores.append(divergence.clamp(min=0).exp())
     return torch.stack(scores, 1)
+
+
+def _of_sets(sets: Sets) -> Estimate:
+    assert sets.fake.probabilities is not None  # else the record's `takes` has refused
+    return inception_score(sets.fake.probabilities, seed=sets.seed, resamples=sets.resamples)
+
+
+register(
+    Metric(
+        name="inception_score",
+        title="Inception Score",
+        better="higher",
+        takes="probabilities",
+        function=_of_sets,
+        fewest=(0, 2 * SPLITS),
+        place=40,
+    )
+)

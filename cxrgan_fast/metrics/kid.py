@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
+from cxrgan_fast.metrics.metric import Metric, register
 
 # A pair of different images in each subset, which is half of them.
 MIN_IMAGES = 4
@@ -110,3 +111,17 @@ def _sums(first: Tensor, second: Tensor, first_counts: Tensor, second_counts: Te
         kernel = (part @ second.T / first.shape[1] + 1) ** 3  # (rows, M)
         total += ((counts @ kernel) * second_counts).sum(1)
     return total
+
+
+register(
+    Metric(
+        name="kid",
+        title="KID",
+        better="lower",
+        takes="features",
+        function=lambda sets: kid(*sets.vectors, seed=sets.seed, resamples=sets.resamples),
+        fewest=(MIN_IMAGES, MIN_IMAGES),
+        quick=True,
+        place=30,
+    )
+)

@@ -28,8 +28,10 @@ from torch import Tensor
 
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
+from cxrgan_fast.metrics.metric import Metric, register
 from cxrgan_fast.metrics.neighbours import squared_distances
 
+MIN_IMAGES = 2  # for a distance within a set
 # Images of a set that are compared, for 8 million distances; of more, as many are chosen.
 MAX_IMAGES = 2000
 
@@ -64,7 +66,7 @@ def likeness_score(real: Tensor, fake: Tensor, *, resamples: Resamples | None = 
         UserError: a set has fewer than 2 images, or features that are not finite.
         ValueError: the shapes do not go together.
     """
-    require_vectors("Likeness Score", real, fake, least=2)
+    require_vectors("Likeness Score", real, fake, least=MIN_IMAGES)
     chosen_real, chosen_fake = _chosen(real), _chosen(fake)
     pairs = _Pairs(real[chosen_real], fake[chosen_fake])
     ks_real, ks_fake = pairs.statistics()
@@ -177,3 +179,16 @@ def _chosen(vectors: Tensor) -> Tensor:
         return torch.arange(len(vectors), device=vectors.device)
     order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))
     return order[:MAX_IMAGES].sort().values.to(vectors.device)
+
+
+register(
+    Metric(
+        name="likeness",
+        title="likeness score",
+        better="higher",
+        takes="features",
+        function=lambda sets: likeness_score(*sets.vectors, resamples=sets.resamples),
+        fewest=(MIN_IMAGES, MIN_IMAGES),
+        place=80,
+    )
+)

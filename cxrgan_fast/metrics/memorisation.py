@@ -34,6 +34,7 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.metric import Metric, register
 from cxrgan_fast.metrics.neighbours import nearest_neighbours
 
 QUANTILE = 0.01
@@ -259,3 +260,15 @@ def _digests(images: Tensor) -> list[bytes]:
         raise TypeError(f"images: expected torch.uint8, got {images.dtype}")
     # Bytes, one image after the other: a gigabyte a second, and nothing that a GPU is needed for.
     return [hashlib.sha256(image.data).digest() for image in images.cpu().contiguous().numpy()]
+
+
+register(
+    Metric(
+        name="memorisation",
+        title="memorisation",
+        better=QUANTILE,
+        takes="features",
+        function=None,  # of all training images and held-out ones, and it tells which are copies
+        place=120,
+    )
+)

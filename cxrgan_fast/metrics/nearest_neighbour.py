@@ -37,8 +37,10 @@ from torch import Tensor
 
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
+from cxrgan_fast.metrics.metric import Detail, Metric, register
 from cxrgan_fast.metrics.neighbours import nearest_neighbours, tied_nearest
 
+MIN_IMAGES = 2
 _LISTED = 13  # neighbours of which at least one is in almost every resample: 0.37^13 is 2e-6
 _AT_ONCE = 1 << 21  # labels of permutations: 16 MB
 _EQUAL = 1e-9  # accuracies that differ by less are the same but for rounding
@@ -80,7 +82,7 @@ def nearest_neighbour_accuracy(
     count = len(real)
     if count != len(fake):
         raise ValueError(f"real, fake: expected sets of the same size, got {count} and {len(fake)}")
-    require_vectors("1-NN accuracy", real, fake, least=2)
+    require_vectors("1-NN accuracy", real, fake, least=MIN_IMAGES)
     if permutations < 1:
         raise ValueError(f"permutations: expected at least 1, got {permutations}")
     vectors = torch.cat([real, fake])  # (2n, D)
@@ -184,3 +186,25 @@ def _standard_error(vectors: Tensor, is_real: Tensor, resamples: Resamples) -> f
         right = (tied * same).sum(1) / tied.sum(1)
         accuracies.append((weights * right).sum() / weights.sum())
     return standard_error(torch.stack(accuracies))
+
+
+register(
+    Metric(
+        name="nearest_neighbour",
+        title="1-NN accuracy",
+        better=0.5,
+        takes="features",
+        function=lambda sets: nearest_neighbour_accuracy(
+            *sets.vectors, seed=sets.seed, resamples=sets.resamples
+        ),
+        fewest=(MIN_IMAGES, MIN_IMAGES),
+        needs_equal_sizes=True,
+        details=(
+            Detail("real_accuracy", "of real images", better=0.5),
+            Detail("fake_accuracy", "of generated images", better=0.5),
+            Detail("p_value", "p, by permutation"),
+            Detail("p_value_by_set", "p of the farther of the two"),
+        ),
+        place=70,
+    )
+)

@@ -27,7 +27,6 @@ mean(φ), follows from the gradient φ'/n alone, to any order:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -36,7 +35,7 @@ from torch import Tensor
 from . import reference
 from .backend import NATIVE_DTYPES, choose_backend, native, place, selected_backend, workspace
 from .checks import check_floating, check_kernel_dtype, check_same_device
-from .registration import Op, register
+from .registration import Op, contiguous_inputs, register
 
 LossKind = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
 LOSS_KINDS: tuple[str, ...] = get_args(LossKind)
@@ -189,31 +188,6 @@ def _generator_native(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     return loss, gradient
 
 
-# --- The Triton backend ---------------------------------------------------------------------------
-
-
-def _discriminator_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import adversarial_loss as kernels
-
-    def discriminator(
-        real_logits: Tensor, fake_logits: Tensor, kind: str, label_smoothing: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return kernels.discriminator(
-            real_logits.contiguous(), fake_logits.contiguous(), kind, label_smoothing
-        )
-
-    return discriminator
-
-
-def _generator_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import adversarial_loss as kernels
-
-    def generator(fake_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        return kernels.generator(fake_logits.contiguous(), kind)
-
-    return generator
-
-
 # --- What comes out, without computing it -------------------------------------------------------
 
 
@@ -342,11 +316,12 @@ _discriminator = register(
         "(Tensor real_logits, Tensor fake_logits, str kind, float label_smoothing) "
         "-> (Tensor loss, Tensor real_gradient, Tensor fake_gradient)",
         _discriminator_native,
-        _discriminator_triton,
+        "adversarial_loss.discriminator",
         _discriminator_fake,
         _check_discriminator,
         _save_discriminator,
         _discriminator_backward,
+        contiguous_inputs,
     )
 )
 _generator = register(
@@ -354,10 +329,11 @@ _generator = register(
         "generator_loss",
         "(Tensor fake_logits, str kind) -> (Tensor loss, Tensor gradient)",
         _generator_native,
-        _generator_triton,
+        "adversarial_loss.generator",
         _generator_fake,
         _check_generator,
         _save_generator,
         _generator_backward,
+        contiguous_inputs,
     )
 )

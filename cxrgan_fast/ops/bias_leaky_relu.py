@@ -12,7 +12,6 @@ They take images (N, C, H, W), and the public function makes such of what it get
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from .checks import (
     check_parameter,
     shape_of,
 )
-from .registration import Op, dense, like, register
+from .registration import Op, dense, dense_gradient_inputs, like, register
 
 _NAME = "bias_leaky_relu"
 
@@ -163,39 +162,11 @@ def _backward_native(
 # --- The Triton backend ---------------------------------------------------------------------------
 
 
-def _act_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import bias_leaky_relu as kernels
-
-    def act(input: Tensor, bias: Tensor | None, negative_slope: float, gain: float) -> Tensor:
-        bias = None if bias is None else bias.contiguous()
-        return kernels.act(dense(input), bias, negative_slope, gain)
-
-    return act
-
-
-def _gate_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import bias_leaky_relu as kernels
-
-    def gate(
-        grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float, gain: float
-    ) -> Tensor:
-        output = dense(output)
-        bias = None if bias is None else bias.contiguous()
-        return kernels.gate(like(grad, output), bias, output, negative_slope, gain)
-
-    return gate
-
-
-def _backward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import bias_leaky_relu as kernels
-
-    def backward(
-        grad: Tensor, output: Tensor, negative_slope: float, gain: float
-    ) -> tuple[Tensor, Tensor]:
-        output = dense(output)
-        return kernels.backward(like(grad, output), output, negative_slope, gain)
-
-    return backward
+def _gate_inputs(
+    grad: Tensor, bias: Tensor | None, output: Tensor, *others: Any
+) -> tuple[Any, ...]:
+    grad, output, bias = dense_gradient_inputs(grad, output, bias)
+    return grad, bias, output, *others
 
 
 # --- What comes out, without computing it -------------------------------------------------------
@@ -295,7 +266,7 @@ _act = register(
         "bias_leaky_relu",
         "(Tensor input, Tensor? bias, float negative_slope, float gain) -> Tensor",
         _act_native,
-        _act_triton,
+        "bias_leaky_relu.act",
         _act_fake,
         _check_act,
         _save_act,
@@ -307,11 +278,12 @@ _gate = register(
         "bias_leaky_relu_gate",
         "(Tensor grad, Tensor? bias, Tensor output, float negative_slope, float gain) -> Tensor",
         _gate_native,
-        _gate_triton,
+        "bias_leaky_relu.gate",
         _gate_fake,
         _check_gate,
         _save_gate,
         _gate_backward,
+        _gate_inputs,
     )
 )
 _backward = register(
@@ -319,10 +291,11 @@ _backward = register(
         "bias_leaky_relu_backward",
         "(Tensor grad, Tensor output, float negative_slope, float gain) -> (Tensor, Tensor)",
         _backward_native,
-        _backward_triton,
+        "bias_leaky_relu.backward",
         _backward_fake,
         _check_backward,
         _save_backward,
         _double_backward,
+        dense_gradient_inputs,
     )
 )

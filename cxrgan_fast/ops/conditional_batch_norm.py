@@ -9,6 +9,8 @@ statistics are updated outside, in place, or in a plain eager call by the native
     conditional_batch_norm_act        output, and the mean, variance and r = 1/√(σ²+eps) that
                                       normalised it, (3, C): the batch's, or those given
     conditional_batch_norm_backward   the gradients
+
+The steps that these are made of are ops too: conditional_batch_norm_steps.py.
 """
 
 from __future__ import annotations
@@ -27,7 +29,15 @@ from cxrgan_fast.ops.conditional_batch_norm_checks import (
     check_backward,
     check_forward,
 )
-from cxrgan_fast.ops.registration import Op, dense, direct, is_direct, register
+from cxrgan_fast.ops.registration import (
+    Op,
+    dense,
+    dense_gradient_inputs,
+    direct,
+    is_direct,
+    register,
+    triton_function,
+)
 
 _NAME = "conditional_batch_norm_act"
 
@@ -126,7 +136,11 @@ def _update_running_statistics(
     count = input.numel() // max(input.shape[1], 1)
     tensors = running_mean, running_var, statistics
     if is_direct(tensors) and kernels.can_update(running_mean, running_var):
-        kernels.UPDATE_RUNNING_STATISTICS[backend](*tensors, count, momentum)
+        if backend == "native":
+            kernels.update_native(*tensors, count, momentum)
+        else:
+            update = triton_function("conditional_batch_norm.update_running_statistics")
+            update(*tensors, count, momentum)
         return
     mean, var, _ = statistics.unbind()
     reference.update_running_statistics(
@@ -243,7 +257,7 @@ _act_op = Op(
     f"({_PARAMETERS}, Tensor? running_mean, Tensor? running_var, float eps, "
     "float negative_slope) -> (Tensor, Tensor)",
     kernels.act_native,
-    kernels.act_triton,
+    "conditional_batch_norm.forward",
     _act_fake,
     check_forward,
     _save_act,
@@ -259,10 +273,11 @@ _backward = register(
         f"(Tensor grad, {_PARAMETERS}, Tensor statistics, float eps, float negative_slope, "
         "bool training) -> (Tensor, Tensor, Tensor)",
         kernels.backward_native,
-        kernels.backward_triton,
+        "conditional_batch_norm.backward",
         _backward_fake,
         check_backward,
         _save_backward,
         _double_backward,
+        dense_gradient_inputs,
     )
 )

@@ -144,8 +144,65 @@ def check_backward(
     """Raise unless these fit each other, as ``conditional_batch_norm_backward`` has them."""
     _check_kernel_arguments(input, labels, weight, bias)
     check_kernel_image("grad", grad, input, "input")
-    shape = 3, weight.shape[1]
-    check_exactly("statistics", statistics, torch.float32, shape, input, "input")
+    _check_statistics(statistics, input)
+
+
+def check_statistics(input: Tensor, eps: float) -> None:
+    """Raise unless these are what ``conditional_batch_norm_statistics`` takes."""
+    check_kernel_image("input", input)
+
+
+def check_apply(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    negative_slope: float,
+) -> None:
+    """Raise unless these fit each other, as ``conditional_batch_norm_apply`` has them."""
+    _check_kernel_arguments(input, labels, weight, bias)
+    _check_statistics(statistics, input)
+
+
+def check_backward_reduce(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    negative_slope: float,
+) -> None:
+    """Raise unless these fit each other, as ``conditional_batch_norm_backward_reduce`` has them."""
+    check_apply(input, labels, weight, bias, statistics, negative_slope)
+    check_kernel_image("grad", grad, input, "input")
+
+
+def check_backward_apply(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    count: int,
+    negative_slope: float,
+) -> None:
+    """Raise unless these fit each other, as ``conditional_batch_norm_backward_apply`` has them."""
+    check_backward_reduce(grad, input, labels, weight, bias, statistics, negative_slope)
+    for name, each in (("grad_weight", grad_weight), ("grad_bias", grad_bias)):
+        check_exactly(name, each, torch.float32, shape_of(weight), input, "input")
+    if count < 0:
+        raise ValueError(
+            f"count must be at least 0, the values of a channel in all processes, got {count}"
+        )
+
+
+def _check_statistics(statistics: Tensor, input: Tensor) -> None:
+    check_exactly("statistics", statistics, torch.float32, (3, input.shape[1]), input, "input")
 
 
 def _check_kernel_arguments(input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> None:

@@ -1,10 +1,10 @@
-"""The ops of conditional_batch_norm.py as the native and the Triton kernels compute them."""
+"""What conditional_batch_norm_act and its steps are to the native kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,8 +15,6 @@ from cxrgan_fast.ops.registration import dense, like
 
 if TYPE_CHECKING:
     from cxrgan_fast._C import ConditionalBatchNorm
-
-# --- The native backend -------------------------------------------------------------------------
 
 _cuda_path = ("auto", 0)  # its name and number
 
@@ -103,11 +101,7 @@ def act_native(
 ) -> tuple[Tensor, Tensor]:
     if running_mean is None or running_var is None:
         return _forward_native(input, labels, weight, bias, eps, negative_slope, (0, 0, 0.0))
-    input = dense(input)
-    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-    output, statistics = torch.empty_like(input), weight.new_empty(3, weight.shape[1])
-    mean, _, rstd = _rows(statistics)
-    problem = _problem(input, labels, weight, bias, negative_slope)
+    statistics = weight.new_empty(3, weight.shape[1])
     running_mean, running_var = running_mean.contiguous(), running_var.contiguous()
     native().given_statistics(
         statistics.shape[1],
@@ -117,8 +111,7 @@ def act_native(
         statistics.data_ptr(),
         *place(input),
     )
-    problem.apply(input.data_ptr(), mean, rstd, output.data_ptr())
-    return output, statistics
+    return apply_native(input, labels, weight, bias, statistics, negative_slope), statistics
 
 
 def act_and_update_native(
@@ -205,7 +198,7 @@ def can_update(running_mean: Tensor, running_var: Tensor) -> bool:
     )
 
 
-def _update_native(
+def update_native(
     running_mean: Tensor, running_var: Tensor, statistics: Tensor, count: int, momentum: float
 ) -> None:
     """As reference.update_running_statistics, in one native call.
@@ -229,62 +222,81 @@ def _update_native(
     torch.autograd.graph.increment_version((running_mean, running_var))
 
 
-# --- The Triton backend ---------------------------------------------------------------------------
+# --- The steps ------------------------------------------------------------------------------------
 
 
-def act_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import conditional_batch_norm as kernels
-
-    def act(
-        input: Tensor,
-        labels: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        eps: float,
-        negative_slope: float,
-    ) -> tuple[Tensor, Tensor]:
-        labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-        return kernels.act(
-            dense(input), labels, weight, bias, running_mean, running_var, eps, negative_slope
-        )
-
-    return act
+def statistics_native(input: Tensor, eps: float) -> Tensor:
+    input = dense(input)
+    statistics = torch.empty((3, input.shape[1]), dtype=torch.float32, device=input.device)
+    none = input.new_empty(0)  # neither labels nor parameters
+    problem = _problem(input, none, none, none, 1.0)
+    x = input.data_ptr()
+    scratch = workspace(problem.forward_workspace(x), input)
+    problem.statistics(eps, x, *_rows(statistics), scratch.memory)
+    return statistics
 
 
-def backward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import conditional_batch_norm as kernels
-
-    def backward(
-        grad: Tensor,
-        input: Tensor,
-        labels: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        statistics: Tensor,
-        eps: float,
-        negative_slope: float,
-        training: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        input = dense(input)
-        grad = like(grad, input)
-        labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
-        statistics = statistics.contiguous()
-        return kernels.backward(
-            grad, input, labels, weight, bias, statistics, eps, negative_slope, training
-        )
-
-    return backward
+def apply_native(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    negative_slope: float,
+) -> Tensor:
+    input = dense(input)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    statistics, output = statistics.contiguous(), torch.empty_like(input)
+    mean, _, rstd = _rows(statistics)
+    problem = _problem(input, labels, weight, bias, negative_slope)
+    problem.apply(input.data_ptr(), mean, rstd, output.data_ptr())
+    return output
 
 
-def _update_triton(
-    running_mean: Tensor, running_var: Tensor, statistics: Tensor, count: int, momentum: float
-) -> None:
-    from cxrgan_fast.kernels import conditional_batch_norm as kernels
+def backward_reduce_native(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor]:
+    input = dense(input)
+    grad = like(grad, input)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    statistics = statistics.contiguous()
+    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+    mean, _, rstd = _rows(statistics)
+    problem = _problem(input, labels, weight, bias, negative_slope)
+    dy, x = grad.data_ptr(), input.data_ptr()
+    scratch = workspace(problem.backward_workspace(dy, x), input)
+    sums = grad_weight.data_ptr(), grad_bias.data_ptr()
+    problem.backward_reduce(dy, x, mean, rstd, *sums, scratch.memory)
+    return grad_weight, grad_bias
 
-    kernels.update_running_statistics(running_mean, running_var, statistics, count, momentum)
 
-
-UPDATE_RUNNING_STATISTICS = {"native": _update_native, "triton": _update_triton}
-"""By backend: what updates the tensors that can_update takes."""
+def backward_apply_native(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    count: int,
+    negative_slope: float,
+) -> Tensor:
+    input = dense(input)
+    grad = like(grad, input)
+    labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
+    statistics, grad_input = statistics.contiguous(), torch.empty_like(input)
+    grad_weight, grad_bias = grad_weight.contiguous(), grad_bias.contiguous()
+    mean, _, rstd = _rows(statistics)
+    problem = _problem(input, labels, weight, bias, negative_slope)
+    dy, x = grad.data_ptr(), input.data_ptr()
+    scratch = workspace(problem.backward_workspace(dy, x), input)
+    sums = grad_weight.data_ptr(), grad_bias.data_ptr()
+    problem.backward_apply(dy, x, mean, rstd, *sums, count, grad_input.data_ptr(), scratch.memory)
+    return grad_input

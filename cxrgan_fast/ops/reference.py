@@ -148,6 +148,97 @@ def conditional_batch_norm_act(
     )
 
 
+def statistics(input: Tensor, eps: float) -> Tensor:
+    """Mean, biased variance and 1/√(σ²+eps) of each channel, (3, C); 0 and 0 of no values."""
+    if input.numel() == 0:
+        mean = var = input.new_zeros(input.shape[1], dtype=accumulation_dtype(input.dtype))
+    else:
+        mean, var = batch_statistics(input)
+    return torch.stack((mean, var, torch.rsqrt(var + eps)))
+
+
+def apply(
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    negative_slope: float,
+) -> Tensor:
+    """Normalise with :func:`statistics`, scale and shift by class, LeakyReLU."""
+    _, _, z, _ = _normalized(input, labels, weight, bias, statistics)
+    return F.leaky_relu(z, negative_slope).to(input.dtype)
+
+
+def backward_reduce(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    negative_slope: float,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of γ and β, (K, C): Σ d·x̂ and Σ d over each class, d = dy·(1 or slope)."""
+    x_hat, _, z, classes = _normalized(input, labels, weight, bias, statistics)
+    d = grad.to(z.dtype) * torch.where(z > 0, 1.0, negative_slope)
+    known = (labels == classes)[:, None]
+    grad_weight, grad_bias = (
+        torch.zeros_like(weight).index_add(0, classes, each.where(known, 0.0).to(weight.dtype))
+        for each in ((d * x_hat).sum((2, 3)), d.sum((2, 3)))  # (N, C)
+    )
+    return grad_weight, grad_bias
+
+
+def backward_apply(
+    grad: Tensor,
+    input: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    count: int,
+    negative_slope: float,
+) -> Tensor:
+    """Compute dx = r·(γ·d − A − x̂·B), A = Σγ·dβ/M and B = Σγ·dγ/M; without these if M is 0."""
+    x_hat, gamma, z, _ = _normalized(input, labels, weight, bias, statistics)
+    dx = gamma * grad.to(z.dtype) * torch.where(z > 0, 1.0, negative_slope)
+    if count > 0:
+        # What no sample used has no part in it, though its γ be infinite.
+        of_bias, of_weight = (
+            torch.where(each != 0, weight * each, 0.0).sum(0)[:, None, None] / count
+            for each in (grad_bias, grad_weight)
+        )
+        dx = dx - of_bias - x_hat * of_weight
+    return (statistics[2][:, None, None] * dx).to(input.dtype)
+
+
+def _normalized(
+    input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x̂, γ of each sample (N, C, 1, 1), z, and labels that index: of no class γ and β are NaN.
+
+    Raises:
+        IndexError: a label is out of range (CPU).
+    """
+    count = weight.shape[0]
+    valid = (labels >= 0) & (labels < count)
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and not valid.all():
+        sample = int((~valid).nonzero()[0])
+        raise IndexError(
+            f"labels[{sample}] is {int(labels[sample])}, expected 0 <= label < {count}"
+        )
+    classes = labels.clamp(0, max(count - 1, 0))
+    mean, _, rstd = statistics[:, :, None, None]
+    x_hat = (input.to(accumulation_dtype(input.dtype)) - mean) * rstd
+    gamma, beta = (
+        each[classes].where(valid[:, None], torch.nan)[:, :, None, None] for each in (weight, bias)
+    )
+    return x_hat, gamma, gamma * x_hat + beta, classes
+
+
 def bias_leaky_relu(
     input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2, gain: float = 1.0
 ) -> Tensor:
@@ -206,7 +297,7 @@ def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     return F.avg_pool2d(F.conv2d(input, weight, bias, padding=1), 2)
 
 
-def discriminator_input(
+def augmented_batch(
     fake: Tensor,
     stored: Tensor | None,
     rows: Tensor | None,

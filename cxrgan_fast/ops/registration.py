@@ -8,6 +8,7 @@ same functions, behind a ``torch.autograd.Function``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,16 +31,39 @@ class Op:
     """The schema without the name: ``(Tensor input) -> Tensor``."""
     native: Callable[..., Any]
     """What the extension's kernels compute, on CPU and CUDA tensors."""
-    triton: Callable[[], Callable[..., Any]]
-    """Imports what the Triton kernels compute: Triton may not be installed."""
+    triton: str
+    """What the Triton kernels compute: ``module.function`` of cxrgan_fast.kernels."""
     fake: Callable[..., Any]
     """Empty outputs of the right shape, dtype and layout."""
     check: Callable[..., None]
     """Raises, naming the argument, unless all are what the kernels and ``fake`` rely on."""
-    save: Callable[..., None]
+    save: Callable[..., None] | None = None
     """Keeps what the derivative needs: ``setup_context`` of ``torch.library.register_autograd``."""
-    backward: Callable[..., Any]
-    """The derivative. ``ctx.backend`` tells which backend is to compute it, as it did the op."""
+    backward: Callable[..., Any] | None = None
+    """The derivative. ``ctx.backend`` tells which backend is to compute it, as it did the op.
+
+    None for a step of an op, which is called where derivatives are written.
+    """
+    triton_inputs: Callable[..., tuple[Any, ...]] | None = None
+    """What the Triton function gets, made of the op's inputs; by default :func:`dense_inputs`."""
+
+    def keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep what the derivative needs, if there is one."""
+        if self.save is not None:
+            self.save(ctx, inputs, output)
+
+    def derive(self, ctx: Any, *grads: Any) -> Any:
+        """Compute the derivative.
+
+        Raises:
+            RuntimeError: the op is a step and has none.
+        """
+        if self.backward is None:
+            raise RuntimeError(
+                f"{self.name} is a step without a derivative of its own: call it from the forward "
+                "or the backward method of a torch.autograd.Function, or under torch.no_grad()"
+            )
+        return self.backward(ctx, *grads)
 
 
 def register(op: Op) -> dict[str, Callable[..., Any]]:
@@ -60,7 +84,7 @@ def register(op: Op) -> dict[str, Callable[..., Any]]:
     calls = {"native": _differentiable(op, op.name, "native", op.native)}
     if load_triton():
         return calls
-    name, kernels = f"{op.name}_triton", op.triton()
+    name, kernels = f"{op.name}_triton", _on_dense(op)
     checked = _checked(op, kernels)
     if triton_interpreter():  # which cannot be traced
         _library.define(name + op.signature, tags=torch.Tag.pt2_compliant_tag)
@@ -71,6 +95,22 @@ def register(op: Op) -> dict[str, Callable[..., Any]]:
             f"cxrgan_fast::{name}", checked, mutates_args=(), schema=op.signature
         )
     return {**calls, "triton": _differentiable(op, name, "triton", kernels)}
+
+
+def triton_function(name: str) -> Callable[..., Any]:
+    """Import ``module.function`` of cxrgan_fast.kernels, for what load_triton can load."""
+    module, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"cxrgan_fast.kernels.{module}"), function)
+
+
+def _on_dense(op: Op) -> Callable[..., Any]:
+    """The op's Triton function, for inputs of any strides."""
+    function, inputs_of = triton_function(op.triton), op.triton_inputs or dense_inputs
+
+    def kernels(*inputs: Any) -> Any:
+        return function(*inputs_of(*inputs))
+
+    return kernels
 
 
 def _checked(op: Op, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,14 +146,13 @@ def _differentiable(
     op: Op, name: str, backend: str, kernels: Callable[..., Any]
 ) -> Callable[..., Any]:
     """The registered op of that name, with its derivative, by the shortest way."""
-    op_save = op.save
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.backend = backend
-        op_save(ctx, inputs, output)
+        op.keep(ctx, inputs, output)
 
     torch.library.register_autograd(
-        f"cxrgan_fast::{name}", op.backward, setup_context=save, lib=_library
+        f"cxrgan_fast::{name}", op.derive, setup_context=save, lib=_library
     )
     dispatched = getattr(torch.ops.cxrgan_fast, name).default
     directly = direct(op, name, backend, kernels)
@@ -126,7 +165,7 @@ def _differentiable(
             return call(*inputs)
 
         setup_context = staticmethod(save)
-        backward = staticmethod(op.backward)
+        backward = staticmethod(op.derive)
 
         @staticmethod
         def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
@@ -167,7 +206,7 @@ def direct(
         also: how many inputs without a derivative the op does not know of, such as tensors that are
             updated in place.
     """
-    op_save, op_backward, nothing = op.save, op.backward, (None,) * also
+    op_save, op_backward, nothing = op.save or op.keep, op.backward or op.derive, (None,) * also
 
     class Direct(torch.autograd.Function):
         @staticmethod
@@ -238,3 +277,19 @@ def like(image: Tensor, dense_image: Tensor) -> Tensor:
     if dense_image.is_contiguous():
         return image.contiguous()
     return image.contiguous(memory_format=torch.channels_last)
+
+
+def contiguous_inputs(*inputs: Any) -> tuple[Any, ...]:
+    """Make the tensors contiguous; other inputs stay as they are."""
+    return tuple(each.contiguous() if isinstance(each, Tensor) else each for each in inputs)
+
+
+def dense_inputs(image: Tensor, *others: Any) -> tuple[Any, ...]:
+    """Make an image dense and the other tensors contiguous."""
+    return dense(image), *contiguous_inputs(*others)
+
+
+def dense_gradient_inputs(grad: Tensor, image: Tensor, *others: Any) -> tuple[Any, ...]:
+    """Make an image dense, its gradient like it, and the other tensors contiguous."""
+    image = dense(image)
+    return like(grad, image), image, *contiguous_inputs(*others)

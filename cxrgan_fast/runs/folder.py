@@ -4,7 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from cxrgan_fast.files import file_name_safe, write_error
+from cxrgan_fast.errors import printable
+from cxrgan_fast.files import PlaceError, file_name_safe, write_error
 
 
 def create_run_folder(
@@ -41,6 +42,21 @@ def create_run_folder(
             reserved.rmdir()  # someone finished both steps between our look and our mkdir
     except OSError as error:
         raise write_error(root, error) from error
+
+
+def check_folder_name(folder: Path) -> None:
+    """Refuse a folder in which some file of a run could not be.
+
+    Raises:
+        UserError: its path holds bytes that are no text, which TensorBoard's files do not take.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise PlaceError(
+            f"cannot write {printable(str(folder))}: its path is no text in UTF-8, which "
+            "TensorBoard needs; choose another folder"
+        ) from None
 
 
 def _numbers(root: Path) -> list[int]:

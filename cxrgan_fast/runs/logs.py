@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, field_validator
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.summary import hparams, scalar
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError, printable
@@ -90,7 +91,7 @@ class RunLog:
     def metrics(self, row: dict[str, Any]) -> None:
         """Write one row of measurements, which holds its ``step``."""
         scalars = {name: value for name, value in row.items() if name not in ("step", _ENDS)}
-        self._write(self.path, row, {_tag(name): value for name, value in scalars.items()})
+        self._write(self.path, row, [scalar(_tag(name), value) for name, value in scalars.items()])
         shown = {
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
@@ -104,15 +105,27 @@ class RunLog:
                 line = "  ".join(f"{name} {value}" for name, value in shown.items())
                 print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
 
-    def evaluation(self, row: dict[str, Any]) -> None:
-        """Write one evaluation, as :class:`PeriodicEvaluation` gives it."""
-        metrics, features = row["metrics"].items(), row["features"]
-        scalars = {f"{name}/{features}": metric["value"] for name, metric in metrics}
-        self._write(self.evaluations, row, scalars)
+    def evaluation(self, row: dict[str, Any], labels: Mapping[str, tuple[str, str]]) -> None:
+        """Write one evaluation, as :class:`PeriodicEvaluation` gives it.
+
+        Args:
+            row: The line of evaluations.jsonl.
+            labels: Of each metric by its name, the title under which TensorBoard shows it, and
+                which way is better.
+        """
+        summaries = []
+        for name, metric in row["metrics"].items():
+            summary = scalar(f"{name}/{row['features']}", metric["value"])
+            metadata = summary.value[0].metadata
+            metadata.display_name, better = labels[name]
+            metadata.summary_description = f"{better} is better"
+            summaries.append(summary)
+        self._write(self.evaluations, row, summaries)
 
     def settings(self, settings: dict[str, Any]) -> None:
         """Show a run's settings among TensorBoard's hyperparameters, beside its losses."""
         plain = {
+            # A path may hold bytes that are no text, which TensorBoard does not take.
             name: value if isinstance(value, bool | int | float) else printable(str(value))
             for name, value in settings.items()
         }
@@ -144,12 +157,14 @@ class RunLog:
         except OSError as error:
             raise write_error(self.path.parent, error) from None
 
-    def _write(self, path: Path, row: dict[str, Any], scalars: dict[str, float]) -> None:
+    def _write(self, path: Path, row: dict[str, Any], summaries: Iterable[Any]) -> None:
+        # As add_scalar does it, which takes no title.
+        writer: Any = self.events.file_writer
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            for name, value in scalars.items():
-                self.events.add_scalar(name, value, row["step"])
+            for summary in summaries:
+                writer.add_summary(summary, row["step"])
         except OSError as error:
             raise write_error(path, error) from None
 

@@ -25,6 +25,8 @@ from cxrgan_fast.sampling.class_sources import ClassSource
 # so image i always stands at place i % 16 of a group of 16, whatever else is drawn.
 GROUP = 16
 
+MOST_IMAGES = 10**7  # of a class: a file each, and all of them in one folder
+
 
 def latents_for(seed: int, class_name: str, indices: range, latent_size: int) -> Tensor:
     """Draw the latents of some images of a class.
@@ -156,6 +158,8 @@ def generate_to_folder(
     ):
         if value < fewest:
             raise UserError(f"{flag} {value}: expected {fewest} or more")
+        if value > MOST_IMAGES:
+            raise UserError(f"{flag} {value}: expected {MOST_IMAGES} or fewer")
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}

@@ -5,7 +5,7 @@ That each value fits its own setting is certain: `cxrgan_fast.setting.Settings` 
 
 from pathlib import Path
 
-from cxrgan_fast.errors import UserError, printable
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe
 from cxrgan_fast.setting import flag_of, settings_of
 from cxrgan_fast.settings.config import EvaluationConfig, TrainConfig, flatten
@@ -23,11 +23,6 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         UserError: With the setting, what came and what was expected.
     """
     flat = flatten(config)
-    if not resumed and not _is_text(str(flat["out"])):
-        raise UserError(
-            f"--out {printable(str(flat['out']))}: a name with bytes that are no text, which "
-            "TensorBoard's files cannot have; choose another folder"
-        )
     if flat["name"] and not file_name_safe(flat["name"]):
         raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
     for known in settings_of(config).values():
@@ -40,14 +35,6 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         if not needs.met(other):
             got = "" if needs.but is not None else f", got {flag_of(needs.setting)} {other!s:.200}"
             raise UserError(f"{known.flag} does nothing {needs.text}{got}; leave it out")
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8, which Python keeps as surrogates
-        return False
-    return True
 
 
 def changed_on_resume(stored: TrainConfig, asked: TrainConfig, source: Path) -> None:

@@ -37,7 +37,7 @@ class ObjectiveConfig(Settings):
         Setting(
             least=1,
             most=1000,
-            elsewhere="n_critic ncritic n_dis critic_iters d_steps num_d_steps n_disc",
+            elsewhere="d_iters n_critic ncritic n_dis critic_iters d_steps num_d_steps n_disc",
         ),
     ] = 1
     """Discriminator updates for each generator update (k of Algorithm 1)."""
@@ -83,7 +83,9 @@ class OptimizationConfig(Settings):
         Setting(
             least=0,
             answer="--g-lr and --d-lr, of the generator and the discriminator",
-            elsewhere="lr learning_rate lrate lr_g lr_d glr dlr g_learning_rate d_learning_rate",
+            elsewhere="lr learning_rate lrate lr_g lr_d glr dlr g_learning_rate d_learning_rate "
+            "learning_rate_g learning_rate_d lr_generator lr_discriminator generator_lr "
+            "discriminator_lr",
         ),
     ] = 5e-4
     """Learning rate of the generator."""
@@ -95,14 +97,17 @@ class OptimizationConfig(Settings):
             least=0,
             below=1,
             needs=Needs("optimizer", among=("adam", "adamw")),
-            elsewhere="b1 beta_1 adam_beta1 betas",
+            elsewhere="b1 beta_1 adam_beta1 adam_b1 betas",
         ),
     ] = 0.0
     """Adam's first decay rate."""
     beta2: Annotated[
         float,
         Setting(
-            least=0, below=1, needs=Needs("optimizer", but="sgd"), elsewhere="b2 beta_2 adam_beta2"
+            least=0,
+            below=1,
+            needs=Needs("optimizer", but="sgd"),
+            elsewhere="b2 beta_2 adam_beta2 adam_b2",
         ),
     ] = 0.99
     """Adam's second decay rate; RMSprop's smoothing constant."""
@@ -137,12 +142,19 @@ class DatasetConfig(Settings):
         Setting(
             is_path=True,
             resumable=True,
-            elsewhere="dataroot data_dir data_root datadir dataset dataset_path data_path root "
-            "train_dir",
+            elsewhere="input path csv train_data dataroot data_dir data_root datadir "
+            "dataset dataset_path data_path root train_dir",
         ),
     ] = "phantom"
     """Folder, table, zip archive or packed set of images, or "phantom" for the synthetic set."""
-    classes: Annotated[tuple[str, ...], Setting(aliases=("--class",))] = ()
+    classes: Annotated[
+        tuple[str, ...],
+        Setting(
+            aliases=("--class",),
+            answer="--classes, by their names",
+            elsewhere="n_classes num_classes classes_list",
+        ),
+    ] = ()
     """Classes to use, with spaces or commas between; NAME=A+B joins the classes A and B. None means
     normal and bacterial of the published set, else all."""
     columns: Columns = field(default_factory=Columns)
@@ -180,7 +192,10 @@ class OutputConfig(Settings):
 
     out: Annotated[
         Path,
-        Setting(elsewhere="outdir out_dir output_dir save_dir results_dir log_dir logdir workdir"),
+        Setting(
+            elsewhere="output_folder out_folder outdir out_dir output_dir save_dir results_dir "
+            "log_dir logdir workdir"
+        ),
     ] = Path("runs")
     """Folder in which the run's own folder is made."""
     name: Annotated[str, Setting(elsewhere="run_name exp_name experiment desc tag")] = ""
@@ -221,7 +236,7 @@ class EvaluationConfig(Settings):
     eval_every: Annotated[
         int, Setting(least=0, resumable=True, elsewhere="fid_every eval_interval eval_freq")
     ] = 0
-    """Steps between two evaluations (FID, KID, precision, recall), also at the end; 0 is never."""
+    """Steps between two evaluations (FID and other quick metrics), also at the end; 0 is never."""
     eval_samples: Annotated[
         int, Setting(least=2, most=10**7, needs=Needs("eval_every"), resumable=True)
     ] = 1000
@@ -247,8 +262,9 @@ class TrainConfig(Settings):
             resumable=True,
             answer="--steps, the generator's updates; N images take N / --batch-size of them in an "
             "epoch",
-            elsewhere="epochs num_epochs n_epochs max_epochs nepoch niter num_iters iterations "
-            "max_steps num_steps total_steps train_steps n_iter kimg total_kimg",
+            elsewhere="epoch n_epoch nepochs epochs num_epochs n_epochs max_epochs nepoch niter "
+            "num_iters iterations max_steps num_steps total_steps train_steps n_iter kimg "
+            "total_kimg",
         ),
     ] = 20_000
     """Generator updates in all."""
@@ -290,8 +306,8 @@ class TrainConfig(Settings):
         str,
         Setting(
             resumable=True,
-            answer="--device cuda, or cuda:1",
-            elsewhere="gpu gpus gpu_id gpu_ids cuda n_gpu ngpu",
+            answer="--device cpu, cuda or cuda:1",
+            elsewhere="cpu no_cuda use_cuda gpu gpus gpu_id gpu_ids cuda n_gpu ngpu",
         ),
     ] = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""

@@ -4,7 +4,6 @@ Within ``with FLAGS:`` it reads and shows them as they are described.
 """
 
 import dataclasses
-import re
 from typing import Annotated, Any
 
 import tyro
@@ -16,10 +15,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from cxrgan_fast.arguments import decimal, whole
 from cxrgan_fast.setting import Known, Settings, docs_of, settings_of
-
-_WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
-_REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|[+-]?inf")
 
 FLAGS = ConstructorRegistry()
 
@@ -38,11 +35,13 @@ def read_flag(known: Known, words: list[str]) -> Any:
 
 
 def _plain(known: Known, word: str) -> str | int | float:
-    whole = known.number is int or known.setting.choices
-    if whole and _WHOLE.fullmatch(word):
-        return int(word)
-    if known.number is float and _REAL.fullmatch(word):
-        return float(word)
+    try:
+        if known.number is float:
+            return float(word) if word in ("nan", "inf", "-inf") else decimal(word)
+        if known.number is int or known.setting.choices:
+            return whole(word)
+    except ValueError:  # no number; it may be a choice by name
+        pass
     return word
 
 

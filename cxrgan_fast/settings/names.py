@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.setting import Known
 
-# The same of the option --resume, which is no setting.
-_RESUME = dict.fromkeys(
-    (
-        *("continue_train", "resume_from", "resume_from_checkpoint"),
-        *("ckpt", "load_checkpoint", "checkpoint_path"),
-    ),
-    "--resume RUN, or --resume last",
-)
+# The same of options that are no settings, and of what is no option of its own here.
+_OTHERS = {
+    "--resume RUN, or --resume last": "checkpoint resume_path restart load pretrained "
+        "continue_train resume_from resume_from_checkpoint ckpt load_checkpoint checkpoint_path",
+    "--config": "cfg config_file conf",
+    "--augment, which without a name after it stops them": "no_aug no_augment",
+}  # fmt: skip
 
 
 def answers_to(settings: Mapping[str, Known]) -> dict[str, str]:
@@ -21,7 +20,8 @@ def answers_to(settings: Mapping[str, Known]) -> dict[str, str]:
     Args:
         settings: those that there are, by name.
     """
-    return _RESUME | {
+    others = {name: answer for answer, names in _OTHERS.items() for name in names.split()}
+    return others | {
         name: known.setting.answer or known.flag
         for known in settings.values()
         for name in known.setting.elsewhere.split()

@@ -17,7 +17,7 @@ from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.calls import record_call
 from cxrgan_fast.runs.data_record import find_dataset, record_path, write_record
-from cxrgan_fast.runs.folder import create_run_folder
+from cxrgan_fast.runs.folder import check_folder_name, create_run_folder
 from cxrgan_fast.runs.lock import locked
 from cxrgan_fast.runs.logs import RunLog
 from cxrgan_fast.sampling.grid import grid_path
@@ -73,6 +73,7 @@ def _train(
     config: TrainConfig, device: torch.device, resume: Path | None
 ) -> tuple[Path, list[Path]]:
     source = config.dataset
+    check_folder_name(config.output.out if resume is None else resume)
     most_threads = default_threads()  # before a training sets its own
     extractor = None
     if config.evaluation.eval_every:

@@ -9,7 +9,7 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
 from cxrgan_fast.errors import UserError, printable
-from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, describe
+from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, describe, metric_labels
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.gan.draws import stream_seeds
 from cxrgan_fast.gan.schedules import noise_std
@@ -206,7 +206,7 @@ class Run:
             log.say(describe(row))
 
             def write() -> None:
-                log.evaluation(row)
+                log.evaluation(row, metric_labels(row))
                 if row["best"]:
                     keep_best(self.folder, row)
                     self._prune(row)  # what was the best before

@@ -17,7 +17,7 @@ OPS = (
     "bias_leaky_relu",
     "discriminator_loss",
     "generator_loss",
-    "discriminator_input",
+    "augmented_batch",
 )
 """The ops that have several backends."""
 

@@ -18,6 +18,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return run_command(busy.main)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_it_trains_beside_a_busy_process_and_on_one_core(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

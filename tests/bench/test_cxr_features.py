@@ -67,6 +67,7 @@ def test_weights_and_scores_are_written(command, tmp_path):
     assert not list(tmp_path.glob("*unfinished*"))
 
 
+@pytest.mark.long
 def test_an_interrupted_training_goes_on_to_the_same_weights(command, monkeypatch):
     assert command("straight.safetensors")[0] == 0
     epoch = cxr_features.Training.epoch

@@ -65,6 +65,7 @@ def test_what_is_here_gives_the_record_its_circumstances(tmp_path: Path) -> None
     assert "details" not in record["questions"][0]
 
 
+@pytest.mark.long
 def test_no_end_of_a_question_stops_the_next() -> None:
     found = results(planted_questions.with_every_end, limit=1)
     assert [each.question for each in found] == [
@@ -90,6 +91,7 @@ def test_no_end_of_a_question_stops_the_next() -> None:
     assert first_minute._failures(found) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_after_a_failure_that_leaves_the_gpu_unusable_another_process_asks(
     monkeypatch, device: str
@@ -103,11 +105,13 @@ def test_after_a_failure_that_leaves_the_gpu_unusable_another_process_asks(
     assert (third != second) == (device == "cuda")
 
 
+@pytest.mark.long
 def test_a_list_that_cannot_be_made_is_a_failure() -> None:
     (result,) = results(planted_questions.without_any)
     assert (result.status, result.answer) == (FAILED, "RuntimeError: the list cannot be made")
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_keeps_the_answers_before_it(tmp_path: Path, number: int) -> None:
     file, mark = tmp_path / "answers.json", tmp_path / "hangs"
@@ -150,11 +154,12 @@ from bench.first_questions import questions
 asked = {each.text: each for each in questions(Setting("cpu", False, ""))}
 result = ask(asked["discriminator_loss, native"])
 assert result.status == "answered", result
-result = ask(asked["discriminator_input, native, contiguous"])
+result = ask(asked["augmented_batch, native, contiguous"])
 print(len(asked), result.status, result.answer)
 """
 
 
+@pytest.mark.long
 def test_a_missing_package_costs_its_questions_alone() -> None:
     count, *words = run_program(WITHOUT_PACKAGES, PYTHONPATH=str(ROOT)).split(maxsplit=2)
     assert int(count) == len(first_questions.questions(CPU))
@@ -162,6 +167,7 @@ def test_a_missing_package_costs_its_questions_alone() -> None:
     assert "needs the Python package PIL" in words[1]
 
 
+@pytest.mark.long
 def test_every_path_of_the_extension_is_asked_about(cuda_standin: ModuleType) -> None:
     setting = Setting("cpu", standin=True, command="")
     asked = {each.text: each for each in first_questions.questions(setting)}
@@ -179,6 +185,7 @@ def test_every_path_of_the_extension_is_asked_about(cuda_standin: ModuleType) ->
         assert "the kernel was reached" in first_minute.ask(question).answer
 
 
+@pytest.mark.long
 def test_a_step_whose_bits_differ_is_a_failure(monkeypatch) -> None:
     """A weight that the steps op by op alone move, as if a recording had missed it."""
     asked = {each.text: each for each in first_questions.questions(CPU)}

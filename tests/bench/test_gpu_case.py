@@ -104,6 +104,7 @@ def paths_of(case: Case) -> list[str]:
     return list(_problem(x, labels, weight, bias, cases.SLOPE).paths(x.data_ptr()))
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     ("case", "impossible"),
     [(IMAGES, "cluster"), (LARGE, "slab"), (MANY, "persistent")],

@@ -149,6 +149,7 @@ def test_the_command_on_a_gpu(command, capsys) -> None:
     assert [each.name for each in out.parent.iterdir()] == [out.name]
 
 
+@pytest.mark.long
 def test_every_op_from_its_kernels_to_the_report(command, standin, monkeypatch, capsys) -> None:
     """All of the command but torch.compile, with the CUDA kernels' source, on small tensors."""
     main, out = command

@@ -139,7 +139,7 @@ def test_every_step_in_its_order(script, tmp_path: Path) -> None:
     assert (out / "summary.txt").read_text().startswith("Some GPU (80 GB): 0 of 9 steps failed")
     assert output.endswith((out / "summary.txt").read_text())
     assert {each.name for each in out.iterdir()} == {"log.txt", "summary.txt"}
-    pytest_call = "-m pytest -q --continue-on-collection-errors"
+    pytest_call = "-m pytest -q -m not slow --products --continue-on-collection-errors"
     # PyTorch's kernels, which are most of them, are not looked into.
     ours = "--error-exitcode 9 --kernel-name kernel_substring=cxrgan"
     wanted = [
@@ -369,6 +369,7 @@ def test_an_extension_built_elsewhere_is_carried_in(script, tmp_path: Path) -> N
     assert not any("pip install" in call or "setup.py" in call for call in calls)
 
 
+@pytest.mark.long
 def test_a_carried_extension_that_cannot_be_used_says_why(script, tmp_path: Path) -> None:
     """By the real check, in this checkout, whose own extension has another name, or no GPU."""
     if load_native()[0] is None:

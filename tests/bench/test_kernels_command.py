@@ -33,6 +33,7 @@ def command(monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+@pytest.mark.long
 def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
     file, png = tmp_path / "new" / "result.json", tmp_path / "new" / "result.png"
 
@@ -83,6 +84,7 @@ def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(PNG)
 
 
+@pytest.mark.long
 def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
     file = tmp_path / "result.json"
     assert command("--out", file, "--dtypes", "bfloat16") == 0
@@ -110,6 +112,7 @@ def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
     assert height > 1000
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_cases_that_are_complete(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -147,6 +150,7 @@ def test_ctrl_c_before_the_first_case_leaves_an_older_file(
     assert "nothing is written" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_threads_are_those_asked_for(command, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     flags = ["--ops", "generator_loss", "--dtypes", "float32", "--threads", 2]
@@ -218,6 +222,7 @@ def test_files_that_cannot_be_drawn_are_refused(
     assert not (tmp_path / "result.png").exists()
 
 
+@pytest.mark.long
 def test_without_matplotlib_the_plot_says_what_to_install(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

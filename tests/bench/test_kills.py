@@ -45,6 +45,7 @@ def test_damage_changes_a_file(kind):
         assert damaged(content, kind, random.Random(seed)) != content
 
 
+@pytest.mark.long
 def test_a_measurement_that_goes_unnoticed_is_counted_as_such(tmp_path, monkeypatch):
     """Without the comparison of digests the measurement tells of other states."""
     from cxrgan_fast.runs import checkpoint

@@ -76,6 +76,7 @@ print(*(name for name, module in sys.modules.items() if module is not None))
 LATER = {"training": {"tensorboard"}, "parity-64": {"scipy"}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", MODULES)
 def test_a_step_starts_with_the_packages_that_are_named_for_it(step: str) -> None:
     """And imports them: none is carried for nothing."""
@@ -92,8 +93,11 @@ import sys
 for name in sys.argv[1].split(","):
     sys.modules[name] = None
 import pytest
+class Collected:  # also what is left out then, since there is no GPU
+    def pytest_itemcollected(self, item):
+        print(item.nodeid)
 flags = ["--collect-only", "-q", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-print("status", int(pytest.main([*flags, *sys.argv[2:]])))
+print("status", int(pytest.main([*flags, *sys.argv[2:]], plugins=[Collected()])))
 """
 
 
@@ -115,6 +119,7 @@ def collected(missing: tuple[str, ...], *paths: str) -> tuple[set[str], set[str]
     return found, errors
 
 
+@pytest.mark.long
 def test_the_gpu_tests_are_collected_with_pytorch_and_pytest_alone() -> None:
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "gpu").glob("test_*.py")}
     assert collected(MISSING, "tests/gpu") == (files, set())
@@ -124,6 +129,7 @@ def test_the_gpu_tests_are_collected_with_pytorch_and_pytest_alone() -> None:
     assert collected(MISSING + others, "tests/gpu") == (files - training, training)
 
 
+@pytest.mark.long
 def test_without_hypothesis_the_other_tests_of_the_ops_are_collected() -> None:
     found, errors = collected((*MISSING, "hypothesis"), "tests/ops")
     assert "tests/ops/test_accuracy.py" in found

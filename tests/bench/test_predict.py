@@ -206,7 +206,12 @@ def test_a_kernel_whose_loops_are_not_known_is_named() -> None:
     )
     code = plan.kernels[0].code
     asked = {**plan.asked[0], "kernel": "new_kernel<int>"}
-    answer = {"rows": True, "width": 8, "classes": 2, "packets_in_flight": plan.packets_in_flight}
+    answer = {
+        "channels_last": True,
+        "width": 8,
+        "classes": 2,
+        "packets_in_flight": plan.packets_in_flight,
+    }
     assert predict_plans.launch_of(code, Trips(asked, answer), 2).bytes_read == 2
     unknown = dataclasses.replace(code, parts=[Part("knots")])
     with pytest.raises(UserError, match="new_kernel: a loop over 'knots' in one over 'kernel'"):

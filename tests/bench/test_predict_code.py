@@ -157,7 +157,7 @@ ASKED = {
     "kernel": "single_forward_kernel<int>", "direction": "forward", "blocks": 30, "threads": 256,
     "kept": 12, "tiling": TILING,
 }  # fmt: skip
-ANSWER = {"rows": True, "width": 8, "classes": 5, "packets_in_flight": [4, 2]}
+ANSWER = {"channels_last": True, "width": 8, "classes": 5, "packets_in_flight": [4, 2]}
 
 
 def test_trips_are_those_of_the_loops_of_the_source() -> None:
@@ -178,12 +178,12 @@ def test_trips_are_those_of_the_loops_of_the_source() -> None:
     assert (backward.in_flight, backward.kept) == (2, 0.75)
     # A kernel of all channels has a group of them at a time, 12 by 5 blocks: a warp to a class.
     reduce = Trips(
-        ASKED | {"direction": "backward", "kernel": "reduce_kernel", "blocks": 5}, ANSWER
+        ASKED | {"direction": "backward", "kernel": "backward_reduce_kernel", "blocks": 5}, ANSWER
     ).of()
     assert (reduce["channels"], reduce["pairs"], reduce["add of pairs"]) == (3, 1, 0)
     planes = Trips(
         ASKED | {"tiling": TILING | {"across": 1, "group": 8, "chunks": 40}},
-        ANSWER | {"rows": False},
+        ANSWER | {"channels_last": False},
     ).of()
     assert (planes["moments"], planes["exchange of unit"], planes["exchange of kernel"]) == (
         2,

@@ -37,7 +37,7 @@ ADD = "at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<
         (["aten::lerp_", "aten::_foreach_lerp_", "moving average"], "moving average"),
         (["aten::empty", "bias_leaky_relu"], "fused ops"),
         (["conditional_batch_norm_act (backward)"], "fused ops"),
-        (["aten::empty", "discriminator_input"], "fused ops"),
+        (["aten::empty", "augmented_batch"], "fused ops"),
         (["aten::constant_pad_nd"], "padding, pooling, resampling"),
         (["aten::avg_pool2d_backward"], "padding, pooling, resampling"),
         (["aten::normal_", "aten::randn"], "random numbers"),
@@ -50,8 +50,8 @@ ADD = "at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<
         (["Memcpy DtoD (Device -> Device)", "aten::copy_"], "copies and casts"),
         (["Memset (Device)", "aten::zero_"], "fills"),
         (["multi_tensor_apply_kernel<FusedAdamMathFunctor>"], "optimizer"),
-        (["void cxrgan::sums_kernel<float>(int)"], "fused ops"),
-        (["act_kernel", "cxrgan_fast::bias_leaky_relu"], "fused ops"),
+        (["void cxrgan::backward_reduce_kernel<float>(int)"], "fused ops"),
+        (["apply_kernel", "cxrgan_fast::bias_leaky_relu"], "fused ops"),
         (["distribution_elementwise_grid_stride_kernel<float>"], "random numbers"),
         (["a_kernel_of_tomorrow"], "rest"),
     ],
@@ -98,12 +98,12 @@ def test_kernels_of_a_gpu() -> None:
         average,
         op("aten::add_", (ADD, 2.0), parent=average),
         op("aten::add", (ADD, 3.0)),
-        op("conditional_batch_norm_act", ("act_kernel", 5.0), number=7),
-        op("DirectBackward", ("sums_kernel", 4.0), number=7),
+        op("conditional_batch_norm_act", ("apply_kernel", 5.0), number=7),
+        op("DirectBackward", ("backward_reduce_kernel", 4.0), number=7),
         kernel(ADD, 2.0),
         kernel(ADD, 3.0),
-        kernel("act_kernel", 5.0),
-        kernel("sums_kernel", 4.0),
+        kernel("apply_kernel", 5.0),
+        kernel("backward_reduce_kernel", 4.0),
         kernel("moving average", 2.5, annotation=True),  # a range, not a kernel
         kernel("Memset (Device)", 1.0),  # which no op launched: part of a graph
     ]
@@ -117,7 +117,8 @@ def test_kernels_of_a_gpu() -> None:
         "fused ops": pytest.approx(9),
         "fills": pytest.approx(1),
     }
-    assert Part("sums_kernel", 4.0, within=("conditional_batch_norm_act (backward)",)) in parts
+    within = ("conditional_batch_norm_act (backward)",)
+    assert Part("backward_reduce_kernel", 4.0, within=within) in parts
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_the_first_shape_comes_in_every_way_before_the_second(monkeypatch) -> No
     seen = []
     for name in ("_every_way", "_rarer_calls"):
         monkeypatch.setattr(sanitize, name, lambda case, device: (seen.append(case), (1, 0))[1])
-    monkeypatch.setattr(sanitize, "_discriminator_input", lambda *arguments: (1, 0))
+    monkeypatch.setattr(sanitize, "_augmented_batch", lambda *arguments: (1, 0))
     sanitize.run_all(CPU)
     shapes = [case.shape for case in seen if case.of_images]
     assert shapes == [shape for shape in sanitize.SHAPES for _ in range(len(shapes) // 4)]

@@ -50,6 +50,7 @@ class Dispatched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     "settings",
     [

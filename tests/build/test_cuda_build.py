@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from pybind11 import get_cmake_dir
 
+pytestmark = pytest.mark.long  # compiles
+
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 SOURCES = sorted((CSRC / "cuda").glob("*.cu"))
@@ -112,7 +114,7 @@ def test_packets_are_16_bytes(source: str, tmp_path: Path) -> None:
         if view is None or view[1] == "1":
             continue
         assert re.search(r"ld\.(global|local)?\S*v(4\.[bufs]32|2\.[bufs]64)", kernel), name
-        if "moments_kernel" not in name and "reduce_kernel" not in name:
+        if "statistics_kernel" not in name and "backward_reduce_kernel" not in name:
             assert re.search(r"st\.(global)\S*v(4\.[bufs]32|2\.[bufs]64)", kernel), name
         checked += 1
     assert checked >= 6  # two layouts, three dtypes

@@ -13,6 +13,8 @@ import pytest
 
 from cuda_standin import building
 
+pytestmark = pytest.mark.long  # compiles
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "cuda_standin"
 CACHE = ROOT / "build" / "cuda_standin"  # `make clean` removes it

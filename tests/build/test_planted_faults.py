@@ -12,6 +12,8 @@ import pytest
 from cuda_standin import building
 from programs import run_program
 
+pytestmark = pytest.mark.long  # compiles
+
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = "import standin_check; standin_check.main()"  # what test_batch_norm_paths runs
 ORDERS = ("forwards", "backwards", "1", "eager")
@@ -48,14 +50,14 @@ FAULTS = [
     Fault(
         "no barrier between dγ, dβ and the corrections",
         "conditional_batch_norm_kernels.cuh",
-        "                                 to.dbias, scratch);\n        __syncthreads();\n",
-        "                                 to.dbias, scratch);\n",
+        "                                         to.dbias, scratch);\n        __syncthreads();\n",
+        "                                         to.dbias, scratch);\n",
     ),
     Fault(
         "the same where combining is a launch of its own",
         "conditional_batch_norm_kernels.cuh",
-        "                                 to.dbias, scratch);\n        __syncthreads();\n",
-        "                                 to.dbias, scratch);\n",
+        "                                         to.dbias, scratch);\n        __syncthreads();\n",
+        "                                         to.dbias, scratch);\n",
         gpu=ALONE,
     ),
     Fault(
@@ -250,37 +252,37 @@ FAULTS = [
     ),
     Fault(
         "a hole is a column too wide",
-        "discriminator_input.cu",
+        "augmented_batch.cu",
         "x < hole_right",
         "x <= hole_right",
     ),
     Fault(
         "every sample is moved like the first",
-        "discriminator_input.cu",
+        "augmented_batch.cu",
         "placement_of(move, sample)",
         "placement_of(move, 0)",
     ),
     Fault(
         "the last packet of a row of pixels is left out",
-        "discriminator_input.cu",
+        "augmented_batch.cu",
         "at < lines.length;",
         "at < lines.length - kWidth;",
     ),
     Fault(
         "a mirrored image is read a column off",
-        "discriminator_input.cu",
+        "augmented_batch.cu",
         "width - 1 - from_x",
         "width - from_x",
     ),
     Fault(
         "the row after the last is read",
-        "discriminator_input.cu",
+        "augmented_batch.cu",
         "row >= move.stored_count",
         "row > move.stored_count",
     ),
     Fault(
         "a packet of noise is read from any address",
-        "discriminator_input.cu",
+        "augmented_batch.cu",
         "(!lines.noise_is_line || all_aligned(move.noise.values))",
         "true",
     ),

@@ -16,6 +16,8 @@ import pytest
 
 from cxrgan_fast.ops.backend import load_native
 
+pytestmark = pytest.mark.long  # compiles
+
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 SOURCES = sorted(each.name for each in (CSRC / "cpu").glob("*.cpp"))
 ON_X86 = platform.machine() in ("x86_64", "AMD64")

@@ -118,6 +118,16 @@ def build(csrc: Path, out: Path) -> Path:
     return link(sources, out, "_C" + sysconfig.get_config_var("EXT_SUFFIX"))
 
 
+def why_not() -> str:
+    """Say why the stand-in cannot be built here, or ""."""
+    try:
+        compiler()
+        _python_flags()
+    except UnavailableError as reason:
+        return str(reason)
+    return ""
+
+
 @functools.cache
 def load(path: Path) -> ModuleType:
     """Import what build made, beside the package's own ``_C`` and other builds."""
@@ -130,8 +140,8 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def _host_sources(csrc: Path) -> list[Source]:
-    """What CMakeLists.txt compiles with the C++ compiler, at the lowest SIMD level."""
+def _python_flags() -> tuple[str, ...]:
+    """Where the headers lie that the bindings include."""
     if importlib.util.find_spec("pybind11") is None:
         raise UnavailableError("no pybind11 here: pip install pybind11")
     import pybind11
@@ -139,9 +149,14 @@ def _host_sources(csrc: Path) -> list[Source]:
     python = sysconfig.get_paths()["include"]
     if not (Path(python) / "Python.h").exists():
         raise UnavailableError(f"no headers of Python in {python}")
+    return f"-I{python}", f"-I{pybind11.get_include()}"
+
+
+def _host_sources(csrc: Path) -> list[Source]:
+    """What CMakeLists.txt compiles with the C++ compiler, at the lowest SIMD level."""
     flags = (
         *FLAGS, "-ffp-contract=fast", "-DCXRGAN_SIMD=baseline",
-        f"-I{csrc}", f"-I{csrc / 'include'}", f"-I{python}", f"-I{pybind11.get_include()}",
+        f"-I{csrc}", f"-I{csrc / 'include'}", *_python_flags(),
         '-DCXRGAN_COMPILER="for tests"', '-DCXRGAN_CUDA_COMPILER="a stand-in on the CPU"',
         '-DCXRGAN_CUDA_ARCHITECTURES=""',
     )  # fmt: skip

@@ -52,6 +52,7 @@ def everything(folder: Path) -> set[bytes]:
     }
 
 
+@pytest.mark.long
 def test_damaged_files(tmp_path: Path) -> None:
     rng = random.Random(2026)
     whole = originals()
@@ -81,6 +82,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     assert all(path.startswith(os.fsencode(tmp_path / "out")) for path in new)
 
 
+@pytest.mark.long
 def test_bombs_and_traps(tmp_path: Path) -> None:
     folder = tmp_path / "set" / "ill"
     folder.mkdir(parents=True)
@@ -120,6 +122,7 @@ def test_bombs_and_traps(tmp_path: Path) -> None:
     assert "leads to the folder itself again" in reasons["ill/loop"]
 
 
+@pytest.mark.long
 def test_damaged_archives(tmp_path: Path) -> None:
     rng = random.Random(7)
     fine = encoded(phantom_image(0, 0, 0).image)
@@ -157,6 +160,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
     assert not [path for path in everything(tmp_path) if path.endswith(b"evil.png")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["path,label\n../../../etc/passwd,a\n", "path,label\n/dev/zero,a\n"]
 )

@@ -193,6 +193,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("change", list(CHANGES))
 def test_copies_are_found_and_other_patients_are_not(change: str) -> None:
     originals = [Image.fromarray(phantom_image(5, n, n % 2).image) for n in range(60)]

@@ -11,6 +11,7 @@ from cxrgan_fast.data import phantom_image
 from cxrgan_fast.data.markers import find_markers, remove_markers
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("square", [False, True])
 def test_markers_of_phantoms(square: bool) -> None:
     measured = on_phantoms(120, 5, square)

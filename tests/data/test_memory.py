@@ -56,6 +56,7 @@ def at_rest(tmp_path_factory: pytest.TempPathFactory) -> int:
     return peak
 
 
+@pytest.mark.long
 def test_many_threads_share_one_bound(tmp_path: Path, at_rest: int) -> None:
     folder = tmp_path / "set/a"
     folder.mkdir(parents=True)
@@ -82,6 +83,7 @@ def deflated(size: int) -> bytes:
     return b"".join([meta, *blocks, packer.compress(bytes(size % (1 << 20))), packer.flush()])
 
 
+@pytest.mark.long
 def test_deflated_dicom_is_inflated_up_to_its_claim(tmp_path: Path, at_rest: int) -> None:
     folder = tmp_path / "set/a"
     folder.mkdir(parents=True)
@@ -98,6 +100,7 @@ def test_deflated_dicom_is_inflated_up_to_its_claim(tmp_path: Path, at_rest: int
     assert found["peak"] - at_rest < 300_000_000
 
 
+@pytest.mark.long
 def test_archives_are_unpacked_one_large_file_at_a_time(tmp_path: Path, at_rest: int) -> None:
     zeros = bytes(1 << 20)
     with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:

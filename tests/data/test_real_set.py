@@ -22,6 +22,7 @@ needs_originals = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @needs_set
 def test_the_training_set_loads_whole_and_quickly() -> None:
     began = time.perf_counter()

@@ -16,7 +16,8 @@ from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, prepare_set
 from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.evaluation import sides
-from cxrgan_fast.metrics.evaluation import METRICS, OTHER_PATIENTS, TEST_SPLIT
+from cxrgan_fast.evaluation.reference import OTHER_PATIENTS, TEST_SPLIT
+from cxrgan_fast.metrics.metric import metric_names
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.runs.checkpoint import generator_path
 from cxrgan_fast.runs.generator_file import save_generator
@@ -59,7 +60,7 @@ def test_a_run_against_its_own_data(a_run, data, evaluate):
     assert record["generated_by"]["generators"]["normal"].endswith("generator.safetensors@20")
     whole = record["all classes"]
     found = {*whole["generated"]["metrics"], *whole["generated"]["omitted"], "memorisation"}
-    assert found == set(METRICS)
+    assert found == set(metric_names())
     assert set(whole["floors"]) == {OTHER_PATIENTS, TEST_SPLIT}
     assert set(record["classes"]) == {"normal", "bacterial"}
     value = fid(record)
@@ -246,7 +247,9 @@ def test_all_checkpoints(a_run, evaluate):
     assert record["checkpoints"][0]["metrics"]["fid"] == fid(read(a_run / "evaluation-10"))
     assert "features: pixels, 1024-d" in out
     (header,) = rows(out, "step")
-    assert header.split()[:5] == ["step", "fid", "kid", "precision", "recall"]
+    assert header.split()[:5] == ["step", "FID", "KID", "precision", "recall"]
+    (better,) = rows(out, "better")
+    assert better.split()[1:] == ["lower", "lower", "higher", "higher"]
     lines = rows(out, "10 ") + rows(out, "20 ") + rows(out, "floor: ")
     assert [line.split()[-1] for line in lines] == ["20/20"] * 4
 

@@ -124,7 +124,7 @@ def test_a_checkpoint_that_came_to_nothing_does_not_hide_the_others(a_run, evalu
     [
         (["--metrics", "recal"], "--metrics recal: expected fid, .*; did you mean 'recall'?"),
         (["--features", "pixls"], "--features pixls: expected .*; did you mean 'pixels'?"),
-        (["--features", "no.py:f"], "--features no.py:f: no.py: No such file"),
+        (["--features", "no.py:f"], "--features no.py:f: cannot read no.py: No such file"),
         (["--inception-weights", "w.pth"], "--inception-weights is for --features inception"),
         (["--samples", 1], "--samples 1: expected 2 or more"),
         (["--seed", -1], "--seed -1: expected 0 or more"),

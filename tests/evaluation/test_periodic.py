@@ -111,9 +111,16 @@ def test_every_number_is_shown_with_its_features_and_counts(train, tmp_path):
     assert line.endswith(" s); the best so far")
     (events,) = folder.glob("events.out.tfevents.*")
     records = EventFileLoader(str(events)).Load()
-    values = {v.tag: v.tensor.float_val[0] for r in records for v in r.summary.value
-              if v.tag.endswith("/pixels-1024")}  # fmt: skip
-    assert values == {
+    shown = {v.tag: v for r in records for v in r.summary.value if v.tag.endswith("/pixels-1024")}
+    titles = {tag: (v.metadata.display_name, v.metadata.summary_description)
+              for tag, v in shown.items()}  # fmt: skip
+    assert titles == {
+        "fid/pixels-1024": ("FID (pixels-1024)", "lower is better"),
+        "kid/pixels-1024": ("KID (pixels-1024)", "lower is better"),
+        "precision/pixels-1024": ("precision (pixels-1024)", "higher is better"),
+        "recall/pixels-1024": ("recall (pixels-1024)", "higher is better"),
+    }
+    assert {tag: v.tensor.float_val[0] for tag, v in shown.items()} == {
         f"{name}/pixels-1024": pytest.approx(metric["value"], rel=1e-6)
         for name, metric in row["metrics"].items()
     }
@@ -158,6 +165,7 @@ def differences(first, second):
     )]  # fmt: skip
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     "options",
     [
@@ -197,6 +205,7 @@ def evaluation_of(dataset):
     return PeriodicEvaluation(CONFIG, dataset, load_extractor("pixels", CPU), CPU)
 
 
+@pytest.mark.long
 def test_evaluations_between_replays_of_a_graph_change_nothing(dataset, monkeypatch):
     stand_in_for_cuda_graphs(monkeypatch)
     plain, evaluated = (TrainingStep(CONFIG, dataset, CPU) for _ in range(2))

@@ -21,9 +21,9 @@ import torch
 import triton
 from cxrgan_fast.kernels import (
     adversarial_loss,
+    augmented_batch,
     bias_leaky_relu,
     conditional_batch_norm,
-    discriminator_input,
     moments,
 )
 from stub_driver import TARGETS, CompileOnly, pretend
@@ -39,29 +39,34 @@ def launch_image_ops(shape: tuple[int, ...], dtype: torch.dtype, layout: str) ->
     weight, bias = torch.empty(2, 5, shape[1], device="meta")
     running = torch.empty(shape[1], device="meta")
     norm = x, labels, weight, bias
-    _, statistics = conditional_batch_norm.act(*norm, None, None, 1e-5, 0.2)
-    conditional_batch_norm.act(*norm, running, running, 1e-5, 0.2)
+    _, statistics = conditional_batch_norm.forward(*norm, None, None, 1e-5, 0.2)
+    conditional_batch_norm.forward(*norm, running, running, 1e-5, 0.2)
     conditional_batch_norm.update_running_statistics(running, running, statistics, 100, 0.1)
     for training in (True, False):
         conditional_batch_norm.backward(x, *norm, statistics, 1e-5, 0.2, training)
+    conditional_batch_norm.statistics(x, 1e-5)
+    conditional_batch_norm.apply(*norm, statistics, 0.2)
+    sums = torch.empty_like(weight), torch.empty_like(bias)
+    for count in (0, 100):  # values that constant statistics are of, and those of a batch
+        conditional_batch_norm.backward_apply(x, *norm, statistics, *sums, count, 0.2)
     output = bias_leaky_relu.act(x, running, 0.2)
     bias_leaky_relu.gate(x, None, output, 0.2)
     bias_leaky_relu.backward(x, output, 0.2)
-    launch_discriminator_input(x)
+    launch_augmented_batch(x)
 
 
-def launch_discriminator_input(x: torch.Tensor) -> None:
+def launch_augmented_batch(x: torch.Tensor) -> None:
     """As many stored images as generated ones, with everything; and its derivatives."""
     samples = 2 * x.shape[0]
     both = torch.empty_like(x).expand(2, *x.shape).flatten(0, 1)
     stored = torch.empty(100, *x.shape[1:], dtype=torch.uint8, device="meta")
     rows = torch.empty(x.shape[0], dtype=torch.int64, device="meta")
     pairs = torch.empty(2, samples, 2, device="meta")
-    discriminator_input.forward(
+    augmented_batch.forward(
         x, stored, rows, rows > 0, *pairs, both.float(), pairs[0, 0, 0], (-1.0, 1.0), both
     )
-    discriminator_input.linear(x, *pairs, x.shape[0], both)
-    discriminator_input.backward(both, *pairs, x.shape[0], x)
+    augmented_batch.linear(x, *pairs, x.shape[0], both)
+    augmented_batch.backward(both, *pairs, x.shape[0], x)
 
 
 def launch_losses(count: int, dtype: torch.dtype) -> None:
@@ -74,7 +79,7 @@ def launch_losses(count: int, dtype: torch.dtype) -> None:
 
 def replace_launches(launcher: CompileOnly) -> None:
     """Let every op's launches go to it."""
-    modules = conditional_batch_norm, bias_leaky_relu, discriminator_input, moments
+    modules = conditional_batch_norm, bias_leaky_relu, augmented_batch, moments
     for module in (*modules, adversarial_loss):
         module.wrap_triton = launcher  # type: ignore[attr-defined]
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long  # compiles
+
 HERE = Path(__file__).parent
 KERNELS = {
-    "act_kernel",
+    "apply_kernel",
     "_moments_kernel",
     "_merge_kernel",
-    "sums_kernel",
-    "class_sums_kernel",
-    "grad_input_kernel",
+    "backward_reduce_kernel",
+    "class_gradients_kernel",
+    "backward_apply_kernel",
     "running_statistics_kernel",
     "_gate_kernel",
     "_backward_kernel",
@@ -54,10 +56,10 @@ CASES = {
     ],
 }
 IMAGES_READ = {
-    "act_kernel": 1,
+    "apply_kernel": 1,
     "_moments_kernel": 1,
-    "sums_kernel": 2,
-    "grad_input_kernel": 2,
+    "backward_reduce_kernel": 2,
+    "backward_apply_kernel": 2,
     "_gate_kernel": 1,
     "_backward_kernel": 2,
 }
@@ -122,17 +124,17 @@ def test_registers_suffice(compiled: list[dict[str, Any]]) -> None:
 
 
 def test_the_tile_that_is_tuned_changes_no_sum(compiled: list[dict[str, Any]]) -> None:
-    """The output's kernel merges statistics: in the same order whatever tile is the fastest."""
+    """The output's kernel merges statistics, dx's sums over classes: in one order for any tile."""
     orders: dict[tuple[str, str], set[str]] = {}
     for each in compiled:
-        if "SOURCE" in each["constants"] or each["kernel"] in (
-            "grad_input_kernel",
-            "_gate_kernel",
-        ):
-            key = each["case"], each["constants"].get("SOURCE", each["kernel"])
-            orders.setdefault(key, set()).add(json.dumps(each["sums"]))
-            if each["constants"].get("SOURCE") == "moments":
+        constants = each["constants"]
+        if "SOURCE" in constants or each["kernel"] in ("backward_apply_kernel", "_gate_kernel"):
+            way = constants.get("SOURCE", constants.get("CONSTANT", each["kernel"]))
+            orders.setdefault((each["case"], str(way)), set()).add(json.dumps(each["sums"]))
+            if way == "moments":
                 assert len(each["sums"]) >= 4, each  # the test sees the sums that there are
+            elif way is False:  # A and B, over the classes
+                assert len(each["sums"]) >= 2, each
             else:
                 assert not each["sums"], each
     assert all(len(different) == 1 for different in orders.values())
@@ -146,23 +148,30 @@ def test_no_batch_size_compiles_anything_anew(tmp_path: Path) -> None:
 
 # Kernels and what each writes; anything else that was thought to be written would be copied first.
 TRACED = {
-    "norm": [("_moments_kernel", ["moments"]), ("act_kernel", ["output", "statistics"])],
+    "norm": [("_moments_kernel", ["moments"]), ("apply_kernel", ["output", "statistics"])],
     "norm of many parts": [
         ("_moments_kernel", ["moments"]),
         ("_merge_kernel", ["statistics"]),
-        ("act_kernel", ["output"]),
+        ("apply_kernel", ["output"]),
     ],
     "running statistics": [("running_statistics_kernel", ["running_mean", "running_var"])],
-    "norm in evaluation": [("act_kernel", ["output", "statistics"])],
+    "norm in evaluation": [("apply_kernel", ["output", "statistics"])],
     "norm backward": [
-        ("sums_kernel", ["sums"]),
-        ("class_sums_kernel", ["corrections", "grad_bias", "grad_weight"]),
-        ("grad_input_kernel", ["grad_input"]),
+        ("backward_reduce_kernel", ["sums"]),
+        ("class_gradients_kernel", ["grad_bias", "grad_weight"]),
+        ("backward_apply_kernel", ["grad_input"]),
     ],
     "norm backward in evaluation": [
-        ("sums_kernel", ["grad_input", "sums"]),
-        ("class_sums_kernel", ["corrections", "grad_bias", "grad_weight"]),
+        ("backward_reduce_kernel", ["grad_input", "sums"]),
+        ("class_gradients_kernel", ["grad_bias", "grad_weight"]),
     ],
+    "norm statistics": [("_moments_kernel", ["moments"]), ("_merge_kernel", ["statistics"])],
+    "norm apply": [("apply_kernel", ["output"])],
+    "norm backward_reduce": [
+        ("backward_reduce_kernel", ["sums"]),
+        ("class_gradients_kernel", ["grad_bias", "grad_weight"]),
+    ],
+    "norm backward_apply": [("backward_apply_kernel", ["grad_input"])],
     "relu": [("_gate_kernel", ["output"])],
     "relu gate": [("_gate_kernel", ["output"])],
     "relu backward": [("_backward_kernel", ["grad_input", "sums"])],

@@ -48,7 +48,7 @@ def norm_inputs(
 def run_norm(
     image: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, grad: Tensor
 ) -> dict[str, Tensor]:
-    output, statistics = conditional_batch_norm.act(
+    output, statistics = conditional_batch_norm.forward(
         image, labels, weight, bias, None, None, EPS, SLOPE
     )
     grad_input, grad_weight, grad_bias = conditional_batch_norm.backward(
@@ -85,6 +85,7 @@ def assert_right(got: dict[str, Tensor], truth: dict[str, Tensor]) -> None:
         assert relative_error(value, truth[name].detach()) < 1e-6, name
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(40, 3, 32, 32), (3, 5, 70, 65), (50, 70, 4, 4)], ids=str)
 @pytest.mark.parametrize(("few", "most"), [(1, 64), (1, 3), (64, 2)])
@@ -166,6 +167,7 @@ def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch: pytest.Monke
         assert calls == ([] if capturing else ["measured"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("tune", "count"), [("0", 1), ("1", 3), ("", 3)])
 def test_tuning_can_be_turned_off(tune: str, count: int) -> None:
     environment = {**os.environ, "CXRGAN_TRITON_TUNE": tune}
@@ -210,14 +212,14 @@ def test_a_label_that_is_no_class(label: int, training: bool, layout: str, devic
     # What everybody else gets is as if the sample had a class, and no gradient.
     without = grad.clone()
     without[4] = 0
-    expected, statistics = conditional_batch_norm.act(
+    expected, statistics = conditional_batch_norm.forward(
         image, labels, weight, bias, *running, EPS, SLOPE
     )
     expected_grads = conditional_batch_norm.backward(
         without, image, labels, weight, bias, statistics, *backward
     )
     labels[4] = label
-    output, same_statistics = conditional_batch_norm.act(
+    output, same_statistics = conditional_batch_norm.forward(
         image, labels, weight, bias, *running, EPS, SLOPE
     )
     grads = conditional_batch_norm.backward(

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from cxrgan_fast.kernels import (
     adversarial_loss,
+    augmented_batch,
     bias_leaky_relu,
     conditional_batch_norm,
-    discriminator_input,
 )
 from stub_driver import pretend
 from torch import Tensor
@@ -37,7 +37,7 @@ def see(
 ) -> Tensor:
     """Into an output of its own, as the op does."""
     output = torch.empty_like(noise, dtype=fake.dtype)
-    return discriminator_input.forward(
+    return augmented_batch.forward(
         fake, stored, rows, rows > 0, pairs, pairs, noise, std, (-1.0, 1.0), output
     )
 
@@ -45,19 +45,23 @@ def see(
 def see_linear(tangent: Tensor, pairs: Tensor, noise: Tensor) -> Tensor:
     """The same of a change."""
     stored = noise.shape[0] - tangent.shape[0]
-    return discriminator_input.linear(tangent, pairs, pairs, stored, torch.empty_like(noise))
+    return augmented_batch.linear(tangent, pairs, pairs, stored, torch.empty_like(noise))
 
 
 def see_backward(grad: Tensor, pairs: Tensor, fake: Tensor) -> Tensor:
     """The transpose."""
     stored = grad.shape[0] - fake.shape[0]
-    return discriminator_input.backward(grad, pairs, pairs, stored, torch.empty_like(fake))
+    return augmented_batch.backward(grad, pairs, pairs, stored, torch.empty_like(fake))
 
 
 OPS = {
-    "norm": conditional_batch_norm.act,
+    "norm": conditional_batch_norm.forward,
     "update_running": update_running,
     "norm_backward": conditional_batch_norm.backward,
+    "norm_statistics": conditional_batch_norm.statistics,
+    "norm_apply": conditional_batch_norm.apply,
+    "norm_backward_reduce": conditional_batch_norm.backward_reduce,
+    "norm_backward_apply": conditional_batch_norm.backward_apply,
     "relu": bias_leaky_relu.act,
     "relu_gate": bias_leaky_relu.gate,
     "relu_backward": bias_leaky_relu.backward,
@@ -123,6 +127,12 @@ def main() -> None:
             "norm backward": kernels_in(ops.norm_backward, x, *norm, statistics, 1e-5, 0.2, True),
             "norm backward in evaluation": kernels_in(
                 ops.norm_backward, x, *norm, statistics, 1e-5, 0.2, False
+            ),
+            "norm statistics": kernels_in(ops.norm_statistics, x, 1e-5),
+            "norm apply": kernels_in(ops.norm_apply, *norm, statistics, 0.2),
+            "norm backward_reduce": kernels_in(ops.norm_backward_reduce, x, *norm, statistics, 0.2),
+            "norm backward_apply": kernels_in(
+                ops.norm_backward_apply, x, *norm, statistics, weight, bias, 100, 0.2
             ),
             "relu": kernels_in(ops.relu, x, running, 0.2),
             "relu gate": kernels_in(ops.relu_gate, x, None, x, 0.2),

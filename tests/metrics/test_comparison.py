@@ -5,13 +5,18 @@ import torch
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Features, Resamples
-from cxrgan_fast.metrics.comparison import FEATURE_METRICS, compare
+from cxrgan_fast.metrics.comparison import comparable_metrics, compare
+from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
 from cxrgan_fast.metrics.fid import fid
 from cxrgan_fast.metrics.kid import kid
+from cxrgan_fast.metrics.metric import Images, all_metrics
 from cxrgan_fast.metrics.nearest_neighbour import nearest_neighbour_accuracy
 from cxrgan_fast.metrics.precision_recall import precision_recall
 
 N, M, D = 60, 90, 6
+FEATURE_METRICS = tuple(
+    name for name in comparable_metrics() if all_metrics()[name].takes != "images"
+)
 
 
 @pytest.fixture
@@ -89,6 +94,23 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason(sets):
 def test_an_unknown_metric_is_named(sets):
     with pytest.raises(UserError, match=r"^--metrics fidd: expected fid, .*; did you mean 'fid'"):
         compare(*sets, metrics=("fidd",))
+    with pytest.raises(UserError, match=r"^--metrics memorisation: expected fid, "):
+        compare(*sets, metrics=("memorisation",))  # no comparison of two sets
+
+
+def test_metrics_of_images_are_computed_where_the_images_are(sets):
+    rng = torch.Generator().manual_seed(0)
+    real, fake = (torch.randint(256, (n, 1, 16, 16), generator=rng).to(torch.uint8) for n in (N, M))
+    names = ("creativity", "inheritance", "diversity")
+    found = compare(*sets, metrics=names)
+    why = "it is computed of images, and only their features are at hand"
+    assert found.omitted == dict.fromkeys(names, why)
+    resamples = Resamples.draw(N, M, count=5)
+    images = Images(real, fake, originals=real[:7])
+    found = compare(*sets, metrics=names, images=images, resamples=resamples).estimates
+    cid = creativity_inheritance_diversity(real, fake, originals=real[:7], resamples=resamples)
+    assert found == {name: getattr(cid, name) for name in names}
+    assert set(compare(*sets, images=images).estimates) == {*FEATURE_METRICS, *names}
 
 
 @pytest.mark.parametrize("metric", [m for m in FEATURE_METRICS if m != "inception_score"])

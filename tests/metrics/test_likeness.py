@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
@@ -12,6 +12,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples, likeness
 from cxrgan_fast.metrics.likeness import likeness_score
+from properties import at_most
 
 
 def _by_scipy(real: Tensor, fake: Tensor) -> tuple[float, float]:
@@ -42,7 +43,7 @@ def test_the_statistics_are_those_of_scipy(n: int, m: int, dimension: int) -> No
     assert (estimate.n_real, estimate.n_fake) == (n, m)
 
 
-@settings(max_examples=100)
+@at_most(100)
 @given(n=st.integers(2, 15), m=st.integers(2, 15), d=st.integers(1, 4), seed=st.integers(0, 9999))
 def test_equal_distances_are_not_ordered_by_rounding(n: int, m: int, d: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -157,6 +158,7 @@ def test_fewer_resamples_of_many_pairs_and_says_so(monkeypatch: pytest.MonkeyPat
     assert estimate.details["resamples"] == 20
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("shift", [0.0, 0.4])
 def test_standard_errors_are_those_of_fresh_draws(shift: float) -> None:
     # Of 400 draws the mean bootstrap error was 1.15 of the deviation, one error's own spread 0.17

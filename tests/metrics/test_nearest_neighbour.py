@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.neighbors import KNeighborsClassifier
@@ -12,6 +12,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples, nearest_neighbour
 from cxrgan_fast.metrics.nearest_neighbour import nearest_neighbour_accuracy
+from properties import at_most
 
 
 def _by_loop(real: Tensor, fake: Tensor) -> tuple[float, float]:
@@ -44,7 +45,7 @@ def test_scikit_learn_classifies_the_same() -> None:
     assert estimate.standard_error is None
 
 
-@settings(max_examples=100)
+@at_most(100)
 @given(n=st.integers(2, 9), d=st.integers(1, 3), top=st.integers(1, 4), seed=st.integers(0, 9999))
 def test_ties_and_copies_share_the_vote(n: int, d: int, top: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -163,6 +164,7 @@ def test_the_p_value_is_that_of_permuting_and_computing_anew() -> None:
     assert abs(as_far / 400 - p) < 4 * (p * (1 - p) / 400) ** 0.5 + 1 / 400
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(("dimension", "shift"), [(8, 0.5), (2, 0.0)])
 def test_standard_errors_are_those_of_fresh_draws(dimension: int, shift: float) -> None:
     # Of 400 draws the mean bootstrap error was 1.05 and 1.16 of the deviation, one error's own

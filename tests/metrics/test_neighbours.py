@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -20,6 +20,7 @@ from cxrgan_fast.metrics.neighbours import (
     within_any_ball,
 )
 from programs import run_program
+from properties import at_most
 
 
 def _integers(count: int, dimension: int, seed: int, top: int = 3) -> Tensor:
@@ -81,7 +82,7 @@ def test_without_leaving_one_out_every_point_is_its_own_neighbour() -> None:
     assert (found.distances == 0).all()
 
 
-@settings(max_examples=150)
+@at_most(150)
 @given(
     n_queries=st.integers(1, 12),
     n_references=st.integers(2, 12),
@@ -123,7 +124,7 @@ def test_any_block_gives_the_same_bits_and_ties_go_to_the_lower_row(
     np.testing.assert_allclose(tied.distances.numpy(), nearest, rtol=3e-16)
 
 
-@settings(max_examples=100)
+@at_most(100)
 @given(
     offset=st.sampled_from([0.0, 1.0, 1e3, 1e6]),
     pairs_at_once=st.integers(1, 300),
@@ -240,7 +241,7 @@ def test_a_ball_holds_its_surface_and_nothing_beyond() -> None:
     assert within_any_ball(queries, centres, radii).tolist() == [True, False, True, False, True]
 
 
-@settings(max_examples=100)
+@at_most(100)
 @given(
     seed=st.integers(0, 10_000), pairs_at_once=st.integers(1, 300), offset=st.sampled_from([0, 1e3])
 )
@@ -261,6 +262,7 @@ def test_balls_through_other_points(seed: int, pairs_at_once: int, offset: float
     assert inside[on_surface[::2]].all()
 
 
+@pytest.mark.long
 def test_memory_is_bounded() -> None:
     # In a process of its own: the peak of this one is that of whatever ran before.
     program = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
 from cxrgan_fast.metrics.precision_recall import precision_recall
+from properties import at_most
 
 
 def _values(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
@@ -92,7 +93,7 @@ def test_far_from_the_origin() -> None:
     assert _values(real + 4096, fake + 4096) == _values(real, fake)
 
 
-@settings(max_examples=60)
+@at_most(60)
 @given(n=st.integers(4, 14), m=st.integers(4, 14), d=st.integers(1, 4), seed=st.integers(0, 9999))
 def test_ties_and_copies_follow_the_definition(n: int, m: int, d: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

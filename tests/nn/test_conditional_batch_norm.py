@@ -35,6 +35,7 @@ def averaging() -> ConditionalBatchNorm2d:
     return ConditionalBatchNorm2d(3, 2, momentum=None)
 
 
+@pytest.mark.first_tier(3)
 @pytest.mark.filterwarnings("ignore:var_mean")
 def test_without_momentum_it_averages_over_all_batches(device: str) -> None:
     module, norm = averaging().to(device), torch.nn.BatchNorm2d(3, momentum=None).to(device)
@@ -55,6 +56,7 @@ def test_without_momentum_it_averages_over_all_batches(device: str) -> None:
     assert torch.equal(twin.eval()(x, labels), module(x, labels))
 
 
+@pytest.mark.first_tier(2)
 def test_averaging_compiles_and_waits_for_nothing(device: str) -> None:
     module, twin = averaging().to(device), averaging().to(device)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")

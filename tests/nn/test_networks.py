@@ -258,6 +258,7 @@ def test_the_global_seed_decides_the_weights(family: str) -> None:
             assert torch.equal(a, b)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_compiles_whole(family: str) -> None:
     config = small(family=family, base_channels=8)

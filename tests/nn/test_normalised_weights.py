@@ -112,6 +112,7 @@ def test_weights_given_to_a_functional_call_are_normalised() -> None:
         torch.testing.assert_close(gradients[name] * scale, parameter.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("backend", "options"),
     [
@@ -135,6 +136,7 @@ def test_compiles_whole(options: dict[str, Any], backend: str) -> None:
         torch.testing.assert_close(value, expected)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("frozen", [True, False])
 def test_compiles_where_weights_need_no_gradient(frozen: bool) -> None:
     """As a generator's update calls a discriminator, or an evaluation."""

@@ -93,6 +93,7 @@ def trained(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(("family", "upsampling", "conditioning", "norm", "dynamo"), EXPORTS)
 def test_networks(
     family: Any, upsampling: Any, conditioning: Any, norm: Any, dynamo: bool, tmp_path: Path
@@ -134,6 +135,7 @@ def test_resampling_convolutions(dynamo: bool, tmp_path: Path) -> None:
     check(Resampling(), *images, tmp_path / "resampling.onnx", dynamo)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
 def test_a_backend_asked_for_by_name_is_not_replaced(dynamo: bool, tmp_path: Path) -> None:
     config = NetworkConfig(resolution=32, base_channels=8, latent_size=16)

@@ -17,6 +17,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.first_tier(2)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -36,6 +37,7 @@ def test_as_exact_as_eager(
 
 
 # From 16 MiB on the native kernels of the CPU write past the caches.
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("target", HARDWARE, ids=str, indirect=True)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -76,6 +76,7 @@ def test_value_and_gradients(device, kind, smoothing, dtype, shape) -> None:
     check(real, fake, kind, smoothing)
 
 
+@pytest.mark.first_tier(3)
 @every_backend
 @pytest.mark.parametrize("kind", LOSS_KINDS)
 def test_any_strides(device, kind) -> None:
@@ -269,6 +270,7 @@ def test_float64_is_the_references() -> None:
             generator_loss(double)
 
 
+@pytest.mark.first_tier(2)
 @every_backend
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
 def test_compiles_whole(device, kind, smoothing) -> None:

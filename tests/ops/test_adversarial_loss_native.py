@@ -117,6 +117,7 @@ def test_logits_may_change_after_the_loss(device) -> None:
         assert torch.equal(got, true)
 
 
+@pytest.mark.first_tier(1)
 @native_everywhere
 @pytest.mark.parametrize(("kind", "smoothing"), CASES)
 def test_registered_as_torch_library_wants_it(device, kind, smoothing) -> None:
@@ -173,6 +174,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 """
 
 
+@pytest.mark.long
 @on_the_cpu
 @pytest.mark.usefixtures("target")
 @pytest.mark.parametrize("level", ["baseline", "avx2"])

@@ -217,6 +217,7 @@ print(choose_backend(torch.zeros(1), "op"))
 """
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     ("value", "printed", "error"),
     [

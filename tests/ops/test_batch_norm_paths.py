@@ -142,6 +142,7 @@ def test_an_unknown_path_is_refused(target: Target) -> None:
 CHECK = "import standin_check; standin_check.main()"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["forwards", "backwards", "1", "2", "eager"])
 def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None:
     """What depends on the order in which threads or blocks get their turns lacks a barrier."""
@@ -156,6 +157,7 @@ def test_no_order_of_threads_shows(order: str, cuda_standin: ModuleType) -> None
     assert printed == "right\n"
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     ("gpu", "paths"),
     [
@@ -177,6 +179,7 @@ def test_other_gpus(gpu: str, paths: str, cuda_standin: ModuleType) -> None:
     assert printed == "right\n"
 
 
+@pytest.mark.long
 def test_blocks_that_cannot_wait_for_each_other_take_other_paths(cuda_standin: ModuleType) -> None:
     module = str(cuda_standin.__file__)
     for cooperative, expected in ((1, "persistent persistent"), (0, "two_pass two_pass")):
@@ -199,6 +202,7 @@ for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("gpu", "expected"),
     [
@@ -232,6 +236,7 @@ for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
 """
 
 
+@pytest.mark.long
 def test_the_workspace_is_small_beside_an_image(cuda_standin: ModuleType) -> None:
     """As it has to be for what tests/gpu/test_cost.py asks of the whole: 2.1 images."""
     gpu = "sms=132,cc=90,shared=232448"

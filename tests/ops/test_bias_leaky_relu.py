@@ -189,6 +189,7 @@ def test_second_derivatives_with_gain(device: str, shape: tuple[int, ...]) -> No
         assert relative_error(value, exact) < 1e-6
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
 def test_opcheck_with_gain(target: Target, device: str) -> None:
     suffix = "_triton" if target.backend == "triton" else ""
@@ -241,6 +242,7 @@ def test_any_shape_is_as_that_of_images(device: str, name: str) -> None:
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("shape", [(6, 5), (4, 5, 7), (2, 5, 3, 4, 2)], ids=str)
 def test_any_shape_compiles(device: str, shape: tuple[int, ...]) -> None:
     torch.compiler.reset()

@@ -105,6 +105,7 @@ def triton_that(folder: Path, statement: str) -> dict[str, str]:
     return {"PYTHONPATH": path, "TRITON_INTERPRET": "1"}
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
@@ -123,6 +124,7 @@ def test_a_triton_that_fails_to_import_is_the_reason(
     assert line.endswith(reason)
 
 
+@pytest.mark.long
 def test_training_goes_on_without_a_broken_triton(tmp_path: Path) -> None:
     """PyTorch's own optimizers would look for it, and fail."""
     flags = "--data phantom --phantom-images 8 --steps 1 --resolution 32 --base-channels 8"
@@ -142,6 +144,7 @@ Autotuner.__init__ = fail
 """
 
 
+@pytest.mark.long
 def test_a_kernel_whose_decorator_raises_is_the_reason() -> None:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("Triton is not installed: `pip install triton`")

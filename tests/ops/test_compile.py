@@ -51,6 +51,7 @@ def assert_same(case: Case, compiled: Callable[[Case, Tensors, Tensors], Tensor]
         torch.testing.assert_close(value, expected[name])
 
 
+@pytest.mark.first_tier(3)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -62,6 +63,7 @@ def test_output_gradients_and_running_statistics(
     assert_same(CASES[op]((4, 6, 8, 7), dtype=dtype, layout=layout, device=device), compiled)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("op", CASES)
 def test_one_graph_for_many_shapes(target: Target, device: str, op: str) -> None:
     shapes = ((3, 6, 5, 9), (2, 9, 12, 4))
@@ -84,6 +86,7 @@ def test_a_label_out_of_range_is_refused(device: str) -> None:
         compiled(case, case.variables, case.state)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
 @pytest.mark.parametrize("op", CASES)
 def test_inductor(device: str, op: str) -> None:
@@ -106,6 +109,7 @@ OPS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.first_tier(6)
 @pytest.mark.parametrize("name", OPS)
 def test_other_ops(device: str, name: str) -> None:
     x = torch.randn(3, 4, 6, 6).to(device).requires_grad_()
@@ -119,11 +123,13 @@ def test_other_ops(device: str, name: str) -> None:
     torch.testing.assert_close(gradient, true)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("family", ["resnet", "dcgan"])
 def test_networks_with_their_losses(device: str, family: str) -> None:
     check_networks(device, family, "aot_eager")
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
 def test_networks_with_their_losses_by_inductor(device: str) -> None:
     check_networks(device, "dcgan", "inductor")

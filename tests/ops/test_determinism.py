@@ -17,6 +17,7 @@ def assert_same_bits(got: Tensors, expected: Tensors) -> None:
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.first_tier(2)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

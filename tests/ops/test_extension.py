@@ -249,7 +249,7 @@ RIGHT = """
 from torch import Tensor
 from cxrgan_fast.ops.backend import load_native, native
 from cxrgan_fast.ops.conditional_batch_norm_kernels import _problem
-from cxrgan_fast.ops.discriminator_input import _batch
+from cxrgan_fast.ops.augmented_batch import _batch
 
 def calls(x: Tensor) -> None:
     _problem(x, x, x, x, 0.2).paths(x.data_ptr())
@@ -261,7 +261,7 @@ def calls(x: Tensor) -> None:
 WRONG = """\
     _problem(x, x, x, x, 0.2).paths()
     _problem(x, x, x, x, 0.2).path(0)
-    _batch(x, 1, 1, None, None).discriminator_input_linear(0, 0, 0)
+    _batch(x, 1, 1, None, None).linear(0, 0, 0)
     native().generator_loss(0, 0, 1, 0, 0, (0, 0), -1, 1)
     native().cuda_probe_error("0")
     native().no_such_function()
@@ -270,6 +270,7 @@ WRONG = """\
 """
 
 
+@pytest.mark.long
 def test_mypy_checks_every_call_against_the_stub(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api", reason="mypy is not installed")
     config = tmp_path / "mypy.ini"

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.ops import (
+    augmented_batch,
     bias_leaky_relu,
     conditional_batch_norm_act,
-    discriminator_input,
     use_backend,
 )
 from op_cases import FUSED, LAYOUTS, Shape, Target
@@ -152,7 +152,7 @@ def test_conditional_batch_norm_act(device: str, shape: Shape, layout: str) -> N
         assert_close(looked_at(op(training=False)), seen)
 
 
-def test_discriminator_input(target: Target, device: str) -> None:
+def test_augmented_batch(target: Target, device: str) -> None:
     if target.emulated:
         pytest.skip("a launch takes an hour")
     count = 2**17 + 1
@@ -162,9 +162,7 @@ def test_discriminator_input(target: Target, device: str) -> None:
     def see(part: slice) -> tuple[Tensor, Tensor]:
         seen, of = pairs[part], fake if part == slice(count) else fake.detach()[part]
         of.requires_grad_()
-        output = discriminator_input(
-            None, None, of, value_range=(-1, 1), translation=seen, cutout=seen
-        )
+        output = augmented_batch(None, None, of, value_range=(-1, 1), translation=seen, cutout=seen)
         return output.detach(), torch.autograd.grad(output, of, output.detach())[0]
 
     results = see(slice(count))

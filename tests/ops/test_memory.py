@@ -35,6 +35,7 @@ def peak_bytes(function: Callable[[], object], device: str, trace: Path) -> int:
 
 
 # The interpreter copies images.
+@pytest.mark.first_tier(2)
 @pytest.mark.parametrize(
     "target", [each for each in FUSED if each != TRITON_INTERPRETED], indirect=True, ids=str
 )

@@ -6,7 +6,6 @@ every registered op is spoilt in every way that a caller may have it wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,131 +14,19 @@ from torch import Tensor
 
 from cxrgan_fast.ops import bias_leaky_relu, conditional_batch_norm_act, generator_loss
 from op_cases import FUSED, NATIVE_CPU, Target
+from registered_ops import Arguments, C, H, K, N, W, calls, spoilt
 
-N, F, C, H, W, K = 3, 2, 4, 6, 5, 2  # no two of them alike by chance alone
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8)
 KERNEL_DTYPES = {"float32", "bfloat16", "float16"}
-
-Arguments = dict[str, Any]
-
-
-def batch_norm(training: bool) -> Arguments:
-    statistics = {"running_mean": torch.zeros(C), "running_var": torch.ones(C)}
-    return {
-        "input": torch.randn(N, C, H, W),
-        "labels": torch.tensor([0, 1, 1]),
-        "weight": torch.randn(K, C),
-        "bias": torch.randn(K, C),
-        **(dict.fromkeys(statistics) if training else statistics),
-        "eps": 1e-5,
-        "negative_slope": 0.2,
-    }
-
-
-def batch_norm_backward() -> Arguments:
-    forward = batch_norm(training=True)
-    return {
-        "grad": torch.randn(N, C, H, W),
-        **{name: forward[name] for name in ("input", "labels", "weight", "bias")},
-        "statistics": torch.ones(3, C),
-        "eps": 1e-5,
-        "negative_slope": 0.2,
-        "training": True,
-    }
-
-
-def augmented(stored: bool) -> Arguments:
-    samples = N + F if stored else F
-    data = {
-        "stored": torch.zeros(K, C, H, W, dtype=torch.uint8),
-        "rows": torch.zeros(N, dtype=torch.int64),
-        "mirror": torch.tensor([True, False, True]),
-    }
-    return {
-        "fake": torch.randn(F, C, H, W),
-        **(data if stored else dict.fromkeys(data)),
-        "translation": torch.rand(samples, 2),
-        "cutout": torch.rand(samples, 2),
-        "noise": torch.randn(samples, C, H, W),
-        "noise_std": torch.tensor(0.1),
-        "low": -1.0,
-        "high": 1.0,
-        "dtype": "float32",
-    }
-
-
-def calls() -> dict[str, tuple[str, Arguments]]:
-    """Right calls: the op and its arguments."""
-    image, slope = torch.randn(N, C, H, W), {"negative_slope": 0.2, "gain": 1.5}
-    logits = {"real_logits": torch.randn(7), "fake_logits": torch.randn(7)}
-    pairs = {name: torch.rand(N + F, 2) for name in ("translation", "cutout")}
-    return {
-        "training": ("conditional_batch_norm_act", batch_norm(training=True)),
-        "evaluation": ("conditional_batch_norm_act", batch_norm(training=False)),
-        "norm_backward": ("conditional_batch_norm_backward", batch_norm_backward()),
-        "act": ("bias_leaky_relu", {"input": image, "bias": torch.randn(C), **slope}),
-        "gate": (
-            "bias_leaky_relu_gate",
-            {"grad": image, "bias": torch.randn(C), "output": image.clone(), **slope},
-        ),
-        "act_backward": (
-            "bias_leaky_relu_backward",
-            {"grad": image, "output": image.clone(), **slope},
-        ),
-        "discriminator_loss": (
-            "discriminator_loss",
-            {**logits, "kind": "non_saturating", "label_smoothing": 0.1},
-        ),
-        "generator_loss": (
-            "generator_loss",
-            {"fake_logits": torch.randn(7), "kind": "non_saturating"},
-        ),
-        "input": ("discriminator_input", augmented(stored=True)),
-        "input_without_stored": ("discriminator_input", augmented(stored=False)),
-        "linear": (
-            "discriminator_input_linear",
-            {"tangent": torch.randn(F, C, H, W), **pairs, "stored": N, "dtype": "float32"},
-        ),
-        "input_backward": (
-            "discriminator_input_backward",
-            {
-                "grad": torch.randn(N + F, C, H, W),
-                **pairs,
-                "stored": N,
-                "dtype": "float32",
-                "channels_last": True,
-            },
-        ),
-    }
-
-
-def spoilt(value: Any, device: str) -> Iterator[tuple[str, Any]]:
-    """What could come in a value's place, and a word for it."""
-    if isinstance(value, Tensor):
-        for dim, size in enumerate(value.shape):
-            yield f"dim {dim}", value.narrow(dim, 0, size - 1)
-        yield "more dims", value[None]
-        if value.dim():
-            yield "fewer dims", value[0]
-            yield "one value", value.flatten()[0]
-        for dtype in DTYPES:
-            if dtype != value.dtype:
-                yield str(dtype).removeprefix("torch."), value.to(dtype)
-        yield "meta", value.to("meta")
-        if device != "cpu":
-            yield "cpu", value.cpu()
-    elif isinstance(value, str):
-        yield "unknown", "bogus"
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield "less", value - 1
-        yield "more", value + 1
-        yield "negative", -1
-
 
 # What fits after all: other batches, sizes and dtypes that the kernels take.
 FITS = {
     "training": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
     "evaluation": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
+    "statistics": {
+        ("input", each) for each in KERNEL_DTYPES | {"dim 0", "dim 1", "dim 2", "dim 3"}
+    },
+    "apply": {("input", each) for each in KERNEL_DTYPES | {"dim 2", "dim 3"}},
+    "backward_apply": {("count", "less"), ("count", "more")},
     "act": {("input", each) for each in KERNEL_DTYPES | {"dim 0", "dim 2", "dim 3"}},
     "discriminator_loss": {
         (name, each)
@@ -227,7 +114,15 @@ def test_half_a_pair_is_refused(
 
 @pytest.mark.parametrize("target", [NATIVE_CPU], indirect=True, ids=str)
 @pytest.mark.parametrize(
-    ("call", "name"), [("training", "labels"), ("norm_backward", "labels"), ("input", "rows")]
+    ("call", "name"),
+    [
+        ("training", "labels"),
+        ("norm_backward", "labels"),
+        ("apply", "labels"),
+        ("backward_reduce", "labels"),
+        ("backward_apply", "labels"),
+        ("input", "rows"),
+    ],
 )
 @pytest.mark.parametrize("value", [-1, K, 2**62, -(2**63)])
 def test_what_is_out_of_range_is_refused(target: Target, call: str, name: str, value: int) -> None:
@@ -253,6 +148,29 @@ def test_numbers_that_are_not_uniform_stay_inside(
         result = overload(target, op)(*on(device, arguments).values())
         image = arguments["fake" if call == "input" else "tangent" if call == "linear" else "grad"]
         assert result.abs().max() <= max(image.abs().max().item(), 1)
+
+
+def strided(tensor: Tensor) -> Tensor:
+    """The same values, one apart from the next."""
+    return torch.stack((tensor, tensor), -1)[..., 0]
+
+
+@pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
+@pytest.mark.parametrize("call", calls())
+def test_other_strides_are_other_layouts_alone(target: Target, device: str, call: str) -> None:
+    op, right = calls()[call]
+    right = on(device, right)
+    expected = overload(target, op)(*right.values())
+    for name, value in right.items():
+        if not isinstance(value, Tensor) or name == "stored":  # which is refused: a whole data set
+            continue
+        found = overload(target, op)(*{**right, name: strided(value)}.values())
+        for each, other in zip(tuples(found), tuples(expected), strict=True):
+            assert torch.equal(each, other), name
+
+
+def tuples(results: Any) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
 
 
 # --- Public functions: tensors that are no memory -------------------------------------------------

@@ -54,6 +54,7 @@ REGISTERED = {
 }
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck(backend: str, device: str, layout: str, op: str) -> None:

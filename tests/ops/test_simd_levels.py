@@ -23,7 +23,7 @@ from cxrgan_fast.ops.backend import native
 if native().simd_level() != sys.argv[1]:
     print("runs", native().simd_level())
     sys.exit()
-files = ["accuracy", "any_shape", "special_values", "adversarial_loss", "discriminator_input"]
+files = ["accuracy", "any_shape", "special_values", "adversarial_loss", "augmented_batch"]
 code = pytest.main([
     "-q", "-x", "-p", "no:cacheprovider", "-k", "{NATIVE_CPU}",
     *(f"{HERE}/test_{{name}}.py" for name in files),
@@ -32,6 +32,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(core is None, reason=why_not)
 @pytest.mark.parametrize("level", LEVELS[:-1] or ["baseline"])
 def test_lower_instruction_sets(level: str) -> None:

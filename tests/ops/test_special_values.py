@@ -30,6 +30,7 @@ def test_mean_ten_thousand_times_the_deviation(
         assert relative_error(value, truth[name]) < (1e-6 if name in exact else 1e-3), name
 
 
+@pytest.mark.first_tier(2)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(8, 16, 8, 8), (4, 3, 32, 32), (16, 8, 1, 1)], ids=str)

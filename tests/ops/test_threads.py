@@ -70,6 +70,7 @@ assert {os.path.realpath(native().openmp_runtime())} == {os.path.realpath(p) for
 )
 
 
+@pytest.mark.long
 @needs_proc
 def test_no_threads_and_no_openmp_runtime_beside_those_of_torch() -> None:
     run_program(COUNT)
@@ -94,6 +95,7 @@ assert same(function(), expected)
 )
 
 
+@pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize(
     "call", ["conditional_batch_norm_act-training contiguous", "bias_leaky_relu channels_last"]
@@ -129,6 +131,7 @@ with ThreadPoolExecutor(4) as pool:
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", [1, 2])
 def test_calls_from_several_python_threads_at_once(threads: int) -> None:
     run_program(AT_ONCE, str(threads))

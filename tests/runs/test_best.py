@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from cxrgan_fast import train as command
 from cxrgan_fast.runs import best, checkpoint, logs
-from cxrgan_fast.training import run
 from cxrgan_fast.runs.best import is_better, keep_best, restore_best
 from cxrgan_fast.runs.checkpoint import best_generator_path, generator_path, saved_steps
 from cxrgan_fast.runs.generator_file import load_generator
+from cxrgan_fast.training import run
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
         "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12",
@@ -134,7 +134,7 @@ def kill_in(monkeypatch, module, name, when=lambda *_: True, first=lambda *_: No
     monkeypatch.setattr(module, name, killing)
 
 
-def half_a_line(log, row):
+def half_a_line(log, row, labels):
     with log.evaluations.open("a") as file:
         file.write(json.dumps(row)[:40])
 
@@ -163,6 +163,7 @@ def straight(tmp_path_factory):
     return next(out.iterdir())
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_kill_leaves_what_a_resumed_run_makes_whole(
     train, tmp_path, monkeypatch, straight, place

@@ -210,6 +210,7 @@ def test_a_damaged_generator_is_no_best_and_no_reason_to_stop(train, tmp_path):
     assert load_generator(run / "best_generator.safetensors").step > 0
 
 
+@pytest.mark.first_tier(3)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -245,7 +246,7 @@ def test_a_crafted_checkpoint_is_refused_by_the_name_of_its_part(trained, train,
 @pytest.fixture(scope="module")
 def a_trained_run(tmp_path_factory, request):
     """A run of one step, made once."""
-    from cxrgan_fast.settings.config import (TrainConfig, override)
+    from cxrgan_fast.settings.config import TrainConfig, override
     from cxrgan_fast.training.loop import train
 
     root = tmp_path_factory.mktemp("trained")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.runs.folder import (create_run_folder)
+from cxrgan_fast.runs.folder import create_run_folder
 
 
 def names(folder: Path) -> list[str]:

@@ -9,8 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.sampling.grid import grid_path, write_grid
 from cxrgan_fast.runs.logs import RunLog
+from cxrgan_fast.sampling.grid import grid_path, write_grid
 
 ROW = {"images": 4, "seconds": 1.0, "images_per_second": 4.0}
 

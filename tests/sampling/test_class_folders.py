@@ -55,6 +55,7 @@ def files(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("per_class", [False, True])
 def test_names_that_are_no_folders_come_through_and_nothing_is_written_elsewhere(
     train, tmp_path, per_class

@@ -202,6 +202,7 @@ def test_a_device_that_is_not_there_is_one_line(make_run, tmp_path, monkeypatch,
 # ---------------------------------------------------------------------------- interruption
 
 
+@pytest.mark.long
 def test_ctrl_c_exits_130_and_leaves_nothing(make_run, tmp_path):
     out = tmp_path / "out"
     arguments = [str(make_run()), "--out", str(out), "--n-per-class", "1000000"]

@@ -50,6 +50,8 @@ SHARED = {
     "metrics": EVALUATE,
     "devices.py": TRAIN & EVALUATE & GENERATE,
     "evaluation/checkpoints.py": EVALUATE,
+    "evaluation/matching.py": EVALUATE,
+    "evaluation/reference.py": EVALUATE,
     "evaluation/request.py": EVALUATE,
     "evaluation/image_sets.py": EVALUATE,
     "runs/generators.py": EVALUATE & GENERATE,
@@ -127,7 +129,8 @@ def test_every_answer_names_settings_that_there_are_and_hides_none():
         assert re.fullmatch(r"[a-z0-9_]+", name)
         named = re.findall(r"--([a-z0-9-]+)", answer)
         assert named
-        assert {each.replace("-", "_") for each in named} <= known.keys() | {"resume"}, answer
+        settings = {each.replace("-", "_") for each in named}
+        assert settings <= known.keys() | {"resume", "config"}, answer
 
 
 def test_settings_of_ours_pass(tmp_path):

@@ -18,7 +18,7 @@ CALLERS = (
     "adversarial_loss",
     "bias_leaky_relu",
     "conditional_batch_norm_kernels",
-    "discriminator_input",
+    "augmented_batch",
 )
 
 

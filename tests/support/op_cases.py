@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cuda_standin import building
 from cxrgan_fast.ops import (
     available_backends,
     bias_leaky_relu,
@@ -48,6 +49,8 @@ class Target:
     def why_not(self) -> str:
         """Why it cannot run here, or ""."""
         status = available_backends()[self.backend]
+        if self.standin and building.why_not():
+            return str(building.why_not())
         if self.device in status.runs_on:
             return ""
         return status.why_not.get(self.device, f"it does not run on {self.device} tensors")

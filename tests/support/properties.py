@@ -1,4 +1,4 @@
-"""Properties that Hypothesis tries on every target, with Triton's kernels on fewer examples.
+"""Properties that Hypothesis tries on every target, with Triton's kernels on an eighth of them.
 
 In its interpreter an example takes as long as ten of the others; on a GPU most of them are of a
 class of shapes that is compiled for first, which takes longer still.
@@ -20,7 +20,12 @@ Strategies = dict[str, SearchStrategy[Any]]
 
 TRITON = [target for target in TARGETS if target.backend == "triton"]
 OTHERS = [target for target in TARGETS if target not in TRITON]
-_FEW = 60
+
+
+def at_most(count: int) -> settings:
+    """Try no more examples than that, in the first tier no more than its profile says."""
+    return settings(max_examples=min(count, settings().max_examples))
+
 
 # A target stays in use from example to example.
 _per_target = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
@@ -34,6 +39,7 @@ def on_examples(strategies: Strategies, property: Test) -> Test:
 
 def on_few_examples(strategies: Strategies, property: Test) -> Test:
     """A test of the property on Triton's targets."""
-    few = settings(suppress_health_check=_per_target, max_examples=_FEW)
+    count = settings().max_examples * 3 // 25
+    few = settings(suppress_health_check=_per_target, max_examples=count)
     test = few(given(**strategies)(property))
     return pytest.mark.parametrize("target", TRITON, indirect=True, ids=str)(test)

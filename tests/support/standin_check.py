@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from augmented_batch_cases import InputCase, input_case
 from cuda_standin import building, standing_in
 from cxrgan_fast.ops import discriminator_loss, use_backend
 from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS
 from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
-from discriminator_input_cases import InputCase, input_case
 from op_cases import CASES, LAYOUTS, batch_norm_case, relative_error
 
 # Of the last two a block goes over several rounds: a sample's units are many, or samples are.
@@ -68,7 +68,7 @@ def check_losses() -> None:
             assert error < 1e-6, (kind, count, error)
 
 
-def check_discriminator_input() -> None:
+def check_augmented_batch() -> None:
     """Values and gradients to the bit: in whole packets, in single values, and beside them."""
     for channels, width, offset in ((1, 16, 0), (3, 20, 0), (1, 13, 0), (1, 8, 1)):
         torch.manual_seed(0)
@@ -99,5 +99,5 @@ def main() -> None:
             check_images(path)
         check_units()
         check_losses()
-        check_discriminator_input()
+        check_augmented_batch()
     print("right")

@@ -39,6 +39,7 @@ def run(mode: str, **environment: str) -> list:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @needs_glibc
 def test_large_tensors_stay_off_mmap_only_when_asked():
     assert run("leave") == [None, 1, "not changed"]

@@ -179,6 +179,7 @@ def test_a_disk_that_fills_up_while_steps_go_on_stops_them(fails, tmp_path, monk
     assert not list((folder / "checkpoints").glob(".*"))
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(("call", "folder"), [("save", "checkpoints"), ("draw", "grids")])
 def test_a_folder_that_vanishes_stops_the_run(fails, tmp_path, at_step, call, folder):
     def vanish(run: Run, writer: BackgroundWriter) -> None:
@@ -340,6 +341,7 @@ def stalled(tmp_path):
 LONG = ["--checkpoint-every", 10, "--steps", 10**6]
 
 
+@pytest.mark.long
 def test_kill_9_during_a_write_goes_on_to_the_same_bits(train, tmp_path, stalled):
     options = ["--checkpoint-every", 10, "--log-every", 5, "--steps", 40]
     process, folder = stalled(*options, mode="die")
@@ -359,6 +361,7 @@ def test_kill_9_during_a_write_goes_on_to_the_same_bits(train, tmp_path, stalled
     assert not half[0].exists()  # replaced by the next write of that step
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_during_a_write_ends_when_all_is_written(tmp_path, stalled, number):
     process, folder = stalled(*LONG)
@@ -376,6 +379,7 @@ def test_ctrl_c_during_a_write_ends_when_all_is_written(tmp_path, stalled, numbe
     assert not list((folder / "checkpoints").glob(".*"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["wait", "crawl"])
 def test_a_second_ctrl_c_does_not_wait_for_a_disk(train, stalled, mode):
     process, folder = stalled(*LONG, mode=mode)

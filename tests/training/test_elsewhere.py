@@ -42,6 +42,7 @@ def class_folders(root: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_windows_prepares_trains_resumes_and_generates(tmp_path):
     system = "windows"
     data, packed = class_folders(tmp_path / "images"), tmp_path / "packed"
@@ -60,6 +61,7 @@ def test_windows_prepares_trains_resumes_and_generates(tmp_path):
     assert len(list(drawn.rglob("*.png"))) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["macos", "windows"])
 def test_images_are_trained_on_as_they_lie_and_streamed(tmp_path, system):
     """Also where folders' entries have no inodes, and the system does not say its memory."""
@@ -71,6 +73,7 @@ def test_images_are_trained_on_as_they_lie_and_streamed(tmp_path, system):
     assert "12 images (6 Entzuendung, 6 gesund)" in out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["macos", "windows"])
 def test_the_environment_is_described(system):
     out = run(system, "cxrgan_fast.env")

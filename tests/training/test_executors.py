@@ -100,6 +100,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaStandIn:
     return stand_in_for_cuda_graphs(monkeypatch)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("case", CASES)
 def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
@@ -151,6 +152,7 @@ def test_the_stand_in_tells_a_step_that_bakes_a_number_in(dataset, monkeypatch):
     assert not all(torch.equal(a, b) for a, b in averages)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("update", ["discriminator", "generator"])
 def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys, update):
@@ -175,6 +177,7 @@ def test_what_cannot_be_captured_runs_op_by_op_and_says_so_once(dataset, capsys,
     assert lines[0].endswith("; it runs op by op")
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("end_allocations", END_ALLOCATIONS)
 def test_a_failed_capture_leaves_nothing_half_open(dataset, monkeypatch, end_allocations, refused):
@@ -225,6 +228,7 @@ def test_the_stand_in_leaves_a_failed_capture_half_open(cuda):
         cuda.end_allocations(0, object())
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()], ids=repr
 )
@@ -251,6 +255,7 @@ def test_what_is_no_fault_of_the_step_ends_a_capture_and_the_run(dataset, cuda, 
     assert (executor.name, len(executor.graphs)) == ("graph", 1)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("calls_before", [1, 2, 3])
 def test_a_warm_up_that_fails_is_undone_after_its_work(dataset, cuda, calls_before):
     eager, step = step_with(dataset), step_with(dataset)
@@ -272,6 +277,7 @@ def test_a_warm_up_that_fails_is_undone_after_its_work(dataset, cuda, calls_befo
     assert_same_bits(state(eager), state(step))
 
 
+@pytest.mark.first_tier(4)
 @pytest.mark.parametrize("case", CASES)
 def test_warming_up_changes_nothing(dataset, case):
     step = step_with(dataset, **CASES[case])
@@ -286,6 +292,7 @@ def test_warming_up_changes_nothing(dataset, case):
     assert_same_bits(state(step), before)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_never_waits_and_is_always_the_same_work_in_the_same_memory(dataset, case):
     step = step_with(dataset, **CASES[case])
@@ -300,6 +307,7 @@ def test_a_step_never_waits_and_is_always_the_same_work_in_the_same_memory(datas
     assert [tensor.data_ptr() for tensor in step.tensors()] == addresses
 
 
+@pytest.mark.long
 def test_compiled_networks_train_as_the_plain_ones(dataset):
     settings = {"r1_interval": 2, "g_lr": 1e-4, "d_lr": 1e-4, "family": "dcgan"}
     eager, compiled = step_with(dataset, **settings), step_with(dataset, **settings)

@@ -108,6 +108,7 @@ def test_a_header_that_is_none_is_refused_by_name(generator, header):
         load_generator(generator)
 
 
+@pytest.mark.first_tier(19)
 @pytest.mark.parametrize("change", [*({"network": n} for n in NETWORKS), *FIELDS], ids=str)
 def test_a_field_that_cannot_be_is_refused_by_name(generator, change):
     header = old_header(generator)

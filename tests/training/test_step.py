@@ -69,6 +69,7 @@ def test_the_losses_differ(dataset):
             assert not same(first, second)
 
 
+@pytest.mark.first_tier(2)
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_each_optimizer_moves_weights_and_l2_shrinks_them(dataset, optimizer):
     def norm_after(l2: float) -> float:
@@ -271,6 +272,7 @@ def test_weights_that_overflowed_in_the_last_update_are_noticed(dataset):
     assert non_finite(step) == (1, "weights of the generator")
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_trains_and_keeps_float32_weights(dataset, precision):
     step = step_with(dataset, precision=precision)

@@ -65,6 +65,7 @@ def wait_for_checkpoint(root: Path, process: subprocess.Popen) -> Path:
     pytest.fail(f"no checkpoint within two minutes: {process.communicate()}")
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
     process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path)
@@ -78,6 +79,7 @@ def test_ctrl_c_saves_and_exits_130(train, tmp_path, number):
     assert train("--resume", run, "--steps", step + 1)[0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("numbers", [
     (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM),
     (signal.SIGHUP, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM, signal.SIGINT),
@@ -97,6 +99,7 @@ def test_several_signals_in_a_row_lose_nothing(tmp_path, numbers):
     assert process.returncode in (130, -signal.SIGTERM, -signal.SIGHUP)
 
 
+@pytest.mark.long
 def test_a_hangup_that_is_ignored_stops_nothing(tmp_path):
     """As under nohup."""
     process = start(*PHANTOM, "--steps", 10**6, "--checkpoint-every", 3, "--out", tmp_path,
@@ -122,6 +125,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", OUTPUTS.values(), ids=OUTPUTS)
 def test_output_that_cannot_be_written_is_no_reason_to_stop(tmp_path, shell):
     options = ["--steps", 12, "--log-every", 1, "--checkpoint-every", 5, "--out", tmp_path]
@@ -220,6 +224,7 @@ def test_kill_9_leaves_a_run_that_goes_on(train, tmp_path):
         assert saved_steps(run)[-1] == step + 1
 
 
+@pytest.mark.long
 def test_kill_9_amid_evaluations_leaves_none_out(train, tmp_path):
     """Killed while it evaluates every step: a resumed run has each once, and the best of them."""
     options = ["--eval-every", 1, "--eval-samples", 20, "--features", "pixels"]
@@ -268,6 +273,7 @@ def test_measurements_that_do_not_fit_the_disk_stop_the_run(fails, train, tmp_pa
     assert saved_steps(run) == [1, 2]  # what had been trained is saved where there is room for it
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_does_not_fit_leaves_the_older_one(tmp_path):
     """A file-size limit stands in for a disk that fills up in the middle of a write."""
     options = [*PHANTOM, "--steps", "400", "--log-every", "1000", "--out", tmp_path]

@@ -42,8 +42,8 @@ namespace cpu {
 // anything is written.
 
 // mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0.
-void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
-                           float* var, float* rstd, int threads);
+void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
+                                       float* mean, float* var, float* rstd, int threads);
 
 // The same from given mean and variance, (C,) each.
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -105,8 +105,8 @@ NormPath backward_path(const ImageShape& shape, bool aligned, NormPath path, int
 int64_t forward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 int64_t backward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 
-void batch_norm_statistics(const ImageShape& shape, float eps, const void* x, float* mean,
-                           float* var, float* rstd, const Launch& launch);
+void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
+                                       float* mean, float* var, float* rstd, const Launch& launch);
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
                       float* mean, float* var, float* rstd, const Launch& launch);
@@ -118,10 +118,9 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, const Launch& launch);
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
-                                    const RunningStatistics& running, NormPath path,
-                                    const Launch& launch);
+void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
+                                    const void* x, void* y, float* mean, float* var, float* rstd,
+                                    const RunningStatistics& running, const Launch& launch);
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
                                             const void* x, const float* mean, const float* rstd,
@@ -132,9 +131,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
                                            const float* dweight, const float* dbias, int64_t count,
                                            void* dx, const Launch& launch);
 
-void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
-                                     const float* mean, const float* rstd, bool training, void* dx,
-                                     float* dweight, float* dbias, NormPath path,
+void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
+                                     const void* x, const float* mean, const float* rstd,
+                                     bool training, void* dx, float* dweight, float* dbias,
                                      const Launch& launch);
 
 }  // namespace cuda

@@ -1,4 +1,4 @@
-"""What discriminator_input takes and refuses."""
+"""What augmented_batch takes and refuses."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def check_forward(
     high: float,
     dtype: str,
 ) -> None:
-    """Raise unless these fit each other, as ``discriminator_input`` has them."""
+    """Raise unless these fit each other, as ``augmented_batch`` has them."""
     check_kernel_image("fake", fake)
     check_arguments(
         stored, rows, fake, (low, high), mirror, translation, cutout, noise, noise_std, None
@@ -111,7 +111,7 @@ def check_forward(
 def check_linear(
     tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
 ) -> None:
-    """Raise unless these fit each other, as ``discriminator_input_linear`` has them."""
+    """Raise unless these fit each other, as ``augmented_batch_linear`` has them."""
     check_kernel_image("tangent", tangent)
     if stored < 0:
         raise ValueError(f"stored must be at least 0, a number of samples, got {stored}")
@@ -127,7 +127,7 @@ def check_backward(
     dtype: str,
     channels_last: bool,
 ) -> None:
-    """Raise unless these fit each other, as ``discriminator_input_backward`` has them."""
+    """Raise unless these fit each other, as ``augmented_batch_backward`` has them."""
     check_kernel_image("grad", grad)
     if not 0 <= stored <= grad.shape[0]:
         raise ValueError(

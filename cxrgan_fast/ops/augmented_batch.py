@@ -3,33 +3,32 @@
 The op is affine in the generated images, so three registered ops are each other's derivatives, to
 any order:
 
-    discriminator_input            stored and generated images -> what the discriminator sees
-    discriminator_input_linear     a change of the generated images -> that of what is seen
-    discriminator_input_backward   the transpose of that: what is seen -> the generated images
+    augmented_batch            stored and generated images -> what the discriminator sees
+    augmented_batch_linear     a change of the generated images -> that of what is seen
+    augmented_batch_backward   the transpose of that: what is seen -> the generated images
 
 The transpose is a gather by the inverse shift: nothing is added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from . import reference
+from .augmented_batch_checks import check_arguments, check_backward, check_forward, check_linear
 from .backend import NATIVE_DTYPES, choose_backend, native, place
-from .discriminator_input_checks import check_arguments, check_backward, check_forward, check_linear
-from .registration import Op, dense, register
+from .registration import Op, contiguous_inputs, dense, register
 
 if TYPE_CHECKING:
     from cxrgan_fast._C import AugmentedBatch
 
-_NAME = "discriminator_input"
+_NAME = "augmented_batch"
 
 
-def discriminator_input(
+def augmented_batch(
     stored: Tensor | None,
     rows: Tensor | None,
     fake: Tensor | None,
@@ -42,7 +41,7 @@ def discriminator_input(
     noise_std: Tensor | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Images as a discriminator sees them: N stored ones, then F generated ones, augmented.
+    """Make the batch that a discriminator sees: N stored images, then F generated ones, augmented.
 
     In this order: stored bytes become ``low + byte·(high−low)/255`` and are mirrored; all images
     are shifted by up to an eighth of their size, and a square of half of it is cut out of them,
@@ -90,7 +89,7 @@ def discriminator_input(
     if backend == "reference":
         if stored is not None and rows is not None:
             _check_rows(stored, rows)
-        return reference.discriminator_input(
+        return reference.augmented_batch(
             fake, stored, rows, mirror, translation, cutout, noise, noise_std, (low, high), dtype
         )
     return _forward[backend](
@@ -178,7 +177,7 @@ def _forward_native(
     rows = None if rows is None else rows.contiguous()
     mirror = None if mirror is None else mirror.contiguous()
     noise = None if noise is None else dense(noise)
-    _batch(fake, _count(rows), fake.shape[0], translation, cutout).discriminator_input(
+    _batch(fake, _count(rows), fake.shape[0], translation, cutout).forward(
         _address(stored),
         0 if stored is None else stored.shape[0],
         _address(rows),
@@ -200,7 +199,7 @@ def _linear_native(
     output = _empty(tangent, stored + tangent.shape[0], dtype)
     tangent, translation, cutout = dense(tangent), _pairs(translation), _pairs(cutout)
     batch = _batch(tangent, stored, tangent.shape[0], translation, cutout)
-    batch.discriminator_input_linear(*_images(tangent), *_images(output))
+    batch.linear(*_images(tangent), *_images(output))
     return output
 
 
@@ -215,66 +214,50 @@ def _backward_native(
     output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
     grad, translation, cutout = dense(grad), _pairs(translation), _pairs(cutout)
     batch = _batch(grad, stored, output.shape[0], translation, cutout)
-    batch.discriminator_input_backward(*_images(grad), *_images(output))
+    batch.backward(*_images(grad), *_images(output))
     return output
 
 
-# --- The Triton backend ---------------------------------------------------------------------------
+# --- The Triton backend: its kernels write to an output that they are given -----------------------
 
 
-def _forward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import discriminator_input as kernels
-
-    def forward(
-        fake: Tensor,
-        stored: Tensor | None,
-        rows: Tensor | None,
-        mirror: Tensor | None,
-        translation: Tensor | None,
-        cutout: Tensor | None,
-        noise: Tensor | None,
-        noise_std: Tensor | None,
-        low: float,
-        high: float,
-        dtype: str,
-    ) -> Tensor:
-        output = _empty(fake, _count(rows) + fake.shape[0], dtype)
-        return kernels.forward(
-            dense(fake), stored, None if rows is None else rows.contiguous(),
-            None if mirror is None else mirror.contiguous(), _pairs(translation), _pairs(cutout),
-            None if noise is None else dense(noise), noise_std, (low, high), output,
-        )  # fmt: skip
-
-    return forward
+def _forward_inputs(
+    fake: Tensor,
+    stored: Tensor | None,
+    rows: Tensor | None,
+    mirror: Tensor | None,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    noise: Tensor | None,
+    noise_std: Tensor | None,
+    low: float,
+    high: float,
+    dtype: str,
+) -> tuple[Any, ...]:
+    output = _empty(fake, _count(rows) + fake.shape[0], dtype)
+    return (
+        dense(fake), stored, *contiguous_inputs(rows, mirror), _pairs(translation), _pairs(cutout),
+        None if noise is None else dense(noise), noise_std, (low, high), output,
+    )  # fmt: skip
 
 
-def _linear_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import discriminator_input as kernels
-
-    def linear(
-        tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
-    ) -> Tensor:
-        output = _empty(tangent, stored + tangent.shape[0], dtype)
-        return kernels.linear(dense(tangent), _pairs(translation), _pairs(cutout), stored, output)
-
-    return linear
+def _linear_inputs(
+    tangent: Tensor, translation: Tensor | None, cutout: Tensor | None, stored: int, dtype: str
+) -> tuple[Any, ...]:
+    output = _empty(tangent, stored + tangent.shape[0], dtype)
+    return dense(tangent), _pairs(translation), _pairs(cutout), stored, output
 
 
-def _backward_triton() -> Callable[..., Any]:
-    from cxrgan_fast.kernels import discriminator_input as kernels
-
-    def backward(
-        grad: Tensor,
-        translation: Tensor | None,
-        cutout: Tensor | None,
-        stored: int,
-        dtype: str,
-        channels_last: bool,
-    ) -> Tensor:
-        output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
-        return kernels.backward(dense(grad), _pairs(translation), _pairs(cutout), stored, output)
-
-    return backward
+def _backward_inputs(
+    grad: Tensor,
+    translation: Tensor | None,
+    cutout: Tensor | None,
+    stored: int,
+    dtype: str,
+    channels_last: bool,
+) -> tuple[Any, ...]:
+    output = _empty(grad, grad.shape[0] - stored, dtype, channels_last)
+    return dense(grad), _pairs(translation), _pairs(cutout), stored, output
 
 
 # --- What comes out, without computing it -------------------------------------------------------
@@ -375,11 +358,12 @@ _forward = register(
         "Tensor? cutout, Tensor? noise, Tensor? noise_std, float low, float high, str dtype)"
         " -> Tensor",
         _forward_native,
-        _forward_triton,
+        "augmented_batch.forward",
         _forward_fake,
         check_forward,
         _save_forward,
         _forward_derivative,
+        _forward_inputs,
     )
 )
 _linear = register(
@@ -387,11 +371,12 @@ _linear = register(
         f"{_NAME}_linear",
         "(Tensor tangent, Tensor? translation, Tensor? cutout, int stored, str dtype) -> Tensor",
         _linear_native,
-        _linear_triton,
+        "augmented_batch.linear",
         _linear_fake,
         check_linear,
         _save_linear,
         _linear_derivative,
+        _linear_inputs,
     )
 )
 _backward = register(
@@ -400,10 +385,11 @@ _backward = register(
         "(Tensor grad, Tensor? translation, Tensor? cutout, int stored, str dtype, "
         "bool channels_last) -> Tensor",
         _backward_native,
-        _backward_triton,
+        "augmented_batch.backward",
         _backward_fake,
         check_backward,
         _save_backward,
         _backward_derivative,
+        _backward_inputs,
     )
 )

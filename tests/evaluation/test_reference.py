@@ -8,17 +8,16 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.evaluation import (
-    IMAGE_METRICS,
-    METRICS,
+from cxrgan_fast.evaluation.matching import subset
+from cxrgan_fast.evaluation.reference import (
     OTHER_PATIENTS,
     TEST_SPLIT,
     Evaluation,
     Reference,
 )
-from cxrgan_fast.metrics.matching import subset
+from cxrgan_fast.evaluation.report import aligned, to_record, to_table
+from cxrgan_fast.metrics.metric import all_metrics, metric_names
 from cxrgan_fast.metrics.pixels import Pixels
-from cxrgan_fast.metrics.report import aligned, to_record, to_table
 
 CPU = torch.device("cpu")
 
@@ -162,13 +161,15 @@ def test_the_record_is_json_and_says_all_of_every_number(evaluation):
     parts = {"all": record["all classes"], **record["classes"]}
     for part in parts.values():
         for side in (part["generated"], *part["floors"].values()):
-            assert {*side["metrics"], *side["omitted"], "memorisation"} == set(METRICS)
+            assert {*side["metrics"], *side["omitted"], "memorisation"} == set(metric_names())
             for metric in side["metrics"].values():
                 assert set(metric) >= {"value", "n_real", "n_fake", "interval"}
         assert part["memorisation"]["share"]["n_fake"] > 0
     assert "no classifier" in parts["all"]["generated"]["omitted"]["inception_score"]
-    assert set(IMAGE_METRICS) <= set(parts["all"]["generated"]["metrics"])
-    assert set(IMAGE_METRICS) <= set(parts["normal"]["generated"]["omitted"])
+    of_images = {name for name, metric in all_metrics().items() if metric.takes == "images"}
+    assert of_images == {"creativity", "inheritance", "diversity"}
+    assert of_images <= set(parts["all"]["generated"]["metrics"])
+    assert of_images <= set(parts["normal"]["generated"]["omitted"])
     assert all(seconds >= 0 for seconds in record["seconds"].values())
 
 
@@ -177,6 +178,7 @@ def test_the_table_labels_every_number(evaluation):
     fid = evaluation.pooled.comparison.estimates["fid"]
     (line,) = [line for line in table.split("normal  ")[0].splitlines() if line.startswith("FID (")]
     assert line.startswith("FID (pixels, 1024-d)")
+    assert line.split(")")[1].split()[0] == "lower"
     assert f"{fid.value:.4g} ± " in line
     assert "(45/45)" in line
     assert "floor: other patients" in table
@@ -190,6 +192,7 @@ def test_the_table_labels_every_number(evaluation):
     (p_value,) = [row for row in rows if row.startswith("  p, by permutation")]
     assert f" {details['p_value']:.4g} " in p_value
     (real,) = [row for row in rows if row.startswith("  of real images")]
+    assert real.split("images")[1].split()[:2] == ["near", "0.5"]
     assert f" {details['real_accuracy']:.4g} " in real
     assert table.count("memorisation (pixels, 1024-d), ") == 3
     assert "the nearest 2.5% of 40 held-out images" in table

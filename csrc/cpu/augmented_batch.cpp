@@ -1,9 +1,9 @@
-// discriminator_input.h on the CPU: compiled once for each instruction-set level (simd.h).
+// augmented_batch.h on the CPU: compiled once for each instruction-set level (simd.h).
 //
 // A line is a row of pixels as the output has it in memory: of all channels side by side
 // (channels_last), or of one. It is put together as float32 in scratch memory that stays in L1, so
 // that a step need not know what the others read and write.
-#include "discriminator_input_kernels.h"
+#include "augmented_batch_kernels.h"
 
 #include "loops.h"
 #include "simd.h"
@@ -187,6 +187,6 @@ void move(const Move& move, const Placement* placements, int threads) {
 
 }  // namespace
 
-extern const DiscriminatorInputKernels discriminator_input = {move};
+extern const AugmentedBatchKernels augmented_batch = {move};
 
 }  // namespace cxrgan::CXRGAN_SIMD

@@ -1,5 +1,5 @@
-// Images as a matrix, whatever their layout: a row is a run of neighbouring elements, and a column
-// belongs to one channel.
+// Images seen as channels_last ones are: a matrix whose rows are runs of neighbouring elements, and
+// whose columns belong to one channel each.
 //
 //   channels_last          a row is one pixel, or a few: a channel is every C-th column
 //   contiguous, small H·W  a row is one sample:          a channel is H·W neighbouring columns
@@ -14,18 +14,18 @@
 
 namespace cxrgan::CXRGAN_SIMD {
 
-class ColumnView {
+class ChannelsLastView {
  public:
   static constexpr int64_t kColumns = 1024;  // side by side at most: a channel must fit
   static constexpr int64_t kRows = 256;      // of a unit at most: float sums stay short
 
-  ColumnView(const ConditionalBatchNorm& op, int64_t element_bytes, int threads)
+  ChannelsLastView(const ConditionalBatchNorm& op, int64_t element_bytes, int threads)
       : op_(op),
-        pixel_rows_(op.shape.layout == Layout::kChannelsLast || op.shape.pixels == 1),
+        channels_last_(op.shape.layout == Layout::kChannelsLast || op.shape.pixels == 1),
         samples_(op.shape.samples),
         channels_(op.shape.channels),
-        width_(pixel_rows_ ? pixels_a_row(op.shape) : op.shape.pixels),
-        rows_per_sample_(pixel_rows_ ? op.shape.pixels / width_ : 1),
+        width_(channels_last_ ? pixels_a_row(op.shape) : op.shape.pixels),
+        rows_per_sample_(channels_last_ ? op.shape.pixels / width_ : 1),
         stride_(channels_ * width_),
         panel_(larger(1, smaller(channels_, kColumns / width_))),
         rows_a_unit_(larger(16, smaller(kRows, kUnit / (panel_ * width_)))),
@@ -52,7 +52,7 @@ class ColumnView {
   // value(i) to every column of channel i, from the last channel to the first.
   template <class Value>
   void spread(Panel panel, float* to, const Value& value) const {
-    if (!pixel_rows_) {
+    if (!channels_last_) {
       for (int64_t i = panel.channels - 1; i >= 0; --i) {
         const float of_channel = value(i);
         for (int64_t j = i * width_; j < (i + 1) * width_; ++j) to[j] = of_channel;
@@ -66,7 +66,7 @@ class ColumnView {
   // The sums over each channel's columns, to the front.
   void gather(Panel panel, float* columns) const {
     if (width_ == 1) return;
-    if (pixel_rows_) {
+    if (channels_last_) {
       // By halves: in a chain of equal terms all roundings would go the same way.
       for (int64_t width = width_; width > 1;) {
         const int64_t half = divide_up(width, 2), rest = (width - half) * panel.channels;
@@ -152,11 +152,11 @@ class ColumnView {
   // processor would fetch them only once they are asked for; slabs are in the cache.
   template <class T>
   CXRGAN_INLINE void prefetch_next(const T* address) const {
-    if (pixel_rows_) prefetch(address);
+    if (channels_last_) prefetch(address);
   }
 
   const ConditionalBatchNorm& op_;
-  const bool pixel_rows_;
+  const bool channels_last_;
   const int64_t samples_, channels_;
   const int64_t width_;  // columns a channel
   const int64_t rows_per_sample_;
@@ -178,7 +178,7 @@ class ColumnView {
   // Channels whose columns of all rows fit L2 together, so that one thread can take them through
   // both steps; 0 where there are none. (Pieces of channels_last rows so short read too slowly.)
   int64_t slab_channels(int64_t element_bytes) const {
-    if (pixel_rows_ || channels_ < threads_) return 0;
+    if (channels_last_ || channels_ < threads_) return 0;
     const int64_t most = kSlabBytes / (samples_ * width_ * element_bytes);
     const int64_t channels = larger(1, smaller(smaller(panel_, most), channels_ / threads_));
     // As many slabs for each thread as for the next.

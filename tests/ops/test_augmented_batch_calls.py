@@ -1,4 +1,4 @@
-"""How discriminator_input may be called: compiled, transformed, captured; what it refuses."""
+"""How augmented_batch may be called: compiled, transformed, captured; what it refuses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops import discriminator_input
-from discriminator_input_cases import InputCase, input_case
+from augmented_batch_cases import InputCase, input_case
+from cxrgan_fast import ops
+from cxrgan_fast.ops import augmented_batch
 from op_cases import FUSED, Target
 
 fused = pytest.mark.parametrize("target", FUSED, indirect=True, ids=str)
@@ -48,6 +49,7 @@ def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(value, same)
 
 
+@pytest.mark.first_tier(1)
 @fused
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("without", ["", "stored", "translation", "noise"])
@@ -61,7 +63,7 @@ def test_opcheck(backend: str, device: str, without: str, channels: int) -> None
     case = replace(case, **absent)
     suffix = "_triton" if backend == "triton" else ""
     ops = {
-        name: getattr(torch.ops.cxrgan_fast, f"discriminator_input{name}{suffix}").default
+        name: getattr(torch.ops.cxrgan_fast, f"augmented_batch{name}{suffix}").default
         for name in ("", "_linear", "_backward")
     }
     fake, stored = fake_of(case), 0 if case.rows is None else 2
@@ -89,6 +91,7 @@ def test_only_uniform_numbers_are_saved(device: str) -> None:
     assert [each.shape for each in saved] == [(7, 2), (7, 2)]
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_compiled_whole(device: str, channels: int, dtype: torch.dtype) -> None:
@@ -98,6 +101,7 @@ def test_compiled_whole(device: str, channels: int, dtype: torch.dtype) -> None:
     assert_same(gradients(compiled, case), gradients(penalised, case))
 
 
+@pytest.mark.first_tier(3)
 def test_stored_images_alone_compiled_whole(device: str) -> None:
     case = input_case((1, 8, 7), fakes=None).on(device)
     compiled = torch.compile(InputCase.call, fullgraph=True, backend="aot_eager")
@@ -111,9 +115,10 @@ def test_compiled_by_inductor(device: str) -> None:
     assert_same(gradients(compiled, case), gradients(penalised, case))
 
 
+@pytest.mark.first_tier(1)
 def test_one_graph_for_many_batches(device: str) -> None:
     def function(fake: Tensor, stored: Tensor, rows: Tensor, pairs: Tensor) -> Tensor:
-        return discriminator_input(
+        return augmented_batch(
             stored, rows, fake, value_range=(-1, 1), translation=pairs[:, 0], cutout=pairs[:, 1]
         ).square()
 
@@ -179,10 +184,10 @@ def test_noise_has_no_gradient(device: str) -> None:
     assert noise.grad is None
 
 
-@fused
+@pytest.mark.parametrize(
+    "target", [each for each in FUSED if each.device == "cuda"], indirect=True, ids=str
+)
 def test_a_replayed_graph_is_a_call(target: Target, device: str) -> None:
-    if device != "cuda":
-        pytest.skip("CUDA graphs need a GPU")
     case = input_case((1, 64, 64), stored=32, fakes=32).on(device)
     gradients(penalised, case)
     torch.cuda.synchronize()
@@ -260,4 +265,8 @@ def test_arguments_that_do_not_fit_are_named(
         for name, each in arguments.items()
     }
     with pytest.raises(error, match=message):
-        discriminator_input(moved.pop("stored"), moved.pop("rows"), moved.pop("fake"), **moved)
+        augmented_batch(moved.pop("stored"), moved.pop("rows"), moved.pop("fake"), **moved)
+
+
+def test_the_former_name_is_the_same_function() -> None:
+    assert ops.discriminator_input is augmented_batch

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.matching import (
+from cxrgan_fast.evaluation.matching import (
     check_classes,
     choose_rows,
     class_shares,

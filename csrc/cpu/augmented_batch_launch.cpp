@@ -1,10 +1,10 @@
-// The launchers of discriminator_input.h: rows that are not there, where each sample's pixels come
+// The launchers of augmented_batch.h: rows that are not there, where each sample's pixels come
 // from, and the level to run.
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "discriminator_input_kernels.h"
+#include "augmented_batch_kernels.h"
 #include "dispatch.h"
 #include "parallel.h"
 
@@ -29,25 +29,25 @@ void run(const Move& move, int threads) {
   std::vector<Placement> placements(static_cast<size_t>(move.samples));
   for (int64_t n = 0; n < move.samples; ++n)
     placements[static_cast<size_t>(n)] = placement_of(move, n);
-  CXRGAN_OF_LEVEL(discriminator_input).move(move, placements.data(),
-                                            useful_threads(shape, threads));
+  CXRGAN_OF_LEVEL(augmented_batch).move(move, placements.data(),
+                                        useful_threads(shape, threads));
 }
 
 }  // namespace
 
-void discriminator_input(const AugmentedBatch& batch, const StoredImages& stored,
-                         const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
-                         int threads) {
+void augmented_batch(const AugmentedBatch& batch, const StoredImages& stored,
+                     const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
+                     int threads) {
   run(forward_move(batch, stored, fake, noise, out), threads);
 }
 
-void discriminator_input_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
-                                const ImagesOut& out, int threads) {
+void augmented_batch_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
+                            const ImagesOut& out, int threads) {
   run(linear_move(batch, tangent, out), threads);
 }
 
-void discriminator_input_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
-                                  const ImagesOut& out, int threads) {
+void augmented_batch_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
+                              const ImagesOut& out, int threads) {
   run(backward_move(batch, gradient, out), threads);
 }
 

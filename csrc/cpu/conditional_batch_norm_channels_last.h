@@ -1,18 +1,19 @@
-// Channels_last images, and contiguous ones of small planes: the steps over column_view.h's rows.
+// Channels_last images, and contiguous ones of small planes: the steps over the rows of
+// channels_last_view.h.
 #pragma once
 
-#include "column_view.h"
+#include "channels_last_view.h"
 #include "conditional_batch_norm_element.h"
 
 namespace cxrgan::CXRGAN_SIMD {
 
 template <class T>
-class Columns : private ColumnView {
+class ChannelsLastNorm : private ChannelsLastView {
  public:
-  using ColumnView::kColumns;
+  using ChannelsLastView::kColumns;
 
-  Columns(const ConditionalBatchNorm& op, int threads)
-      : ColumnView(op, sizeof(T), threads),
+  ChannelsLastNorm(const ConditionalBatchNorm& op, int threads)
+      : ChannelsLastView(op, sizeof(T), threads),
         streaming_(worth_streaming(op.shape, sizeof(T)) && stride_ * sizeof(T) % 64 == 0) {}
 
   void statistics(float eps, const T* x, float* mean, float* var, float* rstd) const {

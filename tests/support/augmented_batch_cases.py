@@ -1,4 +1,4 @@
-"""Calls of discriminator_input, and the same by the package's own pixels and augmentations.
+"""Calls of augmented_batch, and the same by the package's own pixels and augmentations.
 
 cxrgan_fast.data knows nothing of the op: it is the independent truth that every backend is held to.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxrgan_fast.augment.diffaugment import augment_as_drawn
 from cxrgan_fast.data import to_float
-from cxrgan_fast.ops import discriminator_input
+from cxrgan_fast.ops import augmented_batch
 
 OPTIONS = ("mirror", "translation", "cutout", "noise")
 
@@ -36,7 +36,7 @@ class InputCase:
 
     def call(self, fake: Tensor | None = None) -> Tensor:
         """The op, on the backend in use; with another fake, if given."""
-        return discriminator_input(
+        return augmented_batch(
             self.stored,
             self.rows,
             self.fake if fake is None else fake,

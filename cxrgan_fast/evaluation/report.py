@@ -3,35 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED, Evaluation, Part
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
-from cxrgan_fast.metrics.evaluation import ALL_CLASSES, GENERATED, METRICS, Evaluation, Part
 from cxrgan_fast.metrics.memorisation import Memorisation
-
-# What a metric is called, which way is better, and whether it is of features.
-_TITLES = {
-    "fid": ("FID", "low", True),
-    "fid_infinity": ("FID infinity", "low", True),
-    "kid": ("KID", "low", True),
-    "inception_score": ("Inception Score", "high", True),
-    "precision": ("precision", "high", True),
-    "recall": ("recall", "high", True),
-    "nearest_neighbour": ("1-NN accuracy", "0.5", True),
-    "likeness": ("likeness score", "high", True),
-    "creativity": ("creativity", "high", False),
-    "inheritance": ("inheritance", "high", False),
-    "diversity": ("diversity", "high", False),
-}
-
-_DETAILS = {
-    "nearest_neighbour": {
-        "real_accuracy": ("of real images", "0.5"),
-        "fake_accuracy": ("of generated images", "0.5"),
-        "p_value": ("p, by permutation", ""),
-        "p_value_by_set": ("p of the farther of the two", ""),
-    }
-}
-"""Of a metric, what else of its computation is shown in rows of its own."""
+from cxrgan_fast.metrics.metric import all_metrics, direction
 
 
 def to_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -128,30 +104,31 @@ def _near_copies(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _block(name: str, part: Part, label: str) -> list[str]:
     """The table of all classes or of one."""
     columns = {GENERATED: part.comparison, **part.floors}
-    header = [name, "best", "generated images"]
+    header = [name, "better", "generated images"]
     header += [f"floor: {floor}" for floor in part.floors]
     rows = [header]
-    for metric, (title, best, of_features) in _TITLES.items():
-        if not any(metric in column.estimates for column in columns.values()):
+    for metric in all_metrics().values():
+        estimates = [column.estimates.get(metric.name) for column in columns.values()]
+        if not any(estimates):
             continue
-        shown = f"{title} ({label})" if of_features else title
-        estimates = [column.estimates.get(metric) for column in columns.values()]
-        rows.append([shown, best, *(_cell(estimate) for estimate in estimates)])
-        for detail, (title, best) in _DETAILS.get(metric, {}).items():
-            cells = ["-" if e is None else number(e.details[detail]) for e in estimates]
-            rows.append([f"  {title}", best, *cells])
+        shown = metric.title if metric.takes == "images" else f"{metric.title} ({label})"
+        rows.append([shown, direction(metric.better), *(_cell(each) for each in estimates)])
+        for detail in metric.details:
+            better = "" if detail.better is None else direction(detail.better)
+            cells = ["-" if e is None else number(e.details[detail.key]) for e in estimates]
+            rows.append([f"  {detail.title}", better, *cells])
     lines = aligned(rows)
     reasons: dict[tuple[str, str], list[str]] = {}
-    for metric in METRICS:
+    for known in all_metrics():
         for column, comparison in columns.items():
-            if metric in comparison.omitted:
+            if known in comparison.omitted:
                 where = "" if column == GENERATED else f" of the floor by {column}"
-                reasons.setdefault((where, comparison.omitted[metric]), []).append(metric)
-    known = {why: names for (where, why), names in reasons.items() if not where}
+                reasons.setdefault((where, comparison.omitted[known]), []).append(known)
+    of_all = {why: names for (where, why), names in reasons.items() if not where}
     lines += [
         f"not computed{where}: {', '.join(names)}: {why}"
         for (where, why), names in reasons.items()
-        if not (where and known.get(why) == names)  # what holds for all is said once
+        if not (where and of_all.get(why) == names)  # what holds for all is said once
     ]
     return lines
 

@@ -1,4 +1,4 @@
-"""discriminator_input against the package's own pixels and augmentations, to the bit."""
+"""augmented_batch against the package's own pixels and augmentations, to the bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from discriminator_input_cases import OPTIONS, InputCase, input_case
+from augmented_batch_cases import OPTIONS, InputCase, input_case
 from op_cases import DTYPES, FUSED, LAYOUTS, NATIVE_CPU, REFERENCE, Target
 from properties import on_examples, on_few_examples
 
@@ -186,6 +186,7 @@ def test_a_gradient_has_the_layout_of_the_images(device: str, channels: int, lay
     assert gradient.stride() == fake.stride()
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize("target", REFERENCE, indirect=True, ids=str)
 @pytest.mark.parametrize("options", [("translation",), OPTIONS], ids=str)
 def test_derivatives_of_the_definition(device: str, options: tuple[str, ...]) -> None:

@@ -7,9 +7,9 @@
 namespace cxrgan::CXRGAN_SIMD {
 
 template <class T>
-class Planes {
+class ContiguousNorm {
  public:
-  Planes(const ConditionalBatchNorm& op, int threads)
+  ContiguousNorm(const ConditionalBatchNorm& op, int threads)
       : op_(op),
         samples_(op.shape.samples),
         channels_(op.shape.channels),

@@ -1,7 +1,7 @@
-// The three functions of discriminator_input.h as one: images moved, covered and written.
+// The three functions of augmented_batch.h as one: images moved, covered and written.
 #pragma once
 
-#include "cxrgan/discriminator_input.h"
+#include "cxrgan/augmented_batch.h"
 
 #if defined(__CUDACC__)
 #define CXRGAN_HOST_DEVICE __host__ __device__

@@ -20,12 +20,7 @@ from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.cache import features_of
-from cxrgan_fast.metrics.comparison import FEATURE_METRICS, Comparison, check_metrics, compare
-from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
-from cxrgan_fast.metrics.estimate import Resamples
-from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
-from cxrgan_fast.metrics.matching import (
+from cxrgan_fast.evaluation.matching import (
     Described,
     Pair,
     check_classes,
@@ -34,16 +29,17 @@ from cxrgan_fast.metrics.matching import (
     patient_halves,
     subset,
 )
+from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
+from cxrgan_fast.metrics.estimate import Resamples
+from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
 from cxrgan_fast.metrics.memorisation import (
     Memorisation,
     exact_copies,
     exact_duplicates,
     memorisation,
 )
-
-IMAGE_METRICS = ("creativity", "inheritance", "diversity")
-METRICS = (*FEATURE_METRICS, *IMAGE_METRICS, "memorisation")
-"""All metrics by their names, in the order in which they are shown."""
+from cxrgan_fast.metrics.metric import Images, all_metrics, check_metrics, metric_names
 
 ALL_CLASSES = "all classes"
 GENERATED = "generated"
@@ -212,7 +208,10 @@ class Reference:
         return pairs
 
     def compare(self, pair: Pair, metrics: Sequence[str]) -> Comparison:
-        """Metrics of two sets, those of features and those of the images themselves."""
+        """Compute metrics of two sets, those of features and those of the images themselves.
+
+        Names of metrics that are no comparison of two sets, such as memorisation, are passed over.
+        """
         real, fake = pair.real, pair.fake
         if not len(real.dataset) or not len(fake.dataset):
             reason = "no images of this class are among those compared; more --samples take some"
@@ -220,29 +219,25 @@ class Reference:
         resamples = None
         if self.resamples:
             resamples = _resamples(real, fake, self.resamples, self.seed, self.device)
-        wanted = [name for name in metrics if name in FEATURE_METRICS]
-        found = compare(
-            real.features, fake.features, metrics=wanted, resamples=resamples, seed=self.seed
+        wanted = [name for name in comparable_metrics() if name in metrics]
+        images = None
+        if any(all_metrics()[name].takes == "images" for name in wanted):
+            of_each = (real.dataset.images, fake.dataset.images, pair.originals)
+            images = Images(*(each.to(self.device) for each in of_each))
+        return compare(
+            real.features,
+            fake.features,
+            metrics=wanted,
+            images=images,
+            resamples=resamples,
+            seed=self.seed,
         )
-        wanted = [name for name in metrics if name in IMAGE_METRICS]
-        if wanted:
-            images = (each.dataset.images.to(self.device) for each in (real, fake))
-            originals = pair.originals.to(self.device)
-            try:
-                cid = creativity_inheritance_diversity(
-                    *images, originals=originals, resamples=resamples
-                )
-            except UserError as error:
-                found.omitted.update(dict.fromkeys(wanted, str(error)))
-            else:
-                found.estimates.update({name: getattr(cid, name) for name in wanted})
-        return found
 
     def evaluate(
         self,
         fake: ImageDataset,
         *,
-        metrics: Sequence[str] = METRICS,
+        metrics: Sequence[str] | None = None,
         samples: int = 1000,
         where: object = "the generated images",
     ) -> Evaluation:
@@ -250,7 +245,7 @@ class Reference:
 
         Args:
             fake: generated images, of the training images' size and classes.
-            metrics: names out of `METRICS`.
+            metrics: names out of `metric_names`; None for all.
             samples: images of each kind to compare.
             where: the generated images, for messages.
 
@@ -258,7 +253,8 @@ class Reference:
             UserError: an unknown metric, sets that cannot be matched, or features that cannot be
                 taken.
         """
-        check_metrics(metrics, METRICS)
+        metrics = metric_names() if metrics is None else metrics
+        check_metrics(metrics, metric_names())
         if fake.class_names != self.train.dataset.class_names:
             raise ValueError(
                 f"fake: expected the classes {self.train.dataset.class_names}, got "
@@ -306,10 +302,10 @@ class Reference:
             return self.compare(pair, metrics)
         label = self.train.dataset.class_names.index(name)
         of_class = replace(pair, real=pair.real.of_label(label), fake=pair.fake.of_label(label))
-        of_features = [metric for metric in metrics if metric not in IMAGE_METRICS]
-        found = self.compare(of_class, of_features)
+        known = all_metrics()
+        found = self.compare(of_class, [m for m in metrics if known[m].of_each_class])
         reason = "computed of all classes together only, since it takes long"
-        found.omitted.update({name: reason for name in IMAGE_METRICS if name in metrics})
+        found.omitted.update({m: reason for m in metrics if not known[m].of_each_class})
         return found
 
     def _add_memorisation(self, part: Part, generated: Described, name: str | None) -> None:

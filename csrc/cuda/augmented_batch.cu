@@ -1,13 +1,13 @@
-// The launchers of cxrgan/discriminator_input.h on a GPU: one kernel, which writes what it reads.
+// The launchers of cxrgan/augmented_batch.h on a GPU: one kernel, which writes what it reads.
 //
 // A line is a row of pixels as the output has it in memory: of all channels side by side
 // (channels_last), or of one. A block has lines of one sample, and so one placement and one source;
 // a group of lanes (a warp, or less where lines are short) takes a line, packets side by side.
-#include "cxrgan/discriminator_input.h"
+#include "cxrgan/augmented_batch.h"
 
 #include <stdexcept>
 
-#include "cxrgan/discriminator_input_move.h"
+#include "cxrgan/augmented_batch_move.h"
 #include "launch.h"
 #include "packet.cuh"
 #include "plan.h"
@@ -153,7 +153,7 @@ Lines lines_of(const Move& move, int width, int device) {
   Lines lines{};
   const int64_t depth = move.out.layout == Layout::kChannelsLast ? move.channels : 1;
   if (move.samples > kMostBlocks || depth * move.width > kMostBlocks / 2)
-    throw std::runtime_error("discriminator_input: more than 2^31 samples, or 2^30 values a row");
+    throw std::runtime_error("augmented_batch: more than 2^31 samples, or 2^30 values a row");
   lines.depth = static_cast<int>(depth);
   lines.length = static_cast<int>(depth * move.width);
   lines.planes = move.channels / depth;
@@ -205,20 +205,20 @@ void run(const char* name, const Move& move, const Launch& where) {
 
 }  // namespace
 
-void discriminator_input(const AugmentedBatch& batch, const StoredImages& stored,
-                         const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
-                         const Launch& where) {
-  run("discriminator_input", forward_move(batch, stored, fake, noise, out), where);
+void augmented_batch(const AugmentedBatch& batch, const StoredImages& stored,
+                     const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
+                     const Launch& where) {
+  run("augmented_batch", forward_move(batch, stored, fake, noise, out), where);
 }
 
-void discriminator_input_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
-                                const ImagesOut& out, const Launch& where) {
-  run("discriminator_input_linear", linear_move(batch, tangent, out), where);
+void augmented_batch_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
+                            const ImagesOut& out, const Launch& where) {
+  run("augmented_batch_linear", linear_move(batch, tangent, out), where);
 }
 
-void discriminator_input_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
-                                  const ImagesOut& out, const Launch& where) {
-  run("discriminator_input_backward", backward_move(batch, gradient, out), where);
+void augmented_batch_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
+                              const ImagesOut& out, const Launch& where) {
+  run("augmented_batch_backward", backward_move(batch, gradient, out), where);
 }
 
 }  // namespace cxrgan::cuda

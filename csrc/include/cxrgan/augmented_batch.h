@@ -68,17 +68,17 @@ namespace cpu {
 // std::out_of_range before anything is written.
 
 // out: (N + F, C, H, W), channels_last.
-void discriminator_input(const AugmentedBatch& batch, const StoredImages& stored,
-                         const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
-                         int threads);
+void augmented_batch(const AugmentedBatch& batch, const StoredImages& stored,
+                     const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
+                     int threads);
 
 // out: (N + F, C, H, W), channels_last; the first N zero.
-void discriminator_input_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
-                                const ImagesOut& out, int threads);
+void augmented_batch_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
+                            const ImagesOut& out, int threads);
 
 // From the gradient (N + F, C, H, W) that of fake, (F, C, H, W).
-void discriminator_input_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
-                                  const ImagesOut& out, int threads);
+void augmented_batch_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
+                              const ImagesOut& out, int threads);
 
 }  // namespace cpu
 
@@ -87,15 +87,15 @@ namespace cuda {
 // The same with device pointers, one launch each, without workspace. A row outside [0, M) makes its
 // sample NaN.
 
-void discriminator_input(const AugmentedBatch& batch, const StoredImages& stored,
-                         const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
-                         const Launch& launch);
+void augmented_batch(const AugmentedBatch& batch, const StoredImages& stored,
+                     const ImagesIn& fake, const Noise& noise, const ImagesOut& out,
+                     const Launch& launch);
 
-void discriminator_input_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
-                                const ImagesOut& out, const Launch& launch);
+void augmented_batch_linear(const AugmentedBatch& batch, const ImagesIn& tangent,
+                            const ImagesOut& out, const Launch& launch);
 
-void discriminator_input_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
-                                  const ImagesOut& out, const Launch& launch);
+void augmented_batch_backward(const AugmentedBatch& batch, const ImagesIn& gradient,
+                              const ImagesOut& out, const Launch& launch);
 
 }  // namespace cuda
 }  // namespace cxrgan

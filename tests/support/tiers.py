@@ -1,0 +1,154 @@
+"""Which of the collected tests run, and in which tier.
+
+A test that is parametrized over a target (a backend on a device) that cannot run here is left out,
+and the header of the run says so. Of a product of parameters, the first tier runs as many
+combinations as show every value once, the second (marked ``long``) as many more as show every pair
+of values; the rest of the product runs with ``--products``. Where even every value once takes long,
+``@pytest.mark.first_tier(count)`` leaves the first tier so many of these combinations.
+"""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from itertools import combinations
+
+import pytest
+import torch
+
+from op_cases import TARGETS, Target
+
+GPU_FIXTURE = "gpu"
+"""The fixture by which a test says that it needs a GPU, whatever the backend."""
+
+
+def cover(
+    rows: Sequence[Sequence[Hashable]], strength: int, begun: Sequence[int] = ()
+) -> list[int]:
+    """Choose rows in which every combination of ``strength`` values that occurs at all occurs.
+
+    The rows are those that exist, not a whole product: a combination that no row has is not
+    missed. The choice is greedy (the row with the most combinations that are new, the first of
+    equal ones): it is the same on every run and seldom the smallest.
+
+    Args:
+        rows: Values of the same parameters in the same order, at least one row.
+        strength: How many parameters' values are combined; more than there are parameters means
+            all of them.
+        begun: Positions of rows that are chosen already.
+
+    Returns:
+        The positions of the chosen rows in the order of their choice, those of ``begun`` first.
+    """
+    columns = range(len(rows[0]))
+    places = list(combinations(columns, min(strength, len(columns))))
+
+    def news(row: int, seen: set[Hashable]) -> list[Hashable]:
+        values = rows[row]
+        parts = ((place, tuple(values[column] for column in place)) for place in places)
+        return [part for part in parts if part not in seen]
+
+    chosen = list(begun)
+    seen: set[Hashable] = set()
+    for row in begun:
+        seen.update(news(row, seen))
+    # What a row adds can only become less. So a row whose count is fresh and still the largest is
+    # the best, and the counts of most rows need not be taken again.
+    heap = [(-len(places), row) for row in range(len(rows))]
+    while heap:
+        _, row = heapq.heappop(heap)
+        new = news(row, seen)
+        if not new:
+            continue
+        entry = (-len(new), row)
+        if heap and heap[0] < entry:
+            heapq.heappush(heap, entry)
+            continue
+        chosen.append(row)
+        seen.update(new)
+    return chosen
+
+
+def spread(rows: Sequence[int], count: int) -> list[int]:
+    """Pick ``count`` of the rows, or all if there are fewer, from the first to the last."""
+    count = min(count, len(rows))
+    return [rows[place * (len(rows) - 1) // max(count - 1, 1)] for place in range(count)]
+
+
+def runnable(item: pytest.Item) -> bool:
+    """Tell whether every target and device that the test is parametrized over is here."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if any(isinstance(value, Target) and value.why_not for value in params.values()):
+        return False
+    # A parameter may have the fixture's name: of a GPU that is described, say.
+    asks = GPU_FIXTURE in getattr(item, "fixturenames", ()) and GPU_FIXTURE not in params
+    return torch.cuda.is_available() or not asks
+
+
+def values(item: pytest.Item) -> tuple[Hashable, ...]:
+    """List the values of a test's parameters; those that are given together are one value."""
+    params = item.callspec.params  # type: ignore[attr-defined]
+    together = {}
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        names = names.replace(",", " ").split() if isinstance(names, str) else names
+        together.update(dict.fromkeys(names, tuple(names)))
+    groups = dict.fromkeys(together.get(name, (name,)) for name in params)
+    return tuple(tuple(_key(params[name]) for name in names) for names in groups)
+
+
+def _key(value: object) -> Hashable:
+    """Tell 1 from True, and know an object that cannot be compared by its identity."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return type(value), value
+
+
+def sort_into_tiers(
+    items: Sequence[pytest.Item], products: bool
+) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Mark what the first tier leaves to the second as ``long``.
+
+    Args:
+        items: The collected tests.
+        products: Whether the whole product of a test's parameters is wanted, not only all pairs.
+
+    Returns:
+        The tests that are to run in some tier, and those that are left out, each in the order of
+        ``items``.
+    """
+    gone = {item for item in items if not runnable(item)}
+    products_of: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item not in gone and hasattr(item, "callspec") and not item.get_closest_marker("slow"):
+            products_of[item.nodeid.split("[")[0]].append(item)
+    for product in products_of.values():
+        rows = [values(item) for item in product]
+        first_tier = cover(rows, 1)
+        table = cover(rows, 2, begun=first_tier)
+        if limit := product[0].get_closest_marker("first_tier"):
+            first_tier = spread(first_tier, *limit.args)
+        for row, item in enumerate(product):
+            if row not in first_tier:
+                item.add_marker(pytest.mark.long)
+        if not products:
+            in_table = set(table)
+            gone.update(item for row, item in enumerate(product) if row not in in_table)
+    return [item for item in items if item not in gone], [item for item in items if item in gone]
+
+
+def header(targets: Sequence[Target] = TARGETS) -> str:
+    """Name the targets that tests run on here, and each of the others with the reason."""
+    here = ", ".join(str(target) for target in targets if not target.why_not)
+    missing = defaultdict(list)
+    for target in targets:
+        if target.why_not:
+            missing[target.why_not].append(str(target))
+    if shutil.which("nvcc") is None:
+        missing["no nvcc here"].append("compilation of the CUDA sources")
+    parts = [f"{', '.join(names)} ({reason})" for reason, names in missing.items()]
+    return f"targets: {here or 'none'}; NOT TESTED: {'; '.join(parts) or 'none'}"
