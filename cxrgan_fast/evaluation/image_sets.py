@@ -26,7 +26,7 @@ from cxrgan_fast.evaluation.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
 from cxrgan_fast.sampling.class_sources import ClassSource
 from cxrgan_fast.sampling.generation import GROUP, draw_images, latents_for
-from cxrgan_fast.settings.config import DataConfig, TrainConfig, override
+from cxrgan_fast.settings.config import DatasetConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
 
 _BATCH = 4 * GROUP  # images between two steps of the bar, in whole groups
@@ -59,7 +59,7 @@ def is_run(path: Path) -> bool:
 
 def choose_data(
     data: str | None, subject: Path, skip_bad: bool, columns: Columns | None = None
-) -> DataConfig:
+) -> DatasetConfig:
     """The real images to compare with: those named, or those that the run was trained on.
 
     Args:
@@ -73,7 +73,7 @@ def choose_data(
         UserError: nothing is named and nothing known, or it is not there any more.
     """
     run, stored = _stored_settings(subject) if is_run(subject) else (subject, None)
-    own = DataConfig() if stored is None else stored.dataset
+    own = DatasetConfig() if stored is None else stored.dataset
     if data is not None:
         # Of the run's own data only what describes them too: the phantom set's size.
         if columns in (None, Columns()) and not _same_place(data, own.data):
@@ -98,7 +98,7 @@ def choose_data(
         ) from error
 
 
-def _with_columns(own: DataConfig, columns: Columns | None) -> DataConfig:
+def _with_columns(own: DatasetConfig, columns: Columns | None) -> DatasetConfig:
     return own if columns in (None, Columns()) else replace(own, columns=columns)
 
 
@@ -107,7 +107,7 @@ def _same_place(one: str, other: str) -> bool:
     return len({None if place is None else place.absolute() for place in places}) == 1
 
 
-def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
+def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
     """Where the data of a run are now."""
     if read_record(run) is None:
         if Path(own.data).exists():
@@ -128,7 +128,11 @@ def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
 
 
 def load_real(
-    data: DataConfig, classes: Sequence[str], resolution: int, image_channels: int, progress: bool
+    data: DatasetConfig,
+    classes: Sequence[str],
+    resolution: int,
+    image_channels: int,
+    progress: bool,
 ) -> RealImages:
     """Load the training images and, if the data have them, those of the test split.
 
@@ -208,7 +212,7 @@ def draw_set(
     )
 
 
-def in_order_of_data(sources: Sequence[ClassSource], data: DataConfig) -> list[ClassSource]:
+def in_order_of_data(sources: Sequence[ClassSource], data: DatasetConfig) -> list[ClassSource]:
     """What draws each class, in the order in which the data have the classes.
 
     Raises:
@@ -266,7 +270,7 @@ class ImageFolder:
 
     @classmethod
     def look(
-        cls, path: Path, data: DataConfig, wanted: Sequence[str], resolution: int | None
+        cls, path: Path, data: DatasetConfig, wanted: Sequence[str], resolution: int | None
     ) -> "ImageFolder":
         """Find the classes and the size of the images.
 
@@ -330,7 +334,7 @@ def _stored_settings(subject: Path) -> tuple[Path, TrainConfig | None]:
     return subject, None
 
 
-def _has_test_split(data: DataConfig, classes: Sequence[str]) -> bool:
+def _has_test_split(data: DatasetConfig, classes: Sequence[str]) -> bool:
     try:
         opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
         select(opened, "test", classes)
@@ -339,14 +343,14 @@ def _has_test_split(data: DataConfig, classes: Sequence[str]) -> bool:
     return True
 
 
-def _classes_of(data: DataConfig) -> tuple[Sequence[str], Sequence[str]]:
+def _classes_of(data: DatasetConfig) -> tuple[Sequence[str], Sequence[str]]:
     """All classes of the data that have images, and those that are used unless others are named."""
     opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
     there = classes_with_images(opened, "train")
     return [name for name in opened.classes if name in there], opened.default_classes
 
 
-def _as_asked(names: Sequence[str], data: DataConfig) -> list[str]:
+def _as_asked(names: Sequence[str], data: DatasetConfig) -> list[str]:
     """The classes as the run asked for them: those that it joined with their parts."""
     there = {name.casefold() for name in _classes_of(data)[0]}
     pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]

@@ -270,7 +270,7 @@ def test_the_record_does_not_say_where_files_lie(monkeypatch) -> None:
         (["--batch-sizes", 8, 0], "--batch-sizes: got 0, expected 1 or more"),
         (["--seconds", "nan"], "--seconds: got nan, expected over 0"),
         (["--limit", -1], "--limit: got -1.0, expected over 0"),
-        (["--resolution", 48], "resolution must be one of 32, 64, 128, 256, got 48"),
+        (["--resolution", 48], "resolution should be one of 32, 64, 128, 256, got 48"),
         (["--data", "no/such/folder"], "no/such/folder"),
     ],
 )

@@ -15,6 +15,7 @@ from cxrgan_fast.data.sources.selection import (
     match_class,
     read_classes,
     select,
+    split_names,
 )
 from cxrgan_fast.data.sources.source import Source
 from cxrgan_fast.data.sources.table import Columns
@@ -36,5 +37,6 @@ __all__ = [
     "read_classes",
     "refuse_columns",
     "select",
+    "split_names",
     "unused_lines",
 ]

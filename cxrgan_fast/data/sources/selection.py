@@ -145,10 +145,7 @@ def read_classes(
         UserError: an unknown class, a name or a class that is given twice, or none at all.
     """
     folded = {name.casefold() for name in known}
-    pieces: list[str] = []
-    for text in wanted:
-        whole = text.strip().casefold() in folded or text in known
-        pieces += [text] if whole else [piece for piece in text.split(",") if piece.strip()]
+    pieces = split_names(wanted, known)
     if not pieces:
         raise UserError(f"classes: none named; {where} has {enumerate_names(known)}")
     found: list[tuple[str, tuple[str, ...]]] = []
@@ -169,6 +166,21 @@ def read_classes(
                 raise UserError(f"classes: {name!r} {what} {count} times; name each class once")
     check_class_names([name for name, _ in found], where)
     return dict(found)
+
+
+def split_names(wanted: Sequence[str], known: Collection[str]) -> list[str]:
+    """Divide lists with commas into their names, but for a known name that holds a comma.
+
+    Args:
+        wanted: as a user gives them.
+        known: the class names there are; case does not matter.
+    """
+    folded = {name.casefold() for name in known}
+    pieces: list[str] = []
+    for text in wanted:
+        whole = text.strip().casefold() in folded or text in known
+        pieces += [text] if whole else [piece for piece in text.split(",") if piece.strip()]
+    return pieces
 
 
 def _kind(part: str, known: Collection[str]) -> str:

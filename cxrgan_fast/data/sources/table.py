@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 from cxrgan_fast.data.sources.listing import ImageFile, as_unused, merge_spellings
 from cxrgan_fast.data.sources.names import (
@@ -19,6 +20,7 @@ from cxrgan_fast.data.sources.names import (
 from cxrgan_fast.data.sources.source import Source
 from cxrgan_fast.data.sources.store import MAX_ENTRIES, Store
 from cxrgan_fast.errors import UserError, did_you_mean, printable
+from cxrgan_fast.setting import Needs, Setting, Settings
 
 # What each column is called, in lower case and without what is no letter or digit. The first that
 # is there is taken.
@@ -38,17 +40,20 @@ _NEAR = {
 }
 
 
+_COLUMN = Setting(resumable=True, needs=Needs("data", but="phantom"))
+
+
 @dataclass(frozen=True)
-class Columns:
+class Columns(Settings):
     """Which columns of a table say what, by name; an empty name leaves it to the usual ones."""
 
-    path_column: str = ""
+    path_column: Annotated[str, _COLUMN] = ""
     """Column of a table that holds the files' paths; else path, file, Image Index and the like."""
-    label_column: str = ""
+    label_column: Annotated[str, _COLUMN] = ""
     """Column that holds the classes; images without a value there are left out."""
-    patient_column: str = ""
+    patient_column: Annotated[str, _COLUMN] = ""
     """Column that tells whose image it is; else patient, Patient ID, subject_id and the like."""
-    split_column: str = ""
+    split_column: Annotated[str, _COLUMN] = ""
     """Column that holds train, test or val."""
 
 
