@@ -27,7 +27,7 @@ _CALLED = {
     "--out": "output outdir out_dir output_dir save_dir out_folder output_folder",
     "--n-per-class": "n num count num_images n_images num_samples n_samples samples",
     "--samples": "num_images n_images",
-    "--class": "class_idx label labels class_name",
+    "--classes": "class_idx label labels class_name",
     "--checkpoint": "ckpt step snapshot epoch",
     "--device": "gpu gpus gpu_id cuda cpu",
     "--features": "extractor feature_extractor",

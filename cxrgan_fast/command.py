@@ -14,7 +14,7 @@ from cxrgan_fast.threads import limit_threads
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
-_MAY_BE_EMPTY = ("--classes",)  # without: the usual ones
+_MAY_BE_EMPTY = ("--classes", "--class")  # without: the usual ones
 
 
 def run_command(main: Callable[[], None], *, prints_result: bool = True) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from cxrgan_fast.arguments import parse_arguments
+from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.devices import resolve_device
@@ -47,10 +48,8 @@ class Arguments:
     all_checkpoints: Annotated[
         bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=_ALL_CHECKPOINTS)
     ] = False
-    classes: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
-    ] = ()
-    """Classes to compare; none means all."""
+    classes: ClassesOption = ()
+    """Classes to compare, with spaces or commas between; none means all."""
     resolution: int | None = None
     """Pixels to which a folder of larger or mixed images is made smaller, and compared at."""
     skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -77,7 +76,7 @@ def main() -> None:
         samples=arguments.samples,
         seed=arguments.seed,
         checkpoint=arguments.checkpoint,
-        classes=arguments.classes,
+        classes=given(arguments.classes),
         resolution=arguments.resolution,
         skip_bad=arguments.skip_bad,
         columns=arguments.columns,

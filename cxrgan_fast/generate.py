@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from cxrgan_fast.arguments import parse_arguments
+from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.class_folders import choose_folders
 from cxrgan_fast.devices import resolve_device
@@ -29,10 +30,8 @@ class Arguments:
     """Images of each class; 0 with --interpolate for the sheets alone."""
     seed: int = 0
     """Seed of the latents: the same seed gives the same bytes."""
-    classes: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="class", aliases=("--classes",), metavar="NAME ...")
-    ] = ()
-    """Classes to draw; none means all."""
+    classes: ClassesOption = ()
+    """Classes to draw, with spaces or commas between; none means all."""
     class_folders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER ...")] = ()
     """Folders of classes, where they are not to be called as the classes are."""
     like: str | None = None
@@ -55,7 +54,7 @@ def main() -> None:
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed {seed}: expected 0 or more, below 2^63")
     device = resolve_device(arguments.device)
-    sources = load_sources(arguments.run, arguments.checkpoint, arguments.classes, device)
+    sources = load_sources(arguments.run, arguments.checkpoint, given(arguments.classes), device)
     classes = [source.class_name for source in sources]
     folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
     if n == 0 and arguments.interpolate and folders:

@@ -10,16 +10,18 @@ import tyro
 
 from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.command import run_command
-from cxrgan_fast.data.packed import is_packed, open_packed
+from cxrgan_fast.data.load import packed_shape
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.nn.family import FAMILIES, families_with
 from cxrgan_fast.runs.folder import newest_run
+from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import changed_on_resume
-from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, flatten, override
+from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
+from cxrgan_fast.settings.flags import FLAGS
 from cxrgan_fast.settings.names import refuse_names_from_elsewhere
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
 
@@ -50,7 +52,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         first.add_argument(name, nargs="?")  # a missing value is for the parser of all flags
     chosen, _ = first.parse_known_args(argv)
 
-    refuse_names_from_elsewhere(argv, flatten(TrainConfig()))
+    refuse_names_from_elsewhere(argv, settings_of(TrainConfig()))
     layer = read_config_file(Path(chosen.config)) if chosen.config else {}
     resume = Path(chosen.resume) if chosen.resume else None
     if chosen.resume in ("auto", "last"):
@@ -72,14 +74,15 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         if preset in PRESETS:  # else the parser of the flags refuses it, and lists the known ones
             layer = {**PRESETS[preset], **layer, "preset": preset}
         below = override(TrainConfig(), layer)
-    arguments = parse_arguments(
-        Arguments,
-        args=argv,
-        default=Arguments(below),
-        prog="python -m cxrgan_fast.train",
-        description="Train a class-conditional GAN on chest X-rays.",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+    with FLAGS:
+        arguments = parse_arguments(
+            Arguments,
+            args=argv,
+            default=Arguments(below),
+            prog="python -m cxrgan_fast.train",
+            description="Train a class-conditional GAN on chest X-rays.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
     for flag, read, meant in (
         ("--resume", chosen.resume, arguments.resume),
         ("--config", chosen.config, arguments.config),
@@ -133,10 +136,8 @@ def _find_run(word: str, out: Path, name: str) -> Path | None:
 
 def _shape_of(data: str | None) -> dict[str, Any]:
     """The settings that a packed set brings with it; none for other data."""
-    if data is None or data == "phantom" or not is_packed(Path(data)):
-        return {}
-    channels, resolution = open_packed(data, verify=False).images.shape[1:3]
-    return {"resolution": resolution, "image_channels": channels}
+    shape = None if data is None else packed_shape(data)
+    return {} if shape is None else {"image_channels": shape[0], "resolution": shape[1]}
 
 
 def _stored_settings(run: Path) -> TrainConfig:

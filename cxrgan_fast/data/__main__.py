@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cxrgan_fast.arguments import parse_arguments
+from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.depth import shown_notes
 from cxrgan_fast.data.download import download
@@ -42,9 +43,9 @@ class Prepare:
     """Folder for the packed set."""
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = field(default_factory=Preparation)
     """What is done to each image."""
-    classes: str = ""
-    """Classes in the order of their labels, with commas between, as in normal,pneumonia=A+B, which
-    joins the classes A and B; without, the usual ones."""
+    classes: ClassesOption = ()
+    """Classes in the order of their labels, with spaces or commas between; NAME=A+B joins the
+    classes A and B. None means the usual ones."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
     """Which columns of a table say what."""
     division: Annotated[Division, tyro.conf.arg(name="")] = field(default_factory=Division)
@@ -65,7 +66,7 @@ def prepare(options: Prepare) -> None:
             options.out,
             options.preparation,
             division=options.division,
-            classes=_classes(options.classes),
+            classes=given(options.classes) or None,
             skip_bad=options.skip_bad,
             workers=options.workers,
         )
@@ -119,8 +120,9 @@ class Subset:
     """Of the whole folder, at most."""
     image_bytes: int = 50_000
     """Size of file that is preferred."""
-    classes: str = ""
-    """Classes, with commas between; without, the usual ones."""
+    classes: ClassesOption = ()
+    """Classes, with spaces or commas between; NAME=A+B joins the classes A and B. None means the
+    usual ones."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
     """Which columns of a table say what."""
     split: Literal["train", "test", "val"] | None = None
@@ -138,13 +140,13 @@ def subset(options: Subset) -> None:
         per_class=options.per_class,
         max_bytes=options.max_bytes,
         image_bytes=options.image_bytes,
-        classes=_classes(options.classes),
+        classes=given(options.classes) or None,
         split=options.split,
         seed=options.seed,
     )
     counts = ", ".join(f"{n} {printable(name)}" for name, n in made.counts.items())
     print(f"{made.path}: {counts}; {made.total / 1e6:.2f} MB with manifest.csv")
-    for note in source.notes(_classes(options.classes), options.split):
+    for note in source.notes(given(options.classes) or None, options.split):
         print(printable(note))
     if made.unusable:
         print(f"could not be looked at: {len(made.unusable)} files")
@@ -203,10 +205,6 @@ def fetch(options: Download) -> None:
     for note in got.notes:
         print(printable(note))
     print(f"look at it: python -m cxrgan_fast.data inspect {got.path}")
-
-
-def _classes(text: str) -> list[str] | None:
-    return [text] if text else None  # lists with commas are read with the classes that there are
 
 
 _COMMANDS: dict[type, Callable[[Any], None]] = {

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
-from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
-from cxrgan_fast.data.sources import Source, check_folder_name, folder_names, open_source
-from cxrgan_fast.data.sources.layout import lay_out
-from cxrgan_fast.data.sources.store import Tree
+from cxrgan_fast.data.load import open_data
+from cxrgan_fast.data.sources import check_folder_name, folder_names
 from cxrgan_fast.errors import UserError, did_you_mean, printable
 
 
@@ -67,14 +64,7 @@ def class_folders(data: str | Path) -> ClassFolders:
     Raises:
         UserError: there is no such data.
     """
-    if data == "phantom":
-        return ClassFolders(str(data), _by_name(PHANTOM_CLASSES))
-    path = Path(data)
-    if is_packed(path):
-        made = open_packed(path, verify=False)
-        return ClassFolders(str(data), _of_packed(made) or _by_name(made.class_names))
-    source = open_source(path)
-    return ClassFolders(str(data), _of_source(source) or _by_name(source.classes))
+    return ClassFolders(str(data), open_data(data).class_folders())
 
 
 def choose_folders(
@@ -115,41 +105,6 @@ def choose_folders(
                 "some systems; name them differently"
             )
     return folders, warnings
-
-
-def _by_name(names: Sequence[str]) -> dict[str, list[str]]:
-    return {name: [folder] for name, folder in folder_names(names).items()}
-
-
-def _of_source(source: Source) -> dict[str, list[str]] | None:
-    there = {file.class_name for file in source.files}
-    found = source.class_folders([name for name in source.classes if name in there])
-    return None if any("" in folders for folders in found.values()) else found
-
-
-def _of_packed(made: PackedSet) -> dict[str, list[str]] | None:
-    """The folders by the names of the files, if the classes go by folders at all."""
-    names = {row.file for row in made.rows}
-    tree = Tree(stamps=dict.fromkeys(names, ""))
-    for name in names:
-        parts = name.split("/")[:-1]
-        tree.folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    try:
-        listing = lay_out(tree, names, {}, str(made.path), made.name)
-    except UserError:  # no class folders
-        return None
-    read_as = {file.name: file for file in (*listing.files, *listing.unnamed)}
-    classes_of: dict[str, set[str]] = {}
-    folders: dict[str, set[str]] = {}
-    for row in made.rows:
-        file = read_as.get(row.file)
-        if file is None:
-            return None
-        classes_of.setdefault(file.class_name, set()).add(row.class_name)
-        folders.setdefault(row.class_name, set()).add(file.folder)
-    if any(len(classes) > 1 for classes in classes_of.values()):
-        return None
-    return {name: sorted(found) for name, found in folders.items()}
 
 
 def _given_folders(given: Sequence[str], classes: Sequence[str]) -> dict[str, str]:

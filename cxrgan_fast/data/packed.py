@@ -20,15 +20,27 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from cxrgan_fast.data.sources import SPLITS, check_class_names, read_classes
+from cxrgan_fast.data.dataset import ImageDataset
+from cxrgan_fast.data.patients import warning_lines
+from cxrgan_fast.data.preparation import Preparation
+from cxrgan_fast.data.sources import (
+    ImageFile,
+    check_class_names,
+    folder_names,
+    read_classes,
+    select,
+)
+from cxrgan_fast.data.sources.layout import lay_out
+from cxrgan_fast.data.sources.store import NamesOnly
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_error, read_small
 
@@ -84,51 +96,131 @@ class PackedSet:
     notes: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
 
-    def choose(
-        self, split: str | None = None, classes: Sequence[str] | None = None
-    ) -> tuple[tuple[str, ...], list[int]]:
-        """The classes and images to use, as `Source.choose` gives them.
+    @property
+    def where(self) -> str:
+        """Return the folder's path, for messages."""
+        return str(self.path)
 
-        Args:
-            split: "train", "test" or "val"; None for all.
-            classes: names in the order of their labels, in any case; None for all.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the class names, which all have images."""
+        return self.class_names
 
-        Returns:
-            The class names in the order of labels, and the places of their images, class by
-            class.
+    @property
+    def default_classes(self) -> tuple[str, ...]:
+        """Return the classes that are used when none are named: all."""
+        return self.class_names
 
-        Raises:
-            UserError: there is no such class or split, or it has no images.
-        """
-        parts = self.parts(classes)
-        places: list[int] = []
-        for name, members in parts.items():
-            of_class = [
-                place
-                for place, row in enumerate(self.rows)
-                if row.class_name in members and split in (None, row.split)
-            ]
-            if not of_class:
-                present = {row.split for row in self.rows if row.class_name in members}
-                has = ", ".join(each for each in SPLITS if each in present)
-                raise UserError(
-                    f"{self.path}: class {name!r} has no {split!r} images; it has {has or 'none'}"
-                )
-            # In the order in which a source gives the images of joined classes.
-            places += sorted(of_class, key=lambda place: self.rows[place].file)
-        return tuple(parts), places
+    @property
+    def has_splits(self) -> bool:
+        """Say whether some images are for testing or validation."""
+        return any(row.split != "train" for row in self.rows)
 
-    def parts(self, classes: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+    def parts(
+        self, classes: Sequence[str] | None, split: str | None = None
+    ) -> dict[str, tuple[str, ...]]:
         """Return, in the order of labels, the classes of the set that make up each class.
 
         Args:
-            classes: as in `choose`.
+            classes: as `select` takes them.
+            split: of joined classes, those without images in this split are left out: a division
+                may have put all patients of one into another split.
 
         Raises:
             UserError: there is no such class.
         """
         wanted = self.class_names if classes is None else classes
-        return read_classes(wanted, self.class_names, self.path)
+        parts = read_classes(wanted, self.class_names, self.path)
+        there = {row.class_name for row in self.rows if split in (None, row.split)}
+        return {
+            name: tuple(member for member in members if member in there) or members
+            for name, members in parts.items()
+        }
+
+    def listed(self, parts: Mapping[str, tuple[str, ...]]) -> list[ImageFile]:
+        """Return the images in the order of `order`, whatever the parts.
+
+        By their names, so that joined classes have them in the order in which a source has them.
+        """
+        rows = (self.rows[place] for place in self.order())
+        return [ImageFile(row.file, row.class_name, row.patient, row.split) for row in rows]
+
+    def load(
+        self,
+        preparation: Preparation,
+        *,
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        progress: bool = False,
+    ) -> ImageDataset:
+        """Copy the images of some classes and one split into memory.
+
+        Args:
+            preparation: what is asked for: resolution and channels must be the set's.
+            split: as `select` takes it.
+            classes: likewise.
+            progress: nothing is drawn or prepared here, so there is no bar to show.
+
+        Raises:
+            UserError: the set has other resolution or channels, no such class or no such split.
+        """
+        shape = self.images.shape[1:]
+        if shape != preparation.empty(0).shape[1:]:
+            channels, resolution, _ = shape
+            raise UserError(
+                f"{self.path}: holds images of {resolution} pixels and {channels} channels, and "
+                f"{preparation.resolution} and {preparation.image_channels} are asked for: train "
+                f"at --resolution {resolution} --image-channels {channels}, or prepare another "
+                "set from the images"
+            )
+        chosen = select(self, split, classes)
+        order = self.order()
+        patients = [file.patient for file in chosen.files]
+        images = self.images[[order[place] for place in chosen.places]]
+        return ImageDataset(
+            images=torch.from_numpy(np.asarray(images)),
+            labels=torch.tensor(chosen.labels, dtype=torch.int64),
+            class_names=chosen.class_names,
+            patients=patients,
+            files=[file.name for file in chosen.files],
+            name=self.name,
+            skipped=self.left_out,
+            prepared=f"read from the packed set {self.path}",
+            notes=[*self.unused, *warning_lines(patients)],
+        )
+
+    def class_folders(self) -> dict[str, list[str]]:
+        """Return the names of the folders in which the images of each class lay, sorted.
+
+        They are told by the names of the files; where those tell no classes, as of a table, the
+        folders are those that the classes' names give.
+        """
+        by_name = {name: [folder] for name, folder in folder_names(self.class_names).items()}
+        return self._folders_of_files() or by_name
+
+    def _folders_of_files(self) -> dict[str, list[str]] | None:
+        """The folders by the names of the files, if the classes go by folders at all."""
+        names = {row.file for row in self.rows}
+        try:
+            source = lay_out(NamesOnly(names), names, {}, self.where, self.name)
+        except UserError:  # no class folders
+            return None
+        read_as = {file.name: file for file in (*source.files, *source.unnamed)}
+        classes_of: dict[str, set[str]] = {}
+        folders: dict[str, set[str]] = {}
+        for row in self.rows:
+            file = read_as.get(row.file)
+            if file is None:
+                return None
+            classes_of.setdefault(file.class_name, set()).add(row.class_name)
+            folders.setdefault(row.class_name, set()).add(file.folder)
+        if any(len(classes) > 1 for classes in classes_of.values()):
+            return None
+        return {name: sorted(found) for name, found in folders.items()}
+
+    def order(self) -> list[int]:
+        """Return the places of all images, sorted by the names of their files."""
+        return sorted(range(len(self.rows)), key=lambda place: self.rows[place].file)
 
 
 def is_packed(path: Path) -> bool:

@@ -54,3 +54,8 @@ def patient_warnings(patients: Sequence[str]) -> list[str]:
                 f"it one? Else {advice}"
             )
     return warnings
+
+
+def warning_lines(patients: Sequence[str]) -> list[str]:
+    """Return `patient_warnings` as notes of a set, each marked as a warning."""
+    return [f"warning: {warning}" for warning in patient_warnings(patients)]

@@ -27,7 +27,7 @@ from cxrgan_fast.data.patients import settle_patients
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.readers import READER_VERSION
 from cxrgan_fast.data.reading import check_workers, read_set
-from cxrgan_fast.data.sources import ImageFile, Source
+from cxrgan_fast.data.sources import ImageFile, Source, select
 from cxrgan_fast.data.splits import assign_splits, check_shares
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import PlaceError, write_atomic, write_error
@@ -111,7 +111,8 @@ def prepare_set(
         raise UserError(
             f"splits {division.splits}: {source.where} has no splits of its own; divide by patient"
         )
-    names, files = source.choose(split, classes)
+    chosen = select(source, split, classes)
+    names, files = chosen.class_names, chosen.files
     problems = source.problems + source.without_kind(classes, split)
     if problems and not skip_bad:
         raise UnusableFilesError(problems)

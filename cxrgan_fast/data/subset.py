@@ -16,7 +16,7 @@ import numpy as np
 from cxrgan_fast.data.patients import settle_patients
 from cxrgan_fast.data.readers import image_size, patient_of
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import ImageFile, Source, folder_names
+from cxrgan_fast.data.sources import ImageFile, Source, folder_names, select
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import made_whole, require_free, write_atomic
 
@@ -111,7 +111,8 @@ def make_subset(
     if not 0 <= seed < 2**63:
         raise UserError(f"seed {seed}: expected 0 or more, below 2^63")
     require_free(out)
-    names, files = source.choose(split, classes)
+    selected = select(source, split, classes)
+    names, files = selected.class_names, selected.files
     found, unusable = _look(source, files, workers, progress)
     chosen = _choose(found, names, per_class, image_bytes, max_bytes, seed, source.where)
     settings = {

@@ -9,17 +9,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cxrgan_fast.data import ImageDataset, load_dataset
-from cxrgan_fast.data.packed import PackedSet, is_packed, open_packed
-from cxrgan_fast.data.phantom import CLASS_NAMES as PHANTOM_CLASSES
+from cxrgan_fast.data import ImageDataset, load_dataset, open_data
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.readers import image_size as image_size_of
-from cxrgan_fast.data.sources import Columns, ImageFile, Source, folder_names, open_source
+from cxrgan_fast.data.sources import (
+    Columns,
+    ImageFile,
+    Source,
+    classes_with_images,
+    folder_names,
+    open_source,
+    select,
+)
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
 from cxrgan_fast.sampling.class_sources import ClassSource
 from cxrgan_fast.sampling.generation import GROUP, draw_images, latents_for
-from cxrgan_fast.settings.config import DataConfig, TrainConfig, override
+from cxrgan_fast.settings.config import DatasetConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
 
 _BATCH = 4 * GROUP  # images between two steps of the bar, in whole groups
@@ -52,7 +59,7 @@ def is_run(path: Path) -> bool:
 
 def choose_data(
     data: str | None, subject: Path, skip_bad: bool, columns: Columns | None = None
-) -> DataConfig:
+) -> DatasetConfig:
     """The real images to compare with: those named, or those that the run was trained on.
 
     Args:
@@ -66,7 +73,7 @@ def choose_data(
         UserError: nothing is named and nothing known, or it is not there any more.
     """
     run, stored = _stored_settings(subject) if is_run(subject) else (subject, None)
-    own = DataConfig() if stored is None else stored.dataset
+    own = DatasetConfig() if stored is None else stored.dataset
     if data is not None:
         # Of the run's own data only what describes them too: the phantom set's size.
         if columns in (None, Columns()) and not _same_place(data, own.data):
@@ -79,7 +86,8 @@ def choose_data(
         )
     own = replace(_with_columns(own, columns), skip_bad=skip_bad or own.skip_bad)
     # Runs of earlier versions have stored the path as it was typed, in whatever folder.
-    if own.data == "phantom" or (Path(own.data).is_absolute() and Path(own.data).exists()):
+    place = data_place(own.data)
+    if place is None or (place.is_absolute() and place.exists()):
         return own
     try:
         return replace(own, data=_found(run, stored, own))
@@ -90,15 +98,16 @@ def choose_data(
         ) from error
 
 
-def _with_columns(own: DataConfig, columns: Columns | None) -> DataConfig:
+def _with_columns(own: DatasetConfig, columns: Columns | None) -> DatasetConfig:
     return own if columns in (None, Columns()) else replace(own, columns=columns)
 
 
 def _same_place(one: str, other: str) -> bool:
-    return Path(one).absolute() == Path(other).absolute()
+    places = [data_place(data) for data in (one, other)]
+    return len({None if place is None else place.absolute() for place in places}) == 1
 
 
-def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
+def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
     """Where the data of a run are now."""
     if read_record(run) is None:
         if Path(own.data).exists():
@@ -119,7 +128,11 @@ def _found(run: Path, stored: TrainConfig, own: DataConfig) -> str:
 
 
 def load_real(
-    data: DataConfig, classes: Sequence[str], resolution: int, image_channels: int, progress: bool
+    data: DatasetConfig,
+    classes: Sequence[str],
+    resolution: int,
+    image_channels: int,
+    progress: bool,
 ) -> RealImages:
     """Load the training images and, if the data have them, those of the test split.
 
@@ -199,7 +212,7 @@ def draw_set(
     )
 
 
-def in_order_of_data(sources: Sequence[ClassSource], data: DataConfig) -> list[ClassSource]:
+def in_order_of_data(sources: Sequence[ClassSource], data: DatasetConfig) -> list[ClassSource]:
     """What draws each class, in the order in which the data have the classes.
 
     Raises:
@@ -257,7 +270,7 @@ class ImageFolder:
 
     @classmethod
     def look(
-        cls, path: Path, data: DataConfig, wanted: Sequence[str], resolution: int | None
+        cls, path: Path, data: DatasetConfig, wanted: Sequence[str], resolution: int | None
     ) -> "ImageFolder":
         """Find the classes and the size of the images.
 
@@ -272,11 +285,14 @@ class ImageFolder:
                 several sizes, or smaller than `resolution`.
         """
         source = open_source(path)
-        drawn = {file.class_name for file in source.files if file.split == "train"}
+        drawn = classes_with_images(source, "train")
         usual = source.default_classes
-        own, chosen = source.choose(
-            "train", wanted or [name for name in source.classes if name in drawn or name in usual]
+        selected = select(
+            source,
+            "train",
+            wanted or [name for name in source.classes if name in drawn or name in usual],
         )
+        own, chosen = selected.class_names, selected.files
         folded = {name.casefold(): name for name in own}
         there, expected = _classes_of(data)
         # By a class's name, or by the folder that it gets where its name is none of a folder.
@@ -318,35 +334,23 @@ def _stored_settings(subject: Path) -> tuple[Path, TrainConfig | None]:
     return subject, None
 
 
-def _opened(data: DataConfig) -> Source | PackedSet:
-    path = Path(data.data)
-    if is_packed(path):
-        return open_packed(path, verify=False)
-    return open_source(path, data.columns)
-
-
-def _has_test_split(data: DataConfig, classes: Sequence[str]) -> bool:
-    if data.data == "phantom":
-        return True
+def _has_test_split(data: DatasetConfig, classes: Sequence[str]) -> bool:
     try:
-        _opened(data).choose("test", classes)
+        opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
+        select(opened, "test", classes)
     except UserError:  # no such folder, or not these classes: there is nothing to report
         return False
     return True
 
 
-def _classes_of(data: DataConfig) -> tuple[Sequence[str], Sequence[str]]:
+def _classes_of(data: DatasetConfig) -> tuple[Sequence[str], Sequence[str]]:
     """All classes of the data that have images, and those that are used unless others are named."""
-    if data.data == "phantom":
-        return PHANTOM_CLASSES, PHANTOM_CLASSES
-    source = _opened(data)
-    if isinstance(source, PackedSet):
-        return source.class_names, source.class_names
-    there = {file.class_name for file in source.files if file.split == "train"}
-    return [name for name in source.classes if name in there], source.default_classes
+    opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
+    there = classes_with_images(opened, "train")
+    return [name for name in opened.classes if name in there], opened.default_classes
 
 
-def _as_asked(names: Sequence[str], data: DataConfig) -> list[str]:
+def _as_asked(names: Sequence[str], data: DatasetConfig) -> list[str]:
     """The classes as the run asked for them: those that it joined with their parts."""
     there = {name.casefold() for name in _classes_of(data)[0]}
     pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]

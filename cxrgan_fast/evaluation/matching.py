@@ -114,7 +114,7 @@ def check_classes(fake: Mapping[str, int], real: Mapping[str, int], where: objec
     if missing:
         raise UserError(
             f"{where}: there are no images of {', '.join(missing)}, which the data have: generate "
-            "them too, or name the classes to compare: --class"
+            "them too, or name the classes to compare: --classes"
         )
 
 

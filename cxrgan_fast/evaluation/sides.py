@@ -25,13 +25,13 @@ from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.provenance import provenance
 from cxrgan_fast.runs.calls import last_calls
 from cxrgan_fast.sampling.class_sources import ClassSource, load_sources
-from cxrgan_fast.settings.config import DataConfig
+from cxrgan_fast.settings.config import DatasetConfig
 
 FORMAT = "cxrgan_fast.evaluation/1"
 
 
 def sources_of(
-    request: Request, checkpoint: str | None, data: DataConfig, device: torch.device
+    request: Request, checkpoint: str | None, data: DatasetConfig, device: torch.device
 ) -> list[ClassSource]:
     """What draws each class, in the data's order of the classes."""
     # As a folder of the same images is read: it is to have the same numbers, and what is chosen
@@ -42,7 +42,7 @@ def sources_of(
 
 def reference_of(
     request: Request,
-    data: DataConfig,
+    data: DatasetConfig,
     sources: Sequence[ClassSource],
     extractor: FeatureExtractor,
     device: torch.device,

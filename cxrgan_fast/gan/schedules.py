@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from cxrgan_fast.ops.adversarial_loss import LossKind
-from cxrgan_fast.settings.config import LossConfig
+from cxrgan_fast.settings.config import ObjectiveConfig
 
 Steps = TypeVar("Steps", float, Tensor)
 
@@ -24,11 +24,11 @@ def linear_decay(start: float, over: int, done: Steps) -> Steps:
     return start * max(0.0, left)
 
 
-def noise_std(objective: LossConfig, done: Steps) -> Steps:
+def noise_std(objective: ObjectiveConfig, done: Steps) -> Steps:
     """Standard deviation of the noise on the discriminator's images, whose range is 2."""
     return linear_decay(objective.noise_std, objective.noise_decay_steps, done)
 
 
-def generator_loss_kind(objective: LossConfig, done: int) -> LossKind:
+def generator_loss_kind(objective: ObjectiveConfig, done: int) -> LossKind:
     """The generator's loss: log D(G(z)) is maximized before the saturating loss."""
     return "non_saturating" if done < objective.early_steps else objective.loss

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn.family import FAMILIES, FamilySettings
-
-_BOUNDS = (("latent_size", 1, 1 << 40), ("base_channels", 0, 4096), ("extra_layers", 0, 128))
+from cxrgan_fast.setting import Needs, Setting, Settings
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Settings):
     """The architecture of a generator and its discriminator.
 
     Raises:
@@ -21,27 +20,58 @@ class NetworkConfig:
             named.
     """
 
-    family: Literal["resnet", "dcgan"] = "resnet"
+    family: Annotated[
+        Literal["resnet", "dcgan"],
+        Setting(elsewhere="model arch architecture gan backbone network"),
+    ] = "resnet"
     """resnet: residual blocks (Miyato & Koyama 2018); dcgan: plain layers (Radford et al. 2016)."""
-    resolution: int = 64
+    resolution: Annotated[
+        int,
+        Setting(
+            choices=(32, 64, 128, 256),
+            elsewhere="image_size img_size imsize imagesize size crop_size load_size",
+        ),
+    ] = 64
     """Height and width of the images: 32, 64, 128 or 256."""
-    image_channels: int = 1
+    image_channels: Annotated[
+        int, Setting(choices=(1, 3), elsewhere="channels nc img_channels in_channels input_nc")
+    ] = 1
     """1 for grayscale, 3 for colour."""
-    latent_size: int = 128
+    latent_size: Annotated[
+        int,
+        Setting(
+            least=1,
+            most=1 << 40,
+            elsewhere="z_dim zdim nz dim_z latent_dim noise_dim latent_channels z_size",
+        ),
+    ] = 128
     """Length of the latent vector."""
-    base_channels: int = 32
+    base_channels: Annotated[
+        int,
+        Setting(
+            least=8,
+            most=4096,
+            multiple_of=8,
+            elsewhere="ngf ndf nf num_filters n_filters hidden_size hidden_dim channels_base "
+            "channel_multiplier ch g_ch d_ch fmaps width",
+        ),
+    ] = 32
     """Hidden layer size: channels at 64 pixels, a multiple of 8; twice that at 32, at most 512."""
-    extra_layers: int = 0
+    extra_layers: Annotated[int, Setting(least=0, most=128)] = 0
     """Further layers (resnet: residual blocks) at 8 pixels, in both networks."""
     activation: Literal["leaky_relu", "relu"] = "leaky_relu"
     """The activation of both networks."""
-    negative_slope: float = 0.2
+    negative_slope: Annotated[
+        float, Setting(least=0, most=1, needs=Needs("activation", among=("leaky_relu",)))
+    ] = 0.2
     """The slope of leaky_relu below zero, from 0 to 1."""
     output: Literal["tanh", "sigmoid"] = "tanh"
     """The generator's last activation: images in [-1, 1] (tanh) or [0, 1] (sigmoid)."""
-    spectral_norm: bool = False
+    spectral_norm: Annotated[bool, Setting(elsewhere="sn use_sn spectral")] = False
     """Divide every weight of the discriminator by its largest singular value (Miyato 2018)."""
-    conditioning: Literal["projection", "concat"] = "projection"
+    conditioning: Annotated[
+        Literal["projection", "concat"], Setting(elsewhere="conditional cond embed class_cond")
+    ] = "projection"
     """projection: conditional batch norm and projection; concat: an embedding joins the input."""
     generator_norm: Literal["batch", "none"] = "batch"
     """Normalisation of the generator; none needs conditioning=concat, unless there is one class."""
@@ -49,29 +79,10 @@ class NetworkConfig:
     """Settings that only the family has."""
 
     def __post_init__(self) -> None:
-        _require("family", self.family, get_args(get_type_hints(type(self))["family"]))
+        super().__post_init__()  # so that there is such a family
         wanted = FAMILIES[self.family].settings
         if type(self.own) is not wanted:  # another family's, which mean nothing to this one
             object.__setattr__(self, "own", wanted())
-        for part in (self, self.own):
-            for name, hint in get_type_hints(type(part)).items():
-                if get_origin(hint) is Literal:
-                    _require(name, getattr(part, name), get_args(hint))
-        _require("resolution", self.resolution, (32, 64, 128, 256))
-        _require("image_channels", self.image_channels, (1, 3))
-        # Settings may come from a stranger's file: without bounds they take all memory and time.
-        for name, least, most in _BOUNDS:
-            value = getattr(self, name)
-            if value < least:
-                raise UserError(f"{name} must be at least {least}, got {value}")
-            if value > most:
-                raise UserError(f"{name} must be at most {most}, got {value}")
-        if self.base_channels < 8 or self.base_channels % 8:
-            raise UserError(
-                f"base_channels must be a positive multiple of 8, got {self.base_channels}"
-            )
-        if not 0 <= self.negative_slope <= 1:
-            raise UserError(f"negative_slope must be from 0 to 1, got {self.negative_slope}")
 
     def validate(self, n_classes: int) -> None:
         """Raise ``UserError`` if networks for that many classes cannot be built."""
@@ -106,8 +117,3 @@ class NetworkConfig:
     def image_range(self) -> tuple[float, float]:
         """Least and greatest pixel value of the generator's images."""
         return (-1.0, 1.0) if self.output == "tanh" else (0.0, 1.0)
-
-
-def _require(field: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{field} must be one of {', '.join(map(str, choices))}, got {value}")

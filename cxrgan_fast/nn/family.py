@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from cxrgan_fast.setting import Settings
+
 if TYPE_CHECKING:
     from cxrgan_fast.nn.config import NetworkConfig
 
@@ -16,7 +18,7 @@ Builder = Callable[["NetworkConfig", int], nn.Module]
 
 
 @dataclass(frozen=True)
-class FamilySettings:
+class FamilySettings(Settings):
     """Settings that one family has and the others have not; this one has none."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_small, write_atomic
 
@@ -89,7 +90,7 @@ def find_dataset(
         UserError: They are nowhere (what `load` says of the path given), or other images are.
     """
     record = read_record(run)
-    if record is None or data == "phantom":
+    if record is None or data_place(data) is None:
         return data, load(data)
     error, other = None, None
     for place in _places(run, data):

@@ -1,11 +1,12 @@
 """Which generator draws which class: from what a user names to loaded networks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from cxrgan_fast.data.sources import split_names
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot, load_generator
 from cxrgan_fast.runs.generators import find_generators
@@ -34,7 +35,8 @@ def load_sources(
     Args:
         run: see `find_generators`.
         checkpoint: see `find_generators`.
-        classes: names of the classes, in the order wanted; none for all.
+        classes: names of the classes, or lists of names with commas, in the order wanted; none
+            for all. Case does not matter.
         device: where the generators work.
 
     Raises:
@@ -50,12 +52,21 @@ def load_sources(
                     f"such as {path.parent}"
                 )
             sources[name] = ClassSource(name, label, snapshot, _origin(run, path, snapshot.step))
-    for name in classes:
-        if name not in sources:
-            raise UserError(
-                f"--class {name}: {run} draws {', '.join(sources)}{did_you_mean(name, sources)}"
-            )
-    return [sources[name] for name in dict.fromkeys(classes or sources)]
+    wanted = [_drawn(name, sources, run) for name in split_names(classes, sources)]
+    return [sources[name] for name in dict.fromkeys(wanted or sources)]
+
+
+def _drawn(name: str, sources: Collection[str], run: Path) -> str:
+    """The class that a name means; case does not matter."""
+    if name in sources:
+        return name
+    folded = {other.casefold(): other for other in sources}
+    if (meant := folded.get(name.strip().casefold())) is not None:
+        return meant
+    hint = did_you_mean(name, sources)
+    if "=" in name:
+        hint = "; classes are joined where they are read from data, by --classes of train"
+    raise UserError(f"--classes {name}: {run} draws {', '.join(sources)}{hint}")
 
 
 def _origin(run: Path, path: Path, step: int) -> str:

@@ -9,157 +9,320 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from cxrgan_fast.augment.diffaugment import Policy
+from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT, is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.nn.family import families_with
-from cxrgan_fast.ops.adversarial_loss import LossKind
+from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
+from cxrgan_fast.setting import Needs, Setting, Settings, flag_of, settings_of
 from cxrgan_fast.settings.names import unknown_setting
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class ObjectiveConfig(Settings):
     """The adversarial game: Goodfellow et al. 2014, Algorithm 1, and what is added to it."""
 
-    loss: LossKind = "non_saturating"
+    loss: Annotated[
+        LossKind, Setting(elsewhere="loss_type gan_mode gan_loss adv_loss criterion")
+    ] = "non_saturating"
     """Adversarial loss."""
-    discriminator_steps: int = 1
+    discriminator_steps: Annotated[
+        int,
+        Setting(
+            least=1,
+            most=1000,
+            elsewhere="d_iters n_critic ncritic n_dis critic_iters d_steps num_d_steps n_disc",
+        ),
+    ] = 1
     """Discriminator updates for each generator update (k of Algorithm 1)."""
-    early_steps: int = 0
+    early_steps: Annotated[int, Setting(least=0, needs=Needs("loss", among=("minimax",)))] = 0
     """With --loss minimax: the generator maximises log D(G(z)) for this many steps first."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[
+        float,
+        Setting(
+            least=0,
+            below=1,
+            needs=Needs("loss", among=SMOOTHED_KINDS),
+            elsewhere="smoothing smooth real_label",
+        ),
+    ] = 0.0
     """One-sided label smoothing: the target of real images is 1 minus this."""
-    noise_std: float = 0.0
+    noise_std: Annotated[float, Setting(least=0)] = 0.0
     """Deviation of the Gaussian noise on every image the discriminator sees; their range is 2."""
-    noise_decay_steps: int = 0
+    noise_decay_steps: Annotated[int, Setting(least=0, needs=Needs("noise_std"))] = 0
     """The noise falls linearly to nothing over this many steps; 0 keeps it constant."""
-    r1_gamma: float = 1.0
+    r1_gamma: Annotated[
+        float, Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight")
+    ] = 1.0
     """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
-    r1_interval: int = 16
+    r1_interval: Annotated[
+        int,
+        Setting(
+            least=1, needs=Needs("r1_gamma"), elsewhere="d_reg_every reg_interval d_reg_interval"
+        ),
+    ] = 16
     """R1 is computed every this many steps, with its weight multiplied by it (lazy)."""
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizationConfig(Settings):
     """How the weights move."""
 
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    optimizer: Annotated[
+        Literal["adam", "adamw", "sgd", "rmsprop"], Setting(elsewhere="optim opt")
+    ] = "adam"
     """Optimizer of both networks."""
-    g_lr: float = 5e-4
+    g_lr: Annotated[
+        float,
+        Setting(
+            least=0,
+            answer="--g-lr and --d-lr, of the generator and the discriminator",
+            elsewhere="lr learning_rate lrate lr_g lr_d glr dlr g_learning_rate d_learning_rate "
+            "learning_rate_g learning_rate_d lr_generator lr_discriminator generator_lr "
+            "discriminator_lr",
+        ),
+    ] = 5e-4
     """Learning rate of the generator."""
-    d_lr: float = 5e-4
+    d_lr: Annotated[float, Setting(least=0)] = 5e-4
     """Learning rate of the discriminator."""
-    beta1: float = 0.0
+    beta1: Annotated[
+        float,
+        Setting(
+            least=0,
+            below=1,
+            needs=Needs("optimizer", among=("adam", "adamw")),
+            elsewhere="b1 beta_1 adam_beta1 adam_b1 betas",
+        ),
+    ] = 0.0
     """Adam's first decay rate."""
-    beta2: float = 0.99
+    beta2: Annotated[
+        float,
+        Setting(
+            least=0,
+            below=1,
+            needs=Needs("optimizer", but="sgd"),
+            elsewhere="b2 beta_2 adam_beta2 adam_b2",
+        ),
+    ] = 0.99
     """Adam's second decay rate; RMSprop's smoothing constant."""
-    momentum: float = 0.9
+    momentum: Annotated[
+        float, Setting(least=0, below=1, needs=Needs("optimizer", among=("sgd",)))
+    ] = 0.9
     """Momentum of SGD."""
-    l2: float = 0.0
+    l2: Annotated[
+        float,
+        Setting(least=0, answer="--l2, which adamw decouples", elsewhere="weight_decay wd decay"),
+    ] = 0.0
     """Weight decay: an L2 penalty, or decoupled under adamw."""
-    ema_half_life: float = 10_000.0
+    ema_half_life: Annotated[
+        float,
+        Setting(
+            least=0,
+            answer="--ema-half-life, in images shown",
+            elsewhere="ema ema_decay ema_beta ema_kimg ema_rate",
+        ),
+    ] = 10_000.0
     """Half-life of the generator's moving average, in images shown."""
-    ema_ramp: float = 0.05
+    ema_ramp: Annotated[float, Setting(least=0, needs=Needs("ema_half_life"))] = 0.05
     """Warm-up: the half-life is at most this share of the images shown so far; 0 is none."""
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DatasetConfig(Settings):
     """What is trained on."""
 
-    data: str = "phantom"
+    data: Annotated[
+        str,
+        Setting(
+            is_path=True,
+            resumable=True,
+            elsewhere="input path csv train_data dataroot data_dir data_root datadir "
+            "dataset dataset_path data_path root train_dir",
+        ),
+    ] = "phantom"
     """Folder, table, zip archive or packed set of images, or "phantom" for the synthetic set."""
-    classes: tuple[str, ...] = ()
-    """Classes to use; none means normal and bacterial of the published set, else all. NAME=A+B
-    joins the classes A and B."""
+    classes: Annotated[
+        tuple[str, ...],
+        Setting(
+            aliases=("--class",),
+            answer="--classes, by their names",
+            elsewhere="n_classes num_classes classes_list",
+        ),
+    ] = ()
+    """Classes to use, with spaces or commas between; NAME=A+B joins the classes A and B. None means
+    normal and bacterial of the published set, else all."""
     columns: Columns = field(default_factory=Columns)
     """Which columns of a table say what."""
-    skip_bad: bool = False
+    skip_bad: Annotated[bool, Setting(needs=Needs("data", but="phantom"))] = False
     """Go on without unreadable images, listing them, instead of stopping."""
-    phantom_images: int = 1000
+    phantom_images: Annotated[
+        int, Setting(least=1, most=10**6, needs=Needs("data", among=("phantom",)))
+    ] = 1000
     """Size of the phantom set."""
-    augment: tuple[Policy, ...] = ("translation", "cutout")
+    augment: Annotated[
+        tuple[Policy, ...],
+        Setting(elsewhere="aug diffaugment diff_augment augmentation augmentations"),
+    ] = ("translation", "cutout")
     """DiffAugment policies on what the discriminator sees (Zhao et al. 2020); give none to stop."""
-    mirror: bool = False
+    mirror: Annotated[bool, Setting(elsewhere="hflip flip horizontal_flip random_flip")] = False
     """Flip each real image left-right with probability 1/2, which puts hearts on either side."""
-    class_balance: bool = False
+    class_balance: Annotated[
+        bool,
+        Setting(
+            needs=Needs("per_class", but=True),
+            elsewhere="balanced class_weights weighted_sampler balance",
+        ),
+    ] = False
     """Show all classes equally often; without it, as often as they are in the data."""
     per_class: bool = False
     """Train one GAN for each class instead of one conditional GAN."""
-    resident_share: float = 0.5
+    resident_share: Annotated[float, Setting(least=0, most=1, resumable=True)] = 0.5
     """Share of the device's memory that the images may take; a larger set is streamed to it."""
 
 
 @dataclass(frozen=True)
-class OutputConfig:
+class OutputConfig(Settings):
     """What is written, and when."""
 
-    out: Path = Path("runs")
+    out: Annotated[
+        Path,
+        Setting(
+            elsewhere="output_folder out_folder outdir out_dir output_dir save_dir results_dir "
+            "log_dir logdir workdir"
+        ),
+    ] = Path("runs")
     """Folder in which the run's own folder is made."""
-    name: str = ""
+    name: Annotated[str, Setting(elsewhere="run_name exp_name experiment desc tag")] = ""
     """A name of your own for the run, at the end of its folder's."""
-    log_every: int = 50
+    log_every: Annotated[
+        int,
+        Setting(least=1, resumable=True, elsewhere="log_interval log_freq print_freq print_every"),
+    ] = 50
     """Steps between two lines of metrics.jsonl."""
-    grid_every: int = 250
+    grid_every: Annotated[
+        int,
+        Setting(
+            least=1,
+            resumable=True,
+            elsewhere="sample_every sample_interval sample_freq display_freq",
+        ),
+    ] = 250
     """Steps between two sample grids."""
-    checkpoint_every: int = 500
+    checkpoint_every: Annotated[
+        int,
+        Setting(
+            least=1,
+            resumable=True,
+            elsewhere="save_every save_interval save_freq checkpoint_interval snap snapshot_ticks",
+        ),
+    ] = 500
     """Steps between two checkpoints."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: Annotated[int, Setting(least=1, resumable=True)] = 3
     """The newest checkpoints that are kept."""
-    mark_every: int = 0
+    mark_every: Annotated[int, Setting(least=0, resumable=True)] = 0
     """Checkpoints at multiples of this many steps are kept for good; 0 marks none."""
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """How good the images are, computed while it trains; the training itself is not changed."""
 
-    eval_every: int = 0
+    eval_every: Annotated[
+        int, Setting(least=0, resumable=True, elsewhere="fid_every eval_interval eval_freq")
+    ] = 0
     """Steps between two evaluations (FID and other quick metrics), also at the end; 0 is never."""
-    eval_samples: int = 1000
+    eval_samples: Annotated[
+        int, Setting(least=2, most=10**7, needs=Needs("eval_every"), resumable=True)
+    ] = 1000
     """Generated images in an evaluation; the real ones are all that it trains on."""
-    features: str = DEFAULT
+    features: Annotated[str, Setting(is_path=True, needs=Needs("eval_every"), resumable=True)] = (
+        DEFAULT
+    )
     """Features that evaluations compare: cxr, inception, pixels, or FILE.py:NAME."""
-    inception_weights: Path | None = None
+    inception_weights: Annotated[
+        Path | None, Setting(needs=Needs("features", among=("inception",)), resumable=True)
+    ] = None
     """Weights for the features inception, as torch-fidelity has them; downloaded if not given."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Settings of a training run."""
 
-    steps: int = 20_000
+    steps: Annotated[
+        int,
+        Setting(
+            least=1,
+            resumable=True,
+            answer="--steps, the generator's updates; N images take N / --batch-size of them in an "
+            "epoch",
+            elsewhere="epoch n_epoch nepochs epochs num_epochs n_epochs max_epochs nepoch niter "
+            "num_iters iterations max_steps num_steps total_steps train_steps n_iter kimg "
+            "total_kimg",
+        ),
+    ] = 20_000
     """Generator updates in all."""
-    batch_size: int = 32
+    batch_size: Annotated[
+        int, Setting(least=1, most=65536, elsewhere="bs batch train_batch_size")
+    ] = 32
     """Images of each kind (real, generated) in a step."""
-    seed: int = 0
+    seed: Annotated[
+        int, Setting(least=0, most=2**63 - 1, elsewhere="manual_seed random_seed manualseed")
+    ] = 0
     """Seed of the training, below 2^63; the phantom set is always the same."""
     preset: Literal["auto", "small", "base"] = "auto"
     """Size: small (32 base channels), base (64); auto is small on a CPU, base on a GPU."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Setting(elsewhere="amp mixed_precision fp16 bf16 half use_amp dtype"),
+    ] = "auto"
     """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp16 on a GPU,
     fp32 on a CPU."""
-    executor: Literal["auto", "eager", "compile", "graph"] = "auto"
+    executor: Annotated[
+        Literal["auto", "eager", "compile", "graph"],
+        Setting(resumable=True, elsewhere="compile torch_compile cuda_graph use_graphs"),
+    ] = "auto"
     """How a step runs: op by op, by torch.compile, as one CUDA graph; auto is graph on a GPU."""
-    threads: Literal["auto"] | int = "auto"
+    threads: Annotated[
+        Literal["auto"] | int,
+        Setting(
+            least=1,
+            most=MOST_THREADS,
+            resumable=True,
+            answer="--threads, of a CPU's steps; images are read once, no workers load them",
+            elsewhere="num_workers workers n_workers nworkers",
+        ),
+    ] = "auto"
     """Threads of a step on a CPU; auto takes the free cores, and follows as other work comes."""
     deterministic: bool = False
     """Only algorithms that give the same bits every time; on a GPU they may be slower."""
-    device: str = "auto"
+    device: Annotated[
+        str,
+        Setting(
+            resumable=True,
+            answer="--device cpu, cuda or cuda:1",
+            elsewhere="cpu no_cuda use_cuda gpu gpus gpu_id gpu_ids cuda n_gpu ngpu",
+        ),
+    ] = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
-    max_minutes: float = 0.0
+    max_minutes: Annotated[
+        float, Setting(least=0, resumable=True, elsewhere="max_time timeout time_limit max_hours")
+    ] = 0.0
     """Stop this call after so many minutes, evaluations among them, and save; 0 is no limit."""
-    dataset: DataConfig = field(default_factory=DataConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """What is trained on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """The two networks."""
-    objective: LossConfig = field(default_factory=LossConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The adversarial game."""
-    optimization: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     """How the weights move."""
     output: OutputConfig = field(default_factory=OutputConfig)
     """What is written, and when."""
@@ -189,7 +352,7 @@ def override(config: Config, flat: Mapping[str, Any]) -> Config:
     """A copy of ``config`` in which the settings of ``flat`` (flat names) are replaced.
 
     Raises:
-        UserError: ``config`` has no setting of that name.
+        UserError: ``config`` has no setting of that name, or a value does not fit its setting.
     """
     known = flatten(config)
     if "family" in known and flat.get("family", known["family"]) != known["family"]:
@@ -199,10 +362,11 @@ def override(config: Config, flat: Mapping[str, Any]) -> Config:
         if name not in known:
             if families := families_with(name):
                 raise UserError(
-                    f"--{name.replace('_', '-')} is a setting of --family {families[0]}, got "
+                    f"{flag_of(name)} is a setting of --family {families[0]}, got "
                     f"--family {known['family']}; leave it out"
                 )
-            raise UserError(f"there is no setting {name!r}{unknown_setting(name, known)}")
+            hint = unknown_setting(name, settings_of(config))
+            raise UserError(f"there is no setting {name!r}{hint}")
     return _override(config, flat)
 
 
@@ -224,7 +388,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return override(
         config,
         {
-            "data": data if data == "phantom" else os.path.abspath(data),
+            "data": data if data_place(data) is None else os.path.abspath(data),
             "features": os.path.abspath(features) if is_code(features) else features,
             "inception_weights": None if weights is None else weights.absolute(),
         },

@@ -7,25 +7,26 @@ pydantic: training steps can be tested and measured where those are not installe
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_small
-from cxrgan_fast.nn.family import FAMILIES, FamilySettings, own_settings
+from cxrgan_fast.nn.family import FAMILIES, own_settings
+from cxrgan_fast.setting import Known, Settings, settings_of
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.settings.names import unknown_setting
 
 _MOST_BYTES = 1 << 20  # of a file of settings
 
 
-def _settings_of(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _settings_in(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Flat settings of a YAML document, in which the groups' names may be given or left out."""
     for key, value in document.items():
         if key in _GROUPS and isinstance(value, Mapping):
-            yield from _settings_of(value)
+            yield from _settings_in(value)
         else:
             yield str(key), value
 
@@ -56,20 +57,24 @@ def read_config(text: str, path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, Mapping):
         raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r:.200}")
-    types = dict(_types_of(TrainConfig))
     settings: dict[str, Any] = {}
-    for key, value in _settings_of(document):
-        if key not in types:
-            raise UserError(f"{path}: unknown setting {key!r:.200}{unknown_setting(key, types)}")
-        try:
-            settings[key] = TypeAdapter(types[key]).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"{path}: {key} cannot be {value!r:.200}: {reason}") from None
-        is_path = isinstance(settings[key], Path) or key in ("data", "features")
-        if is_path and (value == "" or "\0" in str(value)):
-            raise UserError(f"{path}: {key} is empty or holds a zero byte; name a file or folder")
+    for key, value in _settings_in(document):
+        if key not in _KNOWN:
+            raise UserError(f"{path}: unknown setting {key!r:.200}{unknown_setting(key, _KNOWN)}")
+        settings[key] = _read_value(_KNOWN[key], value, f"{path}: {key}")
     return _without_other_families(settings)
+
+
+def _read_value(known: Known, value: Any, called: str) -> Any:
+    """Read what stands after a key: of the right type, and fit for its setting."""
+    try:
+        read = TypeAdapter(known.hint).validate_python(value)
+    except ValidationError:
+        raise known.refusal(value, called) from None
+    known.check(read, called)
+    if known.is_path and (value == "" or "\0" in str(value)):
+        raise UserError(f"{called} is empty or holds a zero byte; name a file or folder")
+    return read
 
 
 def _without_other_families(settings: dict[str, Any]) -> dict[str, Any]:
@@ -102,25 +107,22 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _types_of(config: type) -> Iterator[tuple[str, Any]]:
-    for name, hint in get_type_hints(config).items():
-        if hint is FamilySettings:
-            for family in FAMILIES.values():
-                yield from _types_of(family.settings)
-        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield from _types_of(hint)
-        else:
-            yield name, hint
+def _groups_of(config: object) -> Iterator[str]:
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration
+        value = getattr(config, field.name)
+        if isinstance(value, Settings):
+            yield field.name
+            yield from _groups_of(value)
 
 
-def _groups_of(config: type) -> Iterator[str]:
-    for name, hint in get_type_hints(config).items():
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield name
-            yield from _groups_of(hint)
+_GROUPS = frozenset(_groups_of(TrainConfig()))
 
-
-_GROUPS = frozenset(_groups_of(TrainConfig))
+# The settings of all families, whichever a file may choose.
+_KNOWN = settings_of(TrainConfig()) | {
+    name: known
+    for family in FAMILIES.values()
+    for name, known in settings_of(family.settings).items()
+}
 
 
 def write_config(config: TrainConfig) -> str:

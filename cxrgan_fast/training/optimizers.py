@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrgan_fast.settings.config import OptimizerConfig
+from cxrgan_fast.settings.config import OptimizationConfig
 
 
 def make_optimizer(
-    config: OptimizerConfig,
+    config: OptimizationConfig,
     parameters: Iterable[nn.Parameter],
     learning_rate: float,
     device: torch.device,

@@ -12,8 +12,8 @@ from cxrgan_fast.gan.adversarial import Adversarial, build_networks
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.calls import read_calls
 from cxrgan_fast.runs.logs import require_logs
-from cxrgan_fast.settings.checks import MOST_THREADS, changed_on_resume
-from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.settings.checks import changed_on_resume
+from cxrgan_fast.settings.config import MOST_THREADS, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config
 
 

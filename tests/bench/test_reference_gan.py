@@ -280,7 +280,10 @@ def test_a_planted_difference_is_found(monkeypatch, plant, found):
 
 
 def test_the_settings_are_the_package_s():
-    theirs, ours = flatten(TrainConfig()), vars(Settings())
+    # Of the default family, and what only the other has.
+    families = (override(TrainConfig(), {"family": name}) for name in ("dcgan", "resnet"))
+    theirs = {name: value for each in families for name, value in flatten(each).items()}
+    ours = vars(Settings())
     assert {name: theirs[name] for name in ours} == ours
     deciding = {"network", "objective", "optimization"}
     names = {n for part in deciding for n in flatten(getattr(TrainConfig(), part))}

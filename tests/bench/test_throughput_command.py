@@ -253,7 +253,7 @@ def test_ctrl_c_before_the_first_point_leaves_an_older_file(
         (["--batch-sizes", 8, 0], "--batch-sizes: got 0, expected 1 or more"),
         (["--seconds", "nan"], "--seconds: got nan, expected over 0"),
         (["--limit", -1], "--limit: got -1.0, expected over 0"),
-        (["--resolution", 48], "resolution must be one of 32, 64, 128, 256, got 48"),
+        (["--resolution", 48], "resolution should be one of 32, 64, 128, 256, got 48"),
         (["--data", "no/such/folder"], "no/such/folder"),
     ],
 )

@@ -111,7 +111,7 @@ def test_training_takes_the_same_tones_and_says_so(
 
     expected = {file: tone for file, tone in EXPECTED.items() if file.startswith("train")}
     assert train() == expected
-    assert train() == expected  # as kept
+    assert train() == expected  # from the cache
     # An image of another split changes what is white, and so which set is meant.
     (root / "test/a/2000.png").write_bytes(png(np.full((16, 16), 60000, np.uint16)))
     assert train()["train/b/1100.png"] == 4

@@ -7,7 +7,7 @@ import pytest
 from cxrgan_fast.data import load_dataset, prepare_set
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division
-from cxrgan_fast.data.sources import open_source
+from cxrgan_fast.data.sources import open_source, select
 from cxrgan_fast.errors import UserError
 from image_files import published
 from listings import touch
@@ -61,7 +61,7 @@ def test_images_of_unknown_kind_are_of_the_joined_class(tmp_path: Path) -> None:
     assert len(source.without_kind(None, None)) == 1
     joined = ["pneumonia=bacterial+viral"]
     assert source.without_kind(joined, None) == []
-    assert len(source.choose("train", joined)[1]) == 13
+    assert len(select(source, "train", joined).files) == 13
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_images_of_unknown_kind_are_of_the_joined_class(tmp_path: Path) -> None:
 )
 def test_joins_that_cannot_work(tmp_path: Path, wanted: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        open_source(published(tmp_path)).choose(None, wanted)
+        select(open_source(published(tmp_path)), None, wanted)
 
 
 def test_a_name_with_signs_in_it_goes_before_their_meaning(tmp_path: Path) -> None:
     source = open_source(touch(tmp_path, "a,b=c+d/1.png", "a/2.png", "b/3.png"))
-    assert source.choose(None, ["a,b=c+d"])[0] == ("a,b=c+d",)
-    assert source.choose(None, ["b,a"])[0] == ("b", "a")
+    assert select(source, None, ["a,b=c+d"]).class_names == ("a,b=c+d",)
+    assert select(source, None, ["b,a"]).class_names == ("b", "a")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrgan_fast.data.sources import Source, open_source
+from cxrgan_fast.data.sources import Source, open_source, select
 from cxrgan_fast.errors import UserError
 
 
@@ -29,7 +29,7 @@ def found(source: Source, split: str | None = None) -> dict[str, list[str]]:
 
 
 def choose(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    return source.choose("train", wanted)[0]
+    return select(source, "train", wanted).class_names
 
 
 PUBLISHED = (
@@ -129,7 +129,8 @@ def test_pneumonia_without_kinds_is_a_plain_class(tmp_path: Path) -> None:
 
 
 def test_classes_in_the_order_named_whatever_their_case(tmp_path: Path) -> None:
-    names, files = open_source(published(tmp_path)).choose("train", ["Viral", "NORMAL"])
+    chosen = select(open_source(published(tmp_path)), "train", ["Viral", "NORMAL"])
+    names, files = chosen.class_names, chosen.files
     assert names == ("viral", "normal")
     assert [file.class_name for file in files] == ["viral", "normal", "normal"]
 
@@ -172,7 +173,7 @@ def test_folders_that_cannot_work(
     tmp_path: Path, names: tuple[str, ...], split: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        open_source(touch(tmp_path, *names)).choose(split)
+        select(open_source(touch(tmp_path, *names)), split)
     assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,7 @@ from cxrgan_fast.data import load_dataset, packed
 from cxrgan_fast.data.packed import CONTENT, PackedSet, is_packed, open_packed
 from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, prepare_set
-from cxrgan_fast.data.sources import open_source
+from cxrgan_fast.data.sources import open_source, select
 from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import PlaceError
@@ -295,17 +295,21 @@ def test_odd_names_survive(tmp_path: Path) -> None:
 
 def test_choosing_from_a_set(xrays: Path, tmp_path: Path) -> None:
     made = make(xrays, tmp_path / "out")
-    names, places = made.choose("test", ["Bacterial", "normal"])
-    assert names == ("bacterial", "normal")
-    assert {made.rows[place].split for place in places} == {"test"}
-    assert made.rows[places[0]].class_name == "bacterial"
+    chosen = select(made, "test", ["Bacterial", "normal"])
+    assert chosen.class_names == ("bacterial", "normal")
+    assert {file.split for file in chosen.files} == {"test"}
+    assert chosen.files[0].class_name == "bacterial"
+    assert chosen.labels == sorted(chosen.labels)
+    order = made.order()
+    names = [made.rows[order[place]].file for place in chosen.places]
+    assert names == [file.name for file in chosen.files]
     for split, classes, message in (
         ("train", ["viral"], "no class 'viral'"),
         ("train", [], "none named"),
         ("train", ["normal", "NORMAL"], "each class once"),
     ):
         with pytest.raises(UserError, match=message):
-            made.choose(split, classes)
+            select(made, split, classes)
 
 
 def test_training_data_from_a_packed_set(xrays: Path, tmp_path: Path) -> None:
@@ -324,13 +328,13 @@ def test_sources_are_prepared_into_the_cache_once(
 ) -> None:
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "cache"))
     first = load_dataset(xrays, resolution=16, progress=False)
-    assert f"kept in {tmp_path / 'cache'}" in first.prepared
+    assert f"cached in {tmp_path / 'cache'}" in first.prepared
     assert "made 16 x 16 by --fit squash" in first.prepared
-    monkeypatch.setattr("cxrgan_fast.data.kept.prepare_set", None)  # not called again
+    monkeypatch.setattr("cxrgan_fast.data.cache.prepare_set", None)  # not called again
     for path in xrays.rglob("*.png"):
         os.utime(path, (0, 0))  # the content counts, not the time
     again = load_dataset(xrays, resolution=16, progress=False)
-    assert f"as kept in {tmp_path / 'cache'}" in again.prepared
+    assert f"from the cache {tmp_path / 'cache'}" in again.prepared
     assert again.fingerprint == first.fingerprint
     assert again.patients == first.patients
     monkeypatch.undo()
@@ -350,7 +354,7 @@ def test_a_damaged_set_in_the_cache_is_made_anew(
         damage()
         again = load_dataset(xrays, resolution=16, progress=False)
         assert again.fingerprint == first.fingerprint
-        assert "as kept" not in again.prepared
+        assert "from the cache" not in again.prepared
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(
@@ -360,5 +364,5 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "file"))
     dataset = load_dataset(xrays, resolution=16, progress=False)
     assert len(dataset) == 24
-    assert "not kept (cannot write" in dataset.prepared
+    assert "not cached (cannot write" in dataset.prepared
     assert "CXRGAN_CACHE" in dataset.prepared

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrgan_fast.data.sources import Source, Unused, open_source, store
+from cxrgan_fast.data.sources import Source, Unused, open_source, select, store
 from cxrgan_fast.errors import UserError
 
 
@@ -103,7 +103,7 @@ def test_class_names_that_cannot_be_printed(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     for name in source.classes:
         with pytest.raises(UserError, match="a name that cannot be printed"):
-            source.choose(None, [name])
+            select(source, None, [name])
 
 
 def test_tables_in_other_encodings_are_named_with_the_line(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrgan_fast.data.sources import open_source
+from cxrgan_fast.data.sources import open_source, select
 from cxrgan_fast.data.splits import assign_splits, split_warnings
 from cxrgan_fast.errors import UserError
 
@@ -91,7 +91,8 @@ def test_warnings_of_splits_that_a_set_comes_with() -> None:
 
 def test_the_published_set(chest_xrays: Path) -> None:
     source = open_source(chest_xrays)
-    names, files = source.choose(None, ["normal", "bacterial", "viral"])
+    chosen = select(source, None, ["normal", "bacterial", "viral"])
+    names, files = chosen.class_names, chosen.files
     patients = [file.patient for file in files]
     labels = [names.index(file.class_name) for file in files]
     splits = assign_splits(patients, labels)

@@ -48,4 +48,4 @@ def test_a_table_is_trained_on_by_the_columns_that_are_named(train, fails, evalu
 
 
 def test_columns_do_nothing_without_a_table(fails):
-    assert "--label-column does nothing without --data TABLE" in fails("--label-column", "dx")
+    assert "--label-column does nothing with --data phantom" in fails("--label-column", "dx")

@@ -133,7 +133,7 @@ def test_a_checkpoint_that_came_to_nothing_does_not_hide_the_others(a_run, evalu
         (["--checkpoint", "nan"], "--checkpoint nan: expected a step"),
         (["--checkpoint", 10, "--all-checkpoints"], "give one of the two"),
         (["--metrics", "diversity", "--all-checkpoints"], "expected some of fid, kid"),
-        (["--class", "viral"], "--class viral: .* draws normal, bacterial"),
+        (["--classes", "viral"], "--classes viral: .* draws normal, bacterial"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--device", "tpu"], "--device tpu cannot be used here"),
     ],
@@ -211,7 +211,7 @@ def test_classes_that_do_not_fit_are_named(images, data, fails, evaluate, tmp_pa
     missing = fails(*arguments)
     assert "bacterial" in empty
     assert "there are no images of bacterial, which the data have" in missing
-    assert evaluate(*arguments, "--class", "normal")[0] == 0  # as the complaint proposes
+    assert evaluate(*arguments, "--classes", "normal")[0] == 0  # as the complaint proposes
     assert read(tmp_path / "drawn-evaluation")["images"] == {"normal": 12}
 
 

@@ -357,14 +357,15 @@ def test_lines_after_the_checkpoint_are_dropped(train, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--eval-every", -1], "--eval-every should be at least 0, got -1"),
-        (["--eval-every", 2, "--eval-samples", 1], "--eval-samples should be at least 2, got 1"),
+        (["--eval-every", -1], "--eval-every should be a whole number of at least 0, got -1"),
+        (["--eval-every", 2, "--eval-samples", 1],
+         "--eval-samples should be a whole number of at least 2, got 1"),
         (["--eval-samples", 50], "--eval-samples does nothing without --eval-every"),
         (["--features", "pixls"], "--features does nothing without --eval-every"),
         (["--eval-every", 2, "--features", "pixls"],
          "--features pixls: expected .*; did you mean 'pixels'?"),
         (["--eval-every", 2, "--inception-weights", "w.pth"],
-         "--inception-weights does nothing without --features inception; leave it out"),
+         "--inception-weights does nothing without --features inception, got --features cxr"),
         (["--eval-every", 2, "--phantom-images", 2, "--per-class"],
          "--eval-every: FID needs 2 real images or more, normal has 1; add images, or leave it"),
         (["--eval-every", 2, "--phantom-images", 1, "--classes", "normal"],

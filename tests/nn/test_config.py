@@ -18,10 +18,10 @@ from cxrgan_fast.nn.family import FAMILIES, FamilySettings, register
         ("family", "stylegan", "resnet, dcgan"),
         ("resolution", 48, "32, 64, 128, 256"),
         ("image_channels", 2, "1, 3"),
-        ("latent_size", 0, "at least 1"),
+        ("latent_size", 0, "from 1 to 2.40"),
         ("base_channels", 0, "multiple of 8"),
         ("base_channels", 20, "multiple of 8"),
-        ("extra_layers", -1, "at least 0"),
+        ("extra_layers", -1, "from 0 to 128"),
         ("activation", "gelu", "leaky_relu, relu"),
         ("negative_slope", -0.2, "from 0 to 1"),
         ("negative_slope", float("nan"), "from 0 to 1"),
@@ -31,12 +31,12 @@ from cxrgan_fast.nn.family import FAMILIES, FamilySettings, register
     ],
 )
 def test_a_bad_value_is_refused_by_field(field: str, value: Any, expected: str) -> None:
-    with pytest.raises(UserError, match=f"^{field} must be .*{expected}.*, got {value}$"):
+    with pytest.raises(UserError, match=f"^{field} should be .*{expected}.*, got {value!r}(;|$)"):
         NetworkConfig(**{field: value})
 
 
 def test_a_bad_value_of_a_family_is_refused_by_field() -> None:
-    with pytest.raises(UserError, match=r"^upsampling must be one of resize, transposed, got x$"):
+    with pytest.raises(UserError, match=r"^upsampling should be one of resize, .*'x'"):
         NetworkConfig(family="dcgan", own=DCGANSettings(upsampling="x"))  # type: ignore[arg-type]
 
 

@@ -138,10 +138,10 @@ def test_a_file_has_no_checkpoints(make_run):
 
 def test_an_unknown_class_is_named_with_the_nearest(make_run):
     run = make_run()
-    message = rf"^--class bactrial: {run} draws normal, bacterial; did you mean 'bacterial'\?$"
+    message = rf"^--classes bactrial: {run} draws normal, bacterial; did you mean 'bacterial'\?$"
     with pytest.raises(UserError, match=message):
         load_sources(run, None, ["bactrial"])
-    with pytest.raises(UserError, match=r"^--class xyz: .* draws normal, bacterial$"):
+    with pytest.raises(UserError, match=r"^--classes xyz: .* draws normal, bacterial$"):
         load_sources(run, None, ["xyz"])
 
 

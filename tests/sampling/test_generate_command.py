@@ -84,7 +84,7 @@ def test_sheets_alone(make_run, tmp_path, generate):
 
 def test_one_class_of_an_earlier_checkpoint(make_run, tmp_path, generate):
     out = tmp_path / "out"
-    arguments = ("--out", out, "--n-per-class", 1, "--class", "bacterial", "--checkpoint", 10)
+    arguments = ("--out", out, "--n-per-class", 1, "--classes", "bacterial", "--checkpoint", 10)
     assert generate(make_run(), *arguments)[0] == 0
     assert names(out) == ["bacterial/bacterial_seed0_00000.png", "manifest.csv"]
     assert "generator-00000010.safetensors@10" in (out / "manifest.csv").read_text()
@@ -176,8 +176,8 @@ def test_each_bad_input_is_one_line_and_exit_code_2(make_run, tmp_path, fails):
     )
     assert fails(empty_run, "--out", out).startswith(f"{empty_run} has no generator yet")
     assert fails(damaged, "--out", out).startswith(f"{damaged} is damaged")
-    assert fails(run, "--out", out, "--class", "norml") == (
-        f"--class norml: {run} draws normal, bacterial; did you mean 'normal'?"
+    assert fails(run, "--out", out, "--classes", "norml") == (
+        f"--classes norml: {run} draws normal, bacterial; did you mean 'normal'?"
     )
     assert fails(run, "--out", out, "--checkpoint", 11).startswith("--checkpoint 11: ")
     assert fails(run, "--out", full).startswith(f"{full} is not empty")
@@ -243,7 +243,7 @@ def test_class_folders_by_hand_and_like_the_data(make_run, tmp_path, generate, f
     ]  # fmt: skip
     assert "bacterial is in PNEUMONIA" in said.splitlines()
     code, said, _ = generate(
-        run, "--out", tmp_path / "b", *one, "--class", "bacterial", "--like", data
+        run, "--out", tmp_path / "b", *one, "--classes", "bacterial", "--like", data
     )
     assert code == 0
     assert "warning: nothing goes into NORMAL" in said

@@ -15,9 +15,10 @@ from cxrgan_fast import evaluate as evaluate_command
 from cxrgan_fast import generate as generate_command
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.settings.config_file import read_config_file
-from cxrgan_fast.settings.names import ELSEWHERE, refuse_names_from_elsewhere
+from cxrgan_fast.settings.names import answers_to, refuse_names_from_elsewhere
 from cxrgan_fast.train import parse
 from cxrgan_fast.training.loop import train as train_loop
 from cxrgan_fast.training.run import Run
@@ -41,6 +42,7 @@ EVALUATE, GENERATE = options(evaluate_command.Arguments), options(generate_comma
 # What messages of a file may name: the options of every command that reaches it.
 SHARED = {
     "data/dataset.py": TRAIN & EVALUATE,
+    "data/phantom/source.py": TRAIN & EVALUATE,
     "data/sources": TRAIN & EVALUATE,
     "data/opening.py": TRAIN & EVALUATE,
     "data/all_bits.py": TRAIN & EVALUATE,
@@ -120,9 +122,11 @@ def test_names_of_other_programs_in_a_file_are_answered_with_ours(tmp_path):
 
 
 def test_every_answer_names_settings_that_there_are_and_hides_none():
-    known = flatten(TrainConfig())
-    assert not ELSEWHERE.keys() & known.keys()
-    for name, answer in ELSEWHERE.items():
+    known = settings_of(TrainConfig())
+    answers = answers_to(known)
+    assert not answers.keys() & known.keys()
+    assert {"epochs", "ngf", "ckpt"} < answers.keys()
+    for name, answer in answers.items():
         assert re.fullmatch(r"[a-z0-9_]+", name)
         named = re.findall(r"--([a-z0-9-]+)", answer)
         assert named
@@ -131,7 +135,7 @@ def test_every_answer_names_settings_that_there_are_and_hides_none():
 
 
 def test_settings_of_ours_pass(tmp_path):
-    known = flatten(TrainConfig())
+    known = settings_of(TrainConfig())
     refuse_names_from_elsewhere([f"--{name.replace('_', '-')}" for name in known], known)
     config, _ = parse(["--device", "cpu", "--l2", "0.1", "--g-lr", "1e-3"])
     assert config.optimization.l2 == 0.1
@@ -183,6 +187,6 @@ def test_a_table_of_generated_images_is_evaluated(evaluate, data, tmp_path):
 def test_classes_are_named_by_either_option(evaluate, data, images):
     more = ["--data", data, "--features", "pixels", "--metrics", "fid", "--samples", 4]
     names = sorted(path.name for path in images.rglob("*") if path.is_dir())
-    for option in ("--class", "--classes"):
-        code, _, err = evaluate(images, *more, option, names[-1])
+    for words in (["--class", names[-1]], ["--classes", ",".join(names)], ["--classes", ""]):
+        code, _, err = evaluate(images, *more, *words)
         assert code == 0, err

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cxrgan_fast.data import load_dataset
-from cxrgan_fast.data.dataset import Split
+from cxrgan_fast.data.load import Split
 from cxrgan_fast.nn import NetworkConfig, build_generator
 from cxrgan_fast.runs.generator_file import save_generator
 

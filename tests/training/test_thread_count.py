@@ -313,7 +313,7 @@ def test_the_command_follows_other_work_up_and_down(train, tmp_path, simulated, 
 @pytest.mark.parametrize("threads", ["0", "-1", "100000"])
 def test_a_number_that_cannot_be_is_refused(fails, tmp_path, threads):
     line = fails(*PHANTOM, "--threads", threads, "--out", tmp_path / "runs")
-    assert f"--threads should be auto or from 1 to 1024, got {threads}" in line
+    assert f"--threads should be auto or a whole number from 1 to 1024, got {threads}" in line
 
 
 def test_a_run_that_its_time_ends_says_how_far_it_came_and_has_logged(train, tmp_path):

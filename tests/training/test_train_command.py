@@ -257,13 +257,19 @@ def test_bad_data_is_one_line_that_says_what_to_do(fails, train, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--resolution", "48"], "resolution"),
-        (["--batch-size", "0"], "--batch-size should be at least 1, got 0"),
-        (["--image-channels", "2"], "image_channels"),
+        (["--resolution", "48"], "--resolution should be one of 32, 64, 128, 256, got 48"),
+        (["--batch-size", "0"], "--batch-size should be a whole number from 1 to 65536, got 0"),
+        (["--image-channels", "2"], "--image-channels should be one of 1, 3, got 2"),
         (["--device", "cuda:97"], "--device cuda:97 cannot be used here"),
         (["--device", "meta"], "--device meta cannot be used here"),
-        (["--seed", 2**63], "--seed should be at most"),
-        (["--batch-size", 10**10], "--batch-size should be at most 65536"),
+        (
+            ["--seed", 2**63],
+            "--seed should be a whole number from 0 to 2^63 - 1, got 9223372036854775808",
+        ),
+        (
+            ["--batch-size", 10**10],
+            "--batch-size should be a whole number from 1 to 65536, got 10000000000",
+        ),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )

@@ -21,7 +21,6 @@ from cxrgan_fast.data.sources.content import has_image_name
 from cxrgan_fast.data.sources.folders import Folders, above
 from cxrgan_fast.data.sources.listing import (
     ImageFile,
-    Listing,
     as_unused,
     enumerate_names,
     merge_spellings,
@@ -37,14 +36,13 @@ from cxrgan_fast.data.sources.names import (
     split_of,
     suffix,
 )
-from cxrgan_fast.data.sources.store import Tree
+from cxrgan_fast.data.sources.source import Source
+from cxrgan_fast.data.sources.store import Store
 from cxrgan_fast.errors import UserError, printable
 
 PUBLISHED_CLASSES = ("normal", "bacterial", "viral")
 PUBLISHED_DEFAULT = ("normal", "bacterial")
 _MOST_KINDS = 4  # folders of words that recur below every class: more of them are patients
-
-UNNAMED_KIND = "its name says neither 'bacteria' nor 'virus'"
 
 NO_IMAGE = "no image by name or content"
 MASK = "a mask and not an X-ray"
@@ -65,18 +63,18 @@ class _Found:
 
 
 def lay_out(
-    tree: Tree, images: Collection[str], left_out: Mapping[str, str], where: str, name: str
-) -> Listing:
+    store: Store, images: Collection[str], left_out: Mapping[str, str], where: str, name: str
+) -> Source:
     """Find the class folders and the images in them.
 
     A folder that only wraps the class folders (`chest_xray/chest_xray`, as the published archive
     unpacks, `dataset/images/CLASS`) is entered.
 
     Args:
-        tree: the names in the source.
+        store: the files, of which only the names are looked at here.
         images: those that are images by name or content.
         left_out: folders that hold no data, each with what they are.
-        where: the source, for messages.
+        where: as the user named it, for messages.
         name: of the folder or archive itself.
 
     Raises:
@@ -84,6 +82,7 @@ def lay_out(
     """
     if left_out.get("") in ("a run's folder", "a packed set"):
         raise UserError(f"{where}: is {left_out['']} and no folder of class folders of X-rays")
+    tree = store.tree
     unused: Counter[tuple[str, str, str]] = Counter()
 
     def pass_over(file: str, reason: str) -> None:
@@ -133,16 +132,17 @@ def lay_out(
     if not found:
         raise UserError(f"{where}: holds only masks")
 
-    listing = _published(found) if _is_published(found) else _plain(found, class_folders)
-    listing.has_splits = has_splits
-    listing.files.sort(key=lambda file: file.name)
-    listing.unused = as_unused(unused)
+    source = Source(where, name, store, (), (), has_splits, [], unused=as_unused(unused))
+    if _is_published(found):
+        _add_published(source, found)
+    else:
+        _add_plain(source, found, class_folders)
     below = [top for top in tops if top not in splits and top]
     if below:
-        listing.notes.insert(0, f"the class folders are those in {enumerate_names(below)}")
+        source.remarks.insert(0, f"the class folders are those in {enumerate_names(below)}")
     elif root:
-        listing.notes.insert(0, f"the class folders are those in {printable(root)}")
-    return listing
+        source.remarks.insert(0, f"the class folders are those in {printable(root)}")
+    return source
 
 
 def _splits_below(found: list[_Found], has_splits: bool) -> tuple[list[_Found], bool]:
@@ -167,9 +167,8 @@ def _is_published(found: Sequence[_Found]) -> bool:
     )
 
 
-def _published(found: Sequence[_Found]) -> Listing:
-    files: list[ImageFile] = []
-    unnamed: list[ImageFile] = []
+def _add_published(source: Source, found: Sequence[_Found]) -> None:
+    source.classes, source.default_classes = PUBLISHED_CLASSES, PUBLISHED_DEFAULT
     shared = _shared_folders(found)
     for each in found:
         ill = base(each.class_folder).casefold() == "pneumonia"
@@ -178,16 +177,15 @@ def _published(found: Sequence[_Found]) -> Listing:
         if ill:
             class_name = "viral" if kind and kind[1].lower() == "virus" else "bacterial"
         file = _image(each, class_name, shared)
-        (unnamed if ill and kind is None else files).append(file)
-    return Listing(PUBLISHED_CLASSES, PUBLISHED_DEFAULT, False, files, unnamed)
+        (source.unnamed if ill and kind is None else source.files).append(file)
 
 
-def _plain(found: Sequence[_Found], class_folders: Sequence[str]) -> Listing:
+def _add_plain(source: Source, found: Sequence[_Found], class_folders: Sequence[str]) -> None:
     counts = Counter({base(folder): 0 for folder in class_folders})
     counts.update(base(each.class_folder) for each in found)
     names, notes = merge_spellings(counts)
     shared = _shared_folders(found)
-    files = [_image(each, names[base(each.class_folder)], shared) for each in found]
+    source.files += [_image(each, names[base(each.class_folder)], shared) for each in found]
     classes = tuple(dict.fromkeys(names[name] for name in sorted(counts)))
     kinds = {each.below[0] for each in found if each.below and each.below[0] in shared}
     kinds = {kind for kind in kinds if not is_container(kind)}
@@ -204,7 +202,8 @@ def _plain(found: Sequence[_Found], class_folders: Sequence[str]) -> Listing:
             f"{printable(min(inner))}, count as patients: if they are the classes, name the "
             "folder that holds them"
         )
-    return Listing(classes, classes, False, files, notes=notes)
+    source.classes = source.default_classes = classes
+    source.remarks += notes
 
 
 def _image(each: _Found, class_name: str, shared: Collection[str]) -> ImageFile:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxrgan_fast.data.sources.content import find_images
-from cxrgan_fast.data.sources.listing import Listing, as_unused
+from cxrgan_fast.data.sources.listing import as_unused
 from cxrgan_fast.data.sources.names import parent, suffix
 from cxrgan_fast.data.sources.outputs import left_out_folders
+from cxrgan_fast.data.sources.source import Source
 from cxrgan_fast.data.sources.store import FolderStore, Tree, read_file, stamp_of
 from cxrgan_fast.errors import UserError
 
@@ -40,7 +41,7 @@ class ListedFiles:
         """The first bytes of one file; UserError with its name if that cannot be."""
         return self.read(name)[:size]
 
-    def add_unnamed(self, table: str, listing: Listing) -> None:
+    def add_unnamed(self, table: str, source: Source) -> None:
         """Count the images that are there and that the table does not name.
 
         They are looked for below the table's folder, and in folders elsewhere that hold files
@@ -48,12 +49,13 @@ class ListedFiles:
 
         Args:
             table: its name, for the reason.
-            listing: gets the counts, and a note where a folder cannot be looked into.
+            source: what was read of the table; it gets the counts, and a remark where a folder
+                cannot be looked into.
         """
         named = {self._place(name) for name in self.tree.stamps}
         below = os.path.realpath(self.folder)
         counts: Counter[tuple[str, str, str]] = Counter()
-        for name, reason in self._images(below, listing):
+        for name, reason in self._images(below, source):
             if self._place(name) not in named:
                 counts[reason or f"not named in {table}", parent(name), suffix(name)] += 1
         elsewhere = {
@@ -65,7 +67,7 @@ class ListedFiles:
             try:
                 store = FolderStore(Path(folder), deep=False)
             except UserError as error:
-                listing.notes.append(
+                source.remarks.append(
                     f"images that the table does not name are not counted: {error}"
                 )
                 continue
@@ -73,14 +75,14 @@ class ListedFiles:
             for name in find_images(store):
                 if (folder, name) not in named:
                     counts[f"not named in {table}", shown, suffix(name)] += 1
-        listing.unused += as_unused(counts)
+        source.unused += as_unused(counts)
 
-    def _images(self, below: str, listing: Listing) -> Iterator[tuple[str, str]]:
+    def _images(self, below: str, source: Source) -> Iterator[tuple[str, str]]:
         """The images below the table's folder, each with what it is of if that is no data."""
         try:
             store = FolderStore(Path(below))
         except UserError as error:
-            listing.notes.append(f"{_NOT_COUNTED}: {error}")
+            source.remarks.append(f"{_NOT_COUNTED}: {error}")
             return
         left_out = left_out_folders(store)
         left_out.pop("", None)

@@ -10,6 +10,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -277,6 +278,25 @@ class ZipStore:
             raise UserError(f"{printable(name)}: damaged in the archive ({error})") from None
 
 
+class NamesOnly:
+    """Names of files that lie nowhere that is known, such as those that a packed set keeps."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """List the names and the folders in them."""
+        self.tree = Tree(stamps=dict.fromkeys(names, ""))
+        for name in self.tree.stamps:
+            parts = name.split("/")[:-1]
+            self.tree.folders.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+    def read(self, name: str) -> bytes:
+        """Raise UserError: there is no file behind a name."""
+        raise UserError(f"{printable(name)}: only its name is known, not where the file lies")
+
+    def head(self, name: str, size: int) -> bytes:
+        """Raise UserError: there is no file behind a name."""
+        return self.read(name)[:size]
+
+
 def read_file(path: Path, name: str, stamp: str) -> bytes:
     """Read a regular file that is still what it was when it was listed.
 
@@ -322,6 +342,11 @@ def stamp_of(path: Path) -> str:
     if not stat.S_ISREG(info.st_mode):
         raise OSError(0, "is a device, a pipe or a folder, not a file")
     return _stamp(info)
+
+
+def bytes_of(tree: Tree, name: str) -> int:
+    """Return how many bytes a file has, with which its stamp begins."""
+    return int(tree.stamps[name].partition(":")[0])
 
 
 def is_hidden(name: str) -> bool:

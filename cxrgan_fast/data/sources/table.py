@@ -5,9 +5,10 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
-from cxrgan_fast.data.sources.listing import ImageFile, Listing, as_unused, merge_spellings
+from cxrgan_fast.data.sources.listing import ImageFile, as_unused, merge_spellings
 from cxrgan_fast.data.sources.names import (
     SPLITS,
     is_patient_folder,
@@ -16,8 +17,10 @@ from cxrgan_fast.data.sources.names import (
     split_of,
     suffix,
 )
-from cxrgan_fast.data.sources.store import MAX_ENTRIES
+from cxrgan_fast.data.sources.source import Source
+from cxrgan_fast.data.sources.store import MAX_ENTRIES, Store
 from cxrgan_fast.errors import UserError, did_you_mean, printable
+from cxrgan_fast.setting import Needs, Setting, Settings
 
 # What each column is called, in lower case and without what is no letter or digit. The first that
 # is there is taken.
@@ -37,17 +40,20 @@ _NEAR = {
 }
 
 
+_COLUMN = Setting(resumable=True, needs=Needs("data", but="phantom"))
+
+
 @dataclass(frozen=True)
-class Columns:
+class Columns(Settings):
     """Which columns of a table say what, by name; an empty name leaves it to the usual ones."""
 
-    path_column: str = ""
+    path_column: Annotated[str, _COLUMN] = ""
     """Column of a table that holds the files' paths; else path, file, Image Index and the like."""
-    label_column: str = ""
+    label_column: Annotated[str, _COLUMN] = ""
     """Column that holds the classes; images without a value there are left out."""
-    patient_column: str = ""
+    patient_column: Annotated[str, _COLUMN] = ""
     """Column that tells whose image it is; else patient, Patient ID, subject_id and the like."""
-    split_column: str = ""
+    split_column: Annotated[str, _COLUMN] = ""
     """Column that holds train, test or val."""
 
 
@@ -63,9 +69,10 @@ def is_table(content: bytes) -> bool:
 def read_table(
     content: bytes,
     where: str,
+    store: Store,
     problem_of: Callable[[str], str | None],
     columns: Columns | None = None,
-) -> tuple[Listing, list[tuple[str, str]]]:
+) -> Source:
     """Read the table.
 
     Columns may come in any order, separated by commas, semicolons or tabs, beside others, which
@@ -76,11 +83,12 @@ def read_table(
     Args:
         content: of the CSV file, in UTF-8.
         where: its path, for messages.
+        store: what it names the files of.
         problem_of: why the file of a name cannot be used; None if it can. Asked once for each.
         columns: what the user says of the columns.
 
     Returns:
-        The listing, and the (name, reason) of files that cannot be used.
+        The source, which is called what `where` says; what cannot be used is in `refused`.
 
     Raises:
         UserError: with the line's number, something that cannot be understood.
@@ -95,22 +103,23 @@ def read_table(
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{where}, line {line}: not UTF-8: save the table as UTF-8") from None
     try:
-        listing, problems = _rows(text, where, problem_of, columns or Columns())
+        source = _rows(text, where, store, problem_of, columns or Columns())
     except csv.Error as error:
         raise UserError(f"{where}: not a table that can be read ({error})") from None
-    if not listing.files:
+    if not source.files:
+        problems = source.refused
         first = (
             f" (first problem: {printable(problems[0][0])}: {problems[0][1]})" if problems else ""
         )
         raise UserError(
             f"{where}: names no image that is there{first}; paths count from the table's folder"
         )
-    return listing, problems
+    return source
 
 
 def _rows(
-    text: str, where: str, problem_of: Callable[[str], str | None], columns: Columns
-) -> tuple[Listing, list[tuple[str, str]]]:
+    text: str, where: str, store: Store, problem_of: Callable[[str], str | None], columns: Columns
+) -> Source:
     header, separator = _header(text)
     places, notes = _places(header, where, columns)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -162,26 +171,28 @@ def _rows(
             f"{unnamed} images have no value in the column of patients: their paths tell whose "
             "they are, or each counts as a patient"
         )
-    return _listing(files, "split" in places, unused, notes), problems
-
-
-def _listing(
-    files: list[ImageFile],
-    has_splits: bool,
-    unused: Counter[tuple[str, str, str]],
-    notes: list[str],
-) -> Listing:
     names, merged = merge_spellings(Counter(file.class_name for file in files))
-    files = [
-        ImageFile(file.name, names[file.class_name], file.patient, file.split, file.patient_given)
-        for file in sorted(files, key=lambda file: file.name)
-    ]
-    labels = {file.class_name for file in files}
-    numbers = all(label.isascii() and label.isdigit() for label in labels)
-    classes = tuple(sorted(labels, key=_as_number) if numbers else sorted(labels))
-    return Listing(
-        classes, classes, has_splits, files, unused=as_unused(unused), notes=[*notes, *merged]
+    classes = _in_order(set(names.values()))
+    return Source(
+        where,
+        where,
+        store,
+        classes,
+        classes,
+        "split" in places,
+        [
+            replace(file, class_name=names[file.class_name])
+            for file in sorted(files, key=lambda file: file.name)
+        ],
+        unused=as_unused(unused),
+        remarks=[*notes, *merged],
+        refused=problems,
     )
+
+
+def _in_order(labels: set[str]) -> tuple[str, ...]:
+    numbers = all(label.isascii() and label.isdigit() for label in labels)
+    return tuple(sorted(labels, key=_as_number) if numbers else sorted(labels))
 
 
 def _places(header: list[str], where: str, columns: Columns) -> tuple[dict[str, int], list[str]]:

@@ -1,6 +1,6 @@
-"""Prepared sets that are kept in the user's cache, so that the next start need not make them.
+"""The cache of prepared sets on the user's disk, so that the next start need not make them.
 
-A set's name there is the hash of the content of its images, of their classes, patients and
+A set's name in it is the hash of the content of its images, of their classes, patients and
 splits, and of the settings: nothing has to be invalidated.
 """
 
@@ -20,13 +20,13 @@ from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, UnusableFilesError, locked, prepare_set
 from cxrgan_fast.data.readers import READER_VERSION
 from cxrgan_fast.data.reading import in_threads
-from cxrgan_fast.data.sources import ImageFile, Source
+from cxrgan_fast.data.sources import ImageFile, Selection, Source, select
 from cxrgan_fast.data.sources.store import SourceChangedError
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import PlaceError, cache_folder
 
 
-def kept_set(
+def cached_set(
     source: Source,
     preparation: Preparation,
     *,
@@ -35,9 +35,9 @@ def kept_set(
     skip_bad: bool,
     progress: bool,
 ) -> tuple[PackedSet, str]:
-    """The images of one split of a source, prepared: from the cache if they are there.
+    """Return the images of one split of a source, prepared: from the cache if they are there.
 
-    Where the cache cannot be written they are prepared all the same, and not kept.
+    Where the cache cannot be written they are prepared all the same, and not cached.
 
     Args:
         source: opened.
@@ -48,22 +48,22 @@ def kept_set(
         progress: show bars on standard error, if that is a terminal.
 
     Returns:
-        The set, and where it came from or was kept, in words.
+        The set, and in words whether it was cached, is cached now, or could not be.
 
     Raises:
         UserError: as `prepare_set`.
     """
     preparation.validate()
-    names, files = source.choose(split, classes)
+    chosen = select(source, split, classes)
     without_kind = source.without_kind(classes, split=None)
-    key = _key(source, names, files, without_kind, preparation, progress)
+    key = _key(source, chosen, without_kind, preparation, progress)
     folder = cache_folder() / "sets" / key
     _sweep_others(folder)
     made = _whole(folder)
     if made is not None:
         if made.left_out and not skip_bad:
             raise UnusableFilesError(made.left_out)
-        return made, f"as kept in {folder}"
+        return made, f"from the cache {folder}"
 
     def prepare(out: Path) -> PackedSet:
         return prepare_set(
@@ -78,11 +78,11 @@ def kept_set(
         )
 
     try:
-        return prepare(folder), f"kept in {folder}"
+        return prepare(folder), f"cached in {folder}"
     except PlaceError as error:
         # What is mapped into memory stays there when the folder goes.
         with tempfile.TemporaryDirectory() as aside:
-            return prepare(Path(aside)), f"not kept ({error}; CXRGAN_CACHE names the place)"
+            return prepare(Path(aside)), f"not cached ({error}; CXRGAN_CACHE names the place)"
 
 
 def _whole(folder: Path) -> PackedSet | None:
@@ -143,8 +143,7 @@ def _remove(path: Path) -> None:
 
 def _key(
     source: Source,
-    names: Sequence[str],
-    files: Sequence[ImageFile],
+    chosen: Selection,
     without_kind: Sequence[tuple[str, str]],
     preparation: Preparation,
     progress: bool,
@@ -164,17 +163,17 @@ def _key(
 
         return in_threads(work, len(of), "checking", workers=None, progress=progress)
 
-    made_by = [VERSION, READER_VERSION, source.name, names, asdict(preparation)]
+    made_by = [VERSION, READER_VERSION, source.name, chosen.class_names, asdict(preparation)]
     whole = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
     deep = False
-    for file, (content, may_be) in zip(files, digests(files), strict=True):
+    for file, (content, may_be) in zip(chosen.files, digests(chosen.files), strict=True):
         deep = deep or may_be
         about = (file.name, file.class_name, file.patient, file.split, content)
         whole.update(repr(about).encode("utf-8", "surrogateescape"))
         if file.patient_given:  # what DICOM files tell then counts no more
             whole.update(b"given")
     if deep:  # what is white is then decided by all images of the source
-        there = {file.name for file in files}
+        there = {file.name for file in chosen.files}
         others = [file for file in source.files if file.name not in there]
         for content, _ in digests(others):
             whole.update(content.encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""Kept sets: nothing is left behind, and one training never deletes what another finishes."""
+"""The cache of prepared sets: nothing is left behind, and nobody deletes what another finishes."""
 
 import shutil
 import subprocess
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from cxrgan_fast.data import Preparation, kept, open_source
-from cxrgan_fast.data.kept import kept_set
+from cxrgan_fast.data import Preparation, cache, open_source
+from cxrgan_fast.data.cache import cached_set
 from cxrgan_fast.data.packed import is_packed, open_packed
 from evaluations import write_images
 
 
 @pytest.fixture
-def keep(tmp_path, monkeypatch):
-    """Prepare one set and keep it: (its folder, what was said)."""
+def prepare(tmp_path, monkeypatch):
+    """Prepare one set through the cache: (its folder, what was said)."""
     monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "cache"))
     source = write_images(tmp_path / "lungs", "train", 8)
 
     def run() -> tuple[Path, str]:
-        made, said = kept_set(
+        made, said = cached_set(
             open_source(source), Preparation(32), classes=None, split="train", skip_bad=False,
             progress=False,
         )  # fmt: skip
@@ -29,32 +29,32 @@ def keep(tmp_path, monkeypatch):
     return run
 
 
-def test_what_a_kill_in_the_last_moment_has_left_is_removed(keep):
-    folder, _ = keep()
+def test_what_a_kill_in_the_last_moment_has_left_is_removed(prepare):
+    folder, _ = prepare()
     (folder / ".partial").mkdir()
     (folder / ".partial" / "pixels").write_bytes(bytes(1000))
-    assert keep() == (folder, f"as kept in {folder}")
+    assert prepare() == (folder, f"from the cache {folder}")
     assert not (folder / ".partial").exists()
     assert is_packed(folder)
 
 
-def test_a_damaged_set_and_what_is_left_of_one_are_made_anew(keep):
-    folder, _ = keep()
+def test_a_damaged_set_and_what_is_left_of_one_are_made_anew(prepare):
+    folder, _ = prepare()
     images = folder / "images.npy"
     images.write_bytes(images.read_bytes()[:-1] + b"x")
-    assert keep()[1] == f"kept in {folder}"
+    assert prepare()[1] == f"cached in {folder}"
     (folder / "set.json").unlink()
-    assert keep()[1] == f"kept in {folder}"
+    assert prepare()[1] == f"cached in {folder}"
     assert open_packed(folder).path == folder
 
 
-def test_a_set_that_is_finished_between_two_looks_is_not_deleted(keep, monkeypatch):
+def test_a_set_that_is_finished_between_two_looks_is_not_deleted(prepare, monkeypatch):
     """Another training writes set.json after the first look and before the lock."""
-    folder, _ = keep()
+    folder, _ = prepare()
     described = (folder / "set.json").read_bytes()
     (folder / "set.json").unlink()
     looks = []
-    look = kept.is_packed
+    look = cache.is_packed
 
     def finished_meanwhile(path: Path) -> bool:
         found = look(path)
@@ -63,18 +63,18 @@ def test_a_set_that_is_finished_between_two_looks_is_not_deleted(keep, monkeypat
         looks.append(found)
         return found
 
-    monkeypatch.setattr(kept, "is_packed", finished_meanwhile)
+    monkeypatch.setattr(cache, "is_packed", finished_meanwhile)
     before = (folder / "images.npy").stat().st_ino
-    assert keep() == (folder, f"as kept in {folder}")
+    assert prepare() == (folder, f"from the cache {folder}")
     assert looks[0] is False
     assert (folder / "images.npy").stat().st_ino == before
 
 
-def test_nothing_is_removed_while_another_program_has_the_lock(keep):
-    folder, _ = keep()
+def test_nothing_is_removed_while_another_program_has_the_lock(prepare):
+    folder, _ = prepare()
     (folder / "set.json").unlink()
-    with kept.locked(folder):
-        assert kept._whole(folder) is None
+    with cache.locked(folder):
+        assert cache._whole(folder) is None
         assert (folder / "images.npy").exists()
 
 
@@ -87,8 +87,8 @@ def leave_unfinished(folder: Path, name: str) -> Path:
     return partial
 
 
-def test_the_work_of_sets_that_nobody_asks_for_again_is_swept(keep, tmp_path):
-    folder, _ = keep()
+def test_the_work_of_sets_that_nobody_asks_for_again_is_swept(prepare, tmp_path):
+    folder, _ = prepare()
     partial = leave_unfinished(folder, "other")
     whole = shutil.copytree(folder, folder.parent / "whole")
     (whole / ".partial").mkdir()
@@ -96,7 +96,7 @@ def test_the_work_of_sets_that_nobody_asks_for_again_is_swept(keep, tmp_path):
     (outside / ".partial").mkdir(parents=True)
     (folder.parent / "linked").mkdir()
     (folder.parent / "linked/.partial").symlink_to(outside)
-    assert keep() == (folder, f"as kept in {folder}")
+    assert prepare() == (folder, f"from the cache {folder}")
     assert list(partial.parent.iterdir()) == []
     assert is_packed(whole)
     assert not (whole / ".partial").exists()
@@ -114,19 +114,19 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_the_work_of_a_living_program_is_not_swept(keep):
-    folder, _ = keep()
+def test_the_work_of_a_living_program_is_not_swept(prepare):
+    folder, _ = prepare()
     partial = leave_unfinished(folder, "other")
     writer = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(partial.parent)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert writer.stdout.readline() == "held\n"
-        keep()
+        prepare()
         assert (partial / "pixels").is_file()
         assert (partial.parent / "images.npy").is_file()
     finally:
         writer.kill()
         writer.communicate()
-    keep()
+    prepare()
     assert not partial.exists()

@@ -1,0 +1,17 @@
+"""The option ``--classes`` as all commands have it."""
+
+from typing import Annotated
+
+import tyro
+
+# tyro shows aliases first, so that the usual spelling is one and the name is the other.
+ClassesOption = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="class", aliases=("--classes",), metavar="[NAME ...]"),
+]
+"""Names of classes, with spaces or commas between; ``--class`` is the same option."""
+
+
+def given(words: tuple[str, ...]) -> tuple[str, ...]:
+    """What is named: nothing where an empty text stands for it."""
+    return tuple(word for word in words if word.strip())
