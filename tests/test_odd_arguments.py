@@ -256,7 +256,7 @@ def fault(
         never = {*BLANKS, *(NUMBERS if is_number else ())}
         if option.name == "--seed":
             never |= set(SEEDS)
-        if option.name == "--classes" and option.kind == "text":
+        if option.name == "--classes":
             never -= {""}  # as if it were not there, as its help says
         if option.kind == "choice" or odd[0] in never:
             return "taken"
