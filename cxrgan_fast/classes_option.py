@@ -7,7 +7,12 @@ import tyro
 # tyro shows aliases first, so that the usual spelling is one and the name is the other.
 ClassesOption = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(name="class", aliases=("--classes",), metavar="[NAME ...]"),
+    tyro.conf.arg(
+        name="class",
+        aliases=("--classes",),
+        metavar="[NAME ...]",
+        help_behavior_hint="(default: none)",
+    ),
 ]
 """Names of classes, with spaces or commas between; ``--class`` is the same option."""
 

@@ -25,6 +25,7 @@ from cxrgan_fast.ops.backend import (
 from cxrgan_fast.provenance import processor
 from cxrgan_fast.training import allocator
 
+_PURPOSE = "Print what this machine has and which kernels were built for it."
 _PACKAGES = ("torch", "triton", "numpy", "pillow")
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16")
 
@@ -160,8 +161,8 @@ def _backend_line(name: str, runs_on: list[str], why_not: dict[str, str]) -> str
 
 def main() -> None:
     """Parse the command line and print."""
-    parser = argparse.ArgumentParser(prog="python -m cxrgan_fast.env", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON instead")
+    parser = argparse.ArgumentParser(prog="python -m cxrgan_fast.env", description=_PURPOSE)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     facts_as_json = parser.parse_args().json
     allocator.keep_large_tensors_off_mmap()  # as the training program does, to say what comes of it
     facts = describe()

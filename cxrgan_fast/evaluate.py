@@ -19,47 +19,61 @@ from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
 from cxrgan_fast.metrics.registry import DEFAULT, load_extractor
 
 _ALL_CHECKPOINTS = (
-    f"{', '.join(all_metrics()[name].title for name in quick_metrics())} of every generator that "
-    "the run has kept."
+    f"Compute {', '.join(all_metrics()[name].title for name in quick_metrics())} of every "
+    "generator that the run has kept."
 )
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compare generated X-rays with real ones: metrics, floors, memorisation, pictures."""
+    """Compare generated X-rays with real ones: metrics, their floors, memorization, pictures."""
 
     subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
-    """Run folder (one that --per-class made as well), generator file, or folder of class folders
-    (or table, or zip archive) of generated images."""
-    data: str | None = None
-    """Folder of the real images, or phantom; not given: what the run was trained on."""
+    """Folder of a run (also of one with --per-class), generator file, or generated images: a folder
+    of class folders, a table or a zip archive."""
+    data: Annotated[
+        str | None, tyro.conf.arg(help_behavior_hint="(default: the training data of the run)")
+    ] = None
+    """Real images to compare with: folder, table, zip archive or packed set, or phantom."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = metric_names()
     """Metrics to compute."""
     features: str = DEFAULT
-    """What the metrics compare: cxr, inception, pixels, or FILE.py:NAME, an extractor of yours."""
+    """Features that the metrics compare: cxr, inception, pixels, or FILE.py:NAME for an extractor
+    of your own."""
     inception_weights: Path | None = None
-    """Weights for the features inception, as torch-fidelity has them; downloaded if not given."""
+    """File with the weights of torch-fidelity's Inception network, for --features inception;
+    downloaded if not given."""
     samples: int = 1000
-    """Images of each kind to compare; fewer where the data have fewer."""
+    """Number of images of each kind (real and generated) to compare, or all where there are
+    fewer."""
     seed: int = 0
-    """Seed of latents, choices and resamples: the same seed gives the same numbers."""
-    checkpoint: str | None = None
-    """A step that the run has kept, best, or a .safetensors file; the newest if not given."""
+    """Random seed of latents, choices and resamples; the same seed gives the same numbers."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: the newest)")] = (
+        None
+    )
+    """Generator to evaluate: a step that the run has kept, best (the lowest FID of --eval-every),
+    or a .safetensors file."""
     all_checkpoints: Annotated[
         bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=_ALL_CHECKPOINTS)
     ] = False
     classes: ClassesOption = ()
-    """Classes to compare, with spaces or commas between; none means all."""
-    resolution: int | None = None
-    """Pixels to which a folder of larger or mixed images is made smaller, and compared at."""
+    """Classes to compare, separated by spaces or commas; all if none is given."""
+    resolution: Annotated[
+        int | None, tyro.conf.arg(help_behavior_hint="(default: the size of the images)")
+    ] = None
+    """Height and width, in pixels, to which the images of a folder are reduced for the
+    comparison."""
     skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on without unreadable images, counting them, instead of stopping."""
+    """Leave out unreadable images and count them, instead of stopping."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
-    """Which columns of --data, a table, say what."""
-    out: Path | None = None
-    """Folder for the results; RUN/evaluation or FOLDER-evaluation if not given."""
+    """What the columns of --data hold, if it is a table."""
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(help_behavior_hint="(default: RUN/evaluation or FOLDER-evaluation)"),
+    ] = None
+    """Folder to write the results to."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    """Device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
 
 
 def main() -> None:

@@ -22,29 +22,36 @@ from cxrgan_fast.sampling.interpolation import interpolation_sheets
 class Arguments:
     """Write generated X-rays as PNGs in class folders, with a manifest.csv."""
 
-    run: tyro.conf.Positional[Path]
-    """Run folder (one that --per-class made as well), or a generator.safetensors file."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a run (also of one with --per-class), or a generator.safetensors file."""
     out: Path
-    """Folder to write to; new or empty."""
+    """New or empty folder to write the images to."""
     n_per_class: int = 100
-    """Images of each class; 0 with --interpolate for the sheets alone."""
+    """Number of images of each class; 0 with --interpolate writes only the interpolation sheets."""
     seed: int = 0
-    """Seed of the latents: the same seed gives the same bytes."""
+    """Random seed of the latents; the same seed gives the same bytes."""
     classes: ClassesOption = ()
-    """Classes to draw, with spaces or commas between; none means all."""
-    class_folders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER ...")] = ()
-    """Folders of classes, where they are not to be called as the classes are."""
-    like: str | None = None
-    """Real data, as --data of train takes them, whose own class folders the images go into: who
-    numbers folders by name (torchvision's ImageFolder) then gives both sets the same labels."""
-    checkpoint: str | None = None
-    """A kept step, best (lowest FID of --eval-every), or a .safetensors file; else the newest."""
+    """Classes to generate, separated by spaces or commas; all if none is given."""
+    class_folders: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="NAME=FOLDER ...", help_behavior_hint="(default: none)"),
+    ] = ()
+    """Names of class folders that differ from the names of their classes."""
+    like: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = None
+    """Real data, given as to --data of train, whose class folders name those of the images.
+    Programs that number folders by name (torchvision's ImageFolder) then give both sets the same
+    labels."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: the newest)")] = (
+        None
+    )
+    """Generator to use: a step that the run has kept, best (the lowest FID of --eval-every), or a
+    .safetensors file."""
     interpolate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Draw sheets of what lies between latents, and between classes, as well."""
+    """Draw sheets of interpolations between latents and between classes as well."""
     batch_size: int = 64
-    """Images drawn at a time; bounds the memory in use and changes no image."""
+    """Number of images generated at a time, which limits the memory in use and changes no image."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    """Device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
 
 
 def main() -> None:

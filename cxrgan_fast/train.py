@@ -33,10 +33,11 @@ class Arguments:
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """All settings."""
     config: Path | None = None
-    """YAML file of settings; the flags go before it, it before the preset."""
+    """YAML file of settings; flags override it, and it overrides the preset."""
     resume: Path | None = None
-    """Run folder to go on with. last: the newest in --out that has a checkpoint (of --name, if
-    given). auto: the newest, or a new run where there is none or it has no checkpoint yet."""
+    """Folder of the run to continue, or last or auto, which find it in --out (by --name, if given).
+    last is the newest run that has a checkpoint. auto is the newest run, or a new one where there
+    is none or it has no checkpoint yet."""
 
 
 def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:

@@ -109,7 +109,7 @@ def test_help_shows_the_usual_name_first(main, words, monkeypatch, capsys):
         main()
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "--classes [NAME ...], --class [NAME ...] Classes" in said
-    assert "with spaces or commas between" in said
+    assert "separated by spaces or commas" in said
 
 
 def test_what_a_run_draws_is_found_by_name(make_run):

@@ -67,7 +67,7 @@ BESIDE = {
     ("train", "--noise-decay-steps"): {"--noise-std": "0.1"},
     ("train", "--r1-interval"): {"--r1-gamma": "1"},
 }
-PLACES = {"PATH": 0, "RUN|FOLDER": 0, "SOURCE": 0, "OUT": -1}  # of what has no flag
+PLACES = {"RUN": 0, "RUN|FOLDER": 0, "SOURCE": 0, "OUT": -1}  # of what has no flag
 WRITTEN = ("--out", "OUT", "--json", "--sheet")
 NO_OPTION = Option("", "flag", n=0)
 LIMIT = 20  # seconds; most take a fiftieth

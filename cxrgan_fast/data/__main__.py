@@ -32,6 +32,8 @@ from cxrgan_fast.files import write_named
 
 _SHOWN = 20  # problems that are listed
 
+WorkersOption = Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: one per core)")]
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -40,20 +42,21 @@ class Prepare:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """Folder for the packed set."""
+    """Folder to write the packed set to."""
     preparation: Annotated[Preparation, tyro.conf.arg(name="")] = field(default_factory=Preparation)
-    """What is done to each image."""
+    """How each image is prepared."""
     classes: ClassesOption = ()
-    """Classes in the order of their labels, with spaces or commas between; NAME=A+B joins the
-    classes A and B. None means the usual ones."""
+    """Classes in the order of their labels, separated by spaces or commas; NAME=A+B joins the
+    classes A and B. If none is given, normal and bacterial of the published set, or all of other
+    data."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
-    """Which columns of a table say what."""
+    """What the columns of a table hold."""
     division: Annotated[Division, tyro.conf.arg(name="")] = field(default_factory=Division)
-    """How images are divided."""
+    """How the images are divided into splits."""
     skip_bad: bool = False
-    """Leave out files that cannot be used; they are listed in the set."""
-    workers: int | None = None
-    """Threads; without, one a core."""
+    """Leave out files that cannot be used and list them in the set, instead of stopping."""
+    workers: WorkersOption = None
+    """Number of worker threads."""
 
 
 def prepare(options: Prepare) -> None:
@@ -113,22 +116,25 @@ class Subset:
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """Folder for the copies."""
+    """Folder to copy the images to."""
     per_class: int = 100
-    """Images of each class."""
+    """Number of images of each class."""
     max_bytes: int = 10_000_000
-    """Of the whole folder, at most."""
+    """Largest size of the whole folder, in bytes."""
     image_bytes: int = 50_000
-    """Size of file that is preferred."""
+    """Preferred size of an image file, in bytes."""
     classes: ClassesOption = ()
-    """Classes, with spaces or commas between; NAME=A+B joins the classes A and B. None means the
-    usual ones."""
+    """Classes to copy, separated by spaces or commas; NAME=A+B joins the classes A and B. If none
+    is given, normal and bacterial of the published set, or all of other data."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
-    """Which columns of a table say what."""
-    split: Literal["train", "test", "val"] | None = None
-    """Only images of this split."""
+    """What the columns of a table hold."""
+    split: Annotated[
+        Literal["train", "test", "val"] | None,
+        tyro.conf.arg(help_behavior_hint="(default: all)"),
+    ] = None
+    """Split to copy images from."""
     seed: int = 0
-    """Of the draw."""
+    """Random seed of the choice of images."""
 
 
 def subset(options: Subset) -> None:
@@ -155,18 +161,18 @@ def subset(options: Subset) -> None:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Look at every image of a source: counts, sizes, brightness, copies, conflicts, damage."""
+    """Report counts, sizes, brightness, copies, conflicts and damage of a source's images."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
     json: Path | None = None
-    """File for everything that was found, with the names of all files concerned."""
+    """JSON file to write all findings to, with the names of all files concerned."""
     sheet: Path | None = None
-    """PNG file for histograms and examples."""
+    """PNG file to draw histograms and examples in."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
-    """Which columns of a table say what."""
-    workers: int | None = None
-    """Threads; without, one a core."""
+    """What the columns of a table hold."""
+    workers: WorkersOption = None
+    """Number of worker threads."""
 
 
 def inspect(options: Inspect) -> None:
@@ -189,10 +195,10 @@ def inspect(options: Inspect) -> None:
 
 @dataclass(frozen=True)
 class Download:
-    """Fetch the public paediatric set from Kaggle, and say what came."""
+    """Download the public pediatric set from Kaggle and report what it contains."""
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """Folder for the set."""
+    """Folder to download the set to."""
 
 
 def fetch(options: Download) -> None:
@@ -223,7 +229,7 @@ def main() -> None:
         | Annotated[Subset, tyro.conf.subcommand("subset")]
         | Annotated[Download, tyro.conf.subcommand("download")],
         prog="python -m cxrgan_fast.data",
-        description="Look at a set of X-rays, and prepare it for training.",
+        description="Inspect a set of X-rays and prepare it for training.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
     _COMMANDS[type(options)](options)

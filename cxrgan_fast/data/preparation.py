@@ -21,18 +21,20 @@ class Preparation:
     """Settings of the preparation of images."""
 
     resolution: int = 64
-    """Height and width of every image, R."""
+    """Height and width of every prepared image, in pixels."""
     image_channels: int = 1
-    """1 (grayscale) or 3 (RGB)."""
+    """Channels of every prepared image: 1 (grayscale) or 3 (RGB)."""
     fit: Fit = "squash"
-    """How an image becomes square: stretched (squash), its longer sides continued in the border's
-    tone (pad), or the middle of it (crop)."""
+    """How an image becomes square: stretched (squash), extended beside its longer sides in the tone
+    of the border (pad), or cut to its middle (crop)."""
     markers: Markers = "keep"
-    """Burned-in letters: kept, filled with one tone (mask) or from their surroundings (inpaint)."""
+    """What happens to burned-in letters: they are kept (keep), filled with one tone (mask) or
+    filled from their surroundings (inpaint)."""
     exposure: Exposure = "keep"
-    """Brightness: kept, or stretched so that two percentiles are black and white (percentile)."""
+    """What happens to the brightness: it is kept (keep), or stretched so that two percentiles
+    become black and white (percentile)."""
     percentiles: tuple[float, float] = (0.5, 99.5)
-    """The two percentiles of --exposure percentile."""
+    """Percentiles that become black and white with --exposure percentile."""
 
     def empty(self, count: int) -> npt.NDArray[np.uint8]:
         """Room for `count` images, (count, C, R, R), not filled."""

@@ -59,13 +59,14 @@ class Division:
     """How images are divided into splits."""
 
     splits: Splits = "patient"
-    """Divided anew so that no patient is in two (patient), or as the source has them (source)."""
+    """How the images are split: anew, so that no patient is in two splits (patient), or as the
+    source has them (source)."""
     val_share: float = 0.1
-    """Share of each class that goes to val, where images are divided anew."""
+    """Share of each class that goes to val with --splits patient."""
     test_share: float = 0.2
-    """Share of each class that goes to test, likewise."""
+    """Share of each class that goes to test with --splits patient."""
     seed: int = 0
-    """Of the order of patients, likewise."""
+    """Random seed of the patient split."""
 
 
 def prepare_set(

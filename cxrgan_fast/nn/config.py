@@ -24,7 +24,8 @@ class NetworkConfig(Settings):
         Literal["resnet", "dcgan"],
         Setting(elsewhere="model arch architecture gan backbone network"),
     ] = "resnet"
-    """resnet: residual blocks (Miyato & Koyama 2018); dcgan: plain layers (Radford et al. 2016)."""
+    """Architecture: residual blocks (resnet, Miyato & Koyama 2018) or plain layers (dcgan, Radford
+    et al. 2016)."""
     resolution: Annotated[
         int,
         Setting(
@@ -32,11 +33,11 @@ class NetworkConfig(Settings):
             elsewhere="image_size img_size imsize imagesize size crop_size load_size",
         ),
     ] = 64
-    """Height and width of the images: 32, 64, 128 or 256."""
+    """Height and width of the images, in pixels."""
     image_channels: Annotated[
         int, Setting(choices=(1, 3), elsewhere="channels nc img_channels in_channels input_nc")
     ] = 1
-    """1 for grayscale, 3 for colour."""
+    """Channels of the images: 1 (grayscale) or 3 (RGB)."""
     latent_size: Annotated[
         int,
         Setting(
@@ -56,25 +57,30 @@ class NetworkConfig(Settings):
             "channel_multiplier ch g_ch d_ch fmaps width",
         ),
     ] = 32
-    """Hidden layer size: channels at 64 pixels, a multiple of 8; twice that at 32, at most 512."""
+    """Hidden layer size: channels of the layers at 64 pixels, doubled each time the size halves, up
+    to 512."""
     extra_layers: Annotated[int, Setting(least=0, most=128)] = 0
-    """Further layers (resnet: residual blocks) at 8 pixels, in both networks."""
+    """Number of extra layers (resnet: residual blocks) at 8 pixels in each network."""
     activation: Literal["leaky_relu", "relu"] = "leaky_relu"
-    """The activation of both networks."""
+    """Activation function of both networks."""
     negative_slope: Annotated[
         float, Setting(least=0, most=1, needs=Needs("activation", among=("leaky_relu",)))
     ] = 0.2
-    """The slope of leaky_relu below zero, from 0 to 1."""
+    """Slope of leaky_relu below zero."""
     output: Literal["tanh", "sigmoid"] = "tanh"
-    """The generator's last activation: images in [-1, 1] (tanh) or [0, 1] (sigmoid)."""
+    """Last activation of the generator, which puts its images in [-1, 1] (tanh) or [0, 1]
+    (sigmoid)."""
     spectral_norm: Annotated[bool, Setting(elsewhere="sn use_sn spectral")] = False
-    """Divide every weight of the discriminator by its largest singular value (Miyato 2018)."""
+    """Divide every weight of the discriminator by its largest singular value (Miyato et al.
+    2018)."""
     conditioning: Annotated[
         Literal["projection", "concat"], Setting(elsewhere="conditional cond embed class_cond")
     ] = "projection"
-    """projection: conditional batch norm and projection; concat: an embedding joins the input."""
+    """How the networks see the class: by conditional batch norm and projection (projection), or by
+    an embedding joined to the input (concat)."""
     generator_norm: Literal["batch", "none"] = "batch"
-    """Normalisation of the generator; none needs conditioning=concat, unless there is one class."""
+    """Normalization of the generator; none needs --conditioning concat, unless there is only one
+    class."""
     own: FamilySettings = field(default_factory=FamilySettings)
     """Settings that only the family has."""
 

@@ -43,7 +43,7 @@ class ObjectiveConfig(Settings):
     ] = 1
     """Discriminator updates for each generator update (k of Algorithm 1)."""
     early_steps: Annotated[int, Setting(least=0, needs=Needs("loss", among=("minimax",)))] = 0
-    """With --loss minimax: the generator maximises log D(G(z)) for this many steps first."""
+    """Number of first steps in which the generator maximizes log D(G(z)) instead."""
     label_smoothing: Annotated[
         float,
         Setting(
@@ -53,11 +53,12 @@ class ObjectiveConfig(Settings):
             elsewhere="smoothing smooth real_label",
         ),
     ] = 0.0
-    """One-sided label smoothing: the target of real images is 1 minus this."""
+    """One-sided label smoothing: the target for real images is 1 minus this value."""
     noise_std: Annotated[float, Setting(least=0)] = 0.0
-    """Deviation of the Gaussian noise on every image the discriminator sees; their range is 2."""
+    """Standard deviation of the Gaussian noise on all images that the discriminator sees, whose
+    pixels span a range of 2."""
     noise_decay_steps: Annotated[int, Setting(least=0, needs=Needs("noise_std"))] = 0
-    """The noise falls linearly to nothing over this many steps; 0 keeps it constant."""
+    """Steps over which the noise falls linearly to zero; 0 keeps it constant."""
     r1_gamma: Annotated[
         float, Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight")
     ] = 1.0
@@ -68,12 +69,12 @@ class ObjectiveConfig(Settings):
             least=1, needs=Needs("r1_gamma"), elsewhere="d_reg_every reg_interval d_reg_interval"
         ),
     ] = 16
-    """R1 is computed every this many steps, with its weight multiplied by it (lazy)."""
+    """Steps between two computations of R1, whose weight is multiplied by this number."""
 
 
 @dataclass(frozen=True)
 class OptimizationConfig(Settings):
-    """How the weights move."""
+    """How the optimizers update the weights."""
 
     optimizer: Annotated[
         Literal["adam", "adamw", "sgd", "rmsprop"], Setting(elsewhere="optim opt")
@@ -101,7 +102,7 @@ class OptimizationConfig(Settings):
             elsewhere="b1 beta_1 adam_beta1 adam_b1 betas",
         ),
     ] = 0.0
-    """Adam's first decay rate."""
+    """Decay rate of Adam's first moment."""
     beta2: Annotated[
         float,
         Setting(
@@ -111,7 +112,7 @@ class OptimizationConfig(Settings):
             elsewhere="b2 beta_2 adam_beta2 adam_b2",
         ),
     ] = 0.99
-    """Adam's second decay rate; RMSprop's smoothing constant."""
+    """Decay rate of Adam's second moment, or smoothing constant of RMSprop."""
     momentum: Annotated[
         float, Setting(least=0, below=1, needs=Needs("optimizer", among=("sgd",)))
     ] = 0.9
@@ -120,7 +121,7 @@ class OptimizationConfig(Settings):
         float,
         Setting(least=0, answer="--l2, which adamw decouples", elsewhere="weight_decay wd decay"),
     ] = 0.0
-    """Weight decay: an L2 penalty, or decoupled under adamw."""
+    """Weight decay: an L2 penalty, or decoupled from the gradient with --optimizer adamw."""
     ema_half_life: Annotated[
         float,
         Setting(
@@ -129,14 +130,14 @@ class OptimizationConfig(Settings):
             elsewhere="ema ema_decay ema_beta ema_kimg ema_rate",
         ),
     ] = 10_000.0
-    """Half-life of the generator's moving average, in images shown."""
+    """Half-life of the moving average of the generator's weights, in images shown."""
     ema_ramp: Annotated[float, Setting(least=0, needs=Needs("ema_half_life"))] = 0.05
-    """Warm-up: the half-life is at most this share of the images shown so far; 0 is none."""
+    """Warm-up: the half-life is at most this share of the images shown so far; 0 turns it off."""
 
 
 @dataclass(frozen=True)
 class DatasetConfig(Settings):
-    """What is trained on."""
+    """The images to train on."""
 
     data: Annotated[
         str,
@@ -156,23 +157,24 @@ class DatasetConfig(Settings):
             elsewhere="n_classes num_classes classes_list",
         ),
     ] = ()
-    """Classes to use, with spaces or commas between; NAME=A+B joins the classes A and B. None means
-    normal and bacterial of the published set, else all."""
+    """Classes to use, separated by spaces or commas; NAME=A+B joins the classes A and B. If none is
+    given, normal and bacterial of the published set, or all classes of other data."""
     columns: Columns = field(default_factory=Columns)
-    """Which columns of a table say what."""
+    """What the columns of a table hold."""
     skip_bad: Annotated[bool, Setting(needs=Needs("data", but="phantom"))] = False
-    """Go on without unreadable images, listing them, instead of stopping."""
+    """Leave out unreadable images and list them, instead of stopping."""
     phantom_images: Annotated[
         int, Setting(least=1, most=10**6, needs=Needs("data", among=("phantom",)))
     ] = 1000
-    """Size of the phantom set."""
+    """Number of images in the phantom set."""
     augment: Annotated[
         tuple[Policy, ...],
         Setting(elsewhere="aug diffaugment diff_augment augmentation augmentations"),
     ] = ("translation", "cutout")
-    """DiffAugment policies on what the discriminator sees (Zhao et al. 2020); give none to stop."""
+    """DiffAugment policies for all images that the discriminator sees (Zhao et al. 2020); give the
+    flag without a policy to turn them off."""
     mirror: Annotated[bool, Setting(elsewhere="hflip flip horizontal_flip random_flip")] = False
-    """Flip each real image left-right with probability 1/2, which puts hearts on either side."""
+    """Flip each real image left to right with probability 1/2; hearts are then on either side."""
     class_balance: Annotated[
         bool,
         Setting(
@@ -180,16 +182,16 @@ class DatasetConfig(Settings):
             elsewhere="balanced class_weights weighted_sampler balance",
         ),
     ] = False
-    """Show all classes equally often; without it, as often as they are in the data."""
+    """Show all classes equally often, instead of as often as they occur in the data."""
     per_class: bool = False
     """Train one GAN for each class instead of one conditional GAN."""
     resident_share: Annotated[float, Setting(least=0, most=1, resumable=True)] = 0.5
-    """Share of the device's memory that the images may take; a larger set is streamed to it."""
+    """Share of the device's memory that the images may fill; larger sets are streamed to it."""
 
 
 @dataclass(frozen=True)
 class OutputConfig(Settings):
-    """What is written, and when."""
+    """What the run writes, and when."""
 
     out: Annotated[
         Path,
@@ -198,9 +200,9 @@ class OutputConfig(Settings):
             "log_dir logdir workdir"
         ),
     ] = Path("runs")
-    """Folder in which the run's own folder is made."""
+    """Folder in which the run creates its own folder."""
     name: Annotated[str, Setting(elsewhere="run_name exp_name experiment desc tag")] = ""
-    """A name of your own for the run, at the end of its folder's."""
+    """Name of the run, appended to the name of its folder."""
     log_every: Annotated[
         int,
         Setting(least=1, resumable=True, elsewhere="log_interval log_freq print_freq print_every"),
@@ -225,31 +227,32 @@ class OutputConfig(Settings):
     ] = 500
     """Steps between two checkpoints."""
     keep_checkpoints: Annotated[int, Setting(least=1, resumable=True)] = 3
-    """The newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     mark_every: Annotated[int, Setting(least=0, resumable=True)] = 0
-    """Checkpoints at multiples of this many steps are kept for good; 0 marks none."""
+    """Steps between two checkpoints that are kept for good; 0 keeps none for good."""
 
 
 @dataclass(frozen=True)
 class EvaluationConfig(Settings):
-    """How good the images are, computed while it trains; the training itself is not changed."""
+    """Metrics of the generated images during the training, which they do not change."""
 
     eval_every: Annotated[
         int, Setting(least=0, resumable=True, elsewhere="fid_every eval_interval eval_freq")
     ] = 0
-    """Steps between two evaluations (FID and other quick metrics), also at the end; 0 is never."""
+    """Steps between two evaluations (FID and other quick metrics), with one more at the end; 0
+    turns them off."""
     eval_samples: Annotated[
         int, Setting(least=2, most=10**7, needs=Needs("eval_every"), resumable=True)
     ] = 1000
-    """Generated images in an evaluation; the real ones are all that it trains on."""
+    """Number of generated images in an evaluation, which compares them with all training images."""
     features: Annotated[str, Setting(is_path=True, needs=Needs("eval_every"), resumable=True)] = (
         DEFAULT
     )
-    """Features that evaluations compare: cxr, inception, pixels, or FILE.py:NAME."""
+    """Features that evaluations compare: cxr, inception, pixels, or FILE.py:NAME for your own."""
     inception_weights: Annotated[
         Path | None, Setting(needs=Needs("features", among=("inception",)), resumable=True)
     ] = None
-    """Weights for the features inception, as torch-fidelity has them; downloaded if not given."""
+    """File with the weights of torch-fidelity's Inception network; downloaded if not given."""
 
 
 @dataclass(frozen=True)
@@ -268,28 +271,30 @@ class TrainConfig(Settings):
             "total_kimg",
         ),
     ] = 20_000
-    """Generator updates in all."""
+    """Total number of generator updates."""
     batch_size: Annotated[
         int, Setting(least=1, most=65536, elsewhere="bs batch train_batch_size")
     ] = 32
-    """Images of each kind (real, generated) in a step."""
+    """Number of images of each kind (real and generated) in a step."""
     seed: Annotated[
         int, Setting(least=0, most=2**63 - 1, elsewhere="manual_seed random_seed manualseed")
     ] = 0
-    """Seed of the training, below 2^63; the phantom set is always the same."""
+    """Random seed of the training; it does not change the phantom set."""
     preset: Literal["auto", "small", "base"] = "auto"
-    """Size: small (32 base channels), base (64); auto is small on a CPU, base on a GPU."""
+    """Size of the networks and the batch: 32 base channels and images (small) or 64 (base); auto is
+    small on a CPU and base on a GPU."""
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Setting(elsewhere="amp mixed_precision fp16 bf16 half use_amp dtype"),
     ] = "auto"
-    """Arithmetic of the convolutions; auto is bf16 where the hardware has it, else fp16 on a GPU,
-    fp32 on a CPU."""
+    """Number format of the convolutions; auto is bf16 where the hardware supports it, otherwise
+    fp16 on a GPU and fp32 on a CPU."""
     executor: Annotated[
         Literal["auto", "eager", "compile", "graph"],
         Setting(resumable=True, elsewhere="compile torch_compile cuda_graph use_graphs"),
     ] = "auto"
-    """How a step runs: op by op, by torch.compile, as one CUDA graph; auto is graph on a GPU."""
+    """How a step runs: op by op (eager), through torch.compile (compile) or as one CUDA graph
+    (graph); auto is graph on a GPU and eager on a CPU."""
     threads: Annotated[
         Literal["auto"] | int,
         Setting(
@@ -300,9 +305,10 @@ class TrainConfig(Settings):
             elsewhere="num_workers workers n_workers nworkers",
         ),
     ] = "auto"
-    """Threads of a step on a CPU; auto takes the free cores, and follows as other work comes."""
+    """Number of threads of a step on a CPU; auto uses the free cores and adapts when other work
+    starts or ends."""
     deterministic: bool = False
-    """Only algorithms that give the same bits every time; on a GPU they may be slower."""
+    """Use only algorithms that give the same bits every time; on a GPU they may be slower."""
     device: Annotated[
         str,
         Setting(
@@ -311,23 +317,23 @@ class TrainConfig(Settings):
             elsewhere="cpu no_cuda use_cuda gpu gpus gpu_id gpu_ids cuda n_gpu ngpu",
         ),
     ] = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    """Device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
     max_minutes: Annotated[
         float, Setting(least=0, resumable=True, elsewhere="max_time timeout time_limit max_hours")
     ] = 0.0
-    """Stop this call after so many minutes, evaluations among them, and save; 0 is no limit."""
+    """Save and stop after this many minutes, evaluations included; 0 sets no limit."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    """What is trained on."""
+    """The images to train on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    """The two networks."""
+    """The generator and the discriminator."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The adversarial game."""
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
-    """How the weights move."""
+    """How the optimizers update the weights."""
     output: OutputConfig = field(default_factory=OutputConfig)
-    """What is written, and when."""
+    """What the run writes, and when."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """How good the images are, computed while it trains."""
+    """Metrics of the generated images during the training."""
 
 
 # What a size means. Settings that are not named keep their defaults.

@@ -48,13 +48,15 @@ class Columns(Settings):
     """Which columns of a table say what, by name; an empty name leaves it to the usual ones."""
 
     path_column: Annotated[str, _COLUMN] = ""
-    """Column of a table that holds the files' paths; else path, file, Image Index and the like."""
+    """Column with the paths of the files; if not given, the one called path, file, Image Index or
+    the like."""
     label_column: Annotated[str, _COLUMN] = ""
-    """Column that holds the classes; images without a value there are left out."""
+    """Column with the class of each image; images without a value there are left out."""
     patient_column: Annotated[str, _COLUMN] = ""
-    """Column that tells whose image it is; else patient, Patient ID, subject_id and the like."""
+    """Column with the patient of each image; if not given, the one called patient, Patient ID,
+    subject_id or the like."""
     split_column: Annotated[str, _COLUMN] = ""
-    """Column that holds train, test or val."""
+    """Column with the split of each image: train, test or val."""
 
 
 def is_table(content: bytes) -> bool:

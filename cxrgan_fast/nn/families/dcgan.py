@@ -30,7 +30,8 @@ class DCGANSettings(FamilySettings):
     """What only this family has."""
 
     upsampling: Literal["resize", "transposed"] = "resize"
-    """How the generator enlarges: nearest neighbour + 3x3, or 4x4 transposed convolutions."""
+    """How the generator enlarges images: by nearest neighbor and 3x3 convolutions (resize), or by
+    4x4 transposed convolutions (transposed)."""
 
 
 class DCGANGenerator(nn.Module):
