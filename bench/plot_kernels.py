@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Figures = dict[str, Any]
 
-COLOURS = {"eager": "#0072b2", "compiled": "#e69f00"}  # told apart by every kind of eye
+COLORS = {"eager": "#0072b2", "compiled": "#e69f00"}  # told apart by every kind of eye
 LABELS = {"eager": "eager PyTorch", "compiled": "torch.compile"}
 PANELS_IN_A_ROW = 2
 BAR = 0.4
@@ -95,7 +95,7 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
             [height - 1 for height in heights],
             BAR,
             bottom=1,
-            color=COLOURS[name],
+            color=COLORS[name],
             label=LABELS[name],
         )
         for place, height in zip(places, heights, strict=True):

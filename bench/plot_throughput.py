@@ -101,7 +101,7 @@ def _bars(axes: Axes, point: Figures) -> None:
 
 def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
     fixed, heading = AXES[along]
-    for name, (label, colour) in LOOKS.items():
+    for name, (label, color) in LOOKS.items():
         measured = [point for point in series if name in point["variants"]]
         if not measured:
             continue
@@ -111,7 +111,7 @@ def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
             marker="o",
             markersize=4,
             linestyle="--" if name == FLOOR else "-",
-            color=colour,
+            color=color,
             label=label,
         )
     axes.set_xscale("log", base=2)

@@ -66,17 +66,17 @@ def conv(
     *,
     bias: bool = False,
     gain: float = 1.0,
-    normalised: bool = False,
+    normalized: bool = False,
 ) -> nn.Module:
     """A convolution: 4×4 ones halve the size, others keep it. Perhaps with spectral norm."""
     stride = 2 if kernel_size == 4 else 1
     padding = (kernel_size - 1) // 2
     layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
-    return initialised(layer, gain / math.sqrt(in_channels * kernel_size**2), normalised)
+    return initialized(layer, gain / math.sqrt(in_channels * kernel_size**2), normalized)
 
 
-def initialised(layer: nn.Module, std: float, normalised: bool = False) -> nn.Module:
-    """The layer with normal weights, biases of zero, and spectral norm if ``normalised``."""
+def initialized(layer: nn.Module, std: float, normalized: bool = False) -> nn.Module:
+    """The layer with normal weights, biases of zero, and spectral norm if ``normalized``."""
     for name, parameter in layer.named_parameters():
         if name == "bias":
             nn.init.zeros_(parameter)
@@ -84,7 +84,7 @@ def initialised(layer: nn.Module, std: float, normalised: bool = False) -> nn.Mo
             nn.init.normal_(parameter, std=std)
     # Not torch.nn.utils.parametrizations.spectral_norm: its power iteration begins with u, the
     # paper's (Miyato et al. 2018, Algorithm 1) with v.
-    return spectral_norm(layer) if normalised else layer
+    return spectral_norm(layer) if normalized else layer
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -147,7 +147,7 @@ class Generator(nn.Module):
             self.embedding = nn.Embedding(n_classes, LABEL_FEATURES)
             in_features += LABEL_FEATURES
         linear = nn.Linear(in_features, 16 * settings.channels(4), bias=False)
-        self.linear = initialised(linear, in_features**-0.5)
+        self.linear = initialized(linear, in_features**-0.5)
         body = {"resnet": ResNetGeneratorBody, "dcgan": DCGANGeneratorBody}[settings.family]
         self.body = body(settings, n_classes)
         self.output = nn.Tanh() if settings.output == "tanh" else nn.Sigmoid()
@@ -244,7 +244,7 @@ class DCGANGeneratorBody(nn.Module):
             if settings.upsampling == "transposed":
                 layer = nn.ConvTranspose2d(channels, wanted, 4, 2, 1, bias=last)
                 self.upsamples.append(nn.Identity())
-                self.convs.append(initialised(layer, gain / math.sqrt(4 * channels)))
+                self.convs.append(initialized(layer, gain / math.sqrt(4 * channels)))
             else:
                 self.upsamples.append(nn.Upsample(scale_factor=2))
                 self.convs.append(conv(channels, wanted, bias=last, gain=gain))
@@ -252,8 +252,8 @@ class DCGANGeneratorBody(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Images before the last activation."""
-        for normalise, up, layer in zip(self.norms, self.upsamples, self.convs, strict=True):
-            x = layer(up(F.leaky_relu(normalise(x, labels), self.slope)))
+        for normalize, up, layer in zip(self.norms, self.upsamples, self.convs, strict=True):
+            x = layer(up(F.leaky_relu(normalize(x, labels), self.slope)))
         return x
 
 
@@ -262,19 +262,19 @@ class Discriminator(nn.Module):
 
     def __init__(self, settings: NetworkSettings, n_classes: int) -> None:
         super().__init__()
-        normalised, size = settings.spectral_norm, 16 * settings.channels(4)
+        normalized, size = settings.spectral_norm, 16 * settings.channels(4)
         in_channels = settings.image_channels
         self.embedding = self.projection = None
         if settings.conditioning == "concat":
             plane = nn.Embedding(n_classes, settings.resolution**2)
-            self.embedding = initialised(plane, 1.0, normalised)
+            self.embedding = initialized(plane, 1.0, normalized)
             in_channels += 1
         else:
             vectors = nn.Embedding(n_classes, size)
-            self.projection = initialised(vectors, size**-0.5, normalised)
+            self.projection = initialized(vectors, size**-0.5, normalized)
         body = {"resnet": resnet_discriminator_body, "dcgan": dcgan_discriminator_body}
         self.body = body[settings.family](settings, in_channels)
-        self.linear = initialised(nn.Linear(size, 1), size**-0.5, normalised)
+        self.linear = initialized(nn.Linear(size, 1), size**-0.5, normalized)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Judge images."""
@@ -303,13 +303,13 @@ class ResNetDiscriminatorBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.first, self.slope = first, settings.slope
-        common = {"bias": True, "normalised": settings.spectral_norm}
+        common = {"bias": True, "normalized": settings.spectral_norm}
         gain = 1.0 if first else settings.gain
         self.conv1 = conv(in_channels, hidden_channels, gain=gain, **common)
         self.conv2 = conv(hidden_channels, out_channels, gain=settings.gain, **common)
         self.skip: nn.Module = nn.Identity()
         if in_channels != out_channels:
-            self.skip = conv(in_channels, out_channels, 1, normalised=settings.spectral_norm)
+            self.skip = conv(in_channels, out_channels, 1, normalized=settings.spectral_norm)
         self.pool = nn.AvgPool2d(2) if downsample else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -340,15 +340,15 @@ def resnet_discriminator_body(settings: NetworkSettings, channels: int) -> nn.Se
 def dcgan_discriminator_body(settings: NetworkSettings, channels: int) -> nn.Sequential:
     """Strided 4×4 convolutions with activations, from the image to 4×4 pixels."""
     layers: list[nn.Module] = []
-    normalised, gain = settings.spectral_norm, 1.0
+    normalized, gain = settings.spectral_norm, 1.0
     size = settings.resolution
     while size > 4:
         for _ in range(settings.extra_layers if size == 8 else 0):
-            layers.append(conv(channels, channels, bias=True, gain=gain, normalised=normalised))
+            layers.append(conv(channels, channels, bias=True, gain=gain, normalized=normalized))
             layers.append(nn.LeakyReLU(settings.slope))
         size //= 2
         wanted = settings.channels(size)
-        layers.append(conv(channels, wanted, 4, bias=True, gain=gain, normalised=normalised))
+        layers.append(conv(channels, wanted, 4, bias=True, gain=gain, normalized=normalized))
         layers.append(nn.LeakyReLU(settings.slope))
         channels, gain = wanted, settings.gain
     return nn.Sequential(*layers)

@@ -53,7 +53,7 @@ def diff_augment(
         image_range: least and greatest pixel value; uncovered pixels get its centre.
     """
     low, high = image_range
-    centre = (low + high) / 2
+    center = (low + high) / 2
     _, _, height, width = images.shape
     device = images.device
     for number, name in enumerate(policy):
@@ -73,7 +73,7 @@ def diff_augment(
                 y = torch.arange(height, device=device)[:, None] + down[:, None, None]
                 x = torch.arange(width, device=device) + right[:, None, None]
                 y, x = (y + 1).clamp(0, height + 1), (x + 1).clamp(0, width + 1)
-                bordered = F.pad(images, (1, 1, 1, 1), value=centre).permute(0, 2, 3, 1)
+                bordered = F.pad(images, (1, 1, 1, 1), value=center).permute(0, 2, 3, 1)
                 images = bordered[sample, y, x].permute(0, 3, 1, 2)
             elif name == "cutout":
                 rows, columns = round(height / 2), round(width / 2)
@@ -83,7 +83,7 @@ def diff_augment(
                 mask = torch.ones(len(images), height, width, device=device, dtype=images.dtype)
                 mask[sample, y.clamp(0, height - 1), x.clamp(0, width - 1)] = 0
                 mask = mask.unsqueeze(1)
-                images = images * mask + centre * (1 - mask)
+                images = images * mask + center * (1 - mask)
             else:
                 raise ValueError(f"augmentation {name!r} is unknown")
     return images

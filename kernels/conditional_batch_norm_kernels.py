@@ -23,10 +23,10 @@ def _scale_and_shift(labels, weight, bias, rstd, n, c, samples, channels, classe
 
 
 @triton.jit
-def _pre_activation(centred, scale, shift):
+def _pre_activation(centered, scale, shift):
     # One rounding, asked for: left to the compiler, forward and backward could differ in the sign.
-    scale = tl.broadcast_to(scale[:, None, :], centred.shape)
-    return tl.fma(centred, scale, tl.broadcast_to(shift[:, None, :], centred.shape))
+    scale = tl.broadcast_to(scale[:, None, :], centered.shape)
+    return tl.fma(centered, scale, tl.broadcast_to(shift[:, None, :], centered.shape))
 
 
 @tuned
@@ -129,11 +129,11 @@ def backward_reduce_kernel(
             TILE, BLOCK_PIXELS, BLOCK_CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
         x = tl.load(input + offsets, inside, 0.0).to(tl.float32)
-        centred = x - mean[None, None, :]
+        centered = x - mean[None, None, :]
         d = tl.load(grad + offsets, inside, 0.0).to(tl.float32)
-        d = tl.where(_pre_activation(centred, scale, shift) > 0, d, d * negative_slope)
+        d = tl.where(_pre_activation(centered, scale, shift) > 0, d, d * negative_slope)
         sum_0 += d
-        sum_1 += tl.where(inside, d * centred, 0.0)
+        sum_1 += tl.where(inside, d * centered, 0.0)
         if not TRAINING:
             store(grad_input + offsets, scale[:, None, :] * d, inside)
     units = tl.cast(samples, tl.int64) * segments
@@ -265,11 +265,11 @@ def backward_apply_kernel(
     x = tl.load(input + offsets, inside, 0.0).to(tl.float32)
     d = tl.load(grad + offsets, inside, 0.0).to(tl.float32)
     scale, shift = _scale_and_shift(labels, weight, bias, rstd, n, c, samples, channels, classes)
-    centred = x - mean[None, None, :]
-    d = tl.where(_pre_activation(centred, scale, shift) > 0, d, d * negative_slope)
+    centered = x - mean[None, None, :]
+    d = tl.where(_pre_activation(centered, scale, shift) > 0, d, d * negative_slope)
     dx = scale[:, None, :] * d
     if not CONSTANT:
-        dx = dx - offset[None, None, :] - centred * factor[None, None, :]
+        dx = dx - offset[None, None, :] - centered * factor[None, None, :]
     store(grad_input + offsets, dx, inside)
 
 

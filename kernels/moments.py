@@ -98,10 +98,10 @@ def _moments_kernel(
         )  # fmt: skip
         x = tl.load(input + offsets, inside, 0.0).to(tl.float32)
         tile_mean = channel_sums(x) / tile_count
-        centred = tl.where(inside, x - tile_mean[None, None, :], 0.0)
-        tile_sum = channel_sums(centred)
+        centered = tl.where(inside, x - tile_mean[None, None, :], 0.0)
+        tile_sum = channel_sums(centered)
         tile_rest = tile_sum / tile_count
-        tile_square = channel_sums(centred * centred) - tile_sum * tile_rest
+        tile_square = channel_sums(centered * centered) - tile_sum * tile_rest
         count, mean, rest, square = _merge(
             count, mean, rest, square, tile_count, tile_mean, tile_rest, tile_square
         )

@@ -43,7 +43,7 @@ STRENGTH_WEIGHT = 5.0  # squared errors of strengths are small numbers
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Images as bytes with their classes."""
 
     images: Tensor  # (N, 1, 128, 128) uint8
@@ -123,7 +123,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 class Training:
     """The network, its optimizer and schedule, and one epoch as a call."""
 
-    def __init__(self, data: Labelled, epochs: int, batch_size: int, seed: int) -> None:
+    def __init__(self, data: Labeled, epochs: int, batch_size: int, seed: int) -> None:
         torch.manual_seed(seed)
         self.data, self.batch_size = data, batch_size
         self.generator = torch.Generator().manual_seed(seed)
@@ -189,7 +189,7 @@ def predict(network: CxrNetwork, images: Tensor) -> tuple[Tensor, Tensor, Tensor
     return disease.softmax(1), done.sigmoid(), strength
 
 
-def scores(network: CxrNetwork, data: Labelled, seed: int) -> dict[str, Any]:
+def scores(network: CxrNetwork, data: Labeled, seed: int) -> dict[str, Any]:
     """How well the network tells classes and damages of images that it was not trained on.
 
     The classes at each resolution; the damages on images each of which was damaged in one way or
@@ -238,7 +238,7 @@ def load(data: str, split: str) -> ImageDataset:
     return load_dataset(data, resolution=INPUT_SIZE, classes=CLASS_NAMES, split=split)  # type: ignore[arg-type]
 
 
-def train(data: Labelled, validation: Labelled, options: argparse.Namespace) -> CxrNetwork:
+def train(data: Labeled, validation: Labeled, options: argparse.Namespace) -> CxrNetwork:
     """Train, or go on with what was interrupted."""
     training = Training(data, options.epochs, options.batch_size, options.seed)
     unfinished = options.out.with_suffix(".unfinished.pt")
@@ -277,7 +277,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     dataset, test_set = load(options.data, "train"), load(options.data, "test")
     rows, held_out = split_patients(dataset, options.seed)
-    data, validation = (Labelled(dataset.images[r], dataset.labels[r]) for r in (rows, held_out))
+    data, validation = (Labeled(dataset.images[r], dataset.labels[r]) for r in (rows, held_out))
     start = time.perf_counter()
     network = train(data, validation, options)
     seconds = time.perf_counter() - start
@@ -298,7 +298,7 @@ def main() -> None:
         "training_images": len(data),
         "training_seconds": round(seconds, 1),
         "validation": scores(network, validation, options.seed),
-        "test": scores(network, Labelled(test_set.images, test_set.labels), options.seed),
+        "test": scores(network, Labeled(test_set.images, test_set.labels), options.seed),
     }
     if options.record:
         command = recorded("research.cxr_features", hidden=("--out", "--record"))

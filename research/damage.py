@@ -81,9 +81,9 @@ def _occlude(images: Tensor, strengths: Tensor, generator: torch.Generator) -> T
     across, down = (area * aspect).sqrt(), (area / aspect).sqrt()  # shares of the side, below 1
 
     def inside(start: Tensor, share: Tensor, size: int) -> Tensor:
-        centres = (torch.arange(size, device=images.device) + 0.5) / size
+        centers = (torch.arange(size, device=images.device) + 0.5) / size
         first = (start * (1 - share))[:, None]
-        return (centres >= first) & (centres < first + share[:, None])  # (N, size)
+        return (centers >= first) & (centers < first + share[:, None])  # (N, size)
 
     covered = inside(y, down, height)[:, None, :, None] & inside(x, across, width)[:, None, None]
     return torch.where(covered, gray[:, None, None, None], images)

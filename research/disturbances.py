@@ -34,7 +34,7 @@ from cxrgan_fast.metrics import (
 )
 from cxrgan_fast.metrics.comparison import compare
 from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
-from cxrgan_fast.metrics.memorisation import exact_copies, exact_duplicates, memorisation
+from cxrgan_fast.metrics.memorization import exact_copies, exact_duplicates, memorization
 from cxrgan_fast.metrics.registry import DEFAULT
 from research.disturbances_report import COLUMNS, report, verdicts
 from research.disturbed_sets import (
@@ -85,7 +85,7 @@ class Judge:
         comparison = compare(self.real, found, resamples=resamples, seed=self.seed)
         self.omitted |= comparison.omitted
         cid = creativity_inheritance_diversity(self.images, fakes.images, resamples=resamples)
-        copying = memorisation(
+        copying = memorization(
             self.real.vectors, found.vectors, self.held_out.vectors, resamples=resamples
         )
         n, m = len(self.images), len(fakes.images)

@@ -259,14 +259,14 @@ def clusters(vectors: Tensor, count: int, seed: int, rounds: int = 30) -> Tensor
         (N,) int64, 0 to `count` - 1.
     """
     generator = torch.Generator().manual_seed(seed)
-    centres = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
-    assigned = torch.cdist(vectors, centres).argmin(1)
+    centers = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
+    assigned = torch.cdist(vectors, centers).argmin(1)
     for _ in range(rounds):
         members = torch.nn.functional.one_hot(assigned, count).to(vectors.dtype)  # (N, K)
         sizes = members.sum(0)[:, None]
         # A centre that has lost all its vectors stays where it is.
-        centres = torch.where(sizes > 0, members.T @ vectors / sizes.clamp(min=1), centres)
-        before, assigned = assigned, torch.cdist(vectors, centres).argmin(1)
+        centers = torch.where(sizes > 0, members.T @ vectors / sizes.clamp(min=1), centers)
+        before, assigned = assigned, torch.cdist(vectors, centers).argmin(1)
         if torch.equal(before, assigned):
             break
     return assigned

@@ -64,11 +64,11 @@ def _draw_into(figure: Any, grid: Any, record: dict[str, Any], shown: Sequence[s
             half = CONFIDENCE_Z * error
             axes.axhspan(floor - half, floor + half, color="#dddddd", linewidth=0)
         for row in record["disturbances"]:
-            colour, mark = LOOKS[row["name"]]
+            color, mark = LOOKS[row["name"]]
             axes.plot(
                 strengths,
                 [float("nan") if value is None else value for value in row["metrics"][metric]],
-                color=colour,
+                color=color,
                 marker=mark,
                 markersize=4,
                 linewidth=1.1,

@@ -39,11 +39,11 @@ def draw(record: Figures, path: Path) -> None:
 
 def _panel(axes: Axes, along: str, record: Figures) -> None:
     for name, runs in record["runs"].items():
-        label, colour = LOOKS[name]
+        label, color = LOOKS[name]
         curves = [run["snapshots"] for run in runs]
         for curve in curves:
-            _line(axes, along, curve, color=colour, linewidth=0.6, alpha=0.5)
-        _line(axes, along, mean_curve(curves), color=colour, linewidth=2, label=label)
+            _line(axes, along, curve, color=color, linewidth=0.6, alpha=0.5)
+        _line(axes, along, mean_curve(curves), color=color, linewidth=2, label=label)
     floor = record["floor"][MAIN]["mean"]
     axes.axhline(floor, color="black", linestyle="--", linewidth=1, label="real against real")
     plain_numbers(axes, minor={"minor_thresholds": (2, 0.5)})

@@ -62,6 +62,10 @@ ELSEWHERE = {
     "cxrgan_fast/metrics/custom.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/pixels.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/registry.py": "metrics/test_extractor.py",
+    # Names from before.
+    "cxrgan_fast/metrics/memorisation.py": "metrics/test_old_names.py",
+    "cxrgan_fast/metrics/nearest_neighbour.py": "metrics/test_old_names.py",
+    "cxrgan_fast/metrics/neighbours.py": "metrics/test_old_names.py",
     # Every network is put to the same questions.
     "cxrgan_fast/nn/blocks.py": "nn/test_norm_act_modules.py",
     "cxrgan_fast/nn/families/dcgan.py": "nn/test_networks.py",

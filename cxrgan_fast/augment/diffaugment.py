@@ -88,7 +88,7 @@ def augment_as_drawn(
             f"uniform must have shape {(len(images), len(policy), 2)}, got {tuple(uniform.shape)}"
         )
     low, high = value_range
-    centre = (low + high) / 2
+    center = (low + high) / 2
     # Two numbers for each change of each image, whatever the change uses: (N, 1, 1, 1) each.
     numbers = uniform.view(len(images), len(policy), 2, 1, 1, 1).unbind(1)
     for name, pair in zip(policy, numbers, strict=True):
@@ -99,9 +99,9 @@ def augment_as_drawn(
             mean = images.mean(dim=(1, 2, 3), keepdim=True)
             images = (images - mean) * (a + 0.5).to(images.dtype) + mean
         elif name == "translation":
-            images = _translate(images, a, b, centre)
+            images = _translate(images, a, b, center)
         else:
-            images = _cut_out(images, a, b, centre)
+            images = _cut_out(images, a, b, center)
     return images
 
 

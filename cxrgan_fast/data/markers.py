@@ -127,8 +127,8 @@ def _strokes(cv2: ModuleType, image: Bytes) -> Bytes:
     for lift, brightness in _LEVELS:
         mask = ((lifted >= lift) & (image >= brightness * white)).astype(np.uint8)
         joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((near, near), np.uint8))
-        _, components, stats, centres = cv2.connectedComponentsWithStats(joined, connectivity=8)
-        for number in np.flatnonzero(_like_letters(stats, centres, height, width)).tolist():
+        _, components, stats, centers = cv2.connectedComponentsWithStats(joined, connectivity=8)
+        for number in np.flatnonzero(_like_letters(stats, centers, height, width)).tolist():
             left, top, across, down, _ = stats[number].tolist()
             pad = max(3, round(0.015 * unit))
             rows = slice(max(0, top - pad), min(height, top + down + pad))
@@ -140,12 +140,12 @@ def _strokes(cv2: ModuleType, image: Bytes) -> Bytes:
 
 
 def _like_letters(
-    stats: npt.NDArray[np.int32], centres: npt.NDArray[np.float64], height: int, width: int
+    stats: npt.NDArray[np.int32], centers: npt.NDArray[np.float64], height: int, width: int
 ) -> Mask:
     """Which components have a letter's size and lie where markers do, (components,)."""
     unit = np.sqrt(height * width)
     across, down, area = stats[:, 2] / unit, stats[:, 3] / unit, stats[:, 4]
-    x, y = centres[:, 0] / width, centres[:, 1] / height
+    x, y = centers[:, 0] / width, centers[:, 1] / height
     left, right, top, bottom = _MIDDLE
     in_the_middle = (left < x) & (x < right) & (top < y) & (y < bottom)
     right_size = (_HEIGHT[0] <= down) & (down <= _HEIGHT[1])

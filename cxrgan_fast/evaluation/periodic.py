@@ -208,8 +208,8 @@ def describe(row: dict[str, Any]) -> str:
         for (n_real, n_fake), values in by_images.items()
     ]
     best = "; the best so far" if row["best"] else ""
-    labelled = f"({row['features']}, {row['seconds']:.1f} s)"
-    return f"step {row['step']}: {'; '.join(parts)} {labelled}{best}"
+    labeled = f"({row['features']}, {row['seconds']:.1f} s)"
+    return f"step {row['step']}: {'; '.join(parts)} {labeled}{best}"
 
 
 def metric_labels(row: dict[str, Any]) -> dict[str, tuple[str, str]]:

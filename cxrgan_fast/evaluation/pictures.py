@@ -40,7 +40,7 @@ def write_nearest(path: Path, evaluation: Evaluation, train: ImageDataset) -> No
     Raises:
         UserError: the file cannot be written.
     """
-    found = evaluation.pooled.memorisation
+    found = evaluation.pooled.memorization
     assert found is not None
     rows = found.fake_distances.argsort(stable=True)[:COLUMNS]
     nearest = found.fake_nearest[rows].cpu()

@@ -33,11 +33,11 @@ from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
 from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
-from cxrgan_fast.metrics.memorisation import (
-    Memorisation,
+from cxrgan_fast.metrics.memorization import (
+    Memorization,
     exact_copies,
     exact_duplicates,
-    memorisation,
+    memorization,
 )
 from cxrgan_fast.metrics.metric import Images, all_metrics, check_metrics, metric_names
 
@@ -54,12 +54,12 @@ class Part:
     Attributes:
         comparison: generated against training images.
         floors: training images against other real ones, by the floor's name.
-        memorisation: None where it was not asked for or cannot be computed.
+        memorization: None where it was not asked for or cannot be computed.
     """
 
     comparison: Comparison
     floors: dict[str, Comparison] = field(default_factory=dict)
-    memorisation: Memorisation | None = None
+    memorization: Memorization | None = None
 
 
 @dataclass
@@ -279,7 +279,7 @@ class Reference:
         if "memorisation" in metrics:
             with _timed(seconds, "memorisation"):
                 for name, part in parts.items():
-                    self._add_memorisation(part, generated, name)
+                    self._add_memorization(part, generated, name)
         with _timed(seconds, "duplicates"):
             groups = exact_duplicates(fake.images)
             pairs_of_rows = exact_copies(fake.images, self.train.dataset.images)
@@ -308,7 +308,7 @@ class Reference:
         found.omitted.update({m: reason for m in metrics if not known[m].of_each_class})
         return found
 
-    def _add_memorisation(self, part: Part, generated: Described, name: str | None) -> None:
+    def _add_memorization(self, part: Part, generated: Described, name: str | None) -> None:
         train, test = self.train, self.test
         if name is not None:
             label = train.dataset.class_names.index(name)
@@ -320,7 +320,7 @@ class Reference:
         if self.resamples and len(generated.dataset):
             resamples = _resamples(train, generated, self.resamples, self.seed, self.device)
         try:
-            part.memorisation = memorisation(
+            part.memorization = memorization(
                 train.features.vectors,
                 generated.features.vectors,
                 None if test is None else test.features.vectors,

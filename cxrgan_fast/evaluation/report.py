@@ -6,7 +6,7 @@ from typing import Any
 from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED, Evaluation, Part
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
-from cxrgan_fast.metrics.memorisation import Memorisation
+from cxrgan_fast.metrics.memorization import Memorization
 from cxrgan_fast.metrics.metric import all_metrics, direction
 
 
@@ -39,7 +39,7 @@ def to_table(evaluation: Evaluation) -> str:
     lines = [f"features: {label}, version {extractor['version']}", *evaluation.notes]
     for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():
         lines += ["", *_block(name, part, label)]
-    copied = [*_memorised(evaluation, label), *_repeated(evaluation)]
+    copied = [*_memorized(evaluation, label), *_repeated(evaluation)]
     if copied:
         lines += ["", *copied]
     lines += ["", "± half a 95 % interval; in brackets how many real and generated images"]
@@ -50,7 +50,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "generated": comparison_record(part.comparison),
         "floors": {name: comparison_record(floor) for name, floor in part.floors.items()},
-        "memorisation": _memorisation(part.memorisation),
+        "memorisation": _memorization(part.memorization),
     }
 
 
@@ -71,7 +71,7 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _memorisation(found: Memorisation | None) -> dict[str, Any] | None:
+def _memorization(found: Memorization | None) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
@@ -90,7 +90,7 @@ def _memorisation(found: Memorisation | None) -> dict[str, Any] | None:
 
 
 def _near_copies(evaluation: Evaluation) -> list[dict[str, Any]]:
-    found = evaluation.pooled.memorisation
+    found = evaluation.pooled.memorization
     return [
         {
             "generated": evaluation.fake.files[copy.fake],
@@ -158,21 +158,21 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
-def _memorised(evaluation: Evaluation, label: str) -> Iterable[str]:
+def _memorized(evaluation: Evaluation, label: str) -> Iterable[str]:
     for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():
-        if part.memorisation is None:
+        if part.memorization is None:
             continue
-        found, share = part.memorisation, part.memorisation.share
+        found, share = part.memorization, part.memorization.share
         yield (
             f"memorisation ({label}), {name}: {share.value:.1%} of {share.n_fake} generated images "
             f"are as near to one of {share.n_real} training images as the nearest "
             f"{found.reference_share:.1%} of {len(found.reference_distances)} {found.reference} "
             f"(p = {found.p_value:.2g}); {found.n_near_copies} near copies"
         )
-    if evaluation.pooled.memorisation is None:
+    if evaluation.pooled.memorization is None:
         return
     files = evaluation.fake.files
-    for copy in evaluation.pooled.memorisation.near_copies[:5]:
+    for copy in evaluation.pooled.memorization.near_copies[:5]:
         yield f"  {files[copy.fake]} is near {evaluation.train_files[copy.train]}"
 
 

@@ -106,10 +106,10 @@ class Moments:
             return
         batch = Moments()
         batch.count = len(vectors)
-        centred = vectors.double()
-        batch._mean = centred.mean(0)
-        centred = centred - batch._mean
-        batch._scatter = centred.T @ centred
+        centered = vectors.double()
+        batch._mean = centered.mean(0)
+        centered = centered - batch._mean
+        batch._scatter = centered.T @ centered
         self.merge(batch)
 
     def merge(self, other: "Moments") -> None:
@@ -259,16 +259,16 @@ def _mean_and_factor(vectors: Tensor, counts: Tensor | None) -> tuple[Tensor, Te
     if counts is None:
         total = float(len(vectors))
         mean = vectors.mean(0)
-        centred = (vectors - mean) / (total - 1) ** 0.5
+        centered = (vectors - mean) / (total - 1) ** 0.5
     else:
         drawn = counts > 0  # about 63 % of them in a bootstrap resample
         vectors, counts = vectors[drawn], counts[drawn]
         total = float(counts.sum())
         mean = counts @ vectors / total
-        centred = (vectors - mean) * (counts / (total - 1)).sqrt()[:, None]
-    if len(centred) > centred.shape[1]:
-        centred = torch.linalg.qr(centred, mode="r").R  # RᵀR = FᵀF
-    return mean, centred
+        centered = (vectors - mean) * (counts / (total - 1)).sqrt()[:, None]
+    if len(centered) > centered.shape[1]:
+        centered = torch.linalg.qr(centered, mode="r").R  # RᵀR = FᵀF
+    return mean, centered
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
 from cxrgan_fast.metrics.metric import Metric, register
-from cxrgan_fast.metrics.neighbours import squared_distances
+from cxrgan_fast.metrics.neighbors import squared_distances
 
 MIN_IMAGES = 2  # for a distance within a set
 # Images of a set that are compared, for 8 million distances; of more, as many are chosen.

@@ -24,9 +24,9 @@ from torch import Tensor
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
 from cxrgan_fast.metrics.metric import Metric, Sets, register
-from cxrgan_fast.metrics.neighbours import (
-    Neighbours,
-    nearest_neighbours,
+from cxrgan_fast.metrics.neighbors import (
+    Neighbors,
+    nearest_neighbors,
     squared_distance_blocks,
     within_any_ball,
 )
@@ -85,27 +85,27 @@ def _share_inside(
     """The share of vectors in the others' manifold, and its standard error."""
     # So many that k of them are in almost every resample, of which an image is in 63 of 100.
     listed = min(k if weights is None else 5 * k // 2 + 10, len(others) - 1)
-    neighbours = nearest_neighbours(others, others, listed, leave_one_out=True)
-    inside = within_any_ball(vectors, others, neighbours.distances[:, k - 1])
+    neighbors = nearest_neighbors(others, others, listed, leave_one_out=True)
+    inside = within_any_ball(vectors, others, neighbors.distances[:, k - 1])
     value = float(inside.double().mean())
     if weights is None or other_weights is None:
         return value, None
-    distances, balls = _deepest_balls(vectors, others, neighbours.distances[:, -1])
+    distances, balls = _deepest_balls(vectors, others, neighbors.distances[:, -1])
     shares = []
     for weight, other_weight in zip(weights, other_weights, strict=True):
-        radii = _resampled_radii(neighbours, k, other_weight > 0)
+        radii = _resampled_radii(neighbors, k, other_weight > 0)
         inside = (distances <= radii[balls]).any(1)
         shares.append((weight * inside).sum() / weight.sum())
     return value, standard_error(torch.stack(shares))
 
 
-def _deepest_balls(vectors: Tensor, centres: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+def _deepest_balls(vectors: Tensor, centers: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
     """Of each vector the balls that it is deepest in: distances to their centres, and rows."""
-    count = min(_BALLS, len(centres))
+    count = min(_BALLS, len(centers))
     distances = radii.new_empty(len(vectors), count)
     rows = torch.empty_like(distances, dtype=torch.int64)
     smallest = torch.finfo(radii.dtype).tiny  # a radius may be 0
-    for first, last, squared, _ in squared_distance_blocks(vectors, centres):
+    for first, last, squared, _ in squared_distance_blocks(vectors, centers):
         depth = squared / radii.square().clamp_min(smallest)
         rows[first:last] = depth.topk(count, largest=False).indices
         chosen = squared.gather(1, rows[first:last])
@@ -113,15 +113,15 @@ def _deepest_balls(vectors: Tensor, centres: Tensor, radii: Tensor) -> tuple[Ten
     return distances, rows
 
 
-def _resampled_radii(neighbours: Neighbours, k: int, drawn: Tensor) -> Tensor:
+def _resampled_radii(neighbors: Neighbors, k: int, drawn: Tensor) -> Tensor:
     """Distances to the k-th neighbour drawn, (R,); −1, which nothing is within, of the others.
 
     Where fewer than k of the neighbours listed were drawn, the distance to the last of them.
     """
-    enough = drawn[neighbours.rows].cumsum(1) >= k  # (R, listed)
+    enough = drawn[neighbors.rows].cumsum(1) >= k  # (R, listed)
     enough[:, -1] = True
     place = enough.to(torch.uint8).argmax(1, keepdim=True)  # the first that is 1
-    return neighbours.distances.gather(1, place)[:, 0].where(drawn, -1.0)
+    return neighbors.distances.gather(1, place)[:, 0].where(drawn, -1.0)
 
 
 def _of_sets(sets: Sets) -> tuple[Estimate, Estimate]:

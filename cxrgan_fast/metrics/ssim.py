@@ -122,9 +122,9 @@ def _block(left: list[Tensor], right: list[Tensor]) -> Tensor:
 
 def _left_factors(images: Tensor) -> list[Tensor]:
     """What the first image gives to each of the four factors, each (W, N, .)."""
-    mean, centred, variance, one = _moments(images)
+    mean, centered, variance, one = _moments(images)
     return [
-        torch.cat([2 * centred, C2 * one], 2),
+        torch.cat([2 * centered, C2 * one], 2),
         torch.cat([2 * mean, C1 * one], 2),
         torch.cat([variance + C2, one], 2),
         torch.cat([mean.square() + C1, one], 2),
@@ -133,9 +133,9 @@ def _left_factors(images: Tensor) -> list[Tensor]:
 
 def _right_factors(images: Tensor) -> list[Tensor]:
     """What the second image gives to them, so that left · right is the factor of the pair."""
-    mean, centred, variance, one = _moments(images)
+    mean, centered, variance, one = _moments(images)
     return [
-        torch.cat([centred, one], 2),
+        torch.cat([centered, one], 2),
         torch.cat([mean, one], 2),
         torch.cat([one, variance], 2),
         torch.cat([one, mean.square()], 2),
@@ -149,6 +149,6 @@ def _moments(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     pixels = pixels.permute(2, 0, 1)  # (W, N, 49)
     mean = pixels.mean(2, keepdim=True)
     # Over 7 = √49, so that the product of two of them is a covariance.
-    centred = (pixels - mean).div_(WINDOW)
-    variance = centred.square().sum(2, keepdim=True)
-    return mean, centred, variance, torch.ones_like(mean)
+    centered = (pixels - mean).div_(WINDOW)
+    variance = centered.square().sum(2, keepdim=True)
+    return mean, centered, variance, torch.ones_like(mean)

@@ -3,7 +3,7 @@
 They differ from torch.nn's in three ways: initialisation (He et al. 2015), an optional spectral
 norm, and convolutions that resample (``ops.upsample_conv2d``, ``ops.conv2d_downsample``).
 
-A layer normalises its own weight. In a network :class:`NormalisedWeights` does so for all of them
+A layer normalises its own weight. In a network :class:`NormalizedWeights` does so for all of them
 at once, and each layer is called with its part of that.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cxrgan_fast.nn.labels import class_rows
-from cxrgan_fast.nn.spectral_norm import SpectralNorm, normalise, owners
+from cxrgan_fast.nn.spectral_norm import SpectralNorm, normalize, owners
 from cxrgan_fast.ops import conv2d_downsample, upsample_conv2d
 
 Weights: TypeAlias = Mapping[nn.Module, Tensor]
@@ -49,7 +49,7 @@ class _Weighted(nn.Module):
         return f"weight={tuple(self.weight.shape)}, bias={self.bias is not None}"
 
 
-class NormalisedWeights(nn.Module):
+class NormalizedWeights(nn.Module):
     """The spectrally normalised weights of all layers of a network, computed together.
 
     Args:
@@ -75,8 +75,8 @@ class NormalisedWeights(nn.Module):
         if not self.layers:
             return {}
         weights = [layer.weight for layer in self.layers]
-        normalised = normalise(self.norms, weights, self.owners, training=self.training)
-        return dict(zip(self.layers, normalised, strict=True))
+        normalized = normalize(self.norms, weights, self.owners, training=self.training)
+        return dict(zip(self.layers, normalized, strict=True))
 
 
 class Conv2d(_Weighted):

@@ -53,8 +53,8 @@ class SpectralNorm(nn.Module):
         Returns:
             The weight with spectral norm 1 (as far as u and v have converged), in its layout.
         """
-        (normalised,) = normalise([self], [weight], owners([self]), training=self.training)
-        return normalised
+        (normalized,) = normalize([self], [weight], owners([self]), training=self.training)
+        return normalized
 
 
 def owners(norms: Sequence[SpectralNorm]) -> Tensor:
@@ -73,7 +73,7 @@ def owners(norms: Sequence[SpectralNorm]) -> Tensor:
     )
 
 
-def normalise(
+def normalize(
     norms: Sequence[SpectralNorm], weights: Sequence[Tensor], owners: Tensor, *, training: bool
 ) -> tuple[Tensor, ...]:
     """Divide weights by their largest singular values, all in one go.
@@ -94,8 +94,8 @@ def normalise(
         if torch.compiler.is_compiling() and not needs_gradient:
             # Dynamo would call the function's forward with a context that it does not take.
             return tuple(torch._foreach_div(list(weights), sigma.unbind()))
-        _, *normalised = _Divide.apply(u, v, sigma, u_owners, *weights)
-    return tuple(normalised)
+        _, *normalized = _Divide.apply(u, v, sigma, u_owners, *weights)
+    return tuple(normalized)
 
 
 def _singular(

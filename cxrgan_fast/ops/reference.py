@@ -326,7 +326,7 @@ def augmented_batch(
         if mirror is not None:
             real = torch.where(mirror[:, None, None, None], real.flip(3), real)
         images = torch.cat((real, images))
-    centre = (low + high) / 2
+    center = (low + high) / 2
     height, width = images.shape[2:]
     if translation is not None:
         most = _share(height, 8), _share(width, 8)
@@ -336,13 +336,13 @@ def augmented_batch(
         sample = torch.arange(len(images), device=images.device)[:, None, None]
         y, x = y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]
         moved = images[sample, :, y, x].permute(0, 3, 1, 2)  # (N + F, C, H, W)
-        images = torch.where(inside[:, None], moved, centre)
+        images = torch.where(inside[:, None], moved, center)
     if cutout is not None:
         size = _share(height, 2), _share(width, 2)
         first = _integers(cutout, (-(size[0] // 2), -(size[1] // 2)), (height, width))
         y, x = _coordinates(images, -first)
         hole = ((y >= 0) & (y < size[0]))[:, :, None] & ((x >= 0) & (x < size[1]))[:, None, :]
-        images = torch.where(hole[:, None], centre, images)
+        images = torch.where(hole[:, None], center, images)
     if missing is not None:
         missing = F.pad(missing, (0, len(fake)))
         images = images.masked_fill(missing[:, None, None, None], torch.nan)

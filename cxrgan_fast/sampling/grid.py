@@ -28,7 +28,7 @@ _GRID_NAME = re.compile(r"grid-([0-9]{6,18})")
 
 _GIF_FRAMES = 48
 _GIF_PIXELS = 4_000_000  # over all frames; LZW makes up to 0.8 bytes of each
-_GIF_GREYS = 64
+_GIF_GRAYS = 64
 _GIF_LAST_FRAME = 8  # the result is shown this many times as long as the frames before it
 
 
@@ -95,15 +95,15 @@ def image_grid(
     grid = Image.new(mode, size, _PAPER)
     draw = ImageDraw.Draw(grid)
     font = ImageFont.load_default(_FONT_SIZE)
-    centres_x = [left + column * column_pitch + column_pitch // 2 for column in range(n_columns)]
-    centres_y = [top + row * row_pitch + row_pitch // 2 for row in range(len(names))]
-    for x, name in zip(centres_x, column_names, strict=False):
+    centers_x = [left + column * column_pitch + column_pitch // 2 for column in range(n_columns)]
+    centers_y = [top + row * row_pitch + row_pitch // 2 for row in range(len(names))]
+    for x, name in zip(centers_x, column_names, strict=False):
         draw.text((x, top // 2), name, fill=_INK, font=font, anchor="mm")
-    for y, name in zip(centres_y, names, strict=True):
+    for y, name in zip(centers_y, names, strict=True):
         draw.text((left - _PADDING, y), name, fill=_INK, font=font, anchor="rm", align="right")
     pixels = images.cpu().permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
-    centres = itertools.product(centres_y, centres_x)
-    for cell, (y, x) in zip(pixels, centres, strict=True):
+    centers = itertools.product(centers_y, centers_x)
+    for cell, (y, x) in zip(pixels, centers, strict=True):
         picture = Image.fromarray(cell[:, :, 0] if channels == 1 else cell)
         picture = picture.resize((cell_width, cell_height), Image.Resampling.NEAREST)
         grid.paste(picture, (x - cell_width // 2, y - cell_height // 2))
@@ -220,4 +220,4 @@ def _frame(grid: Path, step: int, pixels: int) -> Image.Image:
     draw = ImageDraw.Draw(frame)
     font = ImageFont.load_default(_FONT_SIZE)
     draw.text((_PADDING // 2, size[1] + strip // 2), text, fill=_INK, font=font, anchor="lm")
-    return frame.quantize(_GIF_GREYS)
+    return frame.quantize(_GIF_GRAYS)

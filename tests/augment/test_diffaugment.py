@@ -37,7 +37,7 @@ def test_contrast_scales_around_the_mean_of_the_image() -> None:
 
 
 @pytest.mark.parametrize(("value_range", "fill"), [((-1.0, 1.0), 0.0), ((0.0, 1.0), 0.5)])
-def test_translation_shifts_by_whole_pixels_and_fills_the_centre(value_range, fill) -> None:
+def test_translation_shifts_by_whole_pixels_and_fills_the_center(value_range, fill) -> None:
     x = images(512, channels=3, size=16) + 3  # no pixel equals the fill
     y = diff_augment(x, ["translation"], seeded(), value_range)
     shifts = set()

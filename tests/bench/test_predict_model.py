@@ -239,7 +239,7 @@ def test_in_short_every_path_is_credited_the_least_passes(predicted: dict[str, A
         (["--before", "nowhere.json"], "nowhere.json cannot be read"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(
+def test_what_cannot_be_honored_is_refused(
     words: list[str], message: str, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)

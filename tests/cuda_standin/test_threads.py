@@ -154,7 +154,7 @@ def test_a_missing_warp_barrier_shows(cuda: Any, in_each_order: InEachOrder) -> 
     def is_right(barrier: bool) -> bool:
         lanes = np.arange(64, dtype=np.int32).reshape(2, 32)
         out = np.zeros_like(lanes)
-        assert cuda.neighbours(lanes, out, barrier) == OK
+        assert cuda.neighbors(lanes, out, barrier) == OK
         return np.array_equal(out, np.roll(lanes, -1, axis=1) + np.roll(lanes, 1, axis=1))
 
     assert all(in_each_order(lambda: is_right(True)))

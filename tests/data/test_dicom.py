@@ -22,10 +22,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 RAMP = (
     np.linspace(0, 4095, 64).round().astype(np.uint16)[None, :].repeat(48, 0)
 )  # (48, 64), 12 bits
-GREY = np.floor(RAMP * (255 / 4095) + 0.5).astype(int)
+GRAY = np.floor(RAMP * (255 / 4095) + 0.5).astype(int)
 
 
-def grey(found: Dataset) -> np.ndarray:
+def gray(found: Dataset) -> np.ndarray:
     """The picture in bytes, before it is made square."""
 
     def use(image: DicomImage) -> np.ndarray:
@@ -40,45 +40,45 @@ def read(found: Dataset, **settings: Any) -> Picture:
 
 
 def test_without_a_window_the_used_range_is_black_to_white() -> None:
-    assert np.array_equal(grey(dataset(RAMP)), GREY)
-    half = grey(dataset(RAMP // 2 + 100))
+    assert np.array_equal(gray(dataset(RAMP)), GRAY)
+    half = gray(dataset(RAMP // 2 + 100))
     assert half.min() == 0
     assert half.max() == 255
 
 
 def test_monochrome1_is_inverted() -> None:
-    found = grey(dataset(RAMP, PhotometricInterpretation="MONOCHROME1"))
-    assert np.abs(found - (255 - GREY)).max() <= 1
+    found = gray(dataset(RAMP, PhotometricInterpretation="MONOCHROME1"))
+    assert np.abs(found - (255 - GRAY)).max() <= 1
 
 
 def test_the_first_window_is_applied() -> None:
     found = dataset(RAMP, WindowCenter=[1024.5, 9], WindowWidth=[1025, 9])  # 512 to 1536
     expected = np.clip((RAMP.astype(float) - 512) / 1024, 0, 1) * 255
-    assert np.abs(grey(found) - expected).max() <= 1
+    assert np.abs(gray(found) - expected).max() <= 1
     inverted = dataset(
         RAMP, WindowCenter=1024.5, WindowWidth=1025, PhotometricInterpretation="MONOCHROME1"
     )
-    assert np.abs(grey(inverted) - (255 - expected)).max() <= 1
+    assert np.abs(gray(inverted) - (255 - expected)).max() <= 1
 
 
 def test_rescaled_and_signed_values() -> None:
     signed = RAMP.astype(np.int16) - 2048
     plain = dataset(signed, RescaleSlope=2, RescaleIntercept=-10)
-    assert np.array_equal(grey(plain), GREY)
+    assert np.array_equal(gray(plain), GRAY)
     windowed = dataset(
         signed, RescaleSlope=2, RescaleIntercept=-10, WindowCenter=-9.5, WindowWidth=2049
     )
     expected = np.clip((signed * 2.0 - 10 + 1034) / 2048, 0, 1) * 255
-    assert np.abs(grey(windowed) - expected).max() <= 1
+    assert np.abs(gray(windowed) - expected).max() <= 1
 
 
 def test_a_negative_slope_turns_dark_into_bright() -> None:
     found = dataset(RAMP, RescaleSlope=-1, RescaleIntercept=4095)
-    assert np.abs(grey(found) - (255 - GREY)).max() <= 1
+    assert np.abs(gray(found) - (255 - GRAY)).max() <= 1
     windowed = dataset(
         RAMP, RescaleSlope=-1, RescaleIntercept=4095, WindowCenter=2048, WindowWidth=4096
     )
-    assert np.abs(grey(windowed) - (255 - GREY)).max() <= 1
+    assert np.abs(gray(windowed) - (255 - GRAY)).max() <= 1
 
 
 def test_a_lut_of_values_of_interest() -> None:
@@ -88,7 +88,7 @@ def test_a_lut_of_values_of_interest() -> None:
     found = dataset(RAMP, VOILUTSequence=Sequence([item]))
     found.VOILUTSequence[0]["LUTDescriptor"].VR = "US"
     found.VOILUTSequence[0]["LUTData"].VR = "US"
-    assert np.abs(grey(found) - (255 - GREY)).max() <= 1
+    assert np.abs(gray(found) - (255 - GRAY)).max() <= 1
 
 
 def test_padding_is_black_and_outside_the_range() -> None:
@@ -96,25 +96,25 @@ def test_padding_is_black_and_outside_the_range() -> None:
     padded[:, :8] = 65000
     found = dataset(padded, bits=16, PixelPaddingValue=65000)
     found["PixelPaddingValue"].VR = "US"
-    image = grey(found)
+    image = gray(found)
     assert image[:, :8].max() == 0
     assert image[:, 8].max() == 0
     assert image[:, -1].min() == 255
 
 
-def test_colours_and_eight_bits() -> None:
-    colour = np.zeros((16, 16, 3), np.uint8)
-    colour[..., 1] = 200
-    assert read(dataset(colour, bits=8), resolution=16, image_channels=3).pixels[1].min() == 200
-    assert read(dataset(colour, bits=8), resolution=16).pixels.mean() == pytest.approx(117, abs=1)
+def test_colors_and_eight_bits() -> None:
+    color = np.zeros((16, 16, 3), np.uint8)
+    color[..., 1] = 200
+    assert read(dataset(color, bits=8), resolution=16, image_channels=3).pixels[1].min() == 200
+    assert read(dataset(color, bits=8), resolution=16).pixels.mean() == pytest.approx(117, abs=1)
     plain = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert np.array_equal(grey(dataset(plain, bits=8)), plain)
+    assert np.array_equal(gray(dataset(plain, bits=8)), plain)
 
 
 def test_run_length_compression() -> None:
     found = dataset(RAMP)
     found.compress(RLELossless)
-    assert np.array_equal(grey(found), GREY)
+    assert np.array_equal(gray(found), GRAY)
 
 
 def test_percentiles_are_of_the_deep_values() -> None:

@@ -53,12 +53,12 @@ def test_a_letter_in_the_middle_is_left() -> None:
 
 
 @pytest.mark.parametrize("how", ["mask", "inpaint"])
-@pytest.mark.parametrize("colour", [False, True])
-def test_filling_changes_the_marker_and_nothing_else(how: str, colour: bool) -> None:
+@pytest.mark.parametrize("color", [False, True])
+def test_filling_changes_the_marker_and_nothing_else(how: str, color: bool) -> None:
     plain = chest(224, 224)
     marked = with_letter(plain, 0.06, 0.05, 0.07)
     found = find_markers(marked)
-    if colour:
+    if color:
         plain, marked = (np.stack([each] * 3, -1) for each in (plain, marked))
     before = marked.copy()
     marked.flags.writeable = False

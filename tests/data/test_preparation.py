@@ -37,10 +37,10 @@ def test_pad_continues_each_border_in_its_own_tone() -> None:
     assert np.array_equal(np.asarray(to_square(wide, 80, "pad")), square.T)
 
 
-def test_pad_of_an_odd_difference_and_of_colours() -> None:
-    colour = np.zeros((33, 16, 3), np.uint8)
-    colour[..., 2] = 99
-    square = np.asarray(to_square(Image.fromarray(colour), 33, "pad"))
+def test_pad_of_an_odd_difference_and_of_colors() -> None:
+    color = np.zeros((33, 16, 3), np.uint8)
+    color[..., 2] = 99
+    square = np.asarray(to_square(Image.fromarray(color), 33, "pad"))
     assert square.shape == (33, 33, 3)
     assert (square == (0, 0, 99)).all()
 
@@ -99,7 +99,7 @@ def test_one_tone_stays_what_it_is() -> None:
     assert len(np.unique(picture.pixels)) == 1
 
 
-def test_colours_are_stretched_alike() -> None:
+def test_colors_are_stretched_alike() -> None:
     image = np.zeros((10, 10, 3), np.uint8)
     image[:5], image[5:] = (50, 60, 70), (100, 110, 120)
     out = np.asarray(stretch(Image.fromarray(image), (10, 90)))

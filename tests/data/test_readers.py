@@ -85,16 +85,16 @@ def test_transparency_is_laid_over_black(tmp_path: Path) -> None:
     assert square.max() == 0
 
 
-def test_three_channels_keep_colour_and_repeat_grey(tmp_path: Path) -> None:
+def test_three_channels_keep_color_and_repeat_gray(tmp_path: Path) -> None:
     red = save(tmp_path / "red.png", Image.new("RGB", (9, 9), (255, 0, 0)))
     assert read_image(red, 8, 3)[:, 0, 0].tolist() == [255, 0, 0]
-    grey = save(tmp_path / "grey.jpg", Image.fromarray(RAMP))
-    square = read_image(grey, 64, 3)
+    gray = save(tmp_path / "grey.jpg", Image.fromarray(RAMP))
+    square = read_image(gray, 64, 3)
     assert square.shape == (3, 64, 64)
     assert (square == square[:1]).all()
 
 
-def test_colour_jpeg_is_read_as_luma(tmp_path: Path) -> None:
+def test_color_jpeg_is_read_as_luma(tmp_path: Path) -> None:
     path = save(tmp_path / "g.jpg", Image.new("RGB", (64, 64), (0, 255, 0)), quality=95)
     assert read_image(path, 32).mean() == pytest.approx(150, abs=2)  # 0.587 · 255
 

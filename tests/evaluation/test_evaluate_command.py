@@ -297,7 +297,7 @@ def test_a_damaged_checkpoint_and_a_users_own_hide_no_other(a_run, evaluate):
     assert re.search(r"^step 10: .*generator-00000010.safetensors", out, re.MULTILINE)
 
 
-def test_a_generator_of_colours_is_compared_in_colours(make_run, data, evaluate):
+def test_a_generator_of_colors_is_compared_in_colors(make_run, data, evaluate):
     run = make_run(network=replace(NETWORK, image_channels=3))
     assert evaluate(run, "--data", data, *QUICK)[0] == 0
     record = read(run / "evaluation")

@@ -98,7 +98,7 @@ def test_floors_are_of_other_patients_and_at_most_as_many_images(train, test_spl
 def test_without_a_test_split_there_is_one_floor_and_other_patients_stand_in(train, fake):
     found = reference(train, None).evaluate(fake)
     assert list(found.pooled.floors) == [OTHER_PATIENTS]
-    assert found.pooled.memorisation.reference == "other patients"
+    assert found.pooled.memorization.reference == "other patients"
     assert "there is no floor by test split: the data have too few images for it" in found.notes
 
 

@@ -10,7 +10,7 @@ from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
 from cxrgan_fast.metrics.fid import fid
 from cxrgan_fast.metrics.kid import kid
 from cxrgan_fast.metrics.metric import Images, all_metrics
-from cxrgan_fast.metrics.nearest_neighbour import nearest_neighbour_accuracy
+from cxrgan_fast.metrics.nearest_neighbor import nearest_neighbor_accuracy
 from cxrgan_fast.metrics.precision_recall import precision_recall
 
 N, M, D = 60, 90, 6
@@ -46,7 +46,7 @@ def test_each_is_what_its_function_gives(sets):
     assert found["kid"] == kid(*vectors, seed=3)
 
 
-def test_neighbours_are_of_sets_of_one_size(sets):
+def test_neighbors_are_of_sets_of_one_size(sets):
     names = ("precision", "recall", "nearest_neighbour")
     found = compare(*sets, metrics=names).estimates
     assert {(e.n_real, e.n_fake) for e in found.values()} == {(N, N)}
@@ -59,7 +59,7 @@ def test_neighbours_are_of_sets_of_one_size(sets):
     vectors = equal[0].vectors, equal[1].vectors
     found = compare(*equal, metrics=names, seed=7).estimates
     assert (found["precision"], found["recall"]) == precision_recall(*vectors)
-    assert found["nearest_neighbour"] == nearest_neighbour_accuracy(*vectors, seed=7)
+    assert found["nearest_neighbour"] == nearest_neighbor_accuracy(*vectors, seed=7)
 
 
 def test_the_part_depends_on_the_seed_and_takes_its_own_resamples(sets):

@@ -13,7 +13,7 @@ from cxrgan_fast import metrics as package
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Estimate, Features, Resamples, metric, precision_recall
 from cxrgan_fast.metrics.comparison import comparable_metrics, compare
-from cxrgan_fast.metrics.memorisation import memorisation
+from cxrgan_fast.metrics.memorization import memorization
 from cxrgan_fast.metrics.metric import (
     Images,
     Metric,
@@ -120,7 +120,7 @@ def _value(name: str, is_good: bool) -> float:
     fake = features(200, 1, 0.0 if is_good else 1.0)
     if name == "memorisation":
         copied = fake.vectors if is_good else real.vectors
-        return memorisation(real.vectors, copied, features(200, 2).vectors).share.value
+        return memorization(real.vectors, copied, features(200, 2).vectors).share.value
     if name == "inception_score" and not is_good:
         fake = Features(fake.vectors, torch.full((200, 3), 1 / 3))  # nothing is told apart
     if name in GOOD_AND_BAD_IMAGES:

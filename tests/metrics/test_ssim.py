@@ -66,15 +66,15 @@ def test_blocks_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(largest_ssim(first, second), largest, atol=1e-6, rtol=0)
 
 
-def test_large_and_coloured_images_are_reduced_and_made_gray() -> None:
+def test_large_and_colored_images_are_reduced_and_made_gray() -> None:
     small = some_images(4, 64, 64)
     large = small.repeat_interleave(4, 2).repeat_interleave(4, 3)
     # Enlarged in blocks, then reduced with antialiasing: nearly the small ones, not shifted.
     assert pairwise_ssim(large, large.expand(-1, 3, -1, -1)).diagonal().min() > 0.999999
     exact = pairwise_ssim(small, small)
     assert (pairwise_ssim(large, large) - exact).abs().max() < 0.1
-    coloured = torch.cat([small, small, small], 1)
-    torch.testing.assert_close(pairwise_ssim(coloured, small), exact, atol=1e-6, rtol=0)
+    colored = torch.cat([small, small, small], 1)
+    torch.testing.assert_close(pairwise_ssim(colored, small), exact, atol=1e-6, rtol=0)
 
 
 def test_empty_sets() -> None:

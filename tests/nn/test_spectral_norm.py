@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from cxrgan_fast.nn.layers import Conv2d
-from cxrgan_fast.nn.spectral_norm import SpectralNorm, normalise, owners
+from cxrgan_fast.nn.spectral_norm import SpectralNorm, normalize, owners
 
 SHAPES = [(8, 5), (1, 64), (16, 8, 3, 3), (4, 1, 3, 3), (8, 8, 1, 1)]
 
@@ -27,10 +27,10 @@ def test_converges_to_spectral_norm_one(shape) -> None:
     norm = SpectralNorm(weight)
     assert largest_singular_value(norm(weight)) == pytest.approx(1, abs=0.1)
     for _ in range(200):
-        normalised = norm(weight)
-    assert largest_singular_value(normalised) == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(normalised, weight / largest_singular_value(weight))
-    assert normalised.stride() == weight.stride()
+        normalized = norm(weight)
+    assert largest_singular_value(normalized) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(normalized, weight / largest_singular_value(weight))
+    assert normalized.stride() == weight.stride()
 
 
 def test_follows_a_weight_that_changes() -> None:
@@ -38,8 +38,8 @@ def test_follows_a_weight_that_changes() -> None:
     norm = SpectralNorm(weight)
     weight = torch.randn(8, 5) * 10
     for _ in range(200):
-        normalised = norm(weight)
-    assert largest_singular_value(normalised) == pytest.approx(1, abs=1e-4)
+        normalized = norm(weight)
+    assert largest_singular_value(normalized) == pytest.approx(1, abs=1e-4)
 
 
 def test_evaluation_changes_nothing() -> None:
@@ -80,9 +80,9 @@ def test_autocast_does_not_reach_it(dtype: torch.dtype) -> None:
     plain, cast = SpectralNorm(weight), SpectralNorm(weight)
     cast.load_state_dict(plain.state_dict())
     with torch.autocast("cpu", dtype=dtype):
-        normalised = cast(weight)
-    assert normalised.dtype == torch.float32
-    assert torch.equal(normalised, plain(weight))
+        normalized = cast(weight)
+    assert normalized.dtype == torch.float32
+    assert torch.equal(normalized, plain(weight))
     assert torch.equal(cast.u, plain.u)
 
 
@@ -116,7 +116,7 @@ def test_equals_that_of_pytorch_over_several_calls(training: bool) -> None:
     norms = [SpectralNorm(weight) for weight in weights]
     references = [as_linear(*pair).train(training) for pair in zip(weights, norms, strict=True)]
     for _ in range(4):
-        outputs = normalise(norms, weights, owners(norms), training=training)
+        outputs = normalize(norms, weights, owners(norms), training=training)
         directions = [torch.randn_like(output) for output in outputs]
         gradients = torch.autograd.grad(outputs, weights, directions)
         for i, reference in enumerate(references):
@@ -148,7 +148,7 @@ def test_derivatives_of_several_weights_at_once() -> None:
     numbers = owners(norms)
 
     def resting(*weights: Tensor) -> tuple[Tensor, ...]:
-        return normalise(norms, weights, numbers, training=False)
+        return normalize(norms, weights, numbers, training=False)
 
     assert torch.autograd.gradcheck(resting, weights)
     assert torch.autograd.gradgradcheck(resting, weights)
@@ -169,7 +169,7 @@ def test_one_weight_that_is_not_finite_leaves_the_others_alone() -> None:
     weights[2] = torch.full_like(weights[2], torch.nan)
     finite = [
         bool(each.isfinite().all())
-        for each in normalise(norms, weights, owners(norms), training=True)
+        for each in normalize(norms, weights, owners(norms), training=True)
     ]
     assert finite == [True, True, False, True, True]
 

@@ -81,7 +81,7 @@ def test_dtypes_are_rounded_to_once(
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-0.3, 0.9)], ids=str)
-def test_the_centre_of_the_range_fills(target: Target, value_range: tuple[float, float]) -> None:
+def test_the_center_of_the_range_fills(target: Target, value_range: tuple[float, float]) -> None:
     case = input_case((3, 12, 20), value_range=value_range)
     assert_same(target, case.on(target.device).call(), case.composed())
 

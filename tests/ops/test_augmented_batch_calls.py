@@ -31,7 +31,7 @@ def fake_of(case: InputCase) -> Tensor:
     return case.fake.detach().requires_grad_()
 
 
-def penalised(case: InputCase, fake: Tensor) -> Tensor:
+def penalized(case: InputCase, fake: Tensor) -> Tensor:
     """Something that has the op in it, and between other things."""
     return case.call(fake * 2).pow(3) + 1
 
@@ -97,8 +97,8 @@ def test_only_uniform_numbers_are_saved(device: str) -> None:
 def test_compiled_whole(device: str, channels: int, dtype: torch.dtype) -> None:
     # aot_eager traces forward and backward as the default does, and compiles no C++.
     case = input_case((channels, 8, 7), fake_dtype=dtype, dtype=torch.float32).on(device)
-    compiled = torch.compile(penalised, fullgraph=True, backend="aot_eager")
-    assert_same(gradients(compiled, case), gradients(penalised, case))
+    compiled = torch.compile(penalized, fullgraph=True, backend="aot_eager")
+    assert_same(gradients(compiled, case), gradients(penalized, case))
 
 
 @pytest.mark.first_tier(3)
@@ -111,8 +111,8 @@ def test_stored_images_alone_compiled_whole(device: str) -> None:
 @fused
 def test_compiled_by_inductor(device: str) -> None:
     case = input_case((3, 8, 8)).on(device)
-    compiled = torch.compile(penalised, fullgraph=True)
-    assert_same(gradients(compiled, case), gradients(penalised, case))
+    compiled = torch.compile(penalized, fullgraph=True)
+    assert_same(gradients(compiled, case), gradients(penalized, case))
 
 
 @pytest.mark.first_tier(1)
@@ -153,9 +153,9 @@ def test_without_autograd(device: str, mode: type) -> None:
 @pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_changes_nothing(device: str, autocast: torch.dtype) -> None:
     case = input_case().on(device)
-    expected = gradients(penalised, case)
+    expected = gradients(penalized, case)
     with torch.autocast(device, dtype=autocast):
-        got = gradients(penalised, case)
+        got = gradients(penalized, case)
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
@@ -189,16 +189,16 @@ def test_noise_has_no_gradient(device: str) -> None:
 )
 def test_a_replayed_graph_is_a_call(target: Target, device: str) -> None:
     case = input_case((1, 64, 64), stored=32, fakes=32).on(device)
-    gradients(penalised, case)
+    gradients(penalized, case)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        results = gradients(penalised, case)
+        results = gradients(penalized, case)
     for tensor in (case.rows, case.fake, case.translation, case.cutout, case.noise):
         assert tensor is not None
         tensor.copy_(tensor.flip(0))
     graph.replay()
-    expected = gradients(penalised, case)
+    expected = gradients(penalized, case)
     assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
 
 

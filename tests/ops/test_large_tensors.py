@@ -121,8 +121,8 @@ def test_conditional_batch_norm_act(device: str, shape: Shape, layout: str) -> N
     image = x.detach()
     sums = [image[part].double().sum((0, 2, 3)) for part in chunks(shape)]
     mean = torch.stack(sums).sum(0) / count
-    centred = mean[:, None, None]
-    sums = [(image[part].double() - centred).square().sum((0, 2, 3)) for part in chunks(shape)]
+    centered = mean[:, None, None]
+    sums = [(image[part].double() - centered).square().sum((0, 2, 3)) for part in chunks(shape)]
     var = torch.stack(sums).sum(0) / count
     torch.testing.assert_close(running_mean.double(), mean, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(running_var.double(), var * count / (count - 1), rtol=1e-5, atol=0)
@@ -139,7 +139,7 @@ def test_conditional_batch_norm_act(device: str, shape: Shape, layout: str) -> N
     for part in chunks(shape):
         d = activated(y.detach()[part].double())
         of_bias.index_add_(0, labels[part], d.sum((2, 3)))
-        d *= (image[part].double() - centred) * rstd[:, None, None]
+        d *= (image[part].double() - centered) * rstd[:, None, None]
         of_weight.index_add_(0, labels[part], d.sum((2, 3)))
     torch.testing.assert_close(dbias.double(), of_bias, rtol=1e-4, atol=1e-4 * count**0.5)
     torch.testing.assert_close(dweight.double(), of_weight, rtol=1e-4, atol=1e-4 * count**0.5)

@@ -76,7 +76,7 @@ def test_no_threads_and_no_openmp_runtime_beside_those_of_torch() -> None:
     run_program(COUNT)
 
 
-HONOUR = (
+HONOR = (
     PREAMBLE
     + """
 torch.set_num_threads(1)
@@ -100,8 +100,8 @@ assert same(function(), expected)
 @pytest.mark.parametrize(
     "call", ["conditional_batch_norm_act-training contiguous", "bias_leaky_relu channels_last"]
 )
-def test_set_num_threads_is_honoured(call: str) -> None:
-    run_program(HONOUR, call)
+def test_set_num_threads_is_honored(call: str) -> None:
+    run_program(HONOR, call)
 
 
 AT_ONCE = (

@@ -49,8 +49,8 @@ def dataset() -> ImageDataset:
     """Blobs at random places; three images a patient, one patient in two classes."""
     generator = torch.Generator().manual_seed(0)
     across = torch.arange(32.0)
-    centres = torch.rand(150, 2, generator=generator) * 32
-    x, y = (across - centres[:, :1]) ** 2, (across - centres[:, 1:]) ** 2
+    centers = torch.rand(150, 2, generator=generator) * 32
+    x, y = (across - centers[:, :1]) ** 2, (across - centers[:, 1:]) ** 2
     blobs = 200 * torch.exp(-(y[:, :, None] + x[:, None]) / 50)
     noise = torch.rand(150, 32, 32, generator=generator) * 40
     labels = (torch.arange(150) >= 60).long()
@@ -215,9 +215,9 @@ def test_swapped_labels_leave_images_and_frequencies(
 
 def test_clusters_are_found() -> None:
     generator = torch.Generator().manual_seed(0)
-    centres = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
+    centers = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
     of_row = torch.arange(90) % 3
-    vectors = centres[of_row] + torch.randn(90, 2, generator=generator)
+    vectors = centers[of_row] + torch.randn(90, 2, generator=generator)
     found = clusters(vectors, 3, seed=1)
     assert {tuple(found[of_row == k].unique().tolist()) for k in range(3)} == {(0,), (1,), (2,)}
     # More clusters than there are different vectors: some stay empty.

@@ -20,7 +20,7 @@ from cxrgan_fast.sampling.grid import (
 LONG = "consolidation of the right lower lobe with effusion, seen from behind, again and again"
 
 
-def grey(n: int, size: int = 64, value: int = 0) -> torch.Tensor:
+def gray(n: int, size: int = 64, value: int = 0) -> torch.Tensor:
     return torch.full((n, 1, size, size), value, dtype=torch.uint8)
 
 
@@ -42,20 +42,20 @@ def test_every_picture_is_there_whole_and_in_order():
 
 @pytest.mark.parametrize(("size", "side"), [(32, 128), (64, 128), (128, 128), (256, 256)])
 def test_small_images_are_enlarged_by_a_whole_factor(size, side):
-    grid = np.asarray(image_grid(grey(2, size, 100), [""]))
+    grid = np.asarray(image_grid(gray(2, size, 100), [""]))
     assert (grid == 100).sum() == 2 * side * side
 
 
-def test_colour_images_stay_coloured():
+def test_color_images_stay_colored():
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     images[:, 0] = 200
     grid = image_grid(images, ["a"])
     assert grid.mode == "RGB"
-    assert (200, 0, 0) in {colour for _, colour in grid.getcolors(1 << 20)}
+    assert (200, 0, 0) in {color for _, color in grid.getcolors(1 << 20)}
 
 
-def test_a_grey_grid_is_grey():
-    assert image_grid(grey(4), ["a", "b"]).mode == "L"
+def test_a_gray_grid_is_gray():
+    assert image_grid(gray(4), ["a", "b"]).mode == "L"
 
 
 def test_images_on_any_layout(tmp_path):
@@ -108,7 +108,7 @@ def test_no_text_is_cut_or_meets_a_picture_or_another_text(drawn, size, rows, co
 
 
 def test_names_are_really_drawn_beside_their_row():
-    grid = np.asarray(image_grid(grey(2, 64, 100), ["normal", ""]))
+    grid = np.asarray(image_grid(gray(2, 64, 100), ["normal", ""]))
     left = grid[:, : np.argmax((grid == 100).any(0))]
     ink = np.flatnonzero((left < 100).any(1))
     assert len(ink) > 8  # as high as letters are
@@ -122,12 +122,12 @@ def test_names_are_really_drawn_beside_their_row():
     ("images", "rows", "columns", "error", "message"),
     [
         (torch.zeros(2, 1, 8, 8), ["a"], (), TypeError, "images: expected torch.uint8, got"),
-        (grey(2)[0], ["a"], (), ValueError, r"images: expected \(N, 1 or 3, H, W\)"),
-        (grey(2).expand(2, 2, 64, 64), ["a"], (), ValueError, r"got \(2, 2, 64, 64\)"),
-        (grey(3), ["a", "b"], (), ValueError, "expected a multiple of 2 rows, got 3"),
-        (grey(0), ["a"], (), ValueError, "got 0 images"),
-        (grey(2), [], (), ValueError, "0 rows"),
-        (grey(2), ["a"], ("1", "2", "3"), ValueError, "column_names: expected 2"),
+        (gray(2)[0], ["a"], (), ValueError, r"images: expected \(N, 1 or 3, H, W\)"),
+        (gray(2).expand(2, 2, 64, 64), ["a"], (), ValueError, r"got \(2, 2, 64, 64\)"),
+        (gray(3), ["a", "b"], (), ValueError, "expected a multiple of 2 rows, got 3"),
+        (gray(0), ["a"], (), ValueError, "got 0 images"),
+        (gray(2), [], (), ValueError, "0 rows"),
+        (gray(2), ["a"], ("1", "2", "3"), ValueError, "column_names: expected 2"),
     ],
 )
 def test_what_does_not_fit_is_named(images, rows, columns, error, message):
@@ -148,13 +148,13 @@ def test_a_grid_is_written_as_it_is_drawn(tmp_path):
 
 def test_a_grid_that_cannot_be_written_is_a_line(tmp_path):
     with pytest.raises(UserError, match=r"^cannot write .*gone/grid\.png"):
-        write_grid(tmp_path / "gone" / "grid.png", grey(1), ["a"])
+        write_grid(tmp_path / "gone" / "grid.png", gray(1), ["a"])
 
 
 def grids(folder, steps, value=lambda step: 100):
     paths = [grid_path(folder, step) for step in steps]
     for path, step in zip(paths, steps, strict=True):
-        write_grid(path, grey(2, 64, value(step)), ["a"])
+        write_grid(path, gray(2, 64, value(step)), ["a"])
     return paths
 
 

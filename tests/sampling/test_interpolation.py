@@ -104,9 +104,7 @@ def test_the_class_sheet_goes_from_class_to_class_with_the_same_latents(make_run
     assert away[-1] > 1
 
 
-def test_there_is_a_class_sheet_for_each_two_neighbours_of_the_classes_asked_for(
-    make_run, tmp_path
-):
+def test_there_is_a_class_sheet_for_each_two_neighbors_of_the_classes_asked_for(make_run, tmp_path):
     run = make_run(class_names=["a", "b", "c"])
     latent = tmp_path / "latent_interpolation.png"
     written = write_interpolations(load_sources(run), tmp_path)

@@ -14,32 +14,32 @@ from image_files import encoded, smooth
 
 def originals() -> dict[str, bytes]:
     """A small whole file of every format, by its suffix and mode."""
-    grey = smooth(1)
-    colour = np.stack([smooth(n) for n in (1, 2, 3)], -1)
-    deep = (grey.astype(np.uint16) << 4) + 3
+    gray = smooth(1)
+    color = np.stack([smooth(n) for n in (1, 2, 3)], -1)
+    deep = (gray.astype(np.uint16) << 4) + 3
     found = {
-        "jpg": encoded(grey, "JPEG", quality=90),
-        "jpeg": encoded(colour, "JPEG", quality=80, progressive=True),
-        "png": encoded(grey),
+        "jpg": encoded(gray, "JPEG", quality=90),
+        "jpeg": encoded(color, "JPEG", quality=80, progressive=True),
+        "png": encoded(gray),
         "deep.png": encoded(deep),
-        "alpha.png": encoded(np.dstack([colour, grey])),
+        "alpha.png": encoded(np.dstack([color, gray])),
         "tif": encoded(deep, "TIFF"),
-        "tiff": encoded(colour, "TIFF", compression="tiff_lzw"),
-        "deflate.tif": encoded(grey, "TIFF", compression="tiff_adobe_deflate"),
-        "gif": encoded(grey, "GIF"),
-        "bmp": encoded(grey, "BMP"),
-        "webp": encoded(colour, "WEBP"),
-        "pgm": encoded(grey, "PPM"),
+        "tiff": encoded(color, "TIFF", compression="tiff_lzw"),
+        "deflate.tif": encoded(gray, "TIFF", compression="tiff_adobe_deflate"),
+        "gif": encoded(gray, "GIF"),
+        "bmp": encoded(gray, "BMP"),
+        "webp": encoded(color, "WEBP"),
+        "pgm": encoded(gray, "PPM"),
         "dcm": _dicom(deep),
     }
     palette = io.BytesIO()
-    Image.fromarray(grey).convert("P").save(palette, "PNG")
+    Image.fromarray(gray).convert("P").save(palette, "PNG")
     exif = Image.Exif()
     exif[0x0112] = 6
     return {
         **found,
         "palette.png": palette.getvalue(),
-        "turned.jpg": encoded(grey, "JPEG", exif=exif),
+        "turned.jpg": encoded(gray, "JPEG", exif=exif),
     }
 
 

@@ -25,10 +25,10 @@ def consolidation(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Fiel
     count = 2 if rng.random() < 0.3 else 1
     density = np.zeros_like(frame.u)
     for lobe in rng.choice(len(_LOBES), size=count, replace=False):
-        centre_u, centre_v, half_u, half_v, fissure = _LOBES[lobe]
+        center_u, center_v, half_u, half_v, fissure = _LOBES[lobe]
         size = rng.uniform(0.85, 1.15)
-        x = (frame.u - np.float32(centre_u + rng.normal(0, 0.04))) / np.float32(half_u * size)
-        y = (frame.v - np.float32(centre_v + rng.normal(0, 0.03))) / np.float32(half_v * size)
+        x = (frame.u - np.float32(center_u + rng.normal(0, 0.04))) / np.float32(half_u * size)
+        y = (frame.v - np.float32(center_v + rng.normal(0, 0.03))) / np.float32(half_v * size)
         edge = 1 - length(x, y) + np.float32(0.16) * cloud(rng, frame, 3.5, 3)
         part = step(edge - np.float32(0.12), rng.uniform(0.22, 0.45))
         if fissure is not None:

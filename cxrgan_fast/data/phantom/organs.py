@@ -225,9 +225,9 @@ def gut_gas(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
     where, near = frame.window((0.0, 1.1), (1.0, 1.7))
     if rng.random() > 0.65 or not near.u.size:
         return total
-    centre_u, centre_v = rng.uniform(0.35, 0.68), rng.uniform(1.22, 1.36)
-    x = (near.u - np.float32(centre_u)) / np.float32(rng.uniform(0.14, 0.26))
-    y = (near.v - np.float32(centre_v)) / np.float32(rng.uniform(0.07, 0.14))
+    center_u, center_v = rng.uniform(0.35, 0.68), rng.uniform(1.22, 1.36)
+    x = (near.u - np.float32(center_u)) / np.float32(rng.uniform(0.14, 0.26))
+    y = (near.v - np.float32(center_v)) / np.float32(rng.uniform(0.07, 0.14))
     edge = 1 - length(x, y) + np.float32(0.28) * cloud(rng, near, 5, 2)
     below = step(near.v - shape.diaphragm[where] - np.float32(0.05), 0.03)
     total[where] = step(edge, 0.3) * below * np.float32(rng.uniform(0.4, 1.0))

@@ -71,7 +71,7 @@ class PhantomSource:
             raise UserError(
                 f"phantom images {self.count}: expected at least {len(names)}, one for each class"
             )
-        labelled = [(row, names[row * len(names) // self.count]) for row in range(self.count)]
+        labeled = [(row, names[row * len(names) // self.count]) for row in range(self.count)]
         return [
             ImageFile(
                 name=f"{class_name}/phantom{row:06d}.png",
@@ -81,7 +81,7 @@ class PhantomSource:
                 folder=class_name,
             )
             for split in SPLITS
-            for row, class_name in labelled
+            for row, class_name in labeled
         ]
 
     def class_folders(self) -> dict[str, list[str]]:

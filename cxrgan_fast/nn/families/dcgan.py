@@ -22,7 +22,7 @@ from cxrgan_fast.nn.blocks import (
 )
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.nn.family import Family, FamilySettings, register
-from cxrgan_fast.nn.layers import Conv2d, NormalisedWeights, StridedConv2d, TransposedConv2d
+from cxrgan_fast.nn.layers import Conv2d, NormalizedWeights, StridedConv2d, TransposedConv2d
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class DCGANDiscriminator(nn.Module):
             channels = out_channels
             gain = config.gain
         self.head = LogitHead(config, n_classes)
-        self.normalised_weights = NormalisedWeights(self)
+        self.normalized_weights = NormalizedWeights(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Judge images.
@@ -127,7 +127,7 @@ class DCGANDiscriminator(nn.Module):
         Returns:
             Logits (N,) float32: large for real images of that class.
         """
-        weights = self.normalised_weights.by_layer()
+        weights = self.normalized_weights.by_layer()
         x = self.input(images, labels, weights)
         for layer in self.layers:
             x = layer(x) if isinstance(layer, BiasAct) else layer(x, weights)

@@ -22,7 +22,7 @@ from cxrgan_fast.nn.blocks import (
 )
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.nn.family import Family, register
-from cxrgan_fast.nn.layers import Conv2d, NormalisedWeights, Weights
+from cxrgan_fast.nn.layers import Conv2d, NormalizedWeights, Weights
 from cxrgan_fast.ops import bias_leaky_relu
 
 
@@ -207,7 +207,7 @@ class ResNetDiscriminator(nn.Module):
             size //= 2
         self.act = BiasAct(channels, config.slope)
         self.head = LogitHead(config, n_classes)
-        self.normalised_weights = NormalisedWeights(self)
+        self.normalized_weights = NormalizedWeights(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Judge images.
@@ -219,7 +219,7 @@ class ResNetDiscriminator(nn.Module):
         Returns:
             Logits (N,) float32: large for real images of that class.
         """
-        weights = self.normalised_weights.by_layer()
+        weights = self.normalized_weights.by_layer()
         x = self.input(images, labels, weights)
         for block in self.blocks:
             x = block(x, weights)

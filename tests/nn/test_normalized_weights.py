@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrgan_fast.nn import NetworkConfig, build_discriminator
-from cxrgan_fast.nn.layers import NormalisedWeights
+from cxrgan_fast.nn.layers import NormalizedWeights
 
 NETWORKS = [
     {"family": family, "conditioning": conditioning}
@@ -36,7 +36,7 @@ def batch(n: int = 4) -> tuple[Tensor, Tensor]:
 def layer_by_layer(discriminator: nn.Module) -> nn.Module:
     """The same network, in which each layer normalises its own weight."""
     twin = copy.deepcopy(discriminator)
-    twin.normalised_weights = NormalisedWeights(nn.Identity())
+    twin.normalized_weights = NormalizedWeights(nn.Identity())
     return twin
 
 
@@ -58,7 +58,7 @@ def test_equals_layer_by_layer(options: dict[str, str]) -> None:
         for value, expected in zip(*results, strict=True):
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
     for name, buffer in together.named_buffers():
-        if name != "normalised_weights.owners":
+        if name != "normalized_weights.owners":
             torch.testing.assert_close(buffer, apart.get_buffer(name), rtol=1e-5, atol=1e-6)
 
 
@@ -73,7 +73,7 @@ def test_a_state_dict_names_what_each_layer_has(options: dict[str, str]) -> None
     assert set(discriminator.state_dict()) == weights | vectors | biases
 
 
-def test_a_copy_normalises_its_own_weights() -> None:
+def test_a_copy_normalizes_its_own_weights() -> None:
     discriminator, inputs = build().eval(), batch()
     expected = discriminator(*inputs)
     twin = copy.deepcopy(discriminator)
@@ -86,7 +86,7 @@ def test_a_copy_normalises_its_own_weights() -> None:
     assert torch.equal(discriminator(*inputs), expected)
 
 
-def test_weights_given_to_a_functional_call_are_normalised() -> None:
+def test_weights_given_to_a_functional_call_are_normalized() -> None:
     discriminator, inputs = build(), batch()
     parameters = {
         name: value.detach() * (3 if value.dim() > 1 else 1)

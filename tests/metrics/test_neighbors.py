@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from cxrgan_fast.metrics import neighbours
-from cxrgan_fast.metrics.neighbours import (
-    nearest_neighbours,
+from cxrgan_fast.metrics import neighbors
+from cxrgan_fast.metrics.neighbors import (
+    nearest_neighbors,
     pair_distances,
     squared_distance_blocks,
     squared_distances,
@@ -56,7 +56,7 @@ def _nothing(queries: Tensor, references: Tensor) -> Tensor:
 @pytest.mark.parametrize("dimension", [1, 3, 40])
 def test_scikit_learn_finds_the_same(algorithm: str, dimension: int) -> None:
     queries, references = torch.randn(150, dimension), torch.randn(220, dimension)
-    found = nearest_neighbours(queries, references, 5)
+    found = nearest_neighbors(queries, references, 5)
     other = NearestNeighbors(n_neighbors=5, algorithm=algorithm).fit(references.double())
     distances, rows = other.kneighbors(queries.double())
     assert found.distances.dtype == torch.float64
@@ -65,9 +65,9 @@ def test_scikit_learn_finds_the_same(algorithm: str, dimension: int) -> None:
     np.testing.assert_allclose(found.distances.numpy(), distances, rtol=1e-12, atol=1e-12)
 
 
-def test_hand_made_neighbours() -> None:
+def test_hand_made_neighbors() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0], [6.0, 8.0]])
-    found = nearest_neighbours(points, points, 2, leave_one_out=True)
+    found = nearest_neighbors(points, points, 2, leave_one_out=True)
     assert found.rows.tolist() == [[2, 1], [2, 0], [0, 1], [1, 2]]
     expected = [[1, 5], [18**0.5, 5], [1, 18**0.5], [5, 85**0.5]]
     torch.testing.assert_close(
@@ -75,9 +75,9 @@ def test_hand_made_neighbours() -> None:
     )
 
 
-def test_without_leaving_one_out_every_point_is_its_own_neighbour() -> None:
+def test_without_leaving_one_out_every_point_is_its_own_neighbor() -> None:
     points = torch.randn(50, 7)
-    found = nearest_neighbours(points, points)
+    found = nearest_neighbors(points, points)
     assert found.rows.flatten().tolist() == list(range(50))
     assert (found.distances == 0).all()
 
@@ -109,9 +109,9 @@ def test_any_block_gives_the_same_bits_and_ties_go_to_the_lower_row(
     if leave_one_out:
         excluded.fill_diagonal_(True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "PAIRS_AT_ONCE", pairs_at_once)
-        patch.setattr(neighbours, "NUMBERS_AT_ONCE", numbers_at_once)
-        found = nearest_neighbours(queries, references, k, leave_one_out=leave_one_out)
+        patch.setattr(neighbors, "PAIRS_AT_ONCE", pairs_at_once)
+        patch.setattr(neighbors, "NUMBERS_AT_ONCE", numbers_at_once)
+        found = nearest_neighbors(queries, references, k, leave_one_out=leave_one_out)
         tied = tied_nearest(queries, references, leave_one_out=leave_one_out)
     distances, rows = _by_loop(queries, references, k, excluded)
     assert found.rows.tolist() == rows
@@ -137,11 +137,11 @@ def test_real_numbers_too_do_not_depend_on_the_blocks(
     generator = torch.Generator().manual_seed(seed)
     queries = torch.randn(9, 13, generator=generator) + offset
     references = torch.randn(17, 13, generator=generator) + offset
-    whole = nearest_neighbours(queries, references, 4)
+    whole = nearest_neighbors(queries, references, 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "PAIRS_AT_ONCE", pairs_at_once)
-        patch.setattr(neighbours, "NUMBERS_AT_ONCE", numbers_at_once)
-        blocks = nearest_neighbours(queries, references, 4)
+        patch.setattr(neighbors, "PAIRS_AT_ONCE", pairs_at_once)
+        patch.setattr(neighbors, "NUMBERS_AT_ONCE", numbers_at_once)
+        blocks = nearest_neighbors(queries, references, 4)
     assert torch.equal(whole.rows, blocks.rows)
     assert torch.equal(whole.distances, blocks.distances)
 
@@ -151,7 +151,7 @@ def test_groups_are_excluded_like_a_naive_loop_does() -> None:
     generator = torch.Generator().manual_seed(2)
     query_groups = torch.randint(0, 9, (40,), generator=generator)
     reference_groups = torch.randint(0, 9, (60,), generator=generator)
-    found = nearest_neighbours(
+    found = nearest_neighbors(
         queries, references, 3, query_groups=query_groups, reference_groups=reference_groups
     )
     excluded = query_groups[:, None] == reference_groups
@@ -159,13 +159,13 @@ def test_groups_are_excluded_like_a_naive_loop_does() -> None:
     assert found.rows.tolist() == rows
     np.testing.assert_allclose(found.distances.numpy(), distances, rtol=3e-16)
     # The exclusion is at work here: without it there are other neighbours.
-    assert not torch.equal(found.rows, nearest_neighbours(queries, references, 3).rows)
+    assert not torch.equal(found.rows, nearest_neighbors(queries, references, 3).rows)
 
 
 def test_leaving_one_out_and_groups_together() -> None:
     points = torch.tensor([[0.0], [1.0], [2.0], [4.0]])
     groups = torch.tensor([0, 0, 1, 1])
-    found = nearest_neighbours(
+    found = nearest_neighbors(
         points, points, leave_one_out=True, query_groups=groups, reference_groups=groups
     )
     assert found.rows.flatten().tolist() == [2, 2, 1, 1]
@@ -176,7 +176,7 @@ def test_copies_are_at_exactly_zero_and_near_copies_at_their_distance_far_from_t
     references = torch.randn(300, 64) + 1e4
     queries = references[:10].clone()
     queries[5:, 0] += 0.0078125  # eight of those steps, exact
-    found = nearest_neighbours(queries, references)
+    found = nearest_neighbors(queries, references)
     assert found.rows.flatten().tolist() == list(range(10))
     assert found.distances[:5].flatten().tolist() == [0.0] * 5
     assert found.distances[5:].flatten().tolist() == [0.0078125] * 5
@@ -199,7 +199,7 @@ def test_distances_of_pairs_that_do_not_fit_at_once(monkeypatch: pytest.MonkeyPa
     a, b = _integers(12, 6, 0), _integers(12, 6, 1)
     rows = torch.arange(12)
     expected = pair_distances(a, b, rows, rows)
-    monkeypatch.setattr(neighbours, "NUMBERS_AT_ONCE", 13)
+    monkeypatch.setattr(neighbors, "NUMBERS_AT_ONCE", 13)
     assert torch.equal(pair_distances(a, b, rows, rows), expected)
 
 
@@ -207,15 +207,15 @@ def test_an_outlier_does_not_blur_the_others() -> None:
     # One vector of 1e12 moves the mean to 1e10: the products lose all digits of the others.
     references = torch.randn(100, 8)
     references[0] = 1e12
-    found = nearest_neighbours(references, references, 3, leave_one_out=True)
-    expected = nearest_neighbours(references[1:], references[1:], 3, leave_one_out=True)
+    found = nearest_neighbors(references, references, 3, leave_one_out=True)
+    expected = nearest_neighbors(references[1:], references[1:], 3, leave_one_out=True)
     assert torch.equal(found.rows[1:], expected.rows + 1)
     assert torch.equal(found.distances[1:], expected.distances)
 
 
 def test_all_vectors_equal() -> None:
     points = torch.full((30, 5), 0.1)
-    found = nearest_neighbours(points, points, 2, leave_one_out=True)
+    found = nearest_neighbors(points, points, 2, leave_one_out=True)
     assert (found.distances == 0).all()
     assert found.rows[0].tolist() == [1, 2]
     assert found.rows[1].tolist() == [0, 2]
@@ -234,11 +234,11 @@ def test_tied_nearest_lists_every_tie() -> None:
 
 
 def test_a_ball_holds_its_surface_and_nothing_beyond() -> None:
-    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0]])
+    centers = torch.tensor([[0.0, 0.0], [10.0, 0.0]])
     radii = torch.tensor([5.0, 0.0], dtype=torch.float64)
     above = float(np.nextafter(np.float32(4), np.float32(5)))
     queries = torch.tensor([[3.0, 4.0], [3.0, above], [10.0, 0.0], [10.0, 1e-6], [0.0, 0.0]])
-    assert within_any_ball(queries, centres, radii).tolist() == [True, False, True, False, True]
+    assert within_any_ball(queries, centers, radii).tolist() == [True, False, True, False, True]
 
 
 @at_most(100)
@@ -249,15 +249,15 @@ def test_balls_through_other_points(seed: int, pairs_at_once: int, offset: float
     # Every other radius is the distance to some query, which therefore lies on the surface.
     generator = torch.Generator().manual_seed(seed)
     queries = torch.randn(11, 6, generator=generator) + offset
-    centres = torch.randn(7, 6, generator=generator) + offset
+    centers = torch.randn(7, 6, generator=generator) + offset
     on_surface = torch.randint(0, 11, (7,), generator=generator)
-    radii = pair_distances(queries, centres, on_surface, torch.arange(7))
+    radii = pair_distances(queries, centers, on_surface, torch.arange(7))
     radii[1::2] *= 0.6
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "PAIRS_AT_ONCE", pairs_at_once)
-        inside = within_any_ball(queries, centres, radii)
+        patch.setattr(neighbors, "PAIRS_AT_ONCE", pairs_at_once)
+        inside = within_any_ball(queries, centers, radii)
     rows, columns = torch.cartesian_prod(torch.arange(11), torch.arange(7)).T
-    every = pair_distances(queries, centres, rows, columns).reshape(11, 7)
+    every = pair_distances(queries, centers, rows, columns).reshape(11, 7)
     assert torch.equal(inside, (every <= radii).any(1))
     assert inside[on_surface[::2]].all()
 
@@ -267,28 +267,28 @@ def test_memory_is_bounded() -> None:
     # In a process of its own: the peak of this one is that of whatever ran before.
     program = """
 import resource, torch
-from cxrgan_fast.metrics.neighbours import nearest_neighbours
+from cxrgan_fast.metrics.neighbors import nearest_neighbors
 points = torch.randn(4000, 16)
-nearest_neighbours(points[:500], points[:500])  # the libraries' own buffers
+nearest_neighbors(points[:500], points[:500])  # the libraries' own buffers
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-nearest_neighbours(points, points, 3, leave_one_out=True)
+nearest_neighbors(points, points, 3, leave_one_out=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     grown = int(run_program(program)) * (1 if sys.platform == "darwin" else 1024)
     assert grown < 64e6  # all distances would be 128 MB, each time over
 
 
-def test_more_neighbours_than_there_are() -> None:
+def test_more_neighbors_than_there_are() -> None:
     points = torch.randn(4, 3)
-    assert nearest_neighbours(points, points, 4).rows.shape == (4, 4)
+    assert nearest_neighbors(points, points, 4).rows.shape == (4, 4)
     with pytest.raises(ValueError, match=r"^k: expected 1 to 4 references, got 5$"):
-        nearest_neighbours(points, points, 5)
+        nearest_neighbors(points, points, 5)
     with pytest.raises(ValueError, match=r"^k: expected 1 to 4 references, got 0$"):
-        nearest_neighbours(points, points, 0)
+        nearest_neighbors(points, points, 0)
     with pytest.raises(ValueError, match=r"^k: expected at most 3 for query 0, got 4$"):
-        nearest_neighbours(points, points, 4, leave_one_out=True)
+        nearest_neighbors(points, points, 4, leave_one_out=True)
     with pytest.raises(ValueError, match=r"^k: expected 1 to 0 references, got 1$"):
-        nearest_neighbours(points, points[:0])
+        nearest_neighbors(points, points[:0])
     with pytest.raises(ValueError, match=r"^k: expected at most 0 for query 0, got 1$"):
         tied_nearest(points[:1], points[:1], leave_one_out=True)
 
@@ -297,11 +297,11 @@ def test_a_group_that_leaves_too_few() -> None:
     points = torch.randn(4, 3)
     groups = torch.tensor([7, 7, 7, 8])
     with pytest.raises(ValueError, match=r"^k: expected at most 1 for query 0, got 2$"):
-        nearest_neighbours(points, points, 2, query_groups=groups, reference_groups=groups)
+        nearest_neighbors(points, points, 2, query_groups=groups, reference_groups=groups)
 
 
 def test_no_queries() -> None:
-    found = nearest_neighbours(torch.randn(0, 3), torch.randn(5, 3), 2)
+    found = nearest_neighbors(torch.randn(0, 3), torch.randn(5, 3), 2)
     assert found.distances.shape == (0, 2)
     assert found.rows.shape == (0, 2)
     assert len(within_any_ball(torch.randn(0, 3), torch.randn(5, 3), torch.ones(5))) == 0
@@ -310,14 +310,14 @@ def test_no_queries() -> None:
 
 def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"\(4, 3\) and \(4, 2\)"):
-        nearest_neighbours(torch.randn(4, 3), torch.randn(4, 2))
+        nearest_neighbors(torch.randn(4, 3), torch.randn(4, 2))
     with pytest.raises(ValueError, match=r"\(3,\) and \(4, 3\)"):
         within_any_ball(torch.randn(3), torch.randn(4, 3), torch.ones(4))
     groups = torch.zeros(4, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"^reference_groups: expected the shape \(5,\), got None"):
-        nearest_neighbours(torch.randn(4, 3), torch.randn(5, 3), query_groups=groups)
+        nearest_neighbors(torch.randn(4, 3), torch.randn(5, 3), query_groups=groups)
     with pytest.raises(ValueError, match=r"^query_groups: expected the shape \(4,\), got \(3,\)"):
-        nearest_neighbours(
+        nearest_neighbors(
             torch.randn(4, 3),
             torch.randn(5, 3),
             query_groups=groups[:3],
@@ -348,8 +348,8 @@ def test_many_copies_are_not_subtracted_one_by_one(monkeypatch: pytest.MonkeyPat
         subtracted.append(len(rows))
         return pair_distances(a, b, rows, columns)
 
-    monkeypatch.setattr(neighbours, "pair_distances", count)
-    found = nearest_neighbours(points, points, 2, leave_one_out=True)
+    monkeypatch.setattr(neighbors, "pair_distances", count)
+    found = nearest_neighbors(points, points, 2, leave_one_out=True)
     assert (found.distances == 0).all()
     assert found.rows[7].tolist() == [2, 12]
     assert sum(subtracted) == 0

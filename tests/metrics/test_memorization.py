@@ -8,11 +8,11 @@ from scipy.stats import mannwhitneyu
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
-from cxrgan_fast.metrics.memorisation import (
-    Memorisation,
+from cxrgan_fast.metrics.memorization import (
+    Memorization,
     exact_copies,
     exact_duplicates,
-    memorisation,
+    memorization,
     smaller_p_value,
 )
 
@@ -26,7 +26,7 @@ def test_it_is_what_a_plain_computation_gives() -> None:
     train, fake, held_out = normal(60, 0), normal(40, 1), normal(30, 2)
     fake[7] = train[11] + 0.001
     fake[3] = train[11]
-    found = memorisation(train, fake, held_out)
+    found = memorization(train, fake, held_out)
     distances = cdist(fake.double(), train.double())
     expected = cdist(held_out.double(), train.double()).min(1)
     torch.testing.assert_close(found.fake_distances, torch.from_numpy(distances.min(1)))
@@ -52,7 +52,7 @@ def test_without_held_out_images_those_of_other_patients_serve() -> None:
     train = normal(50, 0)
     patients = torch.arange(50) // 2
     train[1::2] = train[::2] + 0.01  # the second image of each patient is much like the first
-    found = memorisation(train, normal(40, 1), patients=patients)
+    found = memorization(train, normal(40, 1), patients=patients)
     assert found.reference == "other patients"
     distances = cdist(train.double(), train.double())
     distances[patients.numpy()[:, None] == patients.numpy()] = np.inf
@@ -63,7 +63,7 @@ def test_without_held_out_images_those_of_other_patients_serve() -> None:
 def test_new_images_are_as_near_as_held_out_ones() -> None:
     shares, p_values, copies = [], [], 0
     for seed in range(40):
-        found = memorisation(
+        found = memorization(
             normal(150, 3 * seed), normal(200, 3 * seed + 1), normal(300, 3 * seed + 2)
         )
         shares.append(found.share.value)
@@ -83,7 +83,7 @@ def test_a_few_copies_are_found_and_listed_nearest_first() -> None:
     chosen = torch.tensor([5, 100, 200, 299])
     for rank, row in enumerate(chosen.tolist()):
         fake[row] = train[row + 50] + 0.01 * rank
-    found = memorisation(train, fake, normal(400, 2))
+    found = memorization(train, fake, normal(400, 2))
     assert [copy.fake for copy in found.near_copies[:4]] == chosen.tolist()
     assert [copy.train for copy in found.near_copies[:4]] == (chosen + 50).tolist()
     assert found.share.value >= 4 / 300
@@ -93,7 +93,7 @@ def test_a_few_copies_are_found_and_listed_nearest_first() -> None:
 def test_a_generator_that_copies_with_noise_is_convicted() -> None:
     train = normal(300, 0)
     fake = train[:200] + 0.5 * normal(200, 1)
-    found = memorisation(train, fake, normal(200, 2))
+    found = memorization(train, fake, normal(200, 2))
     assert found.p_value < 1e-6
     assert found.median_ratio is not None
     assert found.median_ratio < 0.9
@@ -101,7 +101,7 @@ def test_a_generator_that_copies_with_noise_is_convicted() -> None:
 
 def test_at_most_fifty_are_listed_and_all_counted() -> None:
     train = normal(300, 0)
-    found = memorisation(train, train[:120].clone(), normal(200, 2))
+    found = memorization(train, train[:120].clone(), normal(200, 2))
     assert found.n_near_copies == 120
     assert len(found.near_copies) == 50
     assert [copy.fake for copy in found.near_copies] == list(range(50))
@@ -110,7 +110,7 @@ def test_at_most_fifty_are_listed_and_all_counted() -> None:
 
 
 def test_far_images_pass() -> None:
-    found = memorisation(normal(100, 0), normal(50, 1) + 100, normal(50, 2))
+    found = memorization(normal(100, 0), normal(50, 1) + 100, normal(50, 2))
     assert found.p_value == pytest.approx(1)
     assert found.share.value == 0
     assert found.near_copies == []
@@ -120,7 +120,7 @@ def test_held_out_images_that_are_copies_themselves_hide_nothing() -> None:
     train = normal(50, 0)
     fake = normal(20, 1)
     fake[4] = train[9]
-    found = memorisation(train, fake, train[:40])
+    found = memorization(train, fake, train[:40])
     assert found.quantile_distance == found.near_copy_distance == 0
     assert found.reference_share == 1
     assert [(copy.fake, copy.train) for copy in found.near_copies] == [(4, 9)]
@@ -133,7 +133,7 @@ def test_the_standard_error_is_binomial() -> None:
     train, fake = normal(100, 0), normal(200, 1)
     fake[:60] = train[:60]
     resamples = Resamples.draw(100, 200, count=2000)
-    share = memorisation(train, fake, normal(100, 2), resamples=resamples).share
+    share = memorization(train, fake, normal(100, 2), resamples=resamples).share
     binomial = (share.value * (1 - share.value) / 200) ** 0.5
     assert share.standard_error == pytest.approx(binomial, rel=0.06)  # 1.6 % for 2,000 resamples
 
@@ -180,8 +180,8 @@ def test_copies_of_training_images() -> None:
 
 
 def test_what_cannot_be_judged() -> None:
-    def attempt(n: int, m: int, h: int) -> Memorisation:
-        return memorisation(normal(n, 0), normal(m, 1), normal(h, 2))
+    def attempt(n: int, m: int, h: int) -> Memorization:
+        return memorization(normal(n, 0), normal(m, 1), normal(h, 2))
 
     with pytest.raises(UserError, match="0 training, 5 generated and 5 held-out images came"):
         attempt(0, 5, 5)
@@ -190,6 +190,6 @@ def test_what_cannot_be_judged() -> None:
     with pytest.raises(UserError, match="5 generated and 1 held-out"):
         attempt(5, 5, 1)
     with pytest.raises(UserError, match="all training images are of one patient"):
-        memorisation(normal(9, 0), normal(5, 1), patients=torch.zeros(9, dtype=torch.int64))
+        memorization(normal(9, 0), normal(5, 1), patients=torch.zeros(9, dtype=torch.int64))
     with pytest.raises(ValueError, match="patients: expected"):
-        memorisation(normal(9, 0), normal(5, 1))
+        memorization(normal(9, 0), normal(5, 1))

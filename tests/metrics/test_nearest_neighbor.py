@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics import Resamples, nearest_neighbour
-from cxrgan_fast.metrics.nearest_neighbour import nearest_neighbour_accuracy
+from cxrgan_fast.metrics import Resamples, nearest_neighbor
+from cxrgan_fast.metrics.nearest_neighbor import nearest_neighbor_accuracy
 from properties import at_most
 
 
@@ -37,7 +37,7 @@ def test_scikit_learn_classifies_the_same() -> None:
         others = np.delete(np.arange(140), left_out)
         classifier = KNeighborsClassifier(1).fit(vectors[others], labels[others])
         right.append(classifier.predict(vectors[left_out : left_out + 1])[0] == labels[left_out])
-    estimate = nearest_neighbour_accuracy(real, fake, permutations=10)
+    estimate = nearest_neighbor_accuracy(real, fake, permutations=10)
     assert estimate.value == np.mean(right)
     assert estimate.details["real_accuracy"] == np.mean(right[:70])
     assert estimate.details["fake_accuracy"] == np.mean(right[70:])
@@ -51,7 +51,7 @@ def test_ties_and_copies_share_the_vote(n: int, d: int, top: int, seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     real = torch.randint(0, top, (n, d), generator=generator).float()
     fake = torch.randint(0, top, (n, d), generator=generator).float()
-    details = nearest_neighbour_accuracy(real, fake, permutations=5).details
+    details = nearest_neighbor_accuracy(real, fake, permutations=5).details
     expected = _by_loop(real, fake)
     np.testing.assert_allclose(
         [details["real_accuracy"], details["fake_accuracy"]], expected, rtol=1e-14, atol=1e-15
@@ -60,14 +60,14 @@ def test_ties_and_copies_share_the_vote(n: int, d: int, top: int, seed: int) -> 
 
 def test_sets_apart_copied_sets_and_one_vector_only() -> None:
     real = torch.randn(50, 5)
-    apart = nearest_neighbour_accuracy(real, real + 100)
+    apart = nearest_neighbor_accuracy(real, real + 100)
     assert apart.value == 1
     assert apart.details["p_value"] == apart.details["p_value_by_set"] == 1 / 1001
-    copied = nearest_neighbour_accuracy(real, real.flip(0))
+    copied = nearest_neighbor_accuracy(real, real.flip(0))
     assert copied.value == 0
     assert copied.details["p_value"] == copied.details["p_value_by_set"] == 1 / 1001
     # Every image has n − 1 of its own and n of the others at distance 0: exactly chance.
-    equal = nearest_neighbour_accuracy(torch.ones(50, 5), torch.ones(50, 5))
+    equal = nearest_neighbor_accuracy(torch.ones(50, 5), torch.ones(50, 5))
     assert equal.value == pytest.approx(49 / 99, abs=1e-15)
     assert equal.details["chance"] == 49 / 99
     assert equal.details["p_value"] == equal.details["p_value_by_set"] == 1
@@ -75,14 +75,14 @@ def test_sets_apart_copied_sets_and_one_vector_only() -> None:
 
 def test_two_identical_images_of_each_set_give_a_third() -> None:
     pair = torch.zeros(2, 3)
-    assert nearest_neighbour_accuracy(pair, pair).value == pytest.approx(1 / 3, abs=1e-15)
+    assert nearest_neighbor_accuracy(pair, pair).value == pytest.approx(1 / 3, abs=1e-15)
 
 
 def test_a_copy_wrongs_both() -> None:
     # 0 is in both sets, and each of the two has the other as its neighbour; 10 and 10.5 are real.
     real = torch.tensor([[0.0], [10.0], [10.5]])
     fake = torch.tensor([[0.0], [-5.0], [-5.5]])
-    estimate = nearest_neighbour_accuracy(real, fake)
+    estimate = nearest_neighbor_accuracy(real, fake)
     assert estimate.value == 4 / 6
     assert estimate.details["real_accuracy"] == estimate.details["fake_accuracy"] == 2 / 3
 
@@ -91,7 +91,7 @@ def test_one_collapsed_generator() -> None:
     # n equal generated images amid the real ones: each has its copies; the real image nearest to
     # them and some others have them as neighbours.
     real, fake = torch.randn(200, 6), torch.zeros(200, 6)
-    estimate = nearest_neighbour_accuracy(real, fake, permutations=100)
+    estimate = nearest_neighbor_accuracy(real, fake, permutations=100)
     assert estimate.details["fake_accuracy"] == 1
     assert estimate.details["real_accuracy"] == pytest.approx(_by_loop(real, fake)[0], abs=1e-15)
     assert estimate.details["p_value"] == 1 / 101
@@ -100,7 +100,7 @@ def test_one_collapsed_generator() -> None:
 def test_a_generator_whose_errors_cancel_is_caught_by_the_sets_apart() -> None:
     # A little nearer to the middle in 100 dimensions: nearest to everything.
     real, fake = torch.randn(300, 100), torch.randn(300, 100) * 0.93
-    details = nearest_neighbour_accuracy(real, fake).details
+    details = nearest_neighbor_accuracy(real, fake).details
     assert details["real_accuracy"] < 0.35
     assert details["fake_accuracy"] > 0.65
     assert details["p_value"] > 0.01
@@ -111,7 +111,7 @@ def test_the_mean_of_one_distribution_is_chance() -> None:
     # Of 400 draws of 2 × 20 images. Exchangeable labels: the mean is exactly 19/39; the deviation
     # of the mean of the draws is measured on them. Four of it: wrong once in 16,000.
     values = [
-        nearest_neighbour_accuracy(torch.randn(20, 3), torch.randn(20, 3), permutations=1).value
+        nearest_neighbor_accuracy(torch.randn(20, 3), torch.randn(20, 3), permutations=1).value
         for _ in range(400)
     ]
     error = np.std(values, ddof=1) / 20
@@ -126,7 +126,7 @@ def test_p_values_of_one_distribution_are_uniform_or_larger(name: str) -> None:
     # power: half of α is what must be left, once in 100,000 again.
     p_values = np.array(
         [
-            nearest_neighbour_accuracy(
+            nearest_neighbor_accuracy(
                 torch.randn(30, 2), torch.randn(30, 2), permutations=199, seed=draw
             ).details[name]
             for draw in range(300)
@@ -142,16 +142,16 @@ def test_permutations_do_not_depend_on_how_many_fit_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, fake = torch.randn(25, 3), torch.randn(25, 3)
-    whole = nearest_neighbour_accuracy(real, fake, permutations=101, seed=4)
-    monkeypatch.setattr(nearest_neighbour, "_AT_ONCE", 500)
-    assert nearest_neighbour_accuracy(real, fake, permutations=101, seed=4) == whole
-    other = nearest_neighbour_accuracy(real, fake, permutations=101, seed=5)
+    whole = nearest_neighbor_accuracy(real, fake, permutations=101, seed=4)
+    monkeypatch.setattr(nearest_neighbor, "_AT_ONCE", 500)
+    assert nearest_neighbor_accuracy(real, fake, permutations=101, seed=4) == whole
+    other = nearest_neighbor_accuracy(real, fake, permutations=101, seed=5)
     assert other.details["p_value"] != whole.details["p_value"]
 
 
 def test_the_p_value_is_that_of_permuting_and_computing_anew() -> None:
     real, fake = torch.randn(15, 2), torch.randn(15, 2) + 0.7
-    estimate = nearest_neighbour_accuracy(real, fake, permutations=20_000)
+    estimate = nearest_neighbor_accuracy(real, fake, permutations=20_000)
     vectors = torch.cat([real, fake])
     rng = np.random.default_rng(1)
     as_far = 0
@@ -175,7 +175,7 @@ def test_standard_errors_are_those_of_fresh_draws(dimension: int, shift: float) 
     for draw in range(150):
         real, fake = torch.randn(count, dimension), torch.randn(count, dimension) + shift
         resamples = Resamples.draw(count, count, seed=draw) if draw < 10 else None
-        estimate = nearest_neighbour_accuracy(real, fake, permutations=1, resamples=resamples)
+        estimate = nearest_neighbor_accuracy(real, fake, permutations=1, resamples=resamples)
         values.append(estimate.value)
         if resamples is not None:
             errors.append(estimate.standard_error)
@@ -185,19 +185,19 @@ def test_standard_errors_are_those_of_fresh_draws(dimension: int, shift: float) 
 
 def test_far_from_the_origin() -> None:
     real, fake = ((torch.randn(60, 8) * 64).round() / 64 for _ in range(2))
-    far = nearest_neighbour_accuracy(real + 4096, fake + 4096)
-    assert far == nearest_neighbour_accuracy(real, fake)
+    far = nearest_neighbor_accuracy(real + 4096, fake + 4096)
+    assert far == nearest_neighbor_accuracy(real, fake)
 
 
 def test_bad_sizes() -> None:
     vectors = torch.randn(5, 2)
     with pytest.raises(ValueError, match="sets of the same size, got 5 and 4"):
-        nearest_neighbour_accuracy(vectors, vectors[:4])
+        nearest_neighbor_accuracy(vectors, vectors[:4])
     with pytest.raises(UserError, match=r"1-NN accuracy: expected 2 images .* got 1 real"):
-        nearest_neighbour_accuracy(vectors[:1], vectors[:1])
+        nearest_neighbor_accuracy(vectors[:1], vectors[:1])
     with pytest.raises(ValueError, match="permutations: expected at least 1, got 0"):
-        nearest_neighbour_accuracy(vectors, vectors, permutations=0)
-    smallest = nearest_neighbour_accuracy(vectors[:2], vectors[2:4], resamples=Resamples.draw(2, 2))
+        nearest_neighbor_accuracy(vectors, vectors, permutations=0)
+    smallest = nearest_neighbor_accuracy(vectors[:2], vectors[2:4], resamples=Resamples.draw(2, 2))
     assert 0 <= smallest.value <= 1
     assert smallest.standard_error is not None
     assert np.isfinite(smallest.standard_error)
