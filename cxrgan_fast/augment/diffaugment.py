@@ -61,7 +61,7 @@ def augment_as_drawn(
     uniform: Tensor,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> Tensor:
-    """The same from numbers that were drawn before: a pure function.
+    """Augment images by numbers that were drawn before; this is a pure function.
 
     For ``torch.compile``, which cannot take a ``torch.Generator`` into its graph, and for showing
     several batches the same changes.

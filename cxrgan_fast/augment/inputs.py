@@ -82,7 +82,7 @@ class DiscriminatorInputs:
     def generated(
         self, images: Tensor, uniform: Tensor, noise: Tensor | None, noise_std: Tensor | None
     ) -> Tensor:
-        """The same for float images alone, differentiable with respect to them any number of times.
+        """Augment float images, differentiably with respect to them any number of times.
 
         Args:
             images: (F, C, R, R) float32.

@@ -108,7 +108,9 @@ class Adversarial(Objective):
             yield self.generator_update(draws, std, kind.generator_loss)
 
     def discriminator_update(self, draws: DiscriminatorDraws, std: Tensor | None) -> Update:
-        """Its loss, its accuracy on real and on generated images, and R1 if that is drawn for.
+        """Compute the discriminator's loss, its accuracy on real and on generated images, and R1.
+
+        R1 is computed only where ``draws`` has random numbers for it.
 
         Args:
             draws: all random numbers.
@@ -140,7 +142,7 @@ class Adversarial(Objective):
         return Update(self.players[1], loss, numbers)
 
     def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: LossKind) -> Update:
-        """Its loss; ``std`` as in :meth:`discriminator_update`, ``kind`` that of the loss."""
+        """Compute the generator's loss of this kind; ``std`` as in :meth:`discriminator_update`."""
         with self.autocast():
             fake = self.run["generator"](draws.latents, draws.labels)
         images = self.inputs.generated(fake, draws.augment, draws.noise, std)

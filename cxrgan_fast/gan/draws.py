@@ -15,7 +15,7 @@ from cxrgan_fast.settings.config import TrainConfig
 
 
 def stream_seeds(seed: int) -> tuple[int, int, int]:
-    """Seeds of the initial weights, of the steps and of the sample grid.
+    """Derive the seeds of the initial weights, of the steps and of the sample grid.
 
     Streams that began with one number would repeat each other: the first latents would be the
     first weights.

@@ -25,10 +25,10 @@ def linear_decay(start: float, over: int, done: Steps) -> Steps:
 
 
 def noise_std(objective: ObjectiveConfig, done: Steps) -> Steps:
-    """Standard deviation of the noise on the discriminator's images, whose range is 2."""
+    """Return the standard deviation of the noise on the discriminator's images (range 2)."""
     return linear_decay(objective.noise_std, objective.noise_decay_steps, done)
 
 
 def generator_loss_kind(objective: ObjectiveConfig, done: int) -> LossKind:
-    """The generator's loss: log D(G(z)) is maximized before the saturating loss."""
+    """Return the kind of the generator's loss: non-saturating in the early steps, then as set."""
     return "non_saturating" if done < objective.early_steps else objective.loss

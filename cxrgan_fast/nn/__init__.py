@@ -20,7 +20,7 @@ __all__ = [
 
 
 def build_generator(config: NetworkConfig, n_classes: int) -> nn.Module:
-    """A generator, initialised from torch's global random numbers.
+    """Build a generator, initialized from torch's global random numbers.
 
     Its ``forward(latents, labels)`` takes latents (N, latent_size) and labels (N,) int64 in [0, K)
     or class weights (N, K), and gives images (N, image_channels, R, R), float32.
@@ -37,7 +37,7 @@ def build_generator(config: NetworkConfig, n_classes: int) -> nn.Module:
 
 
 def build_discriminator(config: NetworkConfig, n_classes: int) -> nn.Module:
-    """A discriminator, initialised from torch's global random numbers.
+    """Build a discriminator, initialized from torch's global random numbers.
 
     Its ``forward(images, labels)`` takes images (N, image_channels, R, R) and labels (N,) int64 in
     [0, K) or class weights (N, K), and gives logits (N,), float32.
@@ -54,7 +54,7 @@ def build_discriminator(config: NetworkConfig, n_classes: int) -> nn.Module:
 
 
 def samples_see_each_other(network: nn.Module) -> bool:
-    """Whether what a network says of a sample depends on the others of its batch.
+    """Tell whether a network's output for a sample depends on the other samples of its batch.
 
     A network tells by an attribute of this name; one that does not is taken to have such layers
     (batch normalization, a minibatch's standard deviation).

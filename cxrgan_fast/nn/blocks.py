@@ -32,7 +32,7 @@ class BiasAct(nn.Module):
 
 
 def norm_act(config: NetworkConfig, channels: int, n_classes: int) -> nn.Module:
-    """The generator's normalisation and activation, called with images and labels.
+    """Build the generator's normalization and activation, called with images and labels.
 
     Conditional batch norm with ``conditioning="projection"``, plain batch norm (one class) with
     ``"concat"``, a bias with ``generator_norm="none"``.
@@ -81,7 +81,7 @@ class LatentInput(nn.Module):
 
 
 def to_image(config: NetworkConfig, features: Tensor) -> Tensor:
-    """The generator's last activation, float32 whatever the autocast."""
+    """Apply the generator's last activation, in float32 whatever the autocast."""
     features = features.float()
     return torch.tanh(features) if config.output == "tanh" else torch.sigmoid(features)
 

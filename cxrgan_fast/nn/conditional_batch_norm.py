@@ -98,6 +98,6 @@ class ConditionalBatchNorm2d(nn.Module):
         self.running_var.lerp_(var, share)
 
     def extra_repr(self) -> str:
-        """The sizes, as ``print(module)`` shows them."""
+        """Return the sizes, as ``print(module)`` shows them."""
         classes, features = self.weight.shape
         return f"{features}, {classes} classes, negative_slope={self.negative_slope}"

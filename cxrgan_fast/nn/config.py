@@ -111,7 +111,7 @@ class NetworkConfig(Settings):
         return math.sqrt(2 / (1 + self.slope**2))
 
     def channels_at(self, size: int) -> int:
-        """Channels of the layers at ``size`` × ``size`` pixels.
+        """Return the channels of the layers at ``size`` × ``size`` pixels.
 
         Halving the size doubles the channels, so that each resolution costs the same, from half of
         ``base_channels`` (128 pixels and more) to eight times as many or 512 (8 pixels and fewer).

@@ -69,7 +69,7 @@ class EMA:
         return torch.exp2(-batch_size / half_life).float()  # 0 for a half-life of 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights and buffers, under the generator's own names."""
+        """Return the averaged weights and buffers, under the generator's own names."""
         return self.module.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

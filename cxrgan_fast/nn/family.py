@@ -59,12 +59,12 @@ def register(family: Family) -> None:
 
 
 def own_settings(name: str, settings: type[FamilySettings] | None = None) -> dict[str, Any]:
-    """The settings that only one family has, with their defaults; none of an unknown family."""
+    """Return the settings that only this family has, with defaults; none if it is unknown."""
     if settings is None:
         settings = FAMILIES[name].settings if name in FAMILIES else FamilySettings
     return {field.name: field.default for field in dataclasses.fields(settings)}
 
 
 def families_with(setting: str) -> list[str]:
-    """Names of the families that have a setting of that name of their own."""
+    """Return the names of the families that have a setting of this name of their own."""
     return [name for name in FAMILIES if setting in own_settings(name)]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def class_rows(table: Tensor, labels: Tensor) -> Tensor:
-    """The row of each sample's class, or the mixture of rows that its class weights ask for.
+    """Return the row of each sample's class, or the mixture of rows by its class weights.
 
     Args:
         table: (K, C), a row a class.

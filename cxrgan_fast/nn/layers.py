@@ -71,7 +71,7 @@ class NormalizedWeights(nn.Module):
         self.register_buffer("owners", owners(self.norms) if self.norms else None, persistent=False)
 
     def by_layer(self) -> Weights:
-        """Each layer's weight; in training after one step of the power iteration."""
+        """Return each layer's weight; in training after one step of the power iteration."""
         if not self.layers:
             return {}
         weights = [layer.weight for layer in self.layers]
@@ -220,5 +220,5 @@ class ClassEmbedding(_Weighted):
         super().__init__((num_classes, size), 1, gain=gain, bias=0, spectral_norm=spectral_norm)
 
     def forward(self, labels: Tensor, weights: Weights | None = None) -> Tensor:
-        """Labels (N,) int64 or class weights (N, K) -> (N, C) float32."""
+        """Embed labels (N,) int64 or class weights (N, K) as (N, C) float32."""
         return class_rows(self.effective_weight(weights), labels)

@@ -59,7 +59,7 @@ def discriminator_loss(
     kind: LossKind = "non_saturating",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The loss that the discriminator minimises.
+    """Compute the loss that the discriminator minimizes.
 
     Args:
         real_logits: logits of real images, any shape and strides, any floating dtype.
@@ -101,7 +101,7 @@ def discriminator_loss(
 
 
 def generator_loss(fake_logits: Tensor, *, kind: LossKind = "non_saturating") -> Tensor:
-    """The loss that the generator minimises.
+    """Compute the loss that the generator minimizes.
 
     Args:
         fake_logits: logits of generated images, any shape and strides, any floating dtype.

@@ -78,7 +78,7 @@ def load_native() -> tuple[Extension | None, str]:
 
 
 def native() -> Extension:
-    """The compiled extension, for an op that choose_backend has sent there."""
+    """Return the compiled extension, for an op that choose_backend has sent there."""
     module, reason = load_native()
     if module is None:
         raise RuntimeError(reason)
@@ -86,7 +86,7 @@ def native() -> Extension:
 
 
 def place(tensor: Tensor) -> tuple[int, int]:
-    """Where a native kernel runs: the CPU (-1) and how many threads, or a GPU and its stream.
+    """Return where a native kernel runs: (-1, threads) on the CPU, or a GPU and its stream.
 
     The stream is read here, inside an op, as late as can be: outside, a compiler or a capture may
     have another one in mind (pytorch#157363).
@@ -255,12 +255,12 @@ def _status(backend: str) -> BackendStatus:
 
 
 def available_backends() -> dict[str, BackendStatus]:
-    """Where each backend can run on this machine, and why not elsewhere."""
+    """Tell where each backend can run on this machine, and why not elsewhere."""
     return {backend: _status(backend) for backend in BACKENDS}
 
 
 def automatic_choices() -> dict[str, str]:
-    """The backend that ``auto`` takes for tensors on each type of device that is here."""
+    """Return the backend that ``auto`` takes on each type of device that is here."""
     return {
         device: _cached_resolve("auto", device, None, torch.float32, "")
         for device in _status("reference").runs_on
@@ -283,7 +283,7 @@ def check_backend(name: str, source: str) -> str:
 
 
 def selected_backend() -> str:
-    """The backend asked for: by set_backend or use_backend, else by CXRGAN_BACKEND, else auto."""
+    """Return the backend set by set_backend or use_backend, else by CXRGAN_BACKEND, else auto."""
     return _selected
 
 
@@ -313,7 +313,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def choose_backend(tensor: Tensor, op: str) -> str:
-    """The backend that op runs on for this tensor.
+    """Return the backend that an op runs on for a tensor.
 
     Raises:
         UserError: the backend asked for by name cannot take this tensor's device or dtype.

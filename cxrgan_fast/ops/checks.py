@@ -18,7 +18,7 @@ FLOATING = (*KERNEL_DTYPES, torch.float64)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """The short name: ``float32`` for ``torch.float32``."""
+    """Return the short name of a dtype: ``float32`` for ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -159,5 +159,5 @@ def check_gain(value: float) -> float:
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
-    """The shape as a plain tuple, as messages print it."""
+    """Return the shape as a plain tuple, as messages print it."""
     return tuple(tensor.shape)

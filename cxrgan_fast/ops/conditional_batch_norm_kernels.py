@@ -127,7 +127,7 @@ def act_and_update_native(
     running_var: Tensor,
     momentum: float,
 ) -> tuple[Tensor, Tensor]:
-    """As act_native in training, and the running statistics, which can_update takes, updated."""
+    """Compute act_native in training, and update running statistics that can_update accepts."""
     running = running_mean.data_ptr(), running_var.data_ptr(), momentum
     results = _forward_native(input, labels, weight, bias, eps, negative_slope, running)
     torch.autograd.graph.increment_version((running_mean, running_var))
@@ -190,7 +190,7 @@ def backward_native(
 
 
 def can_update(running_mean: Tensor, running_var: Tensor) -> bool:
-    """Whether kernels can update them where they are."""
+    """Tell whether kernels can update the running statistics in place."""
     return (
         running_mean.dtype == running_var.dtype == torch.float32
         and running_mean.is_contiguous()
@@ -201,7 +201,7 @@ def can_update(running_mean: Tensor, running_var: Tensor) -> bool:
 def update_native(
     running_mean: Tensor, running_var: Tensor, statistics: Tensor, count: int, momentum: float
 ) -> None:
-    """As reference.update_running_statistics, in one native call.
+    """Update the running statistics as the reference does, in one native call.
 
     Args:
         running_mean: (C,), float32, updated.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that statistics and losses of tensors of ``dtype`` are computed in."""
+    """Return the dtype in which statistics and losses of tensors of ``dtype`` are computed."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -179,7 +179,7 @@ def backward_reduce(
     statistics: Tensor,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of γ and β, (K, C): Σ d·x̂ and Σ d over each class, d = dy·(1 or slope)."""
+    """Sum the gradients of γ and β, (K, C): Σ d·x̂ and Σ d by class, d = dy·(1 or slope)."""
     x_hat, _, z, classes = _normalized(input, labels, weight, bias, statistics)
     d = grad.to(z.dtype) * torch.where(z > 0, 1.0, negative_slope)
     known = (labels == classes)[:, None]
@@ -242,7 +242,7 @@ def _normalized(
 def bias_leaky_relu(
     input: Tensor, bias: Tensor | None = None, *, negative_slope: float = 0.2, gain: float = 1.0
 ) -> Tensor:
-    """A bias for each channel, LeakyReLU and a gain; see the public op of the same name."""
+    """Apply a bias per channel, LeakyReLU and a gain; see the public op of the same name."""
     z = input.to(accumulation_dtype(input.dtype))
     if bias is not None:
         z = z + bias.to(z.dtype).reshape(-1, *(1,) * (input.dim() - 2))
@@ -257,7 +257,7 @@ def discriminator_loss(
     kind: str = "non_saturating",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The discriminator's loss; see the public op of the same name for the formulas."""
+    """Compute the discriminator's loss; see the public op of the same name for the formulas."""
     real_dtype, fake_dtype = map(accumulation_dtype, (real_logits.dtype, fake_logits.dtype))
     if kind == "wasserstein":
         return fake_logits.mean(dtype=fake_dtype) - real_logits.mean(dtype=real_dtype)
@@ -272,7 +272,7 @@ def discriminator_loss(
 
 
 def generator_loss(fake_logits: Tensor, *, kind: str = "non_saturating") -> Tensor:
-    """The generator's loss; see the public op of the same name for the formulas."""
+    """Compute the generator's loss; see the public op of the same name for the formulas."""
     dtype = accumulation_dtype(fake_logits.dtype)
     if kind in ("hinge", "wasserstein"):
         return -fake_logits.mean(dtype=dtype)
@@ -293,7 +293,7 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
 
 
 def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 3×3 convolution with padding 1, then 2×2 average pooling."""
+    """Apply a 3×3 convolution with padding 1, then 2×2 average pooling."""
     return F.avg_pool2d(F.conv2d(input, weight, bias, padding=1), 2)
 
 
@@ -309,7 +309,7 @@ def augmented_batch(
     value_range: tuple[float, float],
     dtype: torch.dtype,
 ) -> Tensor:
-    """Images as a discriminator sees them; see the public op of the same name.
+    """Augment images for a discriminator; see the public op of the same name.
 
     A row that is out of range makes its sample NaN.
     """

@@ -229,7 +229,7 @@ def _differentiable(
 def direct(
     op: Op, name: str, backend: str, kernels: Callable[..., Any], also: int = 0
 ) -> Callable[..., Any]:
-    """What kernels compute, with the op's derivative, for calls of which is_direct holds.
+    """Make a function of kernels that has the op's derivative, for calls that are direct.
 
     Args:
         op: whose inputs, saved tensors and derivative they have.
@@ -268,7 +268,7 @@ def direct(
 
 
 def is_direct(inputs: tuple[Any, ...]) -> bool:
-    """Whether only autograd wants to see this call: no compiler, no tracer, no wrapped tensor."""
+    """Tell whether only autograd sees this call: no compiler, no tracer, no wrapped tensor."""
     if (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack()
@@ -299,14 +299,14 @@ _NO_TENSORS = frozenset((type(None), bool, int, float, str))
 
 
 def dense(image: Tensor) -> Tensor:
-    """The image as it is if contiguous or channels_last, else made contiguous."""
+    """Return the image itself if contiguous or channels_last, else a contiguous copy."""
     if image.is_contiguous() or image.is_contiguous(memory_format=torch.channels_last):
         return image
     return image.contiguous()
 
 
 def like(image: Tensor, dense_image: Tensor) -> Tensor:
-    """The image in the layout of a dense one."""
+    """Return the image in the layout of a dense one."""
     if dense_image.is_contiguous():
         return image.contiguous()
     return image.contiguous(memory_format=torch.channels_last)

@@ -49,7 +49,7 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
 
 
 def conv2d_downsample(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 3×3 convolution with padding 1, then 2×2 average pooling, as one strided convolution.
+    """Apply a 3×3 convolution with padding 1 and 2×2 average pooling as one strided convolution.
 
     Equals ``avg_pool2d(conv2d(input, weight, bias, padding=1), 2)``.
     Differentiable any number of times. Under autocast it runs in the autocast dtype.

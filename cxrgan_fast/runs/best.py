@@ -18,7 +18,7 @@ Row = dict[str, Any]  # a line of evaluations.jsonl
 
 
 def is_better(row: Row, best: Row | None) -> bool:
-    """Whether an evaluation becomes the best.
+    """Tell whether an evaluation becomes the best.
 
     It does if its FID is lower, or if the two cannot be compared: FIDs of other features or of
     other numbers of images are other quantities, so that the search begins anew.
@@ -46,7 +46,7 @@ def keep_best(run: Path, row: Row) -> None:
 
 
 def restore_best(run: Path, rows: Iterable[Row]) -> Row | None:
-    """The best of a run's evaluations so far; its file is written if a kill came before that.
+    """Return the best of a run's evaluations, and write its file if a kill came before that.
 
     Evaluations whose generator is not kept any more do not count: they were not the best, or not
     of the history that goes on. One whose generator is damaged is named and passed over.

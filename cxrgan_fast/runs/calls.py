@@ -21,7 +21,7 @@ _CALL = TypeAdapter(dict[str, _Value | dict[str, _Value]])
 
 
 def calls_path(run: Path) -> Path:
-    """Where the calls of a run lie, a line each."""
+    """Return the path of the file that holds a line for each call of a run."""
     return run / "calls.jsonl"
 
 
@@ -57,7 +57,7 @@ def record_call(run: Path, facts: dict[str, Any]) -> None:
 
 
 def last_call(run: Path) -> dict[str, Any] | None:
-    """The newest call of a run that was written whole; None where there is none."""
+    """Return the newest call of a run that was written whole; None if there is none."""
     try:
         return next(reversed(read_calls(run)), None)
     except UserError:
@@ -65,7 +65,7 @@ def last_call(run: Path) -> dict[str, Any] | None:
 
 
 def last_calls(run: Path) -> dict[str, dict[str, Any] | None]:
-    """The newest call of each training of a run, by the names of their folders.
+    """Return the newest call of each training of a run, by the names of their folders.
 
     Args:
         run: see `find_generators`; nothing is known of one without a generator.

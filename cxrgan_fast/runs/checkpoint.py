@@ -49,22 +49,22 @@ class Checkpoint:
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
-    """Where the checkpoint of ``step`` lies."""
+    """Return the path of the checkpoint of ``step``."""
     return run / "checkpoints" / f"step-{step:08d}.pt"
 
 
 def generator_path(run: Path, step: int) -> Path:
-    """Where the averaged generator of ``step`` lies."""
+    """Return the path of the averaged generator of ``step``."""
     return run / "checkpoints" / f"generator-{step:08d}.safetensors"
 
 
 def best_generator_path(run: Path) -> Path:
-    """Where the averaged generator with the lowest FID of a run's evaluations lies."""
+    """Return the path of the averaged generator with the lowest FID of a run's evaluations."""
     return run / "best_generator.safetensors"
 
 
 def saved_steps(run: Path) -> list[int]:
-    """Steps that have a checkpoint, oldest first."""
+    """Return the steps that have a checkpoint, oldest first."""
     found = (_NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("step-*.pt"))
     steps = {int(match.group(1)) for match in found if match}
     return sorted(step for step in steps if checkpoint_path(run, step).is_file())

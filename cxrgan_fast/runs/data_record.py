@@ -28,7 +28,7 @@ class DataRecord(BaseModel):
 
 
 def record_path(run: Path) -> Path:
-    """Where a run keeps the record of its data."""
+    """Return the path of a run's record of its data."""
     return run / "dataset.json"
 
 

@@ -83,7 +83,7 @@ class RunLog:
         )
 
     def advance(self) -> None:
-        """One step is done."""
+        """Move the progress bar on by one step."""
         if self.watched:
             with _whoever_reads():
                 self.bar.update()
@@ -192,12 +192,12 @@ def _whoever_reads() -> contextlib.suppress:
 
 
 def metrics_path(run: Path) -> Path:
-    """Where the measurements of a run lie, a line each."""
+    """Return the path of the file that holds a line for each measurement of a run."""
     return run / "metrics.jsonl"
 
 
 def evaluations_path(run: Path) -> Path:
-    """Where the evaluations of a run lie, a line each."""
+    """Return the path of the file that holds a line for each evaluation of a run."""
     return run / "evaluations.jsonl"
 
 
@@ -239,7 +239,7 @@ def require_logs(run: Path) -> None:
 
 
 def read_evaluations(run: Path, step: int) -> list[dict[str, Any]]:
-    """The evaluations of a run up to a step.
+    """Return the evaluations of a run up to a step.
 
     Raises:
         UserError: The file cannot be read, or a line is no evaluation.

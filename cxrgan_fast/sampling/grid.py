@@ -38,7 +38,7 @@ def grid_path(folder: Path, step: int) -> Path:
 
 
 def rows_shown(n_classes: int) -> list[int]:
-    """The labels that a sample grid has rows of: all, or 40 of them, evenly taken.
+    """Choose the labels that have rows in a sample grid: all, or 40 evenly spaced ones.
 
     A thousand rows are a picture that nobody looks at and many programs refuse to open.
     """
