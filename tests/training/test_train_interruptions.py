@@ -170,7 +170,7 @@ def test_what_cannot_be_written_beside_a_checkpoint_loses_no_step(
 
     def slow(run: run_module.Run) -> None:
         started(run)
-        done.append(run.step.step)
+        done.append(run.training_step.steps_done)
         if run.training_step.steps_done == 4:  # until it has failed
             deadline = time.monotonic() + 60
             while not times and time.monotonic() < deadline:
