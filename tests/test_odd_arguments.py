@@ -223,6 +223,7 @@ def test_every_command_is_here() -> None:
         assert subs == {sub for name, sub in CALLS if name == command}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "sub"), CALLS)
 def test_odd_values(
     command: str, sub: str, place: Place, a_run: Path, call: Callable[..., Outcome]
@@ -289,6 +290,7 @@ def test_a_value_that_is_missing(
     assert place.files() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "sub"), CALLS)
 def test_an_option_that_is_misspelt(
     command: str, sub: str, place: Place, a_run: Path, call: Callable[..., Outcome]

@@ -64,6 +64,7 @@ def command(arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_a_result_that_a_full_disk_has_taken_is_a_failure():
     done = command("cxrgan_fast.env >/dev/full")
     assert done.returncode == 2

@@ -5,17 +5,17 @@ the training's stream.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.generator_now import GeneratorNow
 from cxrgan_fast.evaluation.matching import class_shares
 from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
 from cxrgan_fast.metrics.cache import features_of
@@ -26,25 +26,6 @@ from cxrgan_fast.settings.config import TrainConfig
 
 # Images between two looks at whether to stop. In whole groups, so that each keeps its place.
 _BATCH = 4 * GROUP
-
-
-@dataclass(frozen=True)
-class GeneratorNow:
-    """A generator between two steps of its training.
-
-    Attributes:
-        network: what maps latents and labels to images.
-        value_range: least and greatest value of a pixel.
-        autocast: gives the context in which the network runs, the precision of its training.
-        step: steps done.
-        images_seen: real images shown to the discriminator so far.
-    """
-
-    network: nn.Module
-    value_range: tuple[float, float]
-    autocast: Callable[[], AbstractContextManager[Any]]
-    step: int
-    images_seen: int
 
 
 class PeriodicEvaluation:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.data import BalancedOrder, EpochOrder, ImageDataset, Order, step_images
-from cxrgan_fast.evaluation.periodic import GeneratorNow
+from cxrgan_fast.evaluation.generator_now import GeneratorNow
 from cxrgan_fast.gan.adversarial import Adversarial
 from cxrgan_fast.gan.draws import Draws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Update

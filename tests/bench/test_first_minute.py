@@ -33,6 +33,7 @@ def results(make: first_minute.Make, setting: Setting = CPU, limit: float = 60) 
     return list(first_minute.results(make, setting, limit))
 
 
+@pytest.mark.long
 def test_a_wrong_op_fails_its_question_alone(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(first_minute, "questions", planted_questions.with_a_wrong_op)
     file = tmp_path / "new" / "answers.json"
@@ -110,6 +111,7 @@ def test_a_list_that_cannot_be_made_is_a_failure() -> None:
     assert (result.status, result.answer) == (FAILED, "RuntimeError: the list cannot be made")
 
 
+@pytest.mark.long
 @pytest.mark.first_tier(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_keeps_the_answers_before_it(tmp_path: Path, number: int) -> None:

@@ -28,6 +28,7 @@ def test_kills_lose_nothing(tmp_path):
         assert counts[name] == 0
 
 
+@pytest.mark.long
 def test_all_damage_is_noticed(tmp_path):
     figures = damaged_checkpoints.measure(5 * len(KINDS), 1, tmp_path)
     for sort in ("checkpoints", "generators"):

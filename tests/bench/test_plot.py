@@ -22,6 +22,7 @@ PICTURES = {
 """Of the results in the docs, the pixels across and the least bytes of their pictures."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_of_the_docs_can_be_drawn_again(name: str, tmp_path: Path, capsys) -> None:
     """Among them results that name commands as they were called then."""

@@ -55,6 +55,7 @@ def predictions() -> list[dict[str, Any]]:
     return predict.predict(CASES, Hardware())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("multiprocessors", [132, 40])
 def test_paths_and_workspaces_are_those_of_the_extension(
     multiprocessors: int, cuda_standin: ModuleType

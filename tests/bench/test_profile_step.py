@@ -129,6 +129,7 @@ def found() -> dict[str, Any]:
     return figures
 
 
+@pytest.mark.long
 def test_a_step_on_the_cpu(found: dict[str, Any]) -> None:
     rows = {row["group"]: row for row in found["groups"]}
     assert set(rows) == set(GROUPS)

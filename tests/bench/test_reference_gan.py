@@ -231,6 +231,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_float64_trainings_are_the_same_at_the_default_rates(monkeypatch, options):
     errors = train_both(monkeypatch, steps=10, double=True, **options)

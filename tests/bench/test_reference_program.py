@@ -92,6 +92,7 @@ def test_the_program_trains_and_prints(program, flags):
     )
 
 
+@pytest.mark.long
 def test_the_program_runs_on_its_own_with_workers():
     words = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4", "--steps", "2"]
     done = subprocess.run(

@@ -72,6 +72,7 @@ def test_from_the_command_to_the_plot(command, tmp_path: Path, monkeypatch, caps
     assert len(picture) > 15_000
 
 
+@pytest.mark.long
 def test_what_cannot_run_here_is_left_out_with_its_reason(
     command, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -94,6 +95,7 @@ def test_what_cannot_run_here_is_left_out_with_its_reason(
     assert "needs an NVIDIA GPU" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_would_take_too_long_is_left_out(command, tmp_path: Path) -> None:
     assert command("--out", tmp_path / "result.json", *QUICK, "--limit", "1e-9") == 0
     (point,) = json.loads((tmp_path / "result.json").read_text())["points"]
@@ -119,6 +121,7 @@ def test_what_fails_in_a_turn_leaves_the_others(command, tmp_path: Path, monkeyp
     assert len(point["variants"]["floor"]["samples_ms"]) == 2
 
 
+@pytest.mark.long
 def test_a_sweep_goes_over_batch_sizes_and_resolutions(
     command, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -188,6 +191,7 @@ sys.exit(run_command(throughput.main))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_a_stop_within_a_point_keeps_what_it_has(tmp_path: Path, number: int, rounds: int) -> None:

@@ -72,6 +72,7 @@ def test_a_missing_compiler_is_named_with_the_way_out(
     assert "CXRGAN_NATIVE=0" in last
 
 
+@pytest.mark.long
 def test_a_failed_build_names_the_way_out(source: Path) -> None:
     pytest.importorskip("pybind11")  # with build isolation it is gone after the installation
     (source / "csrc" / "bindings.cpp").write_text("#error broken\n")

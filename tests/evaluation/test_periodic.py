@@ -359,7 +359,7 @@ def test_lines_after_the_checkpoint_are_dropped(train, tmp_path):
     [
         (["--eval-every", -1], "--eval-every should be a whole number of at least 0, got -1"),
         (["--eval-every", 2, "--eval-samples", 1],
-         "--eval-samples should be a whole number of at least 2, got 1"),
+         "--eval-samples should be a whole number from 2 to 10000000, got 1"),
         (["--eval-samples", 50], "--eval-samples does nothing without --eval-every"),
         (["--features", "pixls"], "--features does nothing without --eval-every"),
         (["--eval-every", 2, "--features", "pixls"],

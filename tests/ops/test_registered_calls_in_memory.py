@@ -137,7 +137,8 @@ def test_tensors_that_record_gradients(target: Target, device: str, call: str) -
     else:
         refusal = ""
     if refusal:
-        assert "cxrgan_fast" in refusal
+        # PyTorch's own words name the op; a step says that it has no derivative.
+        assert "cxrgan_fast" in refusal or f"{op} is a step without a derivative" in refusal
         return
     grads = [each.grad for each in leaves.values() if isinstance(each, Tensor)]
     assert any(grad is not None for grad in grads)

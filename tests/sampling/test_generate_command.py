@@ -113,7 +113,7 @@ STOPPED = """
 import os, signal, sys
 from pathlib import Path
 from cxrgan_fast import generate
-from cxrgan_fast.training import interpolation
+from cxrgan_fast.sampling import interpolation
 write = interpolation.write_grid
 def stop(path, *rest):
     if path.name == sheet:

@@ -205,7 +205,7 @@ def test_a_link_out_of_a_run_is_not_written_through(run, fails, tmp_path, name):
     assert (contents(theirs), contents(run)) == before
 
 
-@pytest.mark.first_tier(10)
+@pytest.mark.first_tier(4)
 @pytest.mark.parametrize(
     "edit",
     EDITS.values(),

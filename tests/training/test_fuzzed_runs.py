@@ -173,6 +173,7 @@ def contents(folder: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("seed", range(6))
 def test_every_reader_goes_on_or_says_why_not(made, tmp_path, monkeypatch, capsys, change, seed):

@@ -73,6 +73,7 @@ SMALL = ["--device", "cpu", "--resolution", 32, "--base-channels", 8, "--latent-
 REFUSED = {"\udcff\udcfe", "a\0b", "x" * 300, "日本語" * 60}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FEW, ids=shown)
 def test_a_folder_of_runs(call, tmp_path, name):
     code = call("train", *SMALL, "--steps", 1, f"--out={name}", writes=name)

@@ -281,6 +281,7 @@ def simulated(monkeypatch, counted) -> Machine:
     return machine
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [[], ["--per-class"]])
 def test_the_command_follows_other_work_up_and_down(train, tmp_path, simulated, more, monkeypatch):
     """It begins beside other work, and other work ends and comes again, with each of the GANs."""
@@ -328,6 +329,7 @@ def test_a_run_that_its_time_ends_says_how_far_it_came_and_has_logged(train, tmp
     assert "after 0.001 minutes (--max-minutes)" in out
 
 
+@pytest.mark.long
 def test_the_last_line_of_a_stopped_run_leaves_a_resumed_one_as_it_was(train, tmp_path):
     """The line at 3 is gone then, and that at 4 is of all four steps."""
     options = [*PHANTOM, "--log-every", 4]

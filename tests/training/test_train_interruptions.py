@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 from cxrgan_fast.files import write_error
+from cxrgan_fast.runs import logs
 from cxrgan_fast.runs.checkpoint import best_generator_path, checkpoint_path, saved_steps
 from cxrgan_fast.runs.generator_file import load_generator
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
-from cxrgan_fast.training import logs, loop
+from cxrgan_fast.training import loop
 from cxrgan_fast.training import run as run_module
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
@@ -169,8 +170,8 @@ def test_what_cannot_be_written_beside_a_checkpoint_loses_no_step(
 
     def slow(run: run_module.Run) -> None:
         started(run)
-        done.append(run.step.step)
-        if run.step.step == 4:  # until it has failed
+        done.append(run.training_step.steps_done)
+        if run.training_step.steps_done == 4:  # until it has failed
             deadline = time.monotonic() + 60
             while not times and time.monotonic() < deadline:
                 time.sleep(0.01)
