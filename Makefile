@@ -20,10 +20,10 @@ train: $(INSTALLED)
 	$(BIN)/python -m cxrgan_fast.train --data phantom --steps $(STEPS) --max-minutes $(MINUTES)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
