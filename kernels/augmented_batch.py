@@ -100,7 +100,8 @@ def _move_kernel(
             down, right = from_y - top, from_x - left
         else:
             down, right = y - top, x - left
-        keeps = keeps & ~((down >= 0) & (down < size_y) & (right >= 0) & (right < size_x))
+        # Not the negation of what is inside: the interpreter of Triton before 3.4 has none.
+        keeps = keeps & ((down < 0) | (down >= size_y) | (right < 0) | (right >= size_x))
 
     is_stored = sample < stored_samples
     reads = keeps & (sample >= stored_samples)
@@ -114,13 +115,14 @@ def _move_kernel(
     value = tl.where(reads, value.to(tl.float32), fill)
     if WITH_PIXELS:
         row = tl.load(rows + sample, is_stored, 0)
+        there = (row >= 0) & (row < stored_count)
         missing = (row < 0) | (row >= stored_count)
         column = from_x
         if WITH_MIRROR:
             mirrored = tl.load(mirror + sample, is_stored, 0) != 0
             column = tl.where(mirrored, width - 1 - from_x, from_x)
         source = (c * height + from_y) * width + column
-        reads = keeps & is_stored & ~missing
+        reads = keeps & is_stored & there
         byte = tl.load(pixels + row * values + source, reads, 0)
         value = tl.where(reads, byte.to(tl.float32) * scale + low, value)
         value = tl.where(is_stored & missing, float("nan"), value)
