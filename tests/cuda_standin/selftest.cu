@@ -311,7 +311,7 @@ EXPORT int rounds(int* sums, int buffers) {
   return launch(1, 64, 2 * 64 * sizeof(int), rounds_kernel, sums, buffers);
 }
 
-EXPORT int neighbours(const int* in, int* out, int barrier) {
+EXPORT int neighbors(const int* in, int* out, int barrier) {
   return launch(1, 64, 64 * sizeof(int),
                 barrier != 0 ? neighbour_kernel<true> : neighbour_kernel<false>, in, out);
 }
