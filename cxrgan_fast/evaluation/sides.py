@@ -47,6 +47,7 @@ def reference_of(
     extractor: FeatureExtractor,
     device: torch.device,
 ) -> tuple[RealImages, Reference]:
+    """Load the real images of the classes that are drawn, at the size at which they are drawn."""
     resolution, channels = image_size(sources, request.resolution)
     classes = [source.class_name for source in sources]
     real = load_real(data, classes, resolution, channels, request.progress)
@@ -56,6 +57,7 @@ def reference_of(
 def make_reference(
     request: Request, real: RealImages, extractor: FeatureExtractor, device: torch.device
 ) -> Reference:
+    """Make what generated images are compared with, by the seed of the request."""
     return Reference(
         real.train, real.test, extractor, device, seed=request.seed, progress=request.progress
     )
@@ -70,6 +72,7 @@ def counts_of(request: Request, sources: Sequence[ClassSource], reference: Refer
 def draw_compared(
     request: Request, sources: Sequence[ClassSource], reference: Reference
 ) -> ImageDataset:
+    """Draw as many images of each class as are compared."""
     names = reference.train.dataset.class_names
     counts = counts_of(request, sources, reference)
     return draw_set(sources, counts, names, request.seed, request.progress)
@@ -78,6 +81,7 @@ def draw_compared(
 def header(
     request: Request, real: RealImages, origin: dict[str, Any], device: torch.device
 ) -> dict[str, Any]:
+    """Say what was compared, with what and how: the head of every record of an evaluation."""
     test = None if real.test is None else real.test.class_counts()
     return {
         "format": FORMAT,
@@ -102,6 +106,11 @@ def _settings(request: Request) -> dict[str, Any]:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record whole.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     text = json.dumps(_finite(record), indent=1, allow_nan=False)
     write_atomic(path, (text + "\n").encode())
 

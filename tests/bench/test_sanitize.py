@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -41,8 +42,13 @@ def test_no_call_is_begun_after_the_deadline(monkeypatch, capsys) -> None:
 def test_the_first_shape_comes_in_every_way_before_the_second(monkeypatch) -> None:
     seen = []
     for name in ("_every_way", "_rarer_calls"):
-        monkeypatch.setattr(sanitize, name, lambda case, device: (seen.append(case), (1, 0))[1])
-    monkeypatch.setattr(sanitize, "_augmented_batch", lambda *arguments: (1, 0))
+        double = create_autospec(
+            getattr(sanitize, name),
+            side_effect=lambda case, device: (seen.append(case), (1, 0))[1],
+        )
+        monkeypatch.setattr(sanitize, name, double)
+    quiet = create_autospec(sanitize._augmented_batch, return_value=(1, 0))
+    monkeypatch.setattr(sanitize, "_augmented_batch", quiet)
     sanitize.run_all(CPU)
     shapes = [case.shape for case in seen if case.of_images]
     assert shapes == [shape for shape in sanitize.SHAPES for _ in range(len(shapes) // 4)]

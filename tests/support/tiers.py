@@ -89,7 +89,7 @@ def runnable(item: pytest.Item) -> bool:
 
 def values(item: pytest.Item) -> tuple[Hashable, ...]:
     """List the values of a test's parameters; those that are given together are one value."""
-    params = item.callspec.params  # type: ignore[attr-defined]
+    params = item.callspec.params  # type: ignore[attr-defined]  # of a function with parameters
     together = {}
     for mark in item.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs["argnames"]
