@@ -56,7 +56,7 @@ def check(
 def _values(value: float | Iterable[float] | None) -> Iterable[float]:
     if value is None:
         return ()
-    return value if isinstance(value, list) else [value]  # type: ignore[list-item]  # one value of the list's type
+    return value if isinstance(value, list) else [value]  # type: ignore[list-item]  # what is no list is one number
 
 
 def _flag(name: str) -> str:
