@@ -37,7 +37,6 @@ ELSEWHERE = {
     "cxrgan_fast/evaluation/checkpoints.py": "evaluation/test_evaluate_command.py",
     "cxrgan_fast/evaluation/generator_now.py": "evaluation/test_periodic.py",
     "cxrgan_fast/evaluation/image_sets.py": "evaluation/test_evaluate_command.py",
-    "cxrgan_fast/evaluation/pictures.py": "evaluation/test_evaluate_command.py",
     "cxrgan_fast/evaluation/report.py": "evaluation/test_reference.py",
     "cxrgan_fast/evaluation/request.py": "evaluation/test_evaluate_refusals.py",
     "cxrgan_fast/evaluation/sides.py": "evaluation/test_evaluate_command.py",

@@ -4,11 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.image_sets import choose_data, image_size, is_run
-from cxrgan_fast.evaluation.pictures import plot_checkpoints
+from cxrgan_fast.evaluation.pictures import (
+    plot_checkpoints,
+    some_of_each_class,
+    write_steps,
+)
 from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
 from cxrgan_fast.evaluation.report import aligned, comparison_record, number
 from cxrgan_fast.evaluation.request import Request, make_output
@@ -29,10 +34,11 @@ from cxrgan_fast.runs.generators import find_generators
 def evaluate_checkpoints(
     request: Request, extractor: FeatureExtractor, device: torch.device, out: Path
 ) -> tuple[str, list[Path]]:
-    """Evaluate every generator that a run has kept; write `checkpoints.json` and a plot.
+    """Evaluate every generator that a run has kept: `checkpoints.json`, a plot, rows of samples.
 
-    The file is written after each, so that Ctrl-C loses one at most. A generator that is damaged or
-    draws no numbers has its reason there and in the table, and the others are evaluated.
+    The JSON file is written after each checkpoint, so that Ctrl-C loses one at most. A generator
+    that is damaged or draws no numbers has its reason there and in the table, and the others are
+    evaluated.
 
     Args:
         request: what, and how; of its metrics those that are quick.
@@ -78,6 +84,7 @@ def evaluate_checkpoints(
     }
     found: dict[int, Comparison] = {}
     failed: dict[int, str] = {}
+    samples: dict[int, Tensor] = {}
     hidden = None if request.progress else True  # None: shown on a terminal only
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
         try:
@@ -88,13 +95,15 @@ def evaluate_checkpoints(
             rows.append({"step": step, "error": failed[step]})
         else:
             found[step] = reference.compare(reference.pair(fake, counts), metrics)
+            samples[step] = some_of_each_class(fake.dataset)
             rows.append({"step": step, **comparison_record(found[step])})
         write_json(out / "checkpoints.json", record)
     if not found:
         raise UserError(failed[steps[-1]])
-    files = [out / "checkpoints.json"]
+    files = [out / "checkpoints.json", out / "checkpoints-samples.png"]
     label = reference.label()
     shown = f"{label['name']}, {label['dimension']}-d"
+    write_steps(files[1], samples, found, shown)
     plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)
     lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
     lines += [f"step {step}: {reason}" for step, reason in failed.items()]

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.reference import Evaluation
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.metric import all_metrics, direction
-from cxrgan_fast.sampling.grid import write_grid
+from cxrgan_fast.sampling.grid import evenly, write_grid
 
 COLUMNS = 10
+MOST_STEPS = 12  # rows of a picture that is still looked at
 
 
 def write_samples(path: Path, fake: ImageDataset) -> None:
@@ -51,6 +53,42 @@ def write_nearest(path: Path, evaluation: Evaluation, train: ImageDataset) -> No
     write_grid(
         path, images, [f"generated ({unit} above)", f"nearest training image ({limit})"], distances
     )
+
+
+def some_of_each_class(fake: ImageDataset) -> Tensor:
+    """Return up to ten generated images, class by class, as many of each as there is room for.
+
+    Returns:
+        (at most 10, C, H, W) uint8; the same places of the set every time, so that of two sets
+        drawn from the same latents they can be held against each other.
+    """
+    there = [label for label, count in enumerate(fake.class_counts().values()) if count]
+    each = max(1, COLUMNS // len(there))
+    rows = [(fake.labels == label).nonzero().flatten()[:each] for label in there]
+    return fake.images[torch.cat(rows)[:COLUMNS]]
+
+
+def write_steps(
+    path: Path, samples: Mapping[int, Tensor], found: Mapping[int, Comparison], label: str
+) -> None:
+    """Write a row of images a checkpoint, with its step and its FID beside them.
+
+    Args:
+        path: file to write.
+        samples: (n, C, H, W) uint8 of each step, as `some_of_each_class` gives them.
+        found: the metrics of each of these steps.
+        label: of the features.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    steps = evenly(list(samples), MOST_STEPS)
+    names = []
+    for step in steps:
+        fid = found[step].estimates.get("fid")
+        shown = f"step {step}" if fid is None else f"FID {fid.value:.3g} step {step}"
+        names.append(f"{shown} ({label})")
+    write_grid(path, torch.cat([samples[step] for step in steps]), names)
 
 
 def plot_checkpoints(

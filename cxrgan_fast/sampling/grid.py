@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import write_atomic
+
+_T = TypeVar("_T")
 
 _CELL = 128  # smallest side at which the ribs of a 64-pixel X-ray can be made out on a screen
 _GAP = 4
@@ -42,7 +45,14 @@ def rows_shown(n_classes: int) -> list[int]:
 
     A thousand rows are a picture that nobody looks at and many programs refuse to open.
     """
-    return [label for label, _ in _evenly(list(enumerate([Path()] * n_classes)), _MOST_ROWS)]
+    return evenly(range(n_classes), _MOST_ROWS)
+
+
+def evenly(items: Sequence[_T], most: int) -> list[_T]:
+    """Choose at most so many items, evenly spaced, with the first and the last among them."""
+    count = min(most, len(items))
+    last = len(items) - 1
+    return [items[round(i * last / max(1, count - 1))] for i in range(count)]
 
 
 def image_grid(
@@ -144,7 +154,7 @@ def write_gif(
     """
     if not grids:
         raise ValueError("grids: expected at least one PNG, got none")
-    chosen = _evenly(sorted((_step_of(grid), grid) for grid in grids), _GIF_FRAMES)
+    chosen = evenly(sorted((_step_of(grid), grid) for grid in grids), _GIF_FRAMES)
     frames: list[Image.Image] = []
     for step, grid in chosen:
         try:
@@ -191,12 +201,6 @@ def _step_of(grid: Path) -> int:
     if match is None:
         raise ValueError(f"grids: expected names like grid-000100.png, got {grid.name}")
     return int(match[1])
-
-
-def _evenly(items: list[tuple[int, Path]], most: int) -> list[tuple[int, Path]]:
-    count = min(most, len(items))
-    last = len(items) - 1
-    return [items[round(i * last / max(1, count - 1))] for i in range(count)]
 
 
 def _frame(grid: Path, step: int, pixels: int) -> Image.Image:

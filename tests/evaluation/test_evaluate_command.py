@@ -238,7 +238,8 @@ def test_all_checkpoints(a_run, evaluate):
     code, out, _ = evaluate(a_run, *PIXELS, "--samples", 20, "--all-checkpoints")
     assert code == 0
     folder = a_run / "evaluation"
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints.json", "checkpoints.png"]
+    names = ["checkpoints-samples.png", "checkpoints.json", "checkpoints.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     record = read(folder, "checkpoints.json")
     assert [row["step"] for row in record["checkpoints"]] == [10, 20]
     assert set(record["floors"]) == {OTHER_PATIENTS, TEST_SPLIT}
@@ -274,7 +275,8 @@ def test_without_matplotlib_the_plot_alone_is_missing(a_run, evaluate, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, out, _ = evaluate(a_run, *QUICK, "--all-checkpoints")
     assert code == 0
-    assert [path.name for path in (a_run / "evaluation").iterdir()] == ["checkpoints.json"]
+    assert not (a_run / "evaluation" / "checkpoints.png").exists()
+    assert (a_run / "evaluation" / "checkpoints.json").exists()
     assert "no plot: Matplotlib is not installed (pip install matplotlib)" in out
 
 
