@@ -12,9 +12,11 @@ from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.devices import resolve_device
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
-from cxrgan_fast.evaluation.request import Request, default_output
+from cxrgan_fast.evaluation.request import Request, output_folders
+from cxrgan_fast.evaluation.several import evaluate_several
 from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
 from cxrgan_fast.metrics.registry import DEFAULT, load_extractor
 
@@ -28,13 +30,21 @@ _ALL_CHECKPOINTS = (
 class Arguments:
     """Compare generated X-rays with real ones: metrics, their floors, memorization, pictures."""
 
-    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
+    subjects: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN|FOLDER ...", help_behavior_hint="(required)"),
+    ]
     """Folder of a run (also of one with --per-class), generator file, or generated images: a folder
-    of class folders, a table or a zip archive."""
+    of class folders, a table or a zip archive. Several are shown in one table."""
     data: Annotated[
         str | None, tyro.conf.arg(help_behavior_hint="(default: the training data of the run)")
     ] = None
     """Real images to compare with: folder, table, zip archive or packed set, or phantom."""
+    against: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="RUN|FOLDER", help_behavior_hint="(default: compare with --data)"),
+    ] = None
+    """Run, generator file or folder of images to compare with instead of --data."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = metric_names()
     """Metrics to compute."""
     features: str = DEFAULT
@@ -83,9 +93,31 @@ def main() -> None:
     extractor = load_extractor(
         arguments.features, device, inception_weights=arguments.inception_weights
     )
-    request = Request(
-        subject=arguments.subject,
+    outputs = output_folders(arguments.subjects, arguments.checkpoint, arguments.out)
+    requests = [_request(arguments, subject) for subject in arguments.subjects]
+    failed: dict[str, str] = {}
+    if arguments.all_checkpoints:
+        if len(requests) > 1:
+            raise UserError(f"--all-checkpoints: expected one run, got {len(requests)}")
+        table, files = evaluate_checkpoints(requests[0], extractor, device, outputs[0])
+    elif len(requests) > 1:
+        work = list(zip(requests, outputs, strict=True))
+        table, files, failed = evaluate_several(work, extractor, device)
+    else:
+        outcome = evaluate(requests[0], extractor, device, outputs[0])
+        table, files = outcome.table, outcome.files
+    print(table)
+    for file in files:
+        print(f"written: {file}")
+    if failed:
+        raise UserError("; ".join(f"{subject}: {reason}" for subject, reason in failed.items()))
+
+
+def _request(arguments: Arguments, subject: Path) -> Request:
+    return Request(
+        subject=subject,
         data=arguments.data,
+        against=arguments.against,
         metrics=arguments.metrics,
         samples=arguments.samples,
         seed=arguments.seed,
@@ -95,12 +127,6 @@ def main() -> None:
         skip_bad=arguments.skip_bad,
         columns=arguments.columns,
     )
-    out = arguments.out or default_output(arguments.subject, arguments.checkpoint)
-    work = evaluate_checkpoints if arguments.all_checkpoints else evaluate
-    table, files = work(request, extractor, device, out)
-    print(table)
-    for file in files:
-        print(f"written: {file}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.evaluation.image_sets import choose_data, image_size, is_run
+from cxrgan_fast.evaluation.image_sets import image_size, is_run
+from cxrgan_fast.evaluation.opponents import find_opponent
 from cxrgan_fast.evaluation.pictures import (
     plot_checkpoints,
     some_of_each_class,
@@ -64,11 +65,11 @@ def evaluate_checkpoints(
             f"{', '.join(request.metrics)}"
         )
     steps = kept_steps(request.subject)
-    data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
-    sources = sources_of(request, None, data, device)  # those of a step may be damaged
+    opponent = find_opponent(request, device)
+    sources = sources_of(request, None, opponent, device)  # those of a step may be damaged
     image_size(sources, request.resolution)
     make_output(out)
-    real, reference = reference_of(request, data, sources, extractor, device)
+    real, reference = reference_of(request, opponent, sources, extractor, device)
     counts = counts_of(request, sources, reference)
     floors = {
         name: reference.compare(pair, metrics)
@@ -88,7 +89,7 @@ def evaluate_checkpoints(
     hidden = None if request.progress else True  # None: shown on a terminal only
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
         try:
-            sources = sources_of(request, str(step), data, device)
+            sources = sources_of(request, str(step), opponent, device)
             fake = reference.describe(draw_compared(request, sources, reference), counts)
         except UserError as error:
             failed[step] = str(error)

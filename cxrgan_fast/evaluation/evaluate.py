@@ -1,6 +1,7 @@
 """A run, or a folder of images, against the data: the whole comparison of one generator."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.image_sets import (
     ImageFolder,
     RealImages,
-    choose_data,
     image_size,
     is_run,
-    load_real,
     with_classes,
 )
+from cxrgan_fast.evaluation.opponents import find_opponent
 from cxrgan_fast.evaluation.pictures import write_nearest, write_samples
+from cxrgan_fast.evaluation.reference import Evaluation
 from cxrgan_fast.evaluation.report import to_record, to_table
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
@@ -31,9 +32,24 @@ from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.sampling.class_sources import ClassSource
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What `evaluate` gives.
+
+    Attributes:
+        table: for the terminal.
+        files: that were written.
+        evaluation: the numbers.
+    """
+
+    table: str
+    files: list[Path]
+    evaluation: Evaluation
+
+
 def evaluate(
     request: Request, extractor: FeatureExtractor, device: torch.device, out: Path
-) -> tuple[str, list[Path]]:
+) -> "Outcome":
     """Evaluate, and write `evaluation.json`, `samples.png` and `nearest.png`.
 
     Args:
@@ -42,26 +58,28 @@ def evaluate(
         device: where images are drawn and metrics computed.
         out: folder for the files, made when missing; those of these names are replaced.
 
-    Returns:
-        The table for the terminal, and the files.
-
     Raises:
         UserError: anything that cannot work, in one line.
     """
     request.check()
-    data = choose_data(request.data, request.subject, request.skip_bad, request.columns)
+    opponent = find_opponent(request, device)
     if is_run(request.subject):
-        sources = sources_of(request, request.checkpoint, data, device)
+        sources = sources_of(request, request.checkpoint, opponent, device)
         image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
-        real, reference = reference_of(request, data, sources, extractor, device)
+        real, reference = reference_of(request, opponent, sources, extractor, device)
         fake = draw_compared(request, sources, reference)
         origin = _origin(sources, real)
     else:
-        folder = ImageFolder.look(request.subject, data, request.classes, request.resolution)
+        folder = ImageFolder.look(
+            request.subject,
+            (opponent.classes, opponent.usual_classes),
+            request.classes,
+            request.resolution or opponent.resolution,
+        )
         make_output(out)
-        fake = folder.read(data.skip_bad, request.progress)
-        real = load_real(data, fake.class_names, folder.resolution, 1, request.progress)
+        fake = folder.read(opponent.skip_bad, request.progress)
+        real = opponent.load(fake.class_names, folder.resolution, 1)
         reference = make_reference(request, real, extractor, device)
         origin = {"folder": str(request.subject), "notes": _skipped(fake)}
     evaluation = reference.evaluate(
@@ -78,7 +96,8 @@ def evaluate(
         write_nearest(nearest, evaluation, real.train)
     else:
         nearest.unlink(missing_ok=True)  # of an evaluation before, it would be taken for this one's
-    return f"{_title(request, origin, real)}\n{to_table(evaluation)}", files
+    table = f"{_title(request, origin, real)}\n{to_table(evaluation)}"
+    return Outcome(table, files, evaluation)
 
 
 def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
@@ -113,7 +132,8 @@ def _title(request: Request, origin: dict[str, Any], real: RealImages) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in real.train.class_counts().items())
     side = real.train.images.shape[-1]
     drawn_by = ", ".join(dict.fromkeys(origin.get("generators", {}).values()))
+    images = "images" if request.against is not None else "training images"
     return (
-        f"{drawn_by or request.subject} against the training images of {real.train.name} "
+        f"{drawn_by or request.subject} against the {images} of {real.train.name} "
         f"({counts}), {side} x {side} pixels"
     )

@@ -212,16 +212,10 @@ def draw_set(
     )
 
 
-def in_order_of_data(sources: Sequence[ClassSource], data: DatasetConfig) -> list[ClassSource]:
-    """What draws each class, in the order in which the data have the classes.
-
-    Raises:
-        UserError: there is no such data folder.
-    """
-    there, _ = _classes_of(data)
-    places = {name.casefold(): place for place, name in enumerate(there)}
-    # What the data lack comes last; loading them will say so.
-    return sorted(sources, key=lambda source: places.get(source.class_name.casefold(), len(there)))
+def in_order_of(sources: Sequence[ClassSource], names: Sequence[str]) -> list[ClassSource]:
+    """Return what draws each class in the order of these names; other classes come last."""
+    places = {name.casefold(): place for place, name in enumerate(names)}
+    return sorted(sources, key=lambda source: places.get(source.class_name.casefold(), len(names)))
 
 
 def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
@@ -270,13 +264,17 @@ class ImageFolder:
 
     @classmethod
     def look(
-        cls, path: Path, data: DatasetConfig, wanted: Sequence[str], resolution: int | None
+        cls,
+        path: Path,
+        known_classes: tuple[Sequence[str], Sequence[str]],
+        wanted: Sequence[str],
+        resolution: int | None,
     ) -> "ImageFolder":
         """Find the classes and the size of the images.
 
         Args:
             path: folder of class folders.
-            data: what they will be compared with.
+            known_classes: as `classes_of` gives them of what the images will be compared with.
             wanted: the classes to compare; none for all.
             resolution: to which they are made smaller; None if all are of one size.
 
@@ -294,7 +292,7 @@ class ImageFolder:
         )
         own, chosen = selected.class_names, selected.files
         folded = {name.casefold(): name for name in own}
-        there, expected = _classes_of(data)
+        there, expected = known_classes
         # By a class's name, or by the folder that it gets where its name is none of a folder.
         known = {folder.casefold(): name for name, folder in folder_names(there).items()}
         known |= {name.casefold(): name for name in there}
@@ -343,8 +341,12 @@ def _has_test_split(data: DatasetConfig, classes: Sequence[str]) -> bool:
     return True
 
 
-def _classes_of(data: DatasetConfig) -> tuple[Sequence[str], Sequence[str]]:
-    """All classes of the data that have images, and those that are used unless others are named."""
+def classes_of(data: DatasetConfig) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the classes of the data that have images, and those used unless others are named.
+
+    Raises:
+        UserError: there are no such data.
+    """
     opened = open_data(data.data, data.columns, phantom_images=data.phantom_images)
     there = classes_with_images(opened, "train")
     return [name for name in opened.classes if name in there], opened.default_classes
@@ -352,7 +354,7 @@ def _classes_of(data: DatasetConfig) -> tuple[Sequence[str], Sequence[str]]:
 
 def _as_asked(names: Sequence[str], data: DatasetConfig) -> list[str]:
     """The classes as the run asked for them: those that it joined with their parts."""
-    there = {name.casefold() for name in _classes_of(data)[0]}
+    there = {name.casefold() for name in classes_of(data)[0]}
     pieces = [piece for text in data.classes for piece in text.split(",") if "=" in piece]
     joined = {piece.partition("=")[0].strip().casefold(): piece for piece in pieces}
     return [

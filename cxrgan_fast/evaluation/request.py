@@ -1,5 +1,6 @@
 """What an evaluation is asked for, checked before anything is loaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class Request:
     Attributes:
         subject: run folder, generator file, or folder of class folders of images.
         data: folder of the real images or "phantom"; None for the run's own.
+        against: run, generator file or folder of images that is compared with instead of `data`;
+            None for `data`.
         metrics: names out of `metric_names`.
         samples: images of each kind to compare.
         seed: of the latents, the choices and the resamples.
@@ -30,6 +33,7 @@ class Request:
 
     subject: Path
     data: str | None = None
+    against: Path | None = None
     metrics: tuple[str, ...] = field(default_factory=metric_names)
     samples: int = 1000
     seed: int = 0
@@ -56,6 +60,11 @@ class Request:
             raise UserError(f"--seed {self.seed}: expected 0 or more, below 2^63")
         if self.resolution is not None and self.resolution < 1:
             raise UserError(f"--resolution {self.resolution}: expected a number of pixels")
+        if self.against is not None and self.data is not None:
+            raise UserError(
+                f"--against {self.against} and --data {self.data}: give one of the two; both name "
+                "what the images are compared with"
+            )
         if not is_run(self.subject) and self.checkpoint is not None:
             raise UserError(
                 f"--checkpoint {self.checkpoint}: {self.subject} is a folder of images, not a run"
@@ -70,6 +79,37 @@ def default_output(subject: Path, checkpoint: str | None) -> Path:
     if checkpoint is None:
         return subject / "evaluation"
     return subject / f"evaluation-{Path(checkpoint).stem}"
+
+
+def output_folders(
+    subjects: Sequence[Path], checkpoint: str | None, out: Path | None
+) -> list[Path]:
+    """Name the folder for the files of each subject.
+
+    Args:
+        subjects: what is evaluated.
+        checkpoint: of runs; None for the newest.
+        out: the folder that the user names: of one subject the files lie in it, of several each
+            has a folder in it; None for the usual places.
+
+    Raises:
+        UserError: there is no subject, or two that would have the same folder.
+    """
+    if not subjects:
+        raise UserError("RUN|FOLDER is missing: name what is to be evaluated")
+    usual = [default_output(subject, checkpoint) for subject in subjects]
+    if out is not None:
+        names = [subject.resolve().name for subject in subjects]
+        usual = [out] if len(subjects) == 1 else [out / name for name in names]
+    seen: dict[Path, Path] = {}
+    for subject, folder in zip(subjects, usual, strict=True):
+        other = seen.setdefault(folder.resolve(), subject)
+        if other is not subject:
+            raise UserError(
+                f"{other} and {subject}: the files of both would lie in {folder}; evaluate one "
+                "after the other, with another --out each"
+            )
+    return usual
 
 
 def make_output(out: Path) -> None:

@@ -14,10 +14,10 @@ from cxrgan_fast.evaluation.image_sets import (
     RealImages,
     draw_set,
     image_size,
-    in_order_of_data,
+    in_order_of,
     is_run,
-    load_real,
 )
+from cxrgan_fast.evaluation.opponents import Opponent
 from cxrgan_fast.evaluation.reference import Reference
 from cxrgan_fast.evaluation.request import Request
 from cxrgan_fast.files import write_atomic
@@ -25,32 +25,39 @@ from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.provenance import provenance
 from cxrgan_fast.runs.calls import last_calls
 from cxrgan_fast.sampling.class_sources import ClassSource, load_sources
-from cxrgan_fast.settings.config import DatasetConfig
 
 FORMAT = "cxrgan_fast.evaluation/1"
 
 
 def sources_of(
-    request: Request, checkpoint: str | None, data: DatasetConfig, device: torch.device
+    request: Request, checkpoint: str | None, opponent: Opponent, device: torch.device
 ) -> list[ClassSource]:
-    """What draws each class, in the data's order of the classes."""
+    """Return what draws each class, in the order of the classes of what it is compared with.
+
+    Raises:
+        UserError: as `load_sources`.
+    """
     # As a folder of the same images is read: it is to have the same numbers, and what is chosen
     # at random is chosen class by class.
     sources = load_sources(request.subject, checkpoint, request.classes, device)
-    return in_order_of_data(sources, data)
+    return in_order_of(sources, opponent.classes)
 
 
 def reference_of(
     request: Request,
-    data: DatasetConfig,
+    opponent: Opponent,
     sources: Sequence[ClassSource],
     extractor: FeatureExtractor,
     device: torch.device,
 ) -> tuple[RealImages, Reference]:
-    """Load the real images of the classes that are drawn, at the size at which they are drawn."""
+    """Load the images of the classes that are drawn, at the size at which they are drawn.
+
+    Raises:
+        UserError: they cannot be loaded.
+    """
     resolution, channels = image_size(sources, request.resolution)
     classes = [source.class_name for source in sources]
-    real = load_real(data, classes, resolution, channels, request.progress)
+    real = opponent.load(classes, resolution, channels)
     return real, make_reference(request, real, extractor, device)
 
 
@@ -102,7 +109,9 @@ def header(
 
 
 def _settings(request: Request) -> dict[str, Any]:
-    return {**asdict(request), "subject": str(request.subject)}
+    paths = {"subject": request.subject, "against": request.against}
+    shown = {name: None if path is None else str(path) for name, path in paths.items()}
+    return {**asdict(request), **shown}
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

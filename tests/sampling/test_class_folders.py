@@ -11,7 +11,13 @@ from PIL import Image
 from cxrgan_fast.data import load_dataset, memory
 from cxrgan_fast.data.sources import folder_names, open_source
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.evaluation.image_sets import ImageFolder, choose_data, is_run, load_real
+from cxrgan_fast.evaluation.image_sets import (
+    ImageFolder,
+    choose_data,
+    classes_of,
+    is_run,
+    load_real,
+)
 from cxrgan_fast.evaluation.request import default_output
 from cxrgan_fast.sampling.class_sources import load_sources
 from cxrgan_fast.sampling.generation import generate_to_folder
@@ -88,7 +94,7 @@ def test_names_that_are_no_folders_come_through_and_nothing_is_written_elsewhere
     again = load_dataset(drawn / "manifest.csv", resolution=32, progress=False)
     assert again.class_counts() == dict.fromkeys(sorted(ODD), 2)
     # The folder alone is known by the folders of the data's classes.
-    look = ImageFolder.look(drawn, choose_data(str(data), drawn, False), (), None)
+    look = ImageFolder.look(drawn, classes_of(choose_data(str(data), drawn, False)), (), None)
     assert set(look.classes) == set(ODD)
     assert look.classes["N/A"] == folder_names(["N/A"])["N/A"]
 
@@ -202,7 +208,7 @@ def test_a_manifest_is_a_folder_of_images_to_evaluate(tmp_path):
 
 
 def test_sizes_are_read_within_the_memory_for_files(images, data, monkeypatch):
-    look = (images, choose_data(str(data), images, False), (), None)
+    look = (images, classes_of(choose_data(str(data), images, False)), (), None)
     assert ImageFolder.look(*look).resolution == 32
     monkeypatch.setattr(memory.CONTENT, "limit", 10)  # bytes: no file may be held
     with pytest.raises(UserError, match="none of its 24 images can be read"):
