@@ -114,7 +114,7 @@ class Judge:
         of_class = []
         for k in range(len(self.class_names)):
             real, fake = self.labels == k, fakes.labels == k
-            drawn = resamples and Resamples(resamples.real[:, real], resamples.fake[:, fake])
+            drawn = resamples and resamples.take(real, fake)
             comparison = compare(
                 self.real[real], found[fake], metrics=("fid",), resamples=drawn, seed=self.seed
             )

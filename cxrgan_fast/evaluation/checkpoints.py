@@ -71,10 +71,7 @@ def evaluate_checkpoints(
     make_output(out)
     real, reference = reference_of(request, opponent, sources, extractor, device)
     counts = counts_of(request, sources, reference)
-    floors = {
-        name: reference.compare(pair, metrics)
-        for name, pair in reference.floor_pairs(counts).items()
-    }
+    floors = reference.floors(counts, metrics)
     rows: list[dict[str, Any]] = []
     record = {
         **header(request, real, {"run": request.subject.name}, device),

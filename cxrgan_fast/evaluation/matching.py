@@ -14,6 +14,7 @@ from torch import Tensor
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.metrics.extractor import Features
+from cxrgan_fast.metrics.strata import Grouping, Strata
 
 
 def class_shares(frequencies: Sequence[int], total: int) -> list[int]:
@@ -119,18 +120,25 @@ def check_classes(fake: Mapping[str, int], real: Mapping[str, int], where: objec
 
 
 def patient_halves(dataset: ImageDataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Two halves of a data set that share no patient.
+    """Divide a data set into two halves that share no patient, class by class.
 
     Args:
         dataset: the images.
         seed: of the division.
 
     Returns:
-        Two masks (N,) bool that exclude each other and leave no image out.
+        Two masks (N,) bool that exclude each other and leave no image out. Each has half of the
+        patients of every class, a patient being of the class of its first image.
     """
-    patients = sorted(set(dataset.patients))
-    order = torch.randperm(len(patients), generator=torch.Generator().manual_seed(seed)).tolist()
-    first = {patients[place] for place in order[: len(patients) // 2]}
+    class_of: dict[str, int] = {}
+    for patient, label in zip(dataset.patients, dataset.labels.tolist(), strict=True):
+        class_of.setdefault(patient, label)
+    rng = torch.Generator().manual_seed(seed)
+    patients = sorted(class_of)
+    order = [patients[place] for place in torch.randperm(len(patients), generator=rng).tolist()]
+    # All patients of one class after all of another, in random order; every second one of these.
+    order.sort(key=class_of.__getitem__)
+    first = set(order[1::2])
     mask = torch.tensor([patient in first for patient in dataset.patients], dtype=torch.bool)
     return mask, ~mask
 
@@ -145,6 +153,19 @@ def subset(dataset: ImageDataset, rows: Tensor) -> ImageDataset:
         patients=[dataset.patients[row] for row in rows.tolist()],
         files=[dataset.files[row] for row in rows.tolist()],
         name=dataset.name,
+    )
+
+
+def strata_of(real: ImageDataset, fake: ImageDataset) -> Strata:
+    """Return the classes and patients of two sets.
+
+    Those that a generator draws are of a patient each; a floor's are real images on both sides.
+    """
+    return Strata(
+        *(
+            Grouping.of(len(side), labels=side.labels, patients=side.patients)
+            for side in (real, fake)
+        )
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.evaluation.reference import Evaluation
+from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.metric import all_metrics, direction

@@ -3,23 +3,28 @@
 A number alone says little. Beside each metric of generated images stands the same metric of real
 images that are new to each other, the floor: what a perfect generator would come to, but for chance
 and for what images of one patient have in common. Two floors are given, in the same classes and,
-where there are enough images, in the same number:
+where there are enough images, in the same number, and how far the generated images are from each:
 
-- "other patients": two parts of the training images that share no patient;
+- "other patients": two halves of the training images that share no patient, in the mean over many
+  divisions (`floors`);
 - "test split": training images against those of the data's own test split.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.findings import Evaluation, Part
+from cxrgan_fast.evaluation.floors import differences, mean_of_divisions, most_divisions
 from cxrgan_fast.evaluation.matching import (
     Described,
     Pair,
@@ -27,68 +32,21 @@ from cxrgan_fast.evaluation.matching import (
     choose_rows,
     largest_match,
     patient_halves,
+    strata_of,
     subset,
 )
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
 from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
-from cxrgan_fast.metrics.memorization import (
-    Memorization,
-    exact_copies,
-    exact_duplicates,
-    memorization,
-)
+from cxrgan_fast.metrics.memorization import exact_copies, exact_duplicates, memorization
 from cxrgan_fast.metrics.metric import Images, all_metrics, check_metrics, metric_names
+from cxrgan_fast.metrics.strata import Strata
 
 ALL_CLASSES = "all classes"
 GENERATED = "generated"
 OTHER_PATIENTS = "other patients"
 TEST_SPLIT = "test split"
-
-
-@dataclass
-class Part:
-    """What is said of all classes together, or of one.
-
-    Attributes:
-        comparison: generated against training images.
-        floors: training images against other real ones, by the floor's name.
-        memorization: None where it was not asked for or cannot be computed.
-    """
-
-    comparison: Comparison
-    floors: dict[str, Comparison] = field(default_factory=dict)
-    memorization: Memorization | None = None
-
-
-@dataclass
-class Evaluation:
-    """What `Reference.evaluate` found.
-
-    Attributes:
-        extractor: name, version and input size of the features, and their dimension.
-        fake: the generated images that were taken.
-        train_files: of the training images, in their order.
-        pooled: of all classes together.
-        classes: of each class, by name; empty where there is only one.
-        n_given: generated images that there were, of which `fake` are some.
-        duplicates: groups of files, among all that were given, that are equal in every byte.
-        copies: (file given, file of a training image) that are equal in every byte.
-        notes: what was done otherwise than asked, in words.
-        seconds: how long each part of the work took.
-    """
-
-    extractor: dict[str, Any]
-    fake: ImageDataset
-    train_files: list[str]
-    pooled: Part
-    classes: dict[str, Part]
-    n_given: int
-    duplicates: list[list[str]]
-    copies: list[tuple[str, str]]
-    notes: list[str]
-    seconds: dict[str, float]
 
 
 class Reference:
@@ -184,18 +142,22 @@ class Reference:
         """So many training images of each class, at random."""
         return self.train.take(choose_rows(self.train.dataset.labels, counts, self.seed))
 
-    def floor_pairs(self, counts: Sequence[int]) -> dict[str, Pair]:
-        """Real images new to each other, at most so many of each class, by the floor's name."""
-        labels, total = self.train.dataset.labels, sum(counts)
-        frequencies = list(self.train.dataset.class_counts().values())
+    def floor_pairs(self, counts: Sequence[int], division: int = 0) -> dict[str, Pair]:
+        """Real images new to each other, at most so many of each class, by the floor's name.
+
+        Args:
+            counts: images of each class on either side.
+            division: which of the divisions of the training images; all have the same numbers.
+        """
+        total, frequencies = sum(counts), list(self.train.dataset.class_counts().values())
         pairs: dict[str, Pair] = {}
-        halves = patient_halves(self.train.dataset, self.seed)
-        there = torch.stack([labels[half].bincount(minlength=len(counts)) for half in halves])
-        matched = largest_match(there.amin(0).tolist(), frequencies, total)
+        in_halves = torch.stack([half for _, half in self._divisions]).amin(0)
+        matched = largest_match(in_halves.tolist(), frequencies, total)
         if sum(matched) > 1:
+            labels, seed = self.train.dataset.labels, self.seed + division
+            halves, _ = self._divisions[division]
             first, second = (
-                self.train.take(choose_rows(labels, matched, self.seed, among=half))
-                for half in halves
+                self.train.take(choose_rows(labels, matched, seed, among=half)) for half in halves
             )
             pairs[OTHER_PATIENTS] = Pair(first, second, self.train.dataset.images[halves[0]])
         if self.test is not None:
@@ -207,18 +169,58 @@ class Reference:
                 pairs[TEST_SPLIT] = Pair(self.real_like(matched), test, self.train.dataset.images)
         return pairs
 
-    def compare(self, pair: Pair, metrics: Sequence[str]) -> Comparison:
+    @functools.cached_property
+    def _divisions(self) -> list[tuple[tuple[Tensor, Tensor], Tensor]]:
+        """Halves of the training images by patient, and the images of each class in the smaller."""
+        dataset, found = self.train.dataset, []
+        for division in range(most_divisions(comparable_metrics())):
+            halves = patient_halves(dataset, self.seed + division)
+            classes = len(dataset.class_names)
+            there = [dataset.labels[half].bincount(minlength=classes) for half in halves]
+            found.append((halves, torch.minimum(*there)))
+        return found
+
+    def floors(
+        self, counts: Sequence[int], metrics: Sequence[str], name: str | None = None
+    ) -> dict[str, Comparison]:
+        """Compute the floors, that of the training images over all of its divisions.
+
+        Args:
+            counts: images of each class on either side.
+            metrics: names; of one class those are left out that take too long for it.
+            name: of the class that is compared; None for all together.
+        """
+
+        def of_division(division: int, wanted: Sequence[str]) -> Comparison:
+            pair = self.floor_pairs(counts, division)[OTHER_PATIENTS]
+            resamples = 0 if division else self.resamples
+            return self._compare_class(pair, name, wanted, resamples)
+
+        return {
+            title: mean_of_divisions(metrics, of_division)
+            if title == OTHER_PATIENTS
+            else self._compare_class(pair, name, metrics, self.resamples)
+            for title, pair in self.floor_pairs(counts).items()
+        }
+
+    def compare(
+        self, pair: Pair, metrics: Sequence[str], resamples: int | None = None
+    ) -> Comparison:
         """Compute metrics of two sets, those of features and those of the images themselves.
 
         Names of metrics that are no comparison of two sets, such as memorisation, are passed over.
+
+        Args:
+            pair: the sets.
+            metrics: names.
+            resamples: how many; None for those of all comparisons.
         """
         real, fake = pair.real, pair.fake
         if not len(real.dataset) or not len(fake.dataset):
             reason = "no images of this class are among those compared; more --samples take some"
             return Comparison(omitted=dict.fromkeys(metrics, reason))
-        resamples = None
-        if self.resamples:
-            resamples = _resamples(real, fake, self.resamples, self.seed, self.device)
+        strata = strata_of(real.dataset, fake.dataset)
+        count = self.resamples if resamples is None else resamples
         wanted = [name for name in comparable_metrics() if name in metrics]
         images = None
         if any(all_metrics()[name].takes == "images" for name in wanted):
@@ -229,9 +231,16 @@ class Reference:
             fake.features,
             metrics=wanted,
             images=images,
-            resamples=resamples,
+            resamples=self._resamples(strata, count),
             seed=self.seed,
+            strata=strata,
         )
+
+    def _resamples(self, strata: Strata, count: int) -> Resamples | None:
+        if not count:
+            return None
+        sizes = len(strata.real), len(strata.fake)
+        return Resamples.draw(*sizes, strata=strata, count=count, seed=self.seed)
 
     def evaluate(
         self,
@@ -264,18 +273,18 @@ class Reference:
         seconds = dict(self.seconds)
         with _timed(seconds, "features of generated images"):
             generated = self.describe(fake, counts)
-        pairs = {GENERATED: self.pair(generated, counts), **self.floor_pairs(counts)}
+        pair = self.pair(generated, counts)
         classes = fake.class_names if len(fake.class_names) > 1 else ()
         parts = {name: Part(Comparison()) for name in (None, *classes)}
-        work = [(title, name) for name in parts for title in pairs]
         hidden = None if self.progress else True  # None: shown on a terminal only
-        for title, name in tqdm(work, desc="metrics", leave=False, disable=hidden):
-            with _timed(seconds, f"{title}, {name or ALL_CLASSES}"):
-                found = self._compare_class(pairs[title], name, metrics)
-            if title == GENERATED:
-                parts[name].comparison = found
-            else:
-                parts[name].floors[title] = found
+        for name, part in tqdm(parts.items(), desc="metrics", leave=False, disable=hidden):
+            with _timed(seconds, f"{GENERATED}, {name or ALL_CLASSES}"):
+                part.comparison = self._compare_class(pair, name, metrics, self.resamples)
+            with _timed(seconds, f"floors, {name or ALL_CLASSES}"):
+                part.floors = self.floors(counts, metrics, name)
+            part.differences = {
+                title: differences(part.comparison, floor) for title, floor in part.floors.items()
+            }
         if "memorisation" in metrics:
             with _timed(seconds, "memorisation"):
                 for name, part in parts.items():
@@ -293,17 +302,20 @@ class Reference:
             n_given=len(fake),
             duplicates=[[fake.files[row] for row in group] for group in groups],
             copies=[(fake.files[row], train_files[train]) for row, train in pairs_of_rows],
-            notes=self._notes(sum(counts), samples, pairs),
+            notes=self._notes(sum(counts), samples, self.floor_pairs(counts)),
             seconds={name: round(value, 3) for name, value in seconds.items()},
         )
 
-    def _compare_class(self, pair: Pair, name: str | None, metrics: Sequence[str]) -> Comparison:
+    def _compare_class(
+        self, pair: Pair, name: str | None, metrics: Sequence[str], resamples: int
+    ) -> Comparison:
         if name is None:
-            return self.compare(pair, metrics)
+            return self.compare(pair, metrics, resamples)
         label = self.train.dataset.class_names.index(name)
         of_class = replace(pair, real=pair.real.of_label(label), fake=pair.fake.of_label(label))
         known = all_metrics()
-        found = self.compare(of_class, [m for m in metrics if known[m].of_each_class])
+        of_each = [m for m in metrics if known[m].of_each_class]
+        found = self.compare(of_class, of_each, resamples)
         reason = "computed of all classes together only, since it takes long"
         found.omitted.update({m: reason for m in metrics if not known[m].of_each_class})
         return found
@@ -317,8 +329,9 @@ class Reference:
         numbers = {patient: n for n, patient in enumerate(dict.fromkeys(train.dataset.patients))}
         patients = torch.tensor([numbers[patient] for patient in train.dataset.patients])
         resamples = None
-        if self.resamples and len(generated.dataset):
-            resamples = _resamples(train, generated, self.resamples, self.seed, self.device)
+        if len(generated.dataset):
+            strata = strata_of(train.dataset, generated.dataset)
+            resamples = self._resamples(strata, self.resamples)
         try:
             part.memorization = memorization(
                 train.features.vectors,
@@ -353,17 +366,6 @@ class Reference:
                     "and in the test split: the latter are not new"
                 )
         return notes
-
-
-def _resamples(
-    real: Described, fake: Described, count: int, seed: int, device: torch.device
-) -> Resamples:
-    """Resamples by patient on both sides: those of a floor are real on both."""
-    drawn = [
-        Resamples.draw(n, 1, patients=side.dataset.patients, count=count, seed=s, device=device)
-        for side, n, s in ((real, len(real.dataset), seed), (fake, len(fake.dataset), seed + 1))
-    ]
-    return Resamples(drawn[0].real, drawn[1].real)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED, Evaluation, Part
+from cxrgan_fast.evaluation.findings import Evaluation, Part
+from cxrgan_fast.evaluation.floors import Difference
+from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
 from cxrgan_fast.metrics.memorization import Memorization
@@ -50,6 +52,10 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         "generated": comparison_record(part.comparison),
         "floors": {name: comparison_record(floor) for name, floor in part.floors.items()},
+        "differences": {
+            name: {metric: _difference(each) for metric, each in of_metrics.items()}
+            for name, of_metrics in part.differences.items()
+        },
         "memorisation": _memorization(part.memorization),
     }
 
@@ -68,6 +74,17 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
         "n_real": estimate.n_real,
         "n_fake": estimate.n_fake,
         "details": estimate.details,
+    }
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    return {
+        "value": found.value,
+        "floor": found.floor,
+        "difference": found.difference,
+        "interval": found.interval,
+        "floor_deviation": found.deviation,
+        "divisions": found.divisions,
     }
 
 
@@ -139,7 +156,7 @@ def _cell(estimate: Estimate | None) -> str:
     counts = f"({estimate.n_real}/{estimate.n_fake})"
     if estimate.interval is None:
         return f"{number(estimate.value)} {counts}"
-    half = estimate.interval[1] - estimate.value
+    half = (estimate.interval[1] - estimate.interval[0]) / 2
     return f"{number(estimate.value)} ± {half:.2g} {counts}"
 
 

@@ -7,6 +7,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.metrics.metric import Images, Sets, all_metrics, check_metrics
+from cxrgan_fast.metrics.strata import Strata
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ def compare(
     images: Images | None = None,
     resamples: Resamples | None = None,
     seed: int = 0,
+    strata: Strata | None = None,
 ) -> Comparison:
     """Compute metrics of real and generated images.
 
@@ -43,6 +45,8 @@ def compare(
         images: these N and M images, for the metrics that take them.
         resamples: of these N and M images; gives standard errors where a metric has them.
         seed: of what is random in a metric, and of the parts taken.
+        strata: the classes and patients of these images; without, all are taken for images of one
+            class, and each for one of a patient of its own. Give the same to `Resamples.draw`.
 
     Returns:
         The estimates, and the reasons for those that there are not: too few images, or an
@@ -50,6 +54,7 @@ def compare(
 
     Raises:
         UserError: an unknown metric.
+        ValueError: `strata` is of other numbers of images.
     """
     known = all_metrics()
     comparable = comparable_metrics()
@@ -57,9 +62,15 @@ def compare(
         metrics = [n for n in comparable if known[n].takes != "images" or images is not None]
     check_metrics(metrics, comparable)
     if resamples is not None:
-        device = real.vectors.device
-        resamples = Resamples(resamples.real.to(device), resamples.fake.to(device))
-    sets = Sets(real, fake, images, resamples, seed)
+        resamples = resamples.to(real.vectors.device)
+    if strata is not None:
+        if (len(strata.real), len(strata.fake)) != (len(real), len(fake)):
+            raise ValueError(
+                f"strata: expected {len(real)} real and {len(fake)} generated images, got "
+                f"{len(strata.real)} and {len(strata.fake)}"
+            )
+        strata = strata.to(real.vectors.device)
+    sets = Sets(real, fake, images, resamples, seed, strata)
     comparison = Comparison()
     for name in (name for name in comparable if name in metrics):
         try:

@@ -220,6 +220,7 @@ register(
         function=lambda sets: sets.once(_of_sets).creativity,
         fewest=FEWEST,
         of_each_class=False,
+        divisions=1,
         place=90,
     )
 )
@@ -232,6 +233,7 @@ register(
         function=lambda sets: sets.once(_of_sets).inheritance,
         fewest=FEWEST,
         of_each_class=False,
+        divisions=1,
         place=100,
     )
 )
@@ -244,6 +246,7 @@ register(
         function=lambda sets: sets.once(_of_sets).diversity,
         fewest=FEWEST,
         of_each_class=False,
+        divisions=1,
         place=110,
     )
 )

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cxrgan_fast.metrics.strata import Grouping, Strata
+
 CONFIDENCE_Z = 1.959964  # of a two-sided 95 % interval of a normal distribution
 
 
@@ -19,8 +21,9 @@ class Estimate:
         value: the metric.
         n_real: real images that it is of; 0 where it takes none.
         n_fake: generated images that it is of.
-        standard_error: its bootstrap standard error; None where none was asked for.
+        standard_error: of the value; None where none was asked for.
         details: what else the computation knows, ready for JSON.
+        bounds: the 95 % interval of a metric that knows a better one than its standard error says.
     """
 
     value: float
@@ -28,10 +31,11 @@ class Estimate:
     n_fake: int
     standard_error: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval, value ± 1.96 standard errors.
+        """The 95 % interval: the metric's own `bounds`, else value ± 1.96 standard errors.
 
         Not the percentiles of the resamples: a resample holds images twice, which moves metrics
         such as FID upwards by more than the interval is wide. Its spread is right all the same
@@ -42,21 +46,28 @@ class Estimate:
         """
         if not self.standard_error:
             return None
+        if self.bounds is not None:
+            return self.bounds
         half = CONFIDENCE_Z * self.standard_error
         return self.value - half, self.value + half
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """Bootstrap resamples of two sets, as how often each image is in each of them.
+    """Bootstrap resamples of two sets, as how much each image weighs in each of them.
 
     Attributes:
-        real: (B, N) float64, counts; each row sums to about N.
-        fake: (B, M) float64, counts; each row sums to M.
+        real: (B, N) float64, weights; each row sums to N, and within each class to its images.
+        fake: (B, M) float64, likewise to M.
+        real_signs: (B, N) float64, a random sign for each patient, less the mean of the class: by
+            which `second_order` takes metrics apart. None where only weights are at hand.
+        fake_signs: (B, M) float64, likewise.
     """
 
     real: Tensor
     fake: Tensor
+    real_signs: Tensor | None = None
+    fake_signs: Tensor | None = None
 
     @classmethod
     def draw(
@@ -65,32 +76,91 @@ class Resamples:
         n_fake: int,
         *,
         patients: Sequence[str] | None = None,
+        strata: Strata | None = None,
         count: int = 100,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> "Resamples":
-        """Draw resamples with replacement.
+        """Draw resamples with replacement, of whole patients and within classes.
+
+        The images of one patient are alike, so that they are drawn together. The classes keep
+        their shares, as they do in the sets that are compared: each class is drawn on its own, and
+        its weights are multiplied so that they sum to the number of its images, which they would
+        do on average only where patients have different numbers of images.
 
         Args:
             n_real: real images, N.
             n_fake: generated images, M.
-            patients: whose each real image is; whole patients are then drawn, since the images
-                of one are alike. The rows of `real` then sum to N on average only.
+            patients: whose each real image is, where all are of one class and the generated ones
+                independent.
+            strata: the classes and patients of both sets; instead of `patients`.
             count: resamples, B.
             seed: the same seed gives the same resamples on every device.
-            device: where the counts are to be.
+            device: where the weights are to be.
+
+        Raises:
+            ValueError: `patients` and `strata` are both given, or are not of N and M images.
         """
+        if patients is not None and strata is not None:
+            raise ValueError("patients, strata: expected one of them, got both")
+        if strata is None:
+            strata = Strata(Grouping.of(n_real, patients=patients), Grouping.of(n_fake))
+        if (len(strata.real), len(strata.fake)) != (n_real, n_fake):
+            raise ValueError(
+                f"strata: expected {n_real} real and {n_fake} generated images, got "
+                f"{len(strata.real)} and {len(strata.fake)}"
+            )
         rng = np.random.default_rng(seed)
-        if patients is None:
-            real = rng.multinomial(n_real, [1 / n_real] * n_real, size=count)  # (B, N)
-        else:
-            _, of_image = np.unique(np.asarray(patients), return_inverse=True)
-            n_patients = int(of_image.max()) + 1
-            drawn = rng.multinomial(n_patients, [1 / n_patients] * n_patients, size=count)
-            real = drawn[:, of_image]
-        fake = rng.multinomial(n_fake, [1 / n_fake] * n_fake, size=count)  # (B, M)
-        as_counts = (torch.from_numpy(counts).double().to(device) for counts in (real, fake))
-        return cls(*as_counts)
+        sides = (strata.real.to("cpu"), strata.fake.to("cpu"))
+        weights = [_weights(rng, side, count).to(device) for side in sides]
+        signs = [_signs(rng, side, count).to(device) for side in sides]
+        return cls(weights[0], weights[1], signs[0], signs[1])
+
+    def to(self, device: str | torch.device) -> "Resamples":
+        """Return the same on a device."""
+        signs = (None if s is None else s.to(device) for s in (self.real_signs, self.fake_signs))
+        return Resamples(self.real.to(device), self.fake.to(device), *signs)
+
+    def take(self, real: Tensor, fake: Tensor) -> "Resamples":
+        """Return the weights of some of the images, by rows or by a mask."""
+        return Resamples(
+            self.real[:, real],
+            self.fake[:, fake],
+            None if self.real_signs is None else self.real_signs[:, real],
+            None if self.fake_signs is None else self.fake_signs[:, fake],
+        )
+
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """Return by how much weights are moved from 1, (B, N) and (B, M), of variance 1.
+
+        The signs, whose squares are all 1: what they tell of a second-order part is known more
+        precisely than by weights. The weights less 1 where there are no signs.
+        """
+        if self.real_signs is None or self.fake_signs is None:
+            return self.real - 1, self.fake - 1
+        return self.real_signs, self.fake_signs
+
+
+def _weights(rng: np.random.Generator, groups: Grouping, count: int) -> Tensor:
+    unit, label = (part.numpy() for part in groups.units())
+    drawn = np.empty((count, len(label)))
+    images = np.bincount(unit, minlength=len(label))  # of each unit
+    for k in np.unique(label):
+        units = np.flatnonzero(label == k)
+        drawn[:, units] = rng.multinomial(len(units), [1 / len(units)] * len(units), size=count)
+        # Never 0: some unit is drawn, and each has an image.
+        drawn[:, units] *= images[units].sum() / (drawn[:, units] @ images[units])[:, None]
+    return torch.from_numpy(drawn[:, unit])
+
+
+def _signs(rng: np.random.Generator, groups: Grouping, count: int) -> Tensor:
+    unit, label = groups.units()
+    signs = torch.from_numpy(rng.choice([-1.0, 1.0], size=(count, len(label))))
+    # Of P patients the deviations from their mean are too small by 1 - 1/P, in squares.
+    _, of_unit, patients = torch.unique(label, return_inverse=True, return_counts=True)
+    patients = patients[of_unit].double()
+    signs *= (patients / (patients - 1).clamp(min=1)).sqrt()
+    return groups.centered(signs[:, unit])
 
 
 def standard_error(values: Tensor) -> float | None:

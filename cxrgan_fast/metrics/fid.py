@@ -12,23 +12,33 @@ factors, so this stays right where there are fewer images than dimensions and Σ
 which sqrtm fails or answers with complex numbers.
 
 FID is biased upwards by about 1/n (see `fid_infinity`): compare it only at equal numbers of images.
+
+Its spread (`second_order`) needs no resampling of FID itself. With the singular values of F₁F₂ᵀ =
+U diag(ν) Vᵀ, weights 1 + δ of the images move the covariances, in the coordinates in which both
+are diag(ν), by E₁ = ν^½ Uᵀdiag(δ₁)U ν^½ and E₂ = ν^½ Vᵀdiag(δ₂)V ν^½, and then to second order
+
+    Tr (Σ₁ Σ₂)^½ = Σ ν + ½ Tr (E₁ + E₂) - ¼ Σᵢⱼ (E₁ - E₂)²ᵢⱼ / (νᵢ + νⱼ)
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
-from cxrgan_fast.metrics.metric import Metric, register
+from cxrgan_fast.metrics.estimate import Estimate, Resamples
+from cxrgan_fast.metrics.metric import Metric, Sets, register
+from cxrgan_fast.metrics.second_order import SecondOrder
+from cxrgan_fast.metrics.strata import Strata
 
 # A covariance needs two images.
 MIN_IMAGES = 2
-# Bootstrap resamples are cut to what this many floating-point operations pay for, some seconds on
-# two cores: of 1,000 images, 1,163 in 256 dimensions, 49 in 1,024 and 41 in 2,048. But never below
-# ten, of which a standard error is itself known to about a quarter: of 10,000 images in 2,048
-# dimensions these take five times as long.
-_BOOTSTRAP_BUDGET = 5e11
-_FEWEST_RESAMPLES = 10
+# Directions are cut to what this many floating-point operations pay for, a few seconds on two
+# cores: of 1,000 images, 190 in 256 dimensions and 50 in 1,024. But never below ten, of which a
+# standard error is itself known to about a quarter.
+_BUDGET = 5e10
+_FEWEST_DIRECTIONS = 10
+_RANK_TOLERANCE = 1e-9  # singular values of that share of the largest are rounding
 
 
 class Moments:
@@ -155,7 +165,13 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     return float(mean_term + covariance_term)
 
 
-def fid(real: Tensor, fake: Tensor, *, resamples: Resamples | None = None) -> Estimate:
+def fid(
+    real: Tensor,
+    fake: Tensor,
+    *,
+    resamples: Resamples | None = None,
+    strata: Strata | None = None,
+) -> Estimate:
     """Fréchet distance of two sets of features.
 
     Two sets that are the same give 0 to within 1e-12 of their total variance. Rounding cannot make
@@ -164,37 +180,117 @@ def fid(real: Tensor, fake: Tensor, *, resamples: Resamples | None = None) -> Es
     Args:
         real: (N, D), N of 2 or more.
         fake: (M, D), M of 2 or more.
-        resamples: for the standard error. Not all of them are used where that would take minutes;
-            `details` says how many were. Where both sets are of one distribution it comes out too
-            large, up to about √3 times, since the distance then varies in second order only.
+        resamples: for the standard error, the interval and the bias.
+        strata: classes and patients of these images.
 
     Returns:
-        The distance, in squared units of the features; `details` has its two parts `mean_term`,
-        |μ₁ - μ₂|², and `covariance_term`, the `dimension` D and the number of `resamples` used.
+        The distance, in squared units of the features, as `fid_with_spread`.
 
     Raises:
         UserError: there are too few images.
         ValueError: the shapes do not go together.
     """
+    return fid_with_spread(real, fake, resamples=resamples, strata=strata)[0]
+
+
+def fid_with_spread(
+    real: Tensor,
+    fake: Tensor,
+    *,
+    resamples: Resamples | None = None,
+    strata: Strata | None = None,
+) -> tuple[Estimate, SecondOrder | None]:
+    """Fréchet distance of two sets of features, and what its interval is made of.
+
+    Args, errors: as `fid`. Not all resamples are used where that would take minutes.
+
+    Returns:
+        The distance; its interval is that of the mean FID of so many images, with its bias.
+        `details` has its two parts `mean_term`, |μ₁ - μ₂|², and `covariance_term`, and the
+        `dimension` D; with resamples, the number of `resamples` used and the `bias`: by how much
+        FID of so many images lies above that of infinitely many. Where half of the smaller set
+        are fewer images than dimensions, the bias is that of as many leading `directions`, and
+        the true one is larger. `error_if_equal` is the standard error of sets of one distribution.
+        The spread is None without two resamples.
+    """
     require_vectors("FID", real, fake, least=MIN_IMAGES)
     real, fake = real.double(), fake.double()
     mean_term, covariance_term = weighted_terms(real, fake)
+    value = float(mean_term + covariance_term)
     details = {
         "dimension": real.shape[1],
         "mean_term": float(mean_term),
         "covariance_term": float(covariance_term),
     }
-    error = None
-    if resamples is not None:
-        used = min(len(resamples.real), _affordable(len(real), len(fake), real.shape[1]))
-        terms = [
-            torch.stack(weighted_terms(real, fake, resamples.real[row], resamples.fake[row]))
-            for row in range(used)
-        ]
-        error = standard_error(torch.stack(terms).sum(1))
-        details["resamples"] = used
-    value = float(mean_term + covariance_term)
-    return Estimate(value, len(real), len(fake), error, details)
+    found = Estimate(value, len(real), len(fake), None, details)
+    if resamples is None or len(resamples.real) < 2:
+        return found, None
+    strata = (strata or Strata.unknown(len(real), len(fake))).to(real.device)
+    spread, bias, directions = _spread(real, fake, resamples, strata)
+    low, high = spread.interval(value - bias)
+    details |= {
+        "resamples": spread.freedom + 1,
+        "bias": bias,
+        "directions": directions,
+        "error_if_equal": spread.error_if_equal,
+    }
+    bounds = low + bias, high + bias
+    return replace(found, standard_error=spread.standard_error, bounds=bounds), spread
+
+
+def _spread(
+    real: Tensor, fake: Tensor, resamples: Resamples, strata: Strata
+) -> tuple[SecondOrder, float, int]:
+    """The spread, the bias, and in how many directions the second order was taken."""
+    step = real.mean(0) - fake.mean(0)
+    centered = real - real.mean(0), fake - fake.mean(0)  # (N, D), (M, D)
+    factors = [side / (len(side) - 1) ** 0.5 for side in centered]
+    left, singular, right = _singular(*factors)  # (N, r), (r,), (M, r)
+    kept = singular > _RANK_TOLERANCE * singular[0]
+    left, singular, right = left[:, kept], singular[kept], right[:, kept]
+    # First order: what each image adds.
+    linear = 0.0
+    for side, factor, vectors, groups, sign in (
+        (centered[0], factors[0], left, strata.real, 2.0),
+        (centered[1], factors[1], right, strata.fake, -2.0),
+    ):
+        influence = factor.square().sum(1) - vectors.square() @ singular
+        linear += groups.variance(influence + sign / len(side) * (side @ step))
+    # Second order: of no more directions than half of the images of the smaller set, since the
+    # last ones are of single images.
+    most = max(1, min(len(real), len(fake)) // 2)
+    left, singular, right = left[:, :most], singular[:most], right[:, :most]
+    used = min(len(resamples.real), _affordable(len(real) + len(fake), len(singular)))
+    moves = [move[:used].to(real) for move in resamples.directions()]  # (B, N), (B, M)
+    root = singular.sqrt()
+    scaled = torch.cat([left, right]) * root  # (N + M, r)
+    signed = torch.cat([moves[0], -moves[1]], 1)  # (B, N + M)
+    sums = 2 * (singular[:, None] + singular)  # (r, r)
+    parts = torch.stack(
+        [((scaled.T @ (move[:, None] * scaled)).square() / sums).sum() for move in signed]
+    )
+    means = [move @ side / len(side) for move, side in zip(moves, centered, strict=True)]
+    parts += (means[0] - means[1]).square().sum(1)
+    for move, mean, vectors in zip(moves, means, (left, right), strict=True):
+        # Covariances are about the means of the weighted images.
+        n = len(vectors)
+        parts -= n / (n - 1) * mean.square().sum(1) - (move @ vectors * root).square().sum(1) / n
+    return SecondOrder.of(linear, parts), float(parts.mean()), len(singular)
+
+
+def _singular(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U (N, r), ν (r,), V (M, r) of first · secondᵀ = U diag(ν) Vᵀ, r the smallest of N, M, D."""
+    bases, factors = [], []
+    for side in (first, second):
+        basis = None
+        if len(side) > side.shape[1]:
+            basis, side = torch.linalg.qr(side)
+        bases.append(basis)
+        factors.append(side)
+    left, singular, right = torch.linalg.svd(factors[0] @ factors[1].T, full_matrices=False)
+    sides = left, right.T
+    first, second = (v if q is None else q @ v for q, v in zip(bases, sides, strict=True))
+    return first, singular, second
 
 
 def weighted_terms(
@@ -209,13 +305,8 @@ def weighted_terms(
         fake_counts: (M,) float64; None for once each.
 
     Returns:
-        |μ₁ - μ₂|² and the part of the covariances, scalars; NaN where the counts of a set sum to
-        less than two.
+        |μ₁ - μ₂|² and the part of the covariances, scalars.
     """
-    for counts in (real_counts, fake_counts):
-        if counts is not None and counts.sum() < MIN_IMAGES:
-            undefined = real.new_tensor(float("nan"))
-            return undefined, undefined
     real_mean, real_factor = _mean_and_factor(real, real_counts)
     fake_mean, fake_factor = _mean_and_factor(fake, fake_counts)
     return _terms(real_mean - fake_mean, real_factor, fake_factor)
@@ -278,14 +369,14 @@ def _root(covariance: Tensor) -> Tensor:
     return values.sqrt()[:, None] * vectors.T  # (D, D)
 
 
-def _affordable(n_real: int, n_fake: int, dimension: int) -> int:
+def _affordable(images: int, directions: int) -> int:
     """Resamples within the budget."""
-    ranks = min(n_real, dimension), min(n_fake, dimension)
-    # A factor that is small already is left alone.
-    factoring = sum(2 * n * dimension**2 for n in (n_real, n_fake) if n > dimension)
-    product = 2 * ranks[0] * ranks[1] * dimension
-    singular_values = 8 * min(ranks) ** 2 * max(ranks)
-    return max(_FEWEST_RESAMPLES, int(_BOOTSTRAP_BUDGET / (factoring + product + singular_values)))
+    return max(_FEWEST_DIRECTIONS, int(_BUDGET / (2 * images * max(1, directions) ** 2)))
+
+
+def fid_of_sets(sets: Sets) -> tuple[Estimate, SecondOrder | None]:
+    """Return FID of two sets, and its spread, for `Sets.once`."""
+    return fid_with_spread(*sets.vectors, resamples=sets.resamples, strata=sets.strata)
 
 
 register(
@@ -294,7 +385,7 @@ register(
         title="FID",
         better="lower",
         takes="features",
-        function=lambda sets: fid(*sets.vectors, resamples=sets.resamples),
+        function=lambda sets: sets.once(fid_of_sets)[0],
         fewest=(MIN_IMAGES, MIN_IMAGES),
         quick=True,
         place=10,

@@ -23,6 +23,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
+from cxrgan_fast.metrics.strata import Strata
 
 Better = Literal["lower", "higher"] | float
 """Which way a number is better; a number is the best value itself."""
@@ -59,6 +60,8 @@ class Sets:
         resamples: of these N and M images, on the device of the features; None where no standard
             errors are asked for.
         seed: of what is random in a metric.
+        strata: the classes and patients of these N and M images, on the device of the features;
+            None where they are unknown.
     """
 
     real: Features
@@ -66,6 +69,7 @@ class Sets:
     images: Images | None = None
     resamples: Resamples | None = None
     seed: int = 0
+    strata: Strata | None = None
     _kept: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -90,15 +94,19 @@ class Sets:
         rows_real, rows_fake = (
             _part(len(features), n, self.seed).to(device) for features in (self.real, self.fake)
         )
-        images, resamples = self.images, self.resamples
+        images, resamples, strata = self.images, self.resamples, self.strata
         if images is not None:
             real, fake = images.real, images.fake
             images = replace(
                 images, real=real[rows_real.to(real.device)], fake=fake[rows_fake.to(fake.device)]
             )
         if resamples is not None:
-            resamples = Resamples(resamples.real[:, rows_real], resamples.fake[:, rows_fake])
-        return Sets(self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed)
+            resamples = resamples.take(rows_real, rows_fake)
+        if strata is not None:
+            strata = strata.take(rows_real, rows_fake)
+        return Sets(
+            self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed, strata
+        )
 
 
 def _part(size: int, n: int, seed: int) -> Tensor:
@@ -141,6 +149,8 @@ class Metric:
             checkpoint.
         of_each_class: False where it takes so long that it is computed of all classes together
             only.
+        divisions: of the training images by patient, of which the floor is the mean; fewer where
+            it takes long.
         details: what else of an estimate the tables show.
         place: where it stands among the metrics, the smallest first; equal ones by their names.
     """
@@ -154,6 +164,7 @@ class Metric:
     needs_equal_sizes: bool = False
     quick: bool = False
     of_each_class: bool = True
+    divisions: int = 20
     details: tuple[Detail, ...] = ()
     place: int = _LAST
 
@@ -207,7 +218,7 @@ def register(metric: Metric) -> None:
 
     Raises:
         ValueError: the name is taken by another file, or cannot be a name; `better` or `takes` is
-            none of what they can be; or it is quick without a function.
+            none of what they can be; it is quick without a function; or it has no division.
     """
     if not metric.name.isidentifier() or metric.name != metric.name.lower():
         raise ValueError(
@@ -225,6 +236,8 @@ def register(metric: Metric) -> None:
         )
     if metric.quick and metric.function is None:
         raise ValueError(f"quick: expected a function of {metric.name}, got None; leave quick out")
+    if metric.divisions < 1:
+        raise ValueError(f"divisions: expected 1 or more, got {metric.divisions} of {metric.name}")
     other = _registered.get(metric.name)
     if other is not None and _file_of(other) != _file_of(metric):
         raise ValueError(

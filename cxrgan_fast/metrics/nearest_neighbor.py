@@ -25,20 +25,25 @@ the null hypothesis the labels are exchangeable: permuted on the fixed graph of 
 mean accuracy is exactly (n − 1)/(2n − 1), whatever the graph, and so is that of either set. The
 tests are two-sided, since copying lowers the accuracy and most other faults raise it.
 
-Images of one patient are alike, and no labels of single images are exchangeable then: several
-images a patient in the real set raise its accuracy, and make the p-values too small, even where the
-generator is perfect. How much of that there is in the data shows at the floor, real images against
-other patients'.
+Images of one patient are alike. They would be each other's neighbours, and a test that takes them
+for independent refuses a perfect generator too. So where patients are known, each is there with one
+image, at random, and of the other set as many images of the class are taken: the own patient is no
+neighbour then, and whole patients are permuted, within their class, whose numbers are fixed. To
+leave the own patient out among all images, and to permute patients of several images against
+generated images that are single, is no valid test: a patient's images are one place in the space,
+and each image has fewer real neighbours than generated ones, which both accuracies show.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
 from cxrgan_fast.metrics.metric import Detail, Metric, register
 from cxrgan_fast.metrics.neighbors import nearest_neighbors, tied_nearest
+from cxrgan_fast.metrics.strata import Strata
 
 MIN_IMAGES = 2
 _LISTED = 13  # neighbours of which at least one is in almost every resample: 0.37^13 is 2e-6
@@ -53,6 +58,7 @@ def nearest_neighbor_accuracy(
     permutations: int = 1000,
     seed: int = 0,
     resamples: Resamples | None = None,
+    strata: Strata | None = None,
 ) -> Estimate:
     """Leave-one-out 1-nearest-neighbour accuracy of two sets of equal size.
 
@@ -67,6 +73,9 @@ def nearest_neighbor_accuracy(
         permutations: of the labels, for the p-value.
         seed: of the permutations; the same on every device.
         resamples: for the standard error.
+        strata: classes and patients of these images. With them the sets may be of any size: one
+            image of each patient in each class is taken, and as many of the class on both sides;
+            `n_real` of the estimate says how many. Labels are permuted within classes.
 
     Returns:
         The accuracy. `details`: `real_accuracy` and `fake_accuracy`, of which it is the mean;
@@ -75,14 +84,27 @@ def nearest_neighbor_accuracy(
         whichever is the larger; `permutations`, of which p-values are at least 1/(1 + them).
 
     Raises:
-        UserError: there are fewer than 2 images in a set, or features that are not finite.
+        UserError: there are fewer than 2 images in a set, or of 2 patients, or features that are
+            not finite.
         ValueError: the sets are not of the same size, the shapes do not go together, or
             `permutations` is below 1.
     """
+    require_vectors("1-NN accuracy", real, fake, least=MIN_IMAGES)
+    labels = torch.zeros(2 * len(real), dtype=torch.int64)
+    if strata is not None:
+        rows_real, rows_fake = _one_a_patient(strata.to(real.device), seed)
+        if len(rows_real) < MIN_IMAGES:
+            raise UserError(
+                f"1-NN accuracy: expected {MIN_IMAGES} patients or more with images of the same "
+                f"classes in both sets, got {len(rows_real)}; give images of others"
+            )
+        real, fake = real[rows_real], fake[rows_fake]
+        resamples = resamples and resamples.take(rows_real, rows_fake)
+        strata = strata.take(rows_real, rows_fake)
+        labels = torch.cat([strata.real.labels, strata.fake.labels]).cpu()
     count = len(real)
     if count != len(fake):
         raise ValueError(f"real, fake: expected sets of the same size, got {count} and {len(fake)}")
-    require_vectors("1-NN accuracy", real, fake, least=MIN_IMAGES)
     if permutations < 1:
         raise ValueError(f"permutations: expected at least 1, got {permutations}")
     vectors = torch.cat([real, fake])  # (2n, D)
@@ -90,7 +112,7 @@ def nearest_neighbor_accuracy(
     is_real = torch.arange(2 * count, device=vectors.device) < count
     right_real, right_fake = votes.right(is_real[None])
     accuracy = float(right_real + right_fake) / (2 * count)
-    p_value, p_value_by_set = _p_values(votes, is_real, permutations, seed)
+    p_value, p_value_by_set = _p_values(votes, is_real, labels, permutations, seed)
     return Estimate(
         accuracy,
         count,
@@ -147,29 +169,49 @@ class _Votes:
         return votes.index_add_(1, self.voted, of_vectors[:, self.voters])
 
 
-def _p_values(votes: _Votes, is_real: Tensor, permutations: int, seed: int) -> tuple[float, float]:
-    """Of the accuracy, and of the accuracy in the set where it is farther from chance."""
-    images = len(is_real)
+def _one_a_patient(strata: Strata, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows of both sets with one image a patient, as many of each class in both."""
+    sides = strata.real, strata.fake
+    rows = [groups.one_a_patient(seed + side) for side, groups in enumerate(sides)]
     rng = np.random.default_rng(seed)
+    chosen: list[list[Tensor]] = [[], []]
+    for k in torch.cat([groups.labels for groups in sides]).unique().tolist():
+        of_class = [row[groups.labels[row] == k] for row, groups in zip(rows, sides, strict=True)]
+        count = min(map(len, of_class))
+        for kept, there in zip(chosen, of_class, strict=True):
+            order = torch.from_numpy(rng.permutation(len(there))[:count])
+            kept.append(there[order.to(there.device)])
+    first, second = (torch.cat(kept).sort().values for kept in chosen)
+    return first, second
+
+
+def _p_values(
+    votes: _Votes, is_real: Tensor, labels: Tensor, permutations: int, seed: int
+) -> tuple[float, float]:
+    """Of the accuracy, and of the accuracy in the set where it is farther from its mean."""
+    images = len(is_real)
+    classes = [(labels == k).numpy() for k in labels.unique()]
+    # A generator for each class, so that it does not matter how many fit at once.
+    rngs = [np.random.default_rng([seed, place]) for place in range(len(classes))]
     at_once = max(1, _AT_ONCE // max(images, len(votes.voted)))
-    as_far = torch.zeros(2, dtype=torch.int64, device=is_real.device)
-    observed = _from_chance(*votes.right(is_real[None]), images)  # (2, 1)
+    accuracies = [votes.right(is_real[None])]
     for done in range(0, permutations, at_once):
-        labels = np.tile(is_real.cpu().numpy(), (min(at_once, permutations - done), 1))
-        rng.permuted(labels, axis=1, out=labels)
-        permuted = torch.from_numpy(labels).to(is_real.device)
-        differences = _from_chance(*votes.right(permuted), images)  # (2, permutations at once)
-        as_far += (differences >= observed - _EQUAL).sum(1)
-    p_value, p_value_by_set = ((1 + as_far.double()) / (1 + permutations)).tolist()
+        permuted = np.tile(is_real.cpu().numpy(), (min(at_once, permutations - done), 1))
+        for rng, of_class in zip(rngs, classes, strict=True):
+            permuted[:, of_class] = rng.permuted(permuted[:, of_class], axis=1)
+        accuracies.append(votes.right(torch.from_numpy(permuted).to(is_real.device)))
+    real, fake = (torch.cat(part) / (images / 2) for part in zip(*accuracies, strict=True))
+    overall = _from_mean((real + fake) / 2)
+    by_set = torch.maximum(_from_mean(real), _from_mean(fake))
+    p_value, p_value_by_set = (
+        float((each >= each[0] - _EQUAL).double().mean()) for each in (overall, by_set)
+    )
     return p_value, p_value_by_set
 
 
-def _from_chance(right_real: Tensor, right_fake: Tensor, images: int) -> Tensor:
-    """How far from chance are the accuracy, and that of the set where it is farther: (2, B)."""
-    chance = (images / 2 - 1) / (images - 1)
-    real, fake = right_real / (images / 2), right_fake / (images / 2)
-    overall = ((real + fake) / 2 - chance).abs()
-    return torch.stack([overall, torch.maximum((real - chance).abs(), (fake - chance).abs())])
+def _from_mean(accuracies: Tensor) -> Tensor:
+    """How far each is from the mean of them all, the observed one among them."""
+    return (accuracies - accuracies.mean()).abs()
 
 
 def _standard_error(vectors: Tensor, is_real: Tensor, resamples: Resamples) -> float | None:
@@ -195,7 +237,7 @@ register(
         better=0.5,
         takes="features",
         function=lambda sets: nearest_neighbor_accuracy(
-            *sets.vectors, seed=sets.seed, resamples=sets.resamples
+            *sets.vectors, seed=sets.seed, resamples=sets.resamples, strata=sets.strata
         ),
         fewest=(MIN_IMAGES, MIN_IMAGES),
         needs_equal_sizes=True,

@@ -8,13 +8,9 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.matching import subset
-from cxrgan_fast.evaluation.reference import (
-    OTHER_PATIENTS,
-    TEST_SPLIT,
-    Evaluation,
-    Reference,
-)
+from cxrgan_fast.evaluation.reference import OTHER_PATIENTS, TEST_SPLIT, Reference
 from cxrgan_fast.evaluation.report import aligned, to_record, to_table
 from cxrgan_fast.metrics.metric import all_metrics, metric_names
 from cxrgan_fast.metrics.pixels import Pixels
@@ -93,6 +89,45 @@ def test_floors_are_of_other_patients_and_at_most_as_many_images(train, test_spl
     assert set(held_out.dataset.patients) <= set(test_split.patients)
     few = reference(train, test_split).floor_pairs([2, 4])
     assert {len(s.dataset) for pair in few.values() for s in (pair.real, pair.fake)} == {6}
+
+
+def test_divisions_are_of_equal_sizes_and_differ(train):
+    real = reference(train, None)
+    pairs = [real.floor_pairs([15, 30], division)[OTHER_PATIENTS] for division in range(20)]
+    sides = [[tuple(side.dataset.files) for side in (pair.real, pair.fake)] for pair in pairs]
+    assert {len(files) for pair in sides for files in pair} == {len(sides[0][0])}
+    assert len({first for first, _ in sides}) == 20
+    for pair in pairs:
+        assert not set(pair.real.dataset.patients) & set(pair.fake.dataset.patients)
+        assert pair.real.dataset.class_counts() == pair.fake.dataset.class_counts()
+
+
+def test_the_floor_is_of_many_divisions_and_what_is_beyond_it_is_said(evaluation, train, fake):
+    record = json.loads(json.dumps(to_record(evaluation), allow_nan=False))
+    for part in (record["all classes"], *record["classes"].values()):
+        assert list(part["differences"]) == list(part["floors"]) == [OTHER_PATIENTS, TEST_SPLIT]
+        for floor, of_metrics in part["differences"].items():
+            floors = part["floors"][floor]["metrics"]
+            assert set(of_metrics) == set(floors) & set(part["generated"]["metrics"])
+            for name, found in of_metrics.items():
+                value = part["generated"]["metrics"][name]["value"]
+                assert found["difference"] == pytest.approx(value - floors[name]["value"])
+                assert (found["value"], found["floor"]) == (value, floors[name]["value"])
+                if found["interval"] is not None:
+                    low, high = found["interval"]
+                    assert low <= found["difference"] <= high
+    of_fid = record["all classes"]["differences"]
+    assert of_fid[OTHER_PATIENTS]["fid"]["divisions"] == 20
+    assert of_fid[OTHER_PATIENTS]["fid"]["floor_deviation"] > 0
+    assert of_fid[TEST_SPLIT]["fid"]["divisions"] == 1
+    # The first of the divisions is one of them, and noise is far above all of them.
+    values = record["all classes"]["floors"][OTHER_PATIENTS]["metrics"]["fid"]["details"]["values"]
+    assert len(set(values)) == 20
+    noise = torch.randint(256, fake.images.shape, generator=torch.Generator().manual_seed(0))
+    bad = replace(fake, images=noise.to(torch.uint8))
+    found = reference(train, None).evaluate(bad, metrics=("fid",)).pooled.differences
+    low, _ = found[OTHER_PATIENTS]["fid"].interval
+    assert low > max(values)
 
 
 def test_without_a_test_split_there_is_one_floor_and_other_patients_stand_in(train, fake):

@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
+from cxrgan_fast.metrics.strata import Grouping, Strata
 
 
 def test_an_interval_is_about_the_value() -> None:
     low, high = Estimate(5.0, 10, 10, standard_error=2.0).interval or (0, 0)
     assert (low, high) == pytest.approx((5 - 3.92, 5 + 3.92), abs=1e-3)
     assert Estimate(5.0, 10, 10).interval is None
+    assert Estimate(5.0, 10, 10, 2.0, bounds=(4.0, 9.0)).interval == (4.0, 9.0)
 
 
 def test_details_are_not_shared() -> None:
@@ -49,13 +51,56 @@ def test_counts_have_the_moments_of_drawing_with_replacement() -> None:
 
 def test_whole_patients_are_drawn() -> None:
     patients = ["b", "a", "b", "c", "b", "a"]
-    drawn = Resamples.draw(6, 3, patients=patients, count=200).real
-    assert (drawn[:, 0] == drawn[:, 2]).all()
-    assert (drawn[:, 0] == drawn[:, 4]).all()
-    assert (drawn[:, 1] == drawn[:, 5]).all()
-    assert (drawn[:, [0, 1, 3]].sum(1) == 3).all()  # patients
-    # 3 + 2 + 1 images times 0 to 3: on average 6, ±√(14 · 1 - 36/3)/√200.
-    assert drawn.sum(1).mean() == pytest.approx(6, abs=4 * (2 / 200) ** 0.5)
+    drawn = Resamples.draw(6, 3, patients=patients, count=200)
+    for moved in (drawn.real, drawn.real_signs):
+        assert (moved[:, 0] == moved[:, 2]).all()
+        assert (moved[:, 0] == moved[:, 4]).all()
+        assert (moved[:, 1] == moved[:, 5]).all()
+        assert (moved[:, 0] != moved[:, 1]).any()
+    assert drawn.real.sum(1).numpy() == pytest.approx(6)  # though they have 1 to 3 images
+
+
+def test_the_classes_keep_their_shares() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 1, 2])
+    real = Grouping.of(10, labels=labels, patients=list("aabccddefg"))
+    fake = Grouping.of(7, labels=torch.tensor([1, 0, 0, 2, 2, 0, 1]))
+    drawn = Resamples.draw(10, 7, strata=Strata(real, fake), count=100)
+    for weights, signs, groups in (
+        (drawn.real, drawn.real_signs, real),
+        (drawn.fake, drawn.fake_signs, fake),
+    ):
+        for k in range(3):
+            of_class = groups.labels == k
+            assert weights[:, of_class].sum(1).numpy() == pytest.approx(int(of_class.sum()))
+            assert signs[:, of_class].sum(1).numpy() == pytest.approx(0, abs=1e-12)
+    assert (drawn.real[:, 9] == 1).all()  # alone in its class: nothing to draw
+    with pytest.raises(ValueError, match="expected 9 real and 7 generated images, got 10 and 7"):
+        Resamples.draw(9, 7, strata=Strata(real, fake))
+    with pytest.raises(ValueError, match="patients, strata: expected one of them"):
+        Resamples.draw(10, 7, patients=["a"] * 10, strata=Strata(real, fake))
+
+
+def test_most_of_the_variance_between_classes_is_no_uncertainty() -> None:
+    """The mean of two classes 100 apart, in fixed numbers, is known to the spread within them."""
+    labels = torch.arange(60) // 30
+    values = torch.randn(60, generator=torch.Generator().manual_seed(0)).double() + 100 * labels
+    strata = Strata(Grouping.of(60, labels=labels), Grouping.of(1))
+    drawn = Resamples.draw(60, 1, strata=strata, count=2000)
+    within = Grouping.of(60, labels=labels).centered(values)
+    expected = float(within.square().mean()) ** 0.5 / 60**0.5
+    assert standard_error(drawn.real @ values / 60) == pytest.approx(expected, rel=0.1)
+
+
+def test_some_images_and_another_device_are_taken_of_all_parts() -> None:
+    drawn = Resamples.draw(5, 4, count=3)
+    part = drawn.take(torch.tensor([0, 3]), torch.tensor([1])).to("cpu")
+    assert torch.equal(part.real, drawn.real[:, [0, 3]])
+    assert torch.equal(part.fake, drawn.fake[:, [1]])
+    moves = part.directions()
+    assert torch.equal(moves[0], drawn.real_signs[:, [0, 3]])
+    assert torch.equal(moves[1], drawn.fake_signs[:, [1]])
+    bare = Resamples(drawn.real, drawn.fake).take(torch.tensor([0]), torch.tensor([1]))
+    assert torch.equal(bare.directions()[0], drawn.real[:, [0]] - 1)
 
 
 def test_images_of_a_patient_that_are_alike_count_as_one() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
-from cxrgan_fast.metrics.fid import Moments, fid, frechet_distance
+from cxrgan_fast.metrics.fid import Moments, fid, frechet_distance, weighted_terms
+from cxrgan_fast.metrics.second_order import SecondOrder
 
 
 def gaussian(n: int, scales: Tensor, *, shift: float = 0, seed: int = 0) -> Tensor:
@@ -231,36 +232,64 @@ def test_moments_refuse() -> None:
         Moments.from_statistics(1, torch.zeros(3), torch.zeros(3, 3))
 
 
-@pytest.mark.parametrize("dimension", [4, 50])
-def test_a_resample_is_its_images_as_often_as_it_says(dimension: int) -> None:
-    scales = torch.ones(dimension)
-    real, fake = gaussian(30, scales, seed=1), gaussian(25, scales, shift=1, seed=2)
-    resamples = Resamples.draw(30, 25, count=5)
-    values = [
-        by_matrix_root(
-            real.repeat_interleave(resamples.real[row].long(), 0),
-            fake.repeat_interleave(resamples.fake[row].long(), 0),
-        )
-        for row in range(5)
+def test_the_spread_is_that_of_fid_of_weighted_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derivatives of FID in directions of the weights, by differences: to 1e-7 of themselves."""
+    module = importlib.import_module("cxrgan_fast.metrics.fid")
+    scales = torch.linspace(1, 2, 6)
+    real, fake = (
+        gaussian(n, scales, shift=shift, seed=n).double() for n, shift in ((60, 0), (50, 1))
+    )
+    drawn = Resamples.draw(60, 50, count=5)
+    seen = []
+    of = SecondOrder.of
+
+    def noted(linear: float, parts: Tensor) -> SecondOrder:
+        seen.append(parts)
+        return of(linear, parts)
+
+    monkeypatch.setattr(module.SecondOrder, "of", noted)
+    found = fid(real, fake, resamples=drawn)
+    step, moves = 1e-3, drawn.directions()
+    value = sum(weighted_terms(real, fake))
+
+    def moved(moves: tuple[Tensor, Tensor], row: int, by: float) -> Tensor:
+        return sum(weighted_terms(real, fake, *(1 + by * move[row] for move in moves)))
+
+    for row, part in enumerate(seen[0]):
+        both_ways = moved(moves, row, step) + moved(moves, row, -step)
+        curvature = (both_ways / 2 - value) / step**2
+        assert float(part) == pytest.approx(float(curvature), rel=1e-5)
+    assert found.details["bias"] == pytest.approx(float(seen[0].mean()))
+    # The first order, whose variance is summed over the images, by those of 1,000 directions.
+    many = Resamples.draw(60, 50, count=1000).directions()
+    slopes = [
+        (moved(many, row, step) - moved(many, row, -step)) / (2 * step) for row in range(1000)
     ]
-    found = fid(real, fake, resamples=resamples)
-    assert found.standard_error == pytest.approx(np.std(values, ddof=1), rel=1e-4)
-    assert found.details["resamples"] == 5
+    quadratic = float(seen[0].var())
+    expected = float(torch.stack(slopes).var()) - quadratic
+    assert found.standard_error**2 == pytest.approx(expected, rel=0.2)
 
 
-@pytest.mark.parametrize("left", [0, 1])
-def test_a_resample_without_two_images_is_left_out(left: int) -> None:
-    """As drawing whole patients can give."""
-    real, fake = gaussian(4, torch.ones(3), seed=1), gaussian(4, torch.ones(3), seed=2)
-    some = torch.tensor([[left, 0, 0, 0], [1, 1, 2, 0], [2, 1, 1, 0]]).double()
-    all_once = torch.ones(3, 4).double()
-    for with_it in (Resamples(some, all_once), Resamples(all_once, some)):
-        without = Resamples(with_it.real[1:], with_it.fake[1:])
-        expected = fid(real, fake, resamples=without).standard_error
-        assert expected is not None
-        assert fid(real, fake, resamples=with_it).standard_error == expected
-    alone = Resamples(some[:1], all_once[:1])
-    assert fid(real, fake, resamples=alone).standard_error is None
+def test_the_bias_is_that_of_so_many_images() -> None:
+    """Equal Gaussians: (2 D + (D² + D)/2)/n, here of D = 4. Of 30 samples, to a few percent."""
+    biases = []
+    for seed in range(30):
+        real, fake = (gaussian(400, torch.ones(4), seed=2 * seed + k) for k in (0, 1))
+        found = fid(real, fake, resamples=Resamples.draw(400, 400, count=30, seed=seed))
+        biases.append(found.details["bias"])
+        low, high = found.interval
+        assert low <= found.value < high
+    assert np.mean(biases) == pytest.approx((2 * 4 + (4**2 + 4) / 2) / 400, rel=0.08)
+
+
+def test_with_fewer_images_than_dimensions_it_has_an_interval() -> None:
+    real, fake = (gaussian(40, torch.ones(90), seed=seed) for seed in (1, 2))
+    found = fid(real, fake, resamples=Resamples.draw(40, 40, count=20))
+    assert found.details["directions"] == 20
+    assert 0 < found.standard_error < found.value
+    assert found.details["bias"] > 0
+    one = fid(real, fake, resamples=Resamples.draw(40, 40, count=1))
+    assert one.standard_error is None
 
 
 def test_the_standard_error_is_the_spread_of_new_samples() -> None:
@@ -282,5 +311,5 @@ def test_resamples_are_cut_where_they_would_take_minutes(monkeypatch: pytest.Mon
     resamples = Resamples.draw(6, 6, count=30)
     assert fid(real, fake, resamples=resamples).details["resamples"] == 30
     module = importlib.import_module("cxrgan_fast.metrics.fid")
-    monkeypatch.setattr(module, "_BOOTSTRAP_BUDGET", 1)
+    monkeypatch.setattr(module, "_BUDGET", 1)
     assert fid(real, fake, resamples=resamples).details["resamples"] == 10

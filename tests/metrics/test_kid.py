@@ -13,6 +13,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
 from cxrgan_fast.metrics.kid import kid
+from cxrgan_fast.metrics.strata import Grouping, Strata
 
 
 def drawn(n: int, dimension: int, *, shift: float = 0, seed: int = 0) -> Tensor:
@@ -149,32 +150,78 @@ def test_subsets_of_many_images_are_the_papers() -> None:
     assert kid(drawn(2100, 2), drawn(2000, 2, seed=1)).details["subset_size"] == 1000
 
 
-def test_a_resample_counts_no_image_with_its_own_copy() -> None:
+def test_the_spread_is_that_of_the_squared_distance_of_weighted_images() -> None:
+    """Of the sums over all pairs, with weights: a quadratic form, taken apart by hand."""
     real, fake = drawn(12, 3), drawn(10, 3, shift=1, seed=1)
-    resamples = Resamples.draw(12, 10, count=4)
+    resamples = Resamples.draw(12, 10, count=40)
+    moves = torch.cat([resamples.directions()[0] / 12, -resamples.directions()[1] / 10], 1).numpy()
+    both = torch.cat([real, fake]).double().numpy()
+    kernel = polynomial_kernel(both, degree=3)
+    whole = np.r_[np.full(12, 1 / 12), np.full(10, -1 / 10)]
+    quadratic = np.einsum("bi,ij,bj->b", moves, kernel, moves).var(ddof=1)
+    influence = 2 * whole * (kernel @ whole)  # of each image
+    linear = sum(len(part) * part.var(ddof=1) for part in np.split(influence, [12]))
+    found = kid(real, fake, resamples=resamples)
+    expected = max(linear - quadratic, quadratic)
+    assert found.standard_error == pytest.approx(expected**0.5, rel=1e-9)
+    assert found.details["error_if_equal"] == pytest.approx(quadratic**0.5, rel=1e-9)
+    assert found.details["resamples"] == 40
+    assert kid(real, fake, resamples=Resamples.draw(12, 10, count=1)).standard_error is None
 
-    def within(vectors: Tensor, counts: Tensor) -> float:
+
+def grouping(n: int, classes: int, images: int) -> Grouping:
+    return Grouping.of(n, labels=torch.arange(n) * classes // n, patients=torch.arange(n) // images)
+
+
+def test_matched_classes_do_not_push_it_below_0_nor_patients_up() -> None:
+    """Two classes far apart, images of a patient nearly equal, the counts fixed: 0 on average."""
+    strata = Strata(grouping(24, 2, 3), grouping(24, 2, 1))
+    values, plain = [], []
+    for seed in range(200):
+        of_patient, real, fake = (drawn(24, 2, seed=3 * seed + k) for k in range(3))
+        real = of_patient[strata.real.patients] + 0.3 * real
+        real[12:] += 2
+        fake[12:] += 2
+        fake *= 1.09**0.5  # as the others vary
+        fake[12:] += 2 * (1 - 1.09**0.5)
+        values.append(kid(real, fake, strata=strata).value)
+        plain.append(kid(real, fake).value)
+    noise = np.std(values) / 200**0.5
+    assert abs(np.mean(values)) < 4 * noise
+    moved = np.subtract(plain, values)  # by what is left out
+    assert abs(moved.mean()) > 4 * moved.std() / 200**0.5
+
+
+def test_pairs_are_of_different_patients_within_and_between_the_classes() -> None:
+    real, fake = drawn(9, 3), drawn(8, 3, seed=1)
+    sides = (
+        Grouping(torch.tensor([0] * 6 + [1] * 3), torch.tensor([0, 0, 1, 1, 2, 2, 3, 4, 4])),
+        (Grouping.of(8, labels=torch.tensor([0] * 5 + [1] * 3))),
+    )
+    expected = 0.0
+    for vectors, groups in zip((real, fake), sides, strict=True):
         kernel = polynomial_kernel(vectors.double().numpy(), degree=3)
-        pairs = np.outer(counts, counts)
-        np.fill_diagonal(pairs, 0)
-        return float((kernel * pairs).sum() / pairs.sum())
+        labels, patients = groups.labels.numpy(), groups.patients.numpy()
+        for k, m in itertools.product((0, 1), repeat=2):
+            pairs = [
+                kernel[i, j]
+                for i, j in itertools.product(range(len(kernel)), repeat=2)
+                if (labels[i], labels[j]) == (k, m) and patients[i] != patients[j]
+            ]
+            expected += (labels == k).mean() * (labels == m).mean() * np.mean(pairs)
+    across = polynomial_kernel(real.double().numpy(), fake.double().numpy(), degree=3)
+    found = kid(real, fake, strata=Strata(*sides))
+    assert found.value == pytest.approx(expected - 2 * across.mean(), rel=1e-9)
 
-    values = []
-    for real_counts, fake_counts in zip(resamples.real, resamples.fake, strict=True):
-        across = polynomial_kernel(real.double().numpy(), fake.double().numpy(), degree=3)
-        mixed = real_counts.numpy() @ across @ fake_counts.numpy() / (12 * 10)
-        values.append(within(real, real_counts) + within(fake, fake_counts) - 2 * mixed)
-    found = kid(real, fake, resamples=resamples).standard_error
-    assert found == pytest.approx(np.std(values, ddof=1), rel=1e-9)
 
-
-def test_a_resample_of_one_image_alone_is_left_out() -> None:
-    real, fake = drawn(4, 3), drawn(4, 3, seed=1)
-    counts = torch.tensor([[4, 0, 0, 0], [1, 1, 2, 0], [2, 2, 0, 0]]).double()
-    with_it = kid(real, fake, resamples=Resamples(counts, counts)).standard_error
-    without = kid(real, fake, resamples=Resamples(counts[1:], counts[1:])).standard_error
-    assert with_it == without
-    assert kid(real, fake, resamples=Resamples(counts[:1], counts[:1])).standard_error is None
+def test_a_class_of_one_patient_is_taken_with_another_and_a_set_of_one_is_refused() -> None:
+    real, fake = drawn(9, 3), drawn(8, 3, seed=1)
+    alone = Grouping.of(9, labels=torch.tensor([0] * 8 + [1]))
+    found = kid(real, fake, strata=Strata(alone, Grouping.of(8)))
+    assert found.value == pytest.approx(kid(real, fake).value, rel=1e-12)
+    one = Grouping.of(9, patients=["p"] * 9)
+    with pytest.raises(UserError, match="KID: all 9 images of a set are of one patient"):
+        kid(real, fake, strata=Strata(one, Grouping.of(8)))
 
 
 def test_the_standard_error_is_the_spread_of_new_samples() -> None:
@@ -189,13 +236,13 @@ def test_the_standard_error_is_the_spread_of_new_samples() -> None:
     assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.4)
 
 
-def test_the_standard_error_without_a_difference_is_at_most_root_3_too_large() -> None:
+def test_the_standard_error_of_equal_sets_is_right_too() -> None:
+    """A bootstrap's is √3 times too large. 100 samples know their spread to 7 %, and 20 errors."""
     values, errors = [], []
-    for seed in range(60):
+    for seed in range(100):
         real, fake = drawn(200, 4, seed=2 * seed), drawn(200, 4, seed=2 * seed + 1)
         values.append(kid(real, fake).value)
-        if seed < 8:
+        if seed < 20:
             resamples = Resamples.draw(200, 200, seed=seed)
-            errors.append(kid(real, fake, resamples=resamples).standard_error)
-    ratio = np.mean(errors) / np.std(values, ddof=1)
-    assert 0.7 < ratio < 3**0.5 * 1.4
+            errors.append(kid(real, fake, resamples=resamples).details["error_if_equal"])
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.3)

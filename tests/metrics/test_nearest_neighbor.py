@@ -12,6 +12,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples, nearest_neighbor
 from cxrgan_fast.metrics.nearest_neighbor import nearest_neighbor_accuracy
+from cxrgan_fast.metrics.strata import Grouping, Strata
 from properties import at_most
 
 
@@ -201,3 +202,62 @@ def test_bad_sizes() -> None:
     assert 0 <= smallest.value <= 1
     assert smallest.standard_error is not None
     assert np.isfinite(smallest.standard_error)
+
+
+def patients_of_three(n: int) -> Strata:
+    """Two classes, three images of each real patient, the generated ones independent."""
+    labels = torch.arange(n) // (n // 2)
+    return Strata(
+        Grouping.of(n, labels=labels, patients=torch.arange(n) // 3),
+        Grouping.of(n, labels=labels),
+    )
+
+
+def test_patients_are_there_with_one_image_and_classes_in_equal_numbers() -> None:
+    strata = Strata(
+        Grouping.of(12, labels=torch.arange(12) // 6, patients=torch.arange(12) // 3),
+        Grouping.of(9, labels=torch.tensor([0] * 3 + [1] * 6)),
+    )
+    real, fake = torch.randn(12, 3), torch.randn(9, 3)
+    found = nearest_neighbor_accuracy(
+        real, fake, strata=strata, resamples=Resamples.draw(12, 9, strata=strata, count=9)
+    )
+    assert (found.n_real, found.n_fake) == (4, 4)
+    assert found.standard_error is not None
+    others = Grouping.of(9, labels=torch.full((9,), 2))
+    with pytest.raises(UserError, match="same classes in both sets, got 0"):
+        nearest_neighbor_accuracy(real, fake, strata=Strata(strata.real, others))
+
+
+@pytest.mark.parametrize("name", ["p_value", "p_value_by_set"])
+def test_p_values_are_uniform_where_images_of_a_patient_are_alike(name: str) -> None:
+    # Bounds as above; without the patients, nearly all of them are below 0.1.
+    strata = patients_of_three(60)
+    found, without = [], []
+    for draw in range(200):
+        real = 0.95 * torch.randn(20, 8)[strata.real.patients]
+        real += (1 - 0.95**2) ** 0.5 * torch.randn(60, 8)
+        fake = torch.randn(60, 8)
+        for side in (real, fake):
+            side[30:] += 1
+        estimate = nearest_neighbor_accuracy(real, fake, permutations=99, seed=draw, strata=strata)
+        found.append(estimate.details[name])
+        if draw < 20:
+            alone = nearest_neighbor_accuracy(real, fake, permutations=99, seed=draw)
+            without.append(alone.details[name])
+    assert np.mean(np.array(without) <= 0.1) > 0.8
+    for level in (0.1, 0.2, 0.5):
+        below = int((np.array(found) <= level).sum())
+        assert below <= stats.binom.ppf(1 - 1e-5, 200, level), level
+        assert below >= stats.binom.ppf(1e-5, 200, level / 2), level
+
+
+def test_labels_are_permuted_within_classes() -> None:
+    """One image of each kind in each class, far from the others: no labels are ever right."""
+    labels = torch.arange(10)
+    strata = Strata(Grouping.of(10, labels=labels), Grouping.of(10, labels=labels))
+    places = 100.0 * torch.arange(10)[:, None]
+    found = nearest_neighbor_accuracy(places, places + 1, strata=strata)
+    assert found.value == 0
+    assert found.details["p_value"] == found.details["p_value_by_set"] == 1
+    assert nearest_neighbor_accuracy(places, places + 1).details["p_value"] < 0.05
