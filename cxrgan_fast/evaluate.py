@@ -18,7 +18,7 @@ from cxrgan_fast.evaluation.evaluate import evaluate
 from cxrgan_fast.evaluation.request import Request, output_folders
 from cxrgan_fast.evaluation.several import evaluate_several
 from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
-from cxrgan_fast.metrics.registry import DEFAULT, load_extractor
+from cxrgan_fast.metrics.registry import DEFAULTS, load_extractors
 
 _ALL_CHECKPOINTS = (
     f"Compute {', '.join(all_metrics()[name].title for name in quick_metrics())} of every "
@@ -47,9 +47,9 @@ class Arguments:
     """Run, generator file or folder of images to compare with instead of --data."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = metric_names()
     """Metrics to compute."""
-    features: str = DEFAULT
-    """Features that the metrics compare: cxr, inception, pixels, or FILE.py:NAME for an extractor
-    of your own."""
+    features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = DEFAULTS
+    """Features that the metrics compare; the first decides, the others are second opinions. Each is
+    cxr, inception, pixels, or FILE.py:NAME for an extractor of your own."""
     inception_weights: Path | None = None
     """File with the weights of torch-fidelity's Inception network, for --features inception;
     downloaded if not given."""
@@ -90,7 +90,7 @@ def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
     arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
     device = resolve_device(arguments.device)
-    extractor = load_extractor(
+    extractors = load_extractors(
         arguments.features, device, inception_weights=arguments.inception_weights
     )
     outputs = output_folders(arguments.subjects, arguments.checkpoint, arguments.out)
@@ -99,12 +99,12 @@ def main() -> None:
     if arguments.all_checkpoints:
         if len(requests) > 1:
             raise UserError(f"--all-checkpoints: expected one run, got {len(requests)}")
-        table, files = evaluate_checkpoints(requests[0], extractor, device, outputs[0])
+        table, files = evaluate_checkpoints(requests[0], extractors[0], device, outputs[0])
     elif len(requests) > 1:
         work = list(zip(requests, outputs, strict=True))
-        table, files, failed = evaluate_several(work, extractor, device)
+        table, files, failed = evaluate_several(work, extractors, device)
     else:
-        outcome = evaluate(requests[0], extractor, device, outputs[0])
+        outcome = evaluate(requests[0], extractors, device, outputs[0])
         table, files = outcome.table, outcome.files
     print(table)
     for file in files:

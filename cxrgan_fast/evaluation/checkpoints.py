@@ -16,7 +16,7 @@ from cxrgan_fast.evaluation.pictures import (
     write_steps,
 )
 from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
-from cxrgan_fast.evaluation.report import aligned, comparison_record, number
+from cxrgan_fast.evaluation.report import comparison_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     counts_of,
@@ -26,6 +26,7 @@ from cxrgan_fast.evaluation.sides import (
     sources_of,
     write_json,
 )
+from cxrgan_fast.evaluation.table import aligned, number
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.metric import all_metrics, direction, metric_names, quick_metrics

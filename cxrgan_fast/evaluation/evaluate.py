@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.image_sets import (
     ImageFolder,
     RealImages,
@@ -17,9 +18,9 @@ from cxrgan_fast.evaluation.image_sets import (
 )
 from cxrgan_fast.evaluation.opponents import find_opponent
 from cxrgan_fast.evaluation.pictures import write_nearest, write_samples
-from cxrgan_fast.evaluation.reference import Evaluation
-from cxrgan_fast.evaluation.report import to_record, to_table
+from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.request import Request, make_output
+from cxrgan_fast.evaluation.rows import write_csv
 from cxrgan_fast.evaluation.sides import (
     draw_compared,
     header,
@@ -28,7 +29,9 @@ from cxrgan_fast.evaluation.sides import (
     sources_of,
     write_json,
 )
+from cxrgan_fast.evaluation.table import to_table
 from cxrgan_fast.metrics.extractor import FeatureExtractor
+from cxrgan_fast.metrics.metric import all_metrics
 from cxrgan_fast.sampling.class_sources import ClassSource
 
 
@@ -48,13 +51,13 @@ class Outcome:
 
 
 def evaluate(
-    request: Request, extractor: FeatureExtractor, device: torch.device, out: Path
-) -> "Outcome":
-    """Evaluate, and write `evaluation.json`, `samples.png` and `nearest.png`.
+    request: Request, extractors: Sequence[FeatureExtractor], device: torch.device, out: Path
+) -> Outcome:
+    """Evaluate; write `evaluation.json`, `evaluation.csv`, `samples.png` and `nearest.png`.
 
     Args:
         request: what, and how.
-        extractor: on `device`.
+        extractors: on `device`; the first decides, the others give second opinions.
         device: where images are drawn and metrics computed.
         out: folder for the files, made when missing; those of these names are replaced.
 
@@ -67,7 +70,7 @@ def evaluate(
         sources = sources_of(request, request.checkpoint, opponent, device)
         image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
-        real, reference = reference_of(request, opponent, sources, extractor, device)
+        real, reference = reference_of(request, opponent, sources, extractors[0], device)
         fake = draw_compared(request, sources, reference)
         origin = _origin(sources, real)
     else:
@@ -80,24 +83,49 @@ def evaluate(
         make_output(out)
         fake = folder.read(opponent.skip_bad, request.progress)
         real = opponent.load(fake.class_names, folder.resolution, 1)
-        reference = make_reference(request, real, extractor, device)
+        reference = make_reference(request, real, extractors[0], device)
         origin = {"folder": str(request.subject), "notes": _skipped(fake)}
     evaluation = reference.evaluate(
         fake, metrics=request.metrics, samples=request.samples, where=request.subject
     )
     evaluation.notes[:0] = [*origin.pop("notes"), *_skipped(real.train)]
-    record = {**header(request, real, origin, device), **to_record(evaluation)}
-    files = [out / "evaluation.json", out / "samples.png"]
+    others = _second_opinions(request, real, fake, extractors[1:], device)
+    record = {**header(request, real, origin, device), **to_record(evaluation, others)}
+    files = [out / "evaluation.json", out / "evaluation.csv", out / "samples.png"]
     write_json(files[0], record)
-    write_samples(files[1], evaluation.fake)
+    write_csv(files[1], [evaluation, *others])
+    write_samples(files[2], evaluation.fake)
     nearest = out / "nearest.png"
     if evaluation.pooled.memorization is not None:
         files.append(nearest)
         write_nearest(nearest, evaluation, real.train)
     else:
         nearest.unlink(missing_ok=True)  # of an evaluation before, it would be taken for this one's
-    table = f"{_title(request, origin, real)}\n{to_table(evaluation)}"
+    table = f"{_title(request, origin, real)}\n{to_table(evaluation, others)}"
     return Outcome(table, files, evaluation)
+
+
+def _second_opinions(
+    request: Request,
+    real: RealImages,
+    fake: ImageDataset,
+    extractors: Sequence[FeatureExtractor],
+    device: torch.device,
+) -> list[Evaluation]:
+    """Compute, of the same images by other features, the metrics that depend on these."""
+    known = all_metrics()
+    metrics = [
+        name
+        for name in request.metrics
+        if known[name].function is not None and known[name].takes != "images"
+    ]
+    if not metrics:
+        return []
+    references = (make_reference(request, real, each, device) for each in extractors)
+    return [
+        reference.evaluate(fake, metrics=metrics, samples=request.samples, where=request.subject)
+        for reference in references
+    ]
 
 
 def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:

@@ -8,15 +8,17 @@ import torch
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.evaluate import Outcome, evaluate
 from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
-from cxrgan_fast.evaluation.report import aligned, number
 from cxrgan_fast.evaluation.request import Request
+from cxrgan_fast.evaluation.table import aligned, number
 from cxrgan_fast.metrics.estimate import Estimate
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.metric import all_metrics, direction
 
 
 def evaluate_several(
-    work: Sequence[tuple[Request, Path]], extractor: FeatureExtractor, device: torch.device
+    work: Sequence[tuple[Request, Path]],
+    extractors: Sequence[FeatureExtractor],
+    device: torch.device,
 ) -> tuple[str, list[Path], dict[str, str]]:
     """Evaluate each subject into its own folder, and put their numbers side by side.
 
@@ -24,7 +26,7 @@ def evaluate_several(
 
     Args:
         work: what is evaluated and how, and the folder for its files.
-        extractor: on `device`.
+        extractors: on `device`; the table has the numbers of the first.
         device: where images are drawn and metrics computed.
 
     Returns:
@@ -37,7 +39,7 @@ def evaluate_several(
     failed: dict[str, str] = {}
     for request, out in work:
         try:
-            outcomes[str(request.subject)] = evaluate(request, extractor, device, out)
+            outcomes[str(request.subject)] = evaluate(request, extractors, device, out)
         except UserError as error:  # noqa: PERF203 - an evaluation takes seconds
             failed[str(request.subject)] = str(error)
     if not outcomes:

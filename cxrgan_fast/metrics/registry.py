@@ -1,5 +1,6 @@
 """Feature extractors by the name that ``--features`` takes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
 }
 
 DEFAULT = "cxr"
+# Of an evaluation: the first decides, the second shows whether that hangs on its features.
+DEFAULTS = (DEFAULT, "pixels")
 
 
 def extractor_names() -> tuple[str, ...]:
@@ -69,3 +72,28 @@ def load_extractor(
     if name in _EXTRACTORS:
         return _EXTRACTORS[name]().to(device)
     return load_custom(name).to(device)
+
+
+def load_extractors(
+    names: Sequence[str], device: torch.device, *, inception_weights: Path | None = None
+) -> list[FeatureExtractor]:
+    """Load several extractors onto a device.
+
+    Args:
+        names: as `load_extractor` takes them, each once.
+        device: where they are to work.
+        inception_weights: as `load_extractor` takes it, for the one of that name.
+
+    Raises:
+        UserError: as `load_extractor`; there is no name, or one stands there twice.
+    """
+    if not names:
+        raise UserError(f"--features: none named; expected some of {', '.join(_EXTRACTORS)}")
+    if len(set(names)) < len(names):
+        raise UserError(f"--features {' '.join(names)}: expected each name once")
+    # Without the one that the weights are for, the first refuses them.
+    taker = "inception" if "inception" in names else names[0]
+    return [
+        load_extractor(name, device, inception_weights=inception_weights if name == taker else None)
+        for name in names
+    ]

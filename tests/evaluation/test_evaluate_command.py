@@ -43,10 +43,10 @@ def test_a_run_against_its_own_data(a_run, data, evaluate):
     code, out, err = evaluate(a_run, *PIXELS, "--samples", 20)
     assert (code, err) == (0, "")
     folder = a_run / "evaluation"
-    names = ("evaluation.json", "samples.png", "nearest.png")
-    assert out.splitlines()[-3:] == [f"written: {folder / name}" for name in names]
+    names = ("evaluation.json", "evaluation.csv", "samples.png", "nearest.png")
+    assert out.splitlines()[-4:] == [f"written: {folder / name}" for name in names]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
-    for name in names[1:]:
+    for name in names[2:]:
         with Image.open(folder / name) as image:
             assert len(image.getcolors(1 << 16)) > 20  # pictures are in it
     record = read(folder)
