@@ -11,7 +11,8 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.matching import subset
 from cxrgan_fast.evaluation.reference import OTHER_PATIENTS, TEST_SPLIT, Reference
-from cxrgan_fast.evaluation.report import aligned, to_record, to_table
+from cxrgan_fast.evaluation.report import to_record
+from cxrgan_fast.evaluation.table import aligned, to_table
 from cxrgan_fast.metrics.metric import all_metrics, metric_names
 from cxrgan_fast.metrics.pixels import Pixels
 
