@@ -24,7 +24,7 @@ def test_the_floor_is_two_and_a_half_copies() -> None:
 
 
 def test_bytes_a_second() -> None:
-    assert gigabytes_per_second(10**9, 5, 1000.0) == 5.0
+    assert gigabytes_per_second(IMAGES, {"fused": 1.0, "copy": 0.5}, {}) == {"fused": 5, "copy": 4}
 
 
 def test_medians_ratios_and_rates_of_one_case() -> None:
