@@ -1,8 +1,5 @@
 """``python -m bench.data FILE [--data PATH]``: what the data tool takes, in seconds and memory."""
 
-import argparse
-import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -64,35 +61,31 @@ def of_commands(data: str) -> dict[str, Any]:
     return figures
 
 
+_MEASURED = """
+import resource, sys
+from cxrgan_fast.command import run_command
+from cxrgan_fast.data.__main__ import main
+status = run_command(main)
+print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
+sys.exit(status)
+"""
+
+
 def _run(arguments: list[str]) -> float:
-    """Run the command through this file, which then prints its peak memory in MB."""
-    command = [sys.executable, "-m", "bench.data", "--measured", json.dumps(arguments)]
+    """Run the command in a program that then prints its peak memory, which is given in MB."""
+    command = [sys.executable, "-c", _MEASURED, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.splitlines()[-1])
 
 
-def _measured(arguments: list[str]) -> None:
-    from cxrgan_fast.data.__main__ import main as data_command
-
-    sys.argv = ["data", *arguments]
-    data_command()
-    print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = parser_of("bench.data", __doc__)
-    parser.add_argument("file", nargs="?", type=Path, help="where the JSON goes")
+    parser.add_argument("file", type=Path, help="where the JSON goes")
     parser.add_argument("--data", help="the published X-rays, to prepare and to look at")
-    parser.add_argument("--measured", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measured:
-        _measured(json.loads(arguments.measured))
-        return
-    if arguments.file is None:
-        raise UserError("FILE is missing: name the file that the JSON goes to")
     check(arguments, out="file")
     figures: dict[str, Any] = {
         "phantom_64": seconds(lambda: load_dataset("phantom", resolution=64))

@@ -31,9 +31,10 @@ import torch
 from bench.command import check, parser_of, recorded
 from bench.first_questions import questions
 from bench.question import Details, NotHereError, Question, Setting, WrongError
-from bench.record import as_text, commit, replace, whole
+from bench.record import as_text, commit, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_named
 
 MOST_FAILURES = 70
 """The exit status does not tell more: larger ones mean other things."""
@@ -261,7 +262,7 @@ def run(make: Make, setting: Setting, limit: float, json: Path | None) -> int:
     def write(complete: bool) -> None:
         if json is not None:
             seconds = time.perf_counter() - start
-            replace(json, as_text(_record(setting, done, seconds, complete)))
+            write_named(json, as_text(_record(setting, done, seconds, complete)).encode())
 
     for result in results(make, setting, limit):
         done.append(result)

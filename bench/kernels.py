@@ -43,6 +43,7 @@ from bench.timing import measure, peak_bytes
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import available_backends
+from cxrgan_fast.settings.config import MOST_THREADS
 
 TINY = (2, 4, 1, 1)
 STREAMED_MB = 16  # read, and as many written
@@ -162,10 +163,9 @@ def overheads(
                 "fused_us": round(medians[case.op], 1),
                 "leaky_relu_us": round(medians["leaky_relu"], 1),
                 "overhead_us": round(medians[case.op] - medians["leaky_relu"], 1),
-                "samples_us": {
-                    name: [round(sample, 1) for sample in samples[name]]
-                    for name in (case.op, "leaky_relu")
-                },
+                "samples_us": figures.rounded(
+                    {name: samples[name] for name in (case.op, "leaky_relu")}
+                ),
             }
             for case in cases
         ]
@@ -203,7 +203,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--device cuda: PyTorch sees no GPU here")
     if arguments.device == "cuda" and not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph"):
         raise UserError("--device cuda: PyTorch 2.8 or newer is needed, to look into CUDA graphs")
-    check(arguments, least={"threads": 1}, over_0=["seconds_per_case"])
+    check(
+        arguments, least={"threads": 1}, most={"threads": MOST_THREADS}, over_0=["seconds_per_case"]
+    )
 
 
 def main() -> None:

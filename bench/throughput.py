@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bench.command import check, parser_of, prepare_process, recorded
+from bench.command import MOST_ROUNDS, check, parser_of, prepare_process, recorded
 from bench.record import RESULTS, Result
 from bench.throughput_figures import (
     VARIANTS,
@@ -35,7 +35,7 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
+from cxrgan_fast.settings.config import MOST_THREADS, PRESETS, TrainConfig, flatten, override
 from cxrgan_fast.training.algorithms import algorithms
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
@@ -240,6 +240,7 @@ def main() -> None:
     check(
         arguments,
         least={"rounds": 1, "threads": 1, "batch_size": 1, "batch_sizes": 1},
+        most={"rounds": MOST_ROUNDS, "threads": MOST_THREADS},
         over_0=["seconds", "limit"],
     )
     prepare_process(arguments.threads)

@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.record import replace
 from bench.reference_gan import Settings
 from bench.reference_networks import Generator
 from cxrgan_fast.data import ImageDataset
@@ -26,6 +25,7 @@ from cxrgan_fast.evaluation.matching import (
     largest_match,
     patient_halves,
 )
+from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics import extract_features, load_extractor
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
@@ -154,7 +154,7 @@ def evaluate(
             else:
                 rows.append(judge.measure(images, METRICS if last else [MAIN]))
         kept = {"key": judge.key, "metrics": rows}
-        replace(path, json.dumps(kept) + "\n")
+        write_atomic(path, json.dumps(kept).encode())
     pairs = zip(run["snapshots"], kept["metrics"], strict=True)
     return [{**snapshot, **metrics} for snapshot, metrics in pairs]
 

@@ -34,6 +34,7 @@ ELSEWHERE = {
     # What a command does as a whole, asked through the command.
     "cxrgan_fast/arguments.py": "test_odd_arguments.py",
     "cxrgan_fast/devices.py": "settings/test_config.py",
+    "cxrgan_fast/plain_numbers.py": "test_odd_arguments.py",
     "cxrgan_fast/evaluation/checkpoints.py": "evaluation/test_evaluate_command.py",
     "cxrgan_fast/evaluation/generator_now.py": "evaluation/test_periodic.py",
     "cxrgan_fast/evaluation/image_sets.py": "evaluation/test_evaluate_command.py",

@@ -217,16 +217,3 @@ def test_a_step_that_is_not_captured_is_a_failure_that_says_why(monkeypatch) -> 
     result = first_minute.ask(Question("step", step))
     assert result.status == FAILED
     assert "operation not permitted when stream is capturing" in result.answer
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--standin"], "--standin: it stands in for a GPU on --device cpu"),
-        (["--device", "cpu", "--limit", "0"], "--limit: got 0.0, expected over 0"),
-        (["--device", "cpu", "--json", "."], "is a folder, expected a file"),
-    ],
-)
-def test_bad_flags_are_refused_in_one_line(capsys, flags, message) -> None:
-    assert call(first_minute.main, *flags) == 2
-    assert message in capsys.readouterr().err

@@ -196,13 +196,13 @@ def test_every_case_is_in_the_file_before_the_next_is_measured(command) -> None:
 def test_what_is_left_of_a_killed_run_can_be_drawn(command, monkeypatch) -> None:
     main, out = command
     found = []
-    write = record.replace
+    write = record.write_named
 
-    def replace(path: Any, text: str) -> None:
-        write(path, text)
+    def written(path: Any, content: bytes) -> None:
+        write(path, content)
         found.append(json.loads(out.read_text()))
 
-    monkeypatch.setattr(record, "replace", create_autospec(write, side_effect=replace))
+    monkeypatch.setattr(record, "write_named", create_autospec(write, side_effect=written))
     main()
     *partial, whole = found
     assert [each["complete"] for each in partial] == [False] * 6

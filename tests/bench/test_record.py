@@ -1,15 +1,17 @@
-"""The commit that a result names, and files that are whole at any time."""
+"""The commit that a result names, and a file that is kept while there is nothing better."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import create_autospec
 
 import pytest
 
-from bench import record
+from bench import kernels, record, throughput
+from commands import call
 
 
 @pytest.fixture
@@ -50,34 +52,15 @@ def test_without_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.commit() == "unknown"
 
 
-def test_a_file_is_replaced_at_once_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "measure"), [(kernels, "measure"), (throughput, "load_dataset")], ids=str
+)
+def test_ctrl_c_before_the_first_figure_leaves_an_older_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, module: ModuleType, measure: str
 ) -> None:
-    file, link = tmp_path / "file", tmp_path / "link"
-    file.write_text("old")
-    link.symlink_to(file)
-    record.replace(link, "new")
-    assert link.is_symlink()
-    assert file.read_text() == "new"
-
-    def interrupted(self: Path, target: Path) -> None:
-        assert self.read_text() == "newer"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        record.replace(file, "newer")
-    assert file.read_text() == "new"
-    assert {each.name for each in tmp_path.iterdir()} == {"file", "link"}
-
-
-def test_what_is_no_file_is_written_to(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        record.replace(pipe, "text")
-        assert os.read(reading, 100) == b"text"
-        assert pipe.is_fifo()
-    finally:
-        os.close(reading)
+    (tmp_path / "result.json").write_text("older")
+    interrupted = create_autospec(getattr(module, measure), side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(module, measure, interrupted)
+    assert call(module.main, "--device", "cpu", "--out", tmp_path / "result.json") == 130
+    assert (tmp_path / "result.json").read_text() == "older"
+    assert "nothing is written" in capsys.readouterr().out

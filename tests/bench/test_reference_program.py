@@ -1,9 +1,7 @@
 """``python -m bench.reference_gan``: its own steps, its flags, and what it says."""
 
 import re
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +10,8 @@ import torch
 from bench import reference_gan
 from bench.reference_gan import ReferenceTraining, Settings
 from cxrgan_fast.data import ImageDataset, load_dataset
+from programs import run_module
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -94,13 +92,8 @@ def test_the_program_trains_and_prints(program, flags):
 
 @pytest.mark.long
 def test_the_program_runs_on_its_own_with_workers():
-    words = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4", "--steps", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.reference_gan", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "images/s" in done.stdout
+    words = "--resolution 32 --base-channels 8 --batch-size 4 --steps 2"
+    assert "images/s" in run_module("bench.reference_gan", *words.split())
 
 
 @pytest.mark.parametrize(

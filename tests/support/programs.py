@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def run_program(source: str, *arguments: str, seconds: float = 120, **variables: str) -> str:
     """Run a Python program that may import what is beside this file; its output.
@@ -15,10 +17,24 @@ def run_program(source: str, *arguments: str, seconds: float = 120, **variables:
         AssertionError: it failed, with what it wrote; or it had not ended after so many seconds.
     """
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return _run(["-c", source, *arguments], seconds, {"PYTHONPATH": path, **variables})
+
+
+def run_module(name: str, *arguments: object, seconds: float = 600, **variables: str) -> str:
+    """Run ``python -m NAME`` in this checkout; its output.
+
+    Raises:
+        AssertionError: as `run_program` does.
+    """
+    return _run(["-m", name, *map(str, arguments)], seconds, variables)
+
+
+def _run(words: list[str], seconds: float, variables: dict[str, str]) -> str:
     try:
         run = subprocess.run(
-            [sys.executable, "-c", source, *arguments],
-            env={**os.environ, "PYTHONPATH": path, **variables},
+            [sys.executable, *words],
+            cwd=ROOT if words[0] == "-m" else None,
+            env={**os.environ, **variables},
             capture_output=True,
             text=True,
             timeout=seconds,
