@@ -91,15 +91,23 @@ def run(
             if device.type == "cuda":
                 finished(gpu_case.measure_case(case, beside, device, seconds))
                 continue
-            variants = bench_cases.steps(case, beside, device)
-            samples = measure(variants, device, seconds)
-            variants.pop("copy", None)
-            peaks = (
-                {name: peak_bytes(step, device) for name, step in variants.items()}
-                if case.of_images
-                else None
-            )
-            finished(figures.case_figures(case, samples, peaks))
+            finished(figures_on_cpu(case, beside, seconds))
+
+
+def figures_on_cpu(case: Case, beside: Sequence[str], seconds: float) -> figures.Figures:
+    """Measure one case on the CPU.
+
+    Args:
+        case: the case.
+        beside: which of eager and compiled to have beside the fused op.
+        seconds: about how long to time it.
+    """
+    cpu = torch.device("cpu")
+    variants = bench_cases.steps(case, beside, cpu)
+    samples = measure(variants, cpu, seconds)
+    variants.pop("copy", None)
+    peaks = {name: peak_bytes(step, cpu) for name, step in variants.items() if case.of_images}
+    return figures.case_figures(case, samples, peaks)
 
 
 def _turn(

@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cxrgan_fast import provenance
 from cxrgan_fast.env import describe
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import read_small, write_named
+from cxrgan_fast.provenance import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -24,18 +24,13 @@ RENAMED = {
 """What commands were called when results were written that name them so."""
 
 
-def commit() -> str:
-    """The commit of this checkout: see :func:`cxrgan_fast.provenance.commit`."""
-    return provenance.commit(ROOT)
-
-
 def circumstances(command: str) -> dict[str, Any]:
     """When, where and of what a measurement is made."""
     environment = describe()
     # A path says nothing about a measurement, and something about who made it.
     environment["build"].pop("openmp_runtime", None)
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    return {"command": command, "date": date, "commit": commit(), "environment": environment}
+    return {"command": command, "date": date, "commit": commit(ROOT), "environment": environment}
 
 
 def check_out(out: Path, flag: str = "--out") -> None:

@@ -25,13 +25,14 @@ import torch
 from tqdm import tqdm
 
 from bench.command import check, parser_of, prepare_process, recorded
-from bench.record import RESULTS, Result, commit
+from bench.record import RESULTS, ROOT, Result
 from bench.timing import in_turns
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
+from cxrgan_fast.provenance import commit
 from cxrgan_fast.settings.config import MOST_THREADS, PRESETS, TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
 from research.parity_evaluation import Judge, evaluate
@@ -62,6 +63,7 @@ class Experiment:
         variants: the reference and the package's precisions.
         config: of all trainings, but for seed and precision.
         snapshots: steps after which weights are kept.
+        floor: the metrics of real against real images.
     """
 
     variants: Sequence[str]
@@ -94,7 +96,7 @@ class Experiment:
                 folder=self.work.run_folder(seed, variant),
                 progress=bar.update,
             )
-            self.work.keep({**run, "commit": commit()})
+            self.work.keep({**run, "commit": commit(ROOT)})
         return {variant: self._evaluated(seed, variant, bar) for variant in self.variants}
 
     def _evaluated(self, seed: int, variant: str, bar: tqdm[Any]) -> Figures:

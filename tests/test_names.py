@@ -77,7 +77,6 @@ ELSEWHERE = {
     # Of every op's messages, and of every command's.
     "cxrgan_fast/ops/checks.py": "ops/test_conditional_batch_norm.py",
     "cxrgan_fast/errors.py": "test_command.py",
-    "cxrgan_fast/provenance.py": "training/test_start.py",
     # What stands at a field, seen from every setting.
     "cxrgan_fast/setting.py": "settings/test_settings.py",
 }

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from bench.first_minute import ANSWERED, FAILED, NOT_HERE, Result
 from bench.question import Question, Setting
 from commands import call
 from cxrgan_fast.training.executors import Executor, GraphExecutor
-from programs import run_program
+from programs import run_program, stop_once
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = Setting("cpu", standin=False, command="python -m bench.first_minute --device cpu")
@@ -132,14 +131,9 @@ def test_a_stop_keeps_the_answers_before_it(tmp_path: Path, number: int) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        text=True,
     )
-    deadline = time.monotonic() + 60
-    while not (mark.exists() and file.exists()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert mark.exists()
-    os.killpg(process.pid, number)
-    process.communicate(timeout=30)
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    stop_once(lambda: mark.exists() and file.exists(), process, number)
     record = json.loads(file.read_text())
     assert record["complete"] is False
     assert [each["question"] for each in record["questions"]] == ["first"]

@@ -93,16 +93,10 @@ def script(tmp_path: Path):
             "PYTHON": str(tools / "python"),
             "OUT": str(tmp_path / "out"),
             "CALLS": str(calls),
-            "FAIL": "",
-            "HANG": "",
-            "RUNS_HERE": "",
-            "NO_GPU": "0",
-            "SAYS": "",
-            "LACKS": "",
-            "REAL": "",
+            **dict.fromkeys(("FAIL", "HANG", "RUNS_HERE", "SAYS", "LACKS", "REAL"), ""),
+            **dict.fromkeys(("NO_GPU", "SANITIZED"), "0"),
             "REAL_PYTHON": sys.executable,
             "ROOT": str(ROOT),
-            "SANITIZED": "0",
             **variables,
         }
         for name in ("PYTHONPATH", "CXRGAN_TRITON_TUNE", "WHEELS", "EXTENSION"):

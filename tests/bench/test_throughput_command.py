@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from bench import plot, plot_throughput, throughput, throughput_variants
 from commands import call, size_of_picture
 from cxrgan_fast.settings import config as training_config
+from programs import stop_once
 
 QUICK = ["--variants", "reference", "eager", "floor", "--rounds", 2]
 
@@ -181,7 +181,7 @@ config.PRESETS["small"] = {
 }
 throughput.TURN_SECONDS = 0.0
 throughput.PHANTOM_IMAGES, throughput.PHANTOM_BATCHES = 8, 2
-throughput.MAX_ROUNDS = 10**6
+throughput.MAX_ROUNDS = 10_000
 sys.exit(run_command(throughput.main))
 """
 
@@ -193,11 +193,12 @@ def test_a_stop_within_a_point_keeps_what_it_has(tmp_path: Path, number: int, ro
     """A point is the run of a GPU: without its rounds there would be nothing."""
     file = tmp_path / "result.json"
     variants = ["reference", "eager", "floor"]
-    flags = ["--resolution", "32", "--device", "cpu", "--rounds", str(10**6)]
+    flags = ["--resolution", "32", "--device", "cpu", "--rounds", "10000"]
     process = subprocess.Popen(
         [sys.executable, "-c", TINY, *flags, "--limit=1e9", "--out", file, "--variants", *variants],
         cwd=Path(throughput.__file__).parents[1],
         stdout=subprocess.PIPE,
+        start_new_session=True,
         text=True,
     )
 
@@ -209,12 +210,7 @@ def test_a_stop_within_a_point_keeps_what_it_has(tmp_path: Path, number: int, ro
         samples = [len(each["samples_ms"]) for each in point["variants"].values()]
         return bool(point["started"]) if not rounds else max(samples, default=0) >= rounds
 
-    deadline = time.monotonic() + 90
-    while not there() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    output = stop_once(there, process, number)
     record = json.loads(file.read_text())
     assert record["complete"] is False
     (point,) = record["points"]
