@@ -131,7 +131,7 @@ def steps(
 def functions(
     case: Case, baselines: Iterable[str], device: torch.device | str
 ) -> dict[str, Callable[..., Tensor]]:
-    """A case's op by the names of its variants, for the arguments of `inputs`."""
+    """Give a case's op by the names of its variants, for the arguments of `inputs`."""
     found: dict[str, Callable[..., Tensor]] = {}
     if "eager" in baselines:
         found["eager"] = eager(case)

@@ -21,7 +21,7 @@ MOST_SEED = 2**63 - 1
 
 
 def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of a command, such as ``bench.kernels``.
+    """Make the parser of a command, such as ``bench.kernels``.
 
     It takes flags by their whole names, plain numbers, and each list and each of its values once;
     what does not fit is a `UserError`, so that it is said in a line as the package's commands do.

@@ -4,7 +4,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +46,20 @@ def of_commands(data: str) -> dict[str, Any]:
     """Seconds and peak memory of the commands."""
     figures: dict[str, Any] = {}
     for name, task in _TASKS.items():
-        samples, peaks = [], []
-        for _ in range(REPEATS):
-            with tempfile.TemporaryDirectory() as folder:
-                places = {"DATA": data, "OUT": str(Path(folder) / "out")}
-                start = time.perf_counter()
-                peaks.append(_run([places.get(each, each) for each in task]))
-                samples.append(round(time.perf_counter() - start, 3))
+        peaks = list[float]()
         figures[name] = {
             "arguments": " ".join(task),
-            "seconds": samples,
+            **seconds(partial(_into_a_new_folder, task, data, peaks)),
             "peak_memory_mb": peaks,
         }
         print(name, figures[name])
     return figures
+
+
+def _into_a_new_folder(task: Sequence[str], data: str, peaks: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"DATA": data, "OUT": str(Path(folder) / "out")}
+        peaks.append(_run([places.get(each, each) for each in task]))
 
 
 _MEASURED = """

@@ -39,7 +39,7 @@ def floor(copy: float) -> float:
 
 
 def passes(way: str, paths: Paths) -> int:
-    """How many times a way of computing an image op goes over the image, forward and backward."""
+    """Count how often a way of computing an image op goes over it, forward and backward."""
     if way == "copy":
         return COPY_PASSES
     forward, backward = paths.get(way, ("", ""))
@@ -49,22 +49,21 @@ def passes(way: str, paths: Paths) -> int:
 
 
 def gigabytes_per_second(case: Case, medians_ms: Mapping[str, float], paths: Paths) -> Figures:
-    """The rate at which each way makes its passes over the image."""
+    """Give the rate at which each way makes its passes over the image."""
     return {
-        way: round(case.image_bytes * passes(way, paths) / each / 1e6, 2)
-        for way, each in medians_ms.items()
+        way: case.image_bytes * passes(way, paths) / each / 1e6 for way, each in medians_ms.items()
     }
 
 
 def ratios_to_fused(medians: Mapping[str, float]) -> Figures:
-    """How much longer each baseline that was measured takes than the fused op."""
+    """Give how much longer each baseline that was measured takes than the fused op."""
     return {
         name: round(medians[name] / medians["fused"], 3) for name in BASELINES if name in medians
     }
 
 
 def rounded(samples_us: Samples, digits: int = 1) -> dict[str, list[float]]:
-    """Samples as a file keeps them."""
+    """Round samples as a file keeps them."""
     return {name: [round(each, digits) for each in of] for name, of in samples_us.items()}
 
 
@@ -95,7 +94,8 @@ def case_figures(
     }
     if "copy" in medians:
         lowest = floor(medians["copy"])
-        figures["gb_per_s"] = gigabytes_per_second(case, medians, paths or {})
+        rates = gigabytes_per_second(case, medians, paths or {})
+        figures["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
         figures["floor_ms"] = round(lowest, 5)
         figures["fused_over_floor"] = round(fused / lowest, 3)
         figures["fraction_of_copy_bandwidth"] = round(lowest / fused, 3)

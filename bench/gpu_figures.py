@@ -60,7 +60,7 @@ def _replayed(case: Case, samples: Samples, paths: Paths) -> Figures:
         figures["fused_over_fastest"] = round(times["fused"] / times[fastest], 3)
     if case.of_images:
         rates = gigabytes_per_second(case, {name: us / 1e3 for name, us in medians.items()}, paths)
-        figures["gb_per_s"] = rates
+        figures["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
         if "copy" in rates:
             figures["fraction_of_copy_bandwidth"] = {
                 name: round(rate / rates["copy"], 3)

@@ -265,7 +265,9 @@ def main() -> None:
     finally:
         done.sort(key=lambda row: cases.index(_case(row)))
         if done:
-            _finish(result, record, of=len(cases))
+            summary = figures.summaries(done)
+            of = f"{len(done)} of {len(cases)} cases"
+            result.finish({**record, "summary": summary}, report, of)
         else:
             print("no case is complete; nothing is written")
 
@@ -299,16 +301,6 @@ def _method(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
         "twice L2 if 32 steps are enough; warm on the same",
         "launches": "kernels, copies and memory sets, forward and backward",
     }
-
-
-def _finish(result: Result, record: dict[str, Any], *, of: int) -> None:
-    done = record["cases"]
-    record = {**record, "summary": figures.summaries(done)}
-    # First the file: what goes wrong with a table takes no figure along.
-    result.write(record)
-    print(report(record), end="\n\n")
-    complete = "complete" if record["complete"] else "NOT complete"
-    print(f"{len(done)} of {of} cases, {complete}: written to {result.path}")
 
 
 if __name__ == "__main__":

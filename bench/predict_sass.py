@@ -121,7 +121,7 @@ def blocks_of(listing: str) -> list[Block]:
 
 
 def flow_of(blocks: list[Block]) -> nx.DiGraph:
-    """Which block follows which, by their numbers."""
+    """Give which block follows which, by their numbers."""
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(blocks)))
     graph.add_edges_from((i, s) for i, block in enumerate(blocks) for s in block.successors)

@@ -79,6 +79,13 @@ class Result:
         text = json.dumps(record) + "\n" if quickly else as_text(record)
         write_named(self.path, text.encode())
 
+    def finish(self, figures: dict[str, Any], report: Callable[[Any], str], done: str) -> None:
+        """Write the file, then print the tables, and how much of what was wanted it has."""
+        self.write(figures)  # first: what goes wrong with a table takes no figure along
+        print(report(figures), end="\n\n")
+        complete = "complete" if figures["complete"] else "NOT complete"
+        print(f"{done}, {complete}: written to {self.path}")
+
 
 def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
     """Write figures with their circumstances as JSON."""

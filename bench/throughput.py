@@ -279,7 +279,10 @@ def main() -> None:
         record["complete"] = True
     finally:
         if done or at_work:
-            _finish(result, record, at_work, len(configs))
+            points = [*done, at_work] if at_work else done
+            parts = " and a part of the next" if at_work else ""
+            of = f"{len(done)} of {len(configs)} points{parts}"
+            result.finish({**record, "points": points, "growth": growth(done)}, report, of)
         else:
             print("nothing is measured; nothing is written")
 
@@ -318,18 +321,6 @@ def _measure(
 def _line(point: Figures) -> str:
     rates = [f"{name} {each['images_per_second']}" for name, each in point["variants"].items()]
     return ", ".join(rates + [f"{name} left out" for name in point["left_out"]]) + " images/s"
-
-
-def _finish(result: Result, record: Figures, at_work: Figures | None, of: int) -> None:
-    done = record["points"]
-    points = [*done, at_work] if at_work else done
-    record = {**record, "points": points, "growth": growth(done)}
-    # First the file: what goes wrong with a table takes no figure along.
-    result.write(record)
-    print(report(record), end="\n\n")
-    complete = "complete" if record["complete"] else "NOT complete"
-    parts = " and a part of the next" if at_work else ""
-    print(f"{len(done)} of {of} points{parts}, {complete}: written to {result.path}")
 
 
 METHOD = {

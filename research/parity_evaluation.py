@@ -22,7 +22,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import (
     choose_rows,
     class_shares,
-    largest_match,
+    counts_in_all,
     patient_halves,
 )
 from cxrgan_fast.files import write_atomic
@@ -185,10 +185,5 @@ def _measure(real: Features, fake: Features, metrics: Sequence[str]) -> dict[str
 
 def _of_halves(dataset: ImageDataset, most: int) -> list[int]:
     """Images of each class that each half of each division has, `most` in all at the most."""
-    n_classes, frequencies = len(dataset.class_names), list(dataset.class_counts().values())
-    available = [
-        torch.bincount(dataset.labels[half], minlength=n_classes)
-        for seed in range(FLOORS)
-        for half in patient_halves(dataset, seed)
-    ]
-    return largest_match(torch.stack(available).amin(0).tolist(), frequencies, most)
+    halves = [half for seed in range(FLOORS) for half in patient_halves(dataset, seed)]
+    return counts_in_all(dataset, halves, most)

@@ -34,7 +34,7 @@ _QUANTILES = 2000  # of the spread that a repetition would see, over which its p
 
 
 def require_scipy(module: str = "scipy.stats") -> ModuleType:
-    """A module of scipy, which only this command needs.
+    """Import a module of scipy, which only this command needs.
 
     Raises:
         UserError: it is not installed.

@@ -25,6 +25,7 @@ from cxrgan_fast.evaluation.matching import (
     Pair,
     check_classes,
     choose_rows,
+    counts_in_all,
     largest_match,
     patient_halves,
     subset,
@@ -190,8 +191,7 @@ class Reference:
         frequencies = list(self.train.dataset.class_counts().values())
         pairs: dict[str, Pair] = {}
         halves = patient_halves(self.train.dataset, self.seed)
-        there = torch.stack([labels[half].bincount(minlength=len(counts)) for half in halves])
-        matched = largest_match(there.amin(0).tolist(), frequencies, total)
+        matched = counts_in_all(self.train.dataset, halves, total)
         if sum(matched) > 1:
             first, second = (
                 self.train.take(choose_rows(labels, matched, self.seed, among=half))

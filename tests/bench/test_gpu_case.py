@@ -221,6 +221,8 @@ def test_figures_of_a_gpu() -> None:
     assert found["gb_per_s"] == {"eager": 83.33, "fused": 250.0, "triton": 500.0, "copy": 500.0}
     assert found["fraction_of_copy_bandwidth"] == {"fused": 0.5, "triton": 1.0}
     assert figures["replayed"]["warm"]["fastest"] == "fused"
+    tiny = gpu_figures(Case("bias_leaky_relu", (1, 1, 1, 1)), warm, replayed, {}, {}, {}, {})
+    assert tiny["replayed"]["cold"]["fraction_of_copy_bandwidth"]["fused"] == 0.5  # of rates near 0
     assert figures["peak_fused_over_eager"] == 0.25
 
     (whole, _) = summaries([figures])

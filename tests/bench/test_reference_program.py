@@ -1,14 +1,13 @@
 """``python -m bench.reference_gan``: its own steps, its flags, and what it says."""
 
 import re
-import sys
-from typing import Any
 
 import pytest
 import torch
 
 from bench import reference_gan
 from bench.reference_gan import ReferenceTraining, Settings
+from commands import call
 from cxrgan_fast.data import ImageDataset, load_dataset
 from programs import run_module
 
@@ -67,12 +66,7 @@ def program(monkeypatch, capsys, dataset):
             ),
         )
         small = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4"]
-        monkeypatch.setattr(sys, "argv", ["reference_gan", *small, *arguments])
-        code: Any = 0
-        try:
-            reference_gan.main()
-        except SystemExit as end:
-            code = end.code
+        code = call(reference_gan.main, *small, *arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
