@@ -43,7 +43,7 @@ from bench.timing import measure, peak_bytes
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import available_backends
-from cxrgan_fast.settings.config import MOST_THREADS
+from cxrgan_fast.threads import MOST_THREADS
 
 TINY = (2, 4, 1, 1)
 STREAMED_MB = 16  # read, and as many written

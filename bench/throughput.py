@@ -35,7 +35,8 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.settings.config import MOST_THREADS, PRESETS, TrainConfig, flatten, override
+from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
+from cxrgan_fast.threads import MOST_THREADS
 from cxrgan_fast.training.algorithms import algorithms
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)

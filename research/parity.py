@@ -33,7 +33,8 @@ from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.provenance import commit
-from cxrgan_fast.settings.config import MOST_THREADS, PRESETS, TrainConfig, override
+from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
+from cxrgan_fast.threads import MOST_THREADS
 from cxrgan_fast.training.algorithms import algorithms
 from research.parity_evaluation import Judge, evaluate
 from research.parity_figures import MARGIN, Figures, summary
