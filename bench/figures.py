@@ -57,9 +57,9 @@ def gigabytes_per_second(case: Case, medians_ms: Mapping[str, float], paths: Pat
 
 def ratios_to_fused(medians: Mapping[str, float]) -> Figures:
     """Give how much longer each baseline that was measured takes than the fused op."""
-    return {
-        name: round(medians[name] / medians["fused"], 3) for name in BASELINES if name in medians
-    }
+    found = {name: medians[name] / medians["fused"] for name in BASELINES if name in medians}
+    # What is emulated may be thousands of times as slow: 0 would be no ratio.
+    return {name: round(ratio, 3) or ratio for name, ratio in found.items()}
 
 
 def rounded(samples_us: Samples, digits: int = 1) -> dict[str, list[float]]:

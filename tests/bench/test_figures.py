@@ -69,6 +69,12 @@ def test_geometric_means_of_an_op_and_of_its_layouts_and_dtypes() -> None:
     ]
 
 
+def test_however_slow_the_fused_op_is_there_is_a_mean() -> None:
+    whole, _ = summaries([_figures(eager=1e-5)])
+    assert whole["eager"] == 0
+    assert whole["least_eager"] == pytest.approx(1e-5)
+
+
 def test_the_report_has_a_row_for_each_case_and_dashes_for_what_was_not_measured() -> None:
     loss = Case("discriminator_loss", (64,), kind="hinge")
     cases = [_figures(eager=2.0), case_figures(loss, {"eager": [30.0], "fused": [10.0]})]
