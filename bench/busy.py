@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.command import check, parser_of, recorded
+from bench.command import MOST_ROUNDS, check, parser_of, recorded
 from bench.record import Result
 from bench.timing import in_turns
 from cxrgan_fast.command import run_command
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each turn (default: 60)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: 3)")
     arguments = parser.parse_args()
-    check(arguments, least={"rounds": 1}, over_0=["seconds"])
+    check(arguments, least={"rounds": 1}, most={"rounds": MOST_ROUNDS}, over_0=["seconds"])
     if not hasattr(os, "sched_setaffinity"):
         raise UserError("bench.busy needs Linux: one of its variants is held on one core")
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}

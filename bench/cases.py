@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,10 +72,7 @@ class Case:
     @property
     def image_bytes(self) -> int:
         """Bytes of one pass over the image tensor."""
-        elements = 1
-        for extent in self.shape:
-            elements *= extent
-        return elements * DTYPES[self.dtype].itemsize
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
     @property
     def shape_name(self) -> str:
@@ -119,17 +117,27 @@ def steps(
         eager, compiled (as asked) and fused; for images also ``copy``, of one image tensor onto
         another. Each returns what it has computed, the gradients of all inputs that have one.
     """
-    functions = {"eager": eager(case), "fused": fused(case)}
-    if "compiled" in baselines:
-        functions["compiled"] = compiled(case, device)
     arguments, grad = inputs(case, device)
     variants: dict[str, Step] = {
-        name: forward_backward(functions[name], arguments, grad) for name in (*baselines, "fused")
+        name: forward_backward(function, arguments, grad)
+        for name, function in functions(case, baselines, device).items()
     }
     if grad is not None:
         target = torch.empty_like(grad)
         variants["copy"] = lambda: target.copy_(grad)
     return variants
+
+
+def functions(
+    case: Case, baselines: Iterable[str], device: torch.device | str
+) -> dict[str, Callable[..., Tensor]]:
+    """Give a case's op by the names of its variants, for the arguments of `inputs`."""
+    found: dict[str, Callable[..., Tensor]] = {}
+    if "eager" in baselines:
+        found["eager"] = eager(case)
+    if "compiled" in baselines:
+        found["compiled"] = compiled(case, device)
+    return {**found, "fused": fused(case)}
 
 
 def forward_backward(

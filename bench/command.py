@@ -3,54 +3,107 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 
 from bench.record import check_out
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.plain_numbers import decimal, whole
+
+MOST_ROUNDS = 10_000
+MOST_SEED = 2**63 - 1
 
 
 def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of a command, such as ``bench.kernels``; it takes flags by their whole names."""
-    return argparse.ArgumentParser(
+    """Make the parser of a command, such as ``bench.kernels``.
+
+    It takes flags by their whole names, plain numbers, and each list and each of its values once;
+    what does not fit is a `UserError`, so that it is said in a line as the package's commands do.
+    """
+    parser = _Parser(
         prog=f"python -m {name}",
         description=description,
         allow_abbrev=False,  # `recorded` knows flags by their names
     )
+    parser.register("type", int, partial(_read, whole))
+    parser.register("type", float, partial(_read, decimal))
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        arguments = super().parse_args(args, namespace)
+        typed = [word.partition("=")[0] for word in (sys.argv[1:] if args is None else args)]
+        for action in self._actions:
+            if action.nargs not in ("+", "*"):
+                continue
+            values = getattr(arguments, action.dest) or ()
+            for flag in action.option_strings:
+                if typed.count(flag) > 1:
+                    raise UserError(
+                        f"{flag} is given twice: give it once, with all values after it"
+                    )
+                if len(set(values)) < len(values):
+                    raise UserError(f"{flag}: expected each once, got {' '.join(map(str, values))}")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        if unknown := re.match(r"unrecognized arguments: (--[^ =]+)", message):
+            message += did_you_mean(unknown[1], self._option_string_actions)
+        raise UserError(
+            f"{message.removeprefix('argument ')}; {self.prog} --help lists the options"
+        )
+
+
+def _read(number: Callable[[str], float], text: str) -> float:
+    try:
+        return number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def check(
     arguments: argparse.Namespace,
     *,
     least: Mapping[str, int] | None = None,
+    most: Mapping[str, int] | None = None,
     over_0: Collection[str] = (),
     out: str = "out",
 ) -> None:
-    """Refuse numbers that make no sense, and a file that cannot be written.
+    """Refuse numbers that make no sense, seeds among them, and a file that cannot be written.
 
     Args:
         arguments: as parsed. What is None was not given, and is not looked at.
         least: of whole numbers, or lists of some, the least that each may be.
+        most: likewise.
         over_0: which numbers have to be over 0.
-        out: which is the file; nothing is looked at where there is no such argument.
+        out: which is a file to write, beside that of ``--out``, where there is one.
 
     Raises:
         UserError: naming the flag.
     """
-    for name, bound in (least or {}).items():
+    seed = {"seed"} & vars(arguments).keys()
+    for name, bound in (dict.fromkeys(seed, 0) | dict(least or {})).items():
         for value in _values(getattr(arguments, name)):
             if value < bound:
                 raise UserError(f"{_flag(name)}: got {value}, expected {bound} or more")
+    for name, bound in (dict.fromkeys(seed, MOST_SEED) | dict(most or {})).items():
+        for value in _values(getattr(arguments, name)):
+            if value > bound:
+                raise UserError(f"{_flag(name)}: got {value}, expected {bound} or less")
     for name in over_0:
         for value in _values(getattr(arguments, name)):
             if not value > 0:
                 raise UserError(f"{_flag(name)}: got {value}, expected over 0")
-    path = getattr(arguments, out, None)
-    if path is not None:
-        check_out(path, _flag(out))
+    for name in dict.fromkeys(("out", out)):
+        if getattr(arguments, name, None) is not None:
+            check_out(getattr(arguments, name), _flag(name))
 
 
 def _values(value: float | Iterable[float] | None) -> Iterable[float]:

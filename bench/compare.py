@@ -12,7 +12,6 @@ The exit status is 1 if a case of the package is slower, beyond the noise and by
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.command import parser_of
 from bench.record import command_of, read_result
 from bench.tables import table_of
 from cxrgan_fast.command import run_command
@@ -197,7 +197,7 @@ def _cases(file: Path, record: dict[str, Any]) -> dict[str, Case]:
 
 def main() -> None:
     """Compare, print, and end with 1 if something got slower."""
-    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
+    parser = parser_of("bench.compare", __doc__)
     parser.add_argument("old", type=Path, help="the JSON measured before")
     parser.add_argument("new", type=Path, help="the JSON of the same command measured now")
     parser.add_argument(

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
 from bench import graphs
+from bench.dispatched import Dispatched
 from cxrgan_fast.training.step import TrainingStep
 
 # Everything whose multiplications PyTorch counts, and the products with a vector, which it does
@@ -62,29 +62,21 @@ class Product:
     kwargs: dict[str, Any]
 
 
-class _Recorder(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.products: list[Product] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func.overloadpacket in PRODUCTS:
-            self.products.append(Product(func, *tree_map(_described, (args, kwargs))))
-        return func(*args, **kwargs)
-
-
 def _described(leaf: Any) -> Any:
     return TensorSpec.of(leaf) if isinstance(leaf, Tensor) else leaf
 
 
 def record(step: Callable[[], object]) -> list[Product]:
     """The products that a call dispatches, in order; it runs uncompiled."""
-    with _Recorder() as recorder:
+    products: list[Product] = []
+
+    def note(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if op.overloadpacket in PRODUCTS:
+            products.append(Product(op, *tree_map(_described, (args, kwargs))))
+
+    with Dispatched(note):
         step()
-    return recorder.products
+    return products
 
 
 def record_cycle(step: TrainingStep) -> list[list[Product]]:

@@ -1,13 +1,11 @@
 """``python -m bench.data FILE [--data PATH]``: what the data tool takes, in seconds and memory."""
 
-import argparse
-import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,51 +46,50 @@ def of_commands(data: str) -> dict[str, Any]:
     """Seconds and peak memory of the commands."""
     figures: dict[str, Any] = {}
     for name, task in _TASKS.items():
-        samples, peaks = [], []
-        for _ in range(REPEATS):
-            with tempfile.TemporaryDirectory() as folder:
-                places = {"DATA": data, "OUT": str(Path(folder) / "out")}
-                start = time.perf_counter()
-                peaks.append(_run([places.get(each, each) for each in task]))
-                samples.append(round(time.perf_counter() - start, 3))
+        peaks = list[float]()
         figures[name] = {
             "arguments": " ".join(task),
-            "seconds": samples,
+            **seconds(partial(_into_a_new_folder, task, data, peaks)),
             "peak_memory_mb": peaks,
         }
         print(name, figures[name])
     return figures
 
 
+def _into_a_new_folder(task: Sequence[str], data: str, peaks: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"DATA": data, "OUT": str(Path(folder) / "out")}
+        peaks.append(_run([places.get(each, each) for each in task]))
+
+
+_MEASURED = """
+import re, sys
+from pathlib import Path
+from cxrgan_fast.command import run_command
+from cxrgan_fast.data.__main__ import main
+status = run_command(main)
+# Not getrusage, which begins with what the program that started this one took.
+(peak,) = re.findall(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())
+print(round(int(peak) / 1024, 1))
+sys.exit(status)
+"""
+
+
 def _run(arguments: list[str]) -> float:
-    """Run the command through this file, which then prints its peak memory in MB."""
-    command = [sys.executable, "-m", "bench.data", "--measured", json.dumps(arguments)]
+    """Run the command in a program that then prints its peak memory, which is given in MB."""
+    command = [sys.executable, "-c", _MEASURED, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.splitlines()[-1])
 
 
-def _measured(arguments: list[str]) -> None:
-    from cxrgan_fast.data.__main__ import main as data_command
-
-    sys.argv = ["data", *arguments]
-    data_command()
-    print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = parser_of("bench.data", __doc__)
-    parser.add_argument("file", nargs="?", type=Path, help="where the JSON goes")
+    parser.add_argument("file", type=Path, help="where the JSON goes")
     parser.add_argument("--data", help="the published X-rays, to prepare and to look at")
-    parser.add_argument("--measured", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measured:
-        _measured(json.loads(arguments.measured))
-        return
-    if arguments.file is None:
-        raise UserError("FILE is missing: name the file that the JSON goes to")
     check(arguments, out="file")
     figures: dict[str, Any] = {
         "phantom_64": seconds(lambda: load_dataset("phantom", resolution=64))

@@ -3,24 +3,34 @@
 An image op has to read its input and write its output (2 passes over the tensor) and then, for the
 gradients, to read two tensors and write one (3 passes). At the rate of a copy, which makes 2
 passes, measured in the same rounds, that takes 5/2 of the copy's time: the floor.
+
+A rate counts the passes that a way makes by design. The two-pass kernels of
+conditional_batch_norm_act make 3 forward (x, then x and y) and 5 backward (x and dy, then those and
+dx). Where the images stay in shared memory they are 2 and 3, which is what is counted for PyTorch's
+too, whose passes nobody has counted, and for the persistent kernels, which read again what a
+device's shared memory cannot hold: their rate is lower than that of the bytes that they move.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.cases import BASELINES, OPS, Case
 
-FORWARD_PASSES = 2
-BACKWARD_PASSES = 3
+FORWARD_PASSES, TWO_PASS_FORWARD = 2, 3
+BACKWARD_PASSES, TWO_PASS_BACKWARD = 3, 5
 COPY_PASSES = 2
 AS_FAST = 1.03
 """Within 3% of the fastest way, as fast as that."""
 
 Figures = dict[str, Any]
 """What the JSON holds of one case, or of several together."""
+Samples = Mapping[str, Sequence[float]]
+"""Microseconds of a step, by way."""
+Paths = Mapping[str, tuple[str, str]]
+"""Forward and backward, by way, where a way has some."""
 
 
 def floor(copy: float) -> float:
@@ -28,13 +38,40 @@ def floor(copy: float) -> float:
     return copy * (FORWARD_PASSES + BACKWARD_PASSES) / COPY_PASSES
 
 
-def gigabytes_per_second(tensor_bytes: int, passes: int, milliseconds: float) -> float:
-    """The rate at which some passes over a tensor were made."""
-    return tensor_bytes * passes / milliseconds / 1e6
+def passes(way: str, paths: Paths) -> int:
+    """Count how often a way of computing an image op goes over it, forward and backward."""
+    if way == "copy":
+        return COPY_PASSES
+    forward, backward = paths.get(way, ("", ""))
+    return (TWO_PASS_FORWARD if forward == "two_pass" else FORWARD_PASSES) + (
+        TWO_PASS_BACKWARD if backward == "two_pass" else BACKWARD_PASSES
+    )
+
+
+def gigabytes_per_second(case: Case, medians_ms: Mapping[str, float], paths: Paths) -> Figures:
+    """Give the rate at which each way makes its passes over the image."""
+    return {
+        way: case.image_bytes * passes(way, paths) / each / 1e6 for way, each in medians_ms.items()
+    }
+
+
+def ratios_to_fused(medians: Mapping[str, float]) -> Figures:
+    """Give how much longer each baseline that was measured takes than the fused op."""
+    found = {name: medians[name] / medians["fused"] for name in BASELINES if name in medians}
+    # What is emulated may be thousands of times as slow: 0 would be no ratio.
+    return {name: round(ratio, 3) or ratio for name, ratio in found.items()}
+
+
+def rounded(samples_us: Samples, digits: int = 1) -> dict[str, list[float]]:
+    """Round samples as a file keeps them."""
+    return {name: [round(each, digits) for each in of] for name, of in samples_us.items()}
 
 
 def case_figures(
-    case: Case, samples_us: dict[str, list[float]], peaks: dict[str, int] | None = None
+    case: Case,
+    samples_us: Samples,
+    peaks: Mapping[str, int] | None = None,
+    paths: Paths | None = None,
 ) -> Figures:
     """What one case's samples say.
 
@@ -42,6 +79,7 @@ def case_figures(
         case: the case.
         samples_us: microseconds, by variant; ``copy`` for images.
         peaks: peak memory of each variant in bytes, where measured.
+        paths: which variant takes which path, where there are several.
     """
     medians = {name: statistics.median(each) / 1e3 for name, each in samples_us.items()}
     fused = medians["fused"]
@@ -52,23 +90,12 @@ def case_figures(
         "layout": case.layout if case.of_images else None,
         "dtype": case.dtype,
         "median_ms": {name: round(each, 5) for name, each in medians.items()},
-        "ratio_to_fused": {
-            name: round(medians[name] / fused, 3) for name in BASELINES if name in medians
-        },
+        "ratio_to_fused": ratios_to_fused(medians),
     }
     if "copy" in medians:
         lowest = floor(medians["copy"])
-        figures["gb_per_s"] = {
-            name: round(
-                gigabytes_per_second(
-                    case.image_bytes,
-                    COPY_PASSES if name == "copy" else FORWARD_PASSES + BACKWARD_PASSES,
-                    each,
-                ),
-                2,
-            )
-            for name, each in medians.items()
-        }
+        rates = gigabytes_per_second(case, medians, paths or {})
+        figures["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
         figures["floor_ms"] = round(lowest, 5)
         figures["fused_over_floor"] = round(fused / lowest, 3)
         figures["fraction_of_copy_bandwidth"] = round(lowest / fused, 3)
@@ -76,10 +103,7 @@ def case_figures(
         figures["peak_mb"] = {name: round(each / 1e6, 3) for name, each in peaks.items()}
         if "eager" in peaks:
             figures["peak_fused_over_eager"] = round(peaks["fused"] / peaks["eager"], 3)
-    figures["samples_us"] = {
-        name: [round(sample, 1) for sample in each] for name, each in samples_us.items()
-    }
-    return figures
+    return figures | {"samples_us": rounded(samples_us)}
 
 
 def summaries(cases: Sequence[Figures]) -> list[Figures]:
@@ -99,11 +123,9 @@ def summaries(cases: Sequence[Figures]) -> list[Figures]:
 
 def _together(cases: Sequence[Figures]) -> Figures:
     figures: Figures = {"cases": len(cases)}
-    for name in BASELINES:
-        ratios = [case["ratio_to_fused"][name] for case in cases if name in case["ratio_to_fused"]]
-        if ratios:
-            figures[name] = round(statistics.geometric_mean(ratios), 3)
-            figures[f"least_{name}"] = min(ratios)
+    for name, ratios in _ratios(cases):
+        figures[name] = round(statistics.geometric_mean(ratios), 3)
+        figures[f"least_{name}"] = min(ratios)
     over_floor = [case["fused_over_floor"] for case in cases if "fused_over_floor" in case]
     if over_floor:
         figures["fused_over_floor"] = round(statistics.geometric_mean(over_floor), 3)
@@ -113,6 +135,14 @@ def _together(cases: Sequence[Figures]) -> Figures:
     return figures | _replayed_together(cases)
 
 
+def _ratios(rows: Sequence[Figures]) -> Iterable[tuple[str, list[float]]]:
+    """Of each baseline that some rows have, how much longer it takes than the fused op in each."""
+    for name in BASELINES:
+        ratios = [row["ratio_to_fused"][name] for row in rows if name in row["ratio_to_fused"]]
+        if ratios:
+            yield name, ratios
+
+
 def _replayed_together(cases: Sequence[Figures]) -> Figures:
     """Geometric means and extremes over the replayed figures of several cases; {} without any."""
     rows = [main_state(case) for case in cases if "replayed" in case]
@@ -120,12 +150,10 @@ def _replayed_together(cases: Sequence[Figures]) -> Figures:
     if not rows:
         return {}
     figures: Figures = {}
-    for name in BASELINES:
-        ratios = [row["ratio_to_fused"][name] for row in rows if name in row["ratio_to_fused"]]
-        if ratios:
-            figures[name] = round(statistics.geometric_mean(ratios), 3)
-            figures[f"least_{name}"] = min(ratios)
-            figures[f"cases_{name}"] = len(ratios)
+    for name, ratios in _ratios(rows):
+        figures[name] = round(statistics.geometric_mean(ratios), 3)
+        figures[f"least_{name}"] = min(ratios)
+        figures[f"cases_{name}"] = len(ratios)
     # Of images larger than L2 alone, which are not measured warm: of a smaller one some is still
     # there, and a launch may take longer than to read it.
     fractions = [

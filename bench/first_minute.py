@@ -31,9 +31,11 @@ import torch
 from bench.command import check, parser_of, recorded
 from bench.first_questions import questions
 from bench.question import Details, NotHereError, Question, Setting, WrongError
-from bench.record import as_text, commit, replace, whole
+from bench.record import ROOT, as_text, whole
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_named
+from cxrgan_fast.provenance import commit
 
 MOST_FAILURES = 70
 """The exit status does not tell more: larger ones mean other things."""
@@ -225,7 +227,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _record(setting: Setting, done: Sequence[Result], total_s: float, complete: bool) -> Details:
     """All answers, with the circumstances that the first of them has found."""
-    about = {"command": setting.command, "date": None, "commit": commit(), "environment": None}
+    about = {"command": setting.command, "date": None, "commit": commit(ROOT), "environment": None}
     rows = [each.as_record() for each in done]
     if rows and "environment" in rows[0]["details"]:
         about = rows[0].pop("details")
@@ -261,7 +263,7 @@ def run(make: Make, setting: Setting, limit: float, json: Path | None) -> int:
     def write(complete: bool) -> None:
         if json is not None:
             seconds = time.perf_counter() - start
-            replace(json, as_text(_record(setting, done, seconds, complete)))
+            write_named(json, as_text(_record(setting, done, seconds, complete)).encode())
 
     for result in results(make, setting, limit):
         done.append(result)

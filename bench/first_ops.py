@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import cases
+from bench.cases import IMAGE_OPS, LAYOUTS
 from bench.question import Answer, NotHereError, Question, Setting, WrongError
 from bench.record import ROOT
 from cxrgan_fast.errors import UserError
@@ -25,9 +27,7 @@ from cxrgan_fast.ops.adversarial_loss import LOSS_KINDS
 from cxrgan_fast.ops.backend import native
 from cxrgan_fast.ops.conditional_batch_norm_kernels import use_cuda_path
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LAYOUTS = ("contiguous", "channels_last")
-IMAGE_OPS = ("conditional_batch_norm_act", "bias_leaky_relu")
+DTYPES = {name: cases.DTYPES[name] for name in cases.MEASURED_DTYPES}
 # The last of each has extents that no vector or tile divides. What a CPU emulates is small.
 IMAGES = ((64, 512, 4, 4), (64, 128, 16, 16), (64, 32, 64, 64), (5, 7, 9, 11))
 EMULATED_IMAGES = ((12, 40, 8, 8), (4, 8, 12, 12), (2, 3, 50, 50), (5, 7, 9, 11))
@@ -214,7 +214,6 @@ def _loss_calls(op: str, way: Way) -> Iterator[Call]:
 
 def _input_calls(way: Way, layout: str) -> Iterator[Call]:
     from augmented_batch_cases import input_case
-    from op_cases import LAYOUTS as FORMATS
 
     batches = EMULATED_BATCHES if way.emulated else BATCHES
     for (image, stored, fakes), (name, dtype) in itertools.product(batches, DTYPES.items()):
@@ -223,7 +222,7 @@ def _input_calls(way: Way, layout: str) -> Iterator[Call]:
             stored=stored,
             fakes=fakes,
             fake_dtype=dtype,
-            arrange=lambda x: x.contiguous(memory_format=FORMATS[layout]),
+            arrange=lambda x: x.contiguous(memory_format=LAYOUTS[layout]),
         )
         case = drawn.on(way.device)
         assert case.fake is not None

@@ -9,8 +9,8 @@ from collections.abc import Hashable
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.dispatched import Dispatched
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
@@ -20,18 +20,11 @@ from cxrgan_fast.training.step import TrainingStep
 IMAGES = 50
 
 
-class _Hooks(TorchDispatchMode):
-    """Changes nothing, but that some layers become other ops below a mode, as in a recording."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return func(*args, **(kwargs or {}))
-
-
 class _BelowHooks(Executor):
+    """Below a mode some layers become other ops, as in a recording."""
+
     def run(self, kind: Hashable) -> None:
-        with _Hooks():
+        with Dispatched():
             super().run(kind)
 
 

@@ -1,5 +1,6 @@
 """``python -m bench.fits FOLDER PNG``: the images of a folder through every --fit, on one sheet."""
 
+import io
 import sys
 from pathlib import Path
 from typing import get_args
@@ -7,11 +8,12 @@ from typing import get_args
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bench.command import parser_of
+from bench.command import check, parser_of
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.preparation import Fit, Preparation
 from cxrgan_fast.data.readers import Decoded, look_at, read_image
 from cxrgan_fast.data.sources import open_source
+from cxrgan_fast.files import write_named
 
 FITS: tuple[Fit, ...] = get_args(Fit)
 SIDE = 112
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("folder", help="of class folders, or another source")
     parser.add_argument("png", type=Path, help="where the sheet goes")
     arguments = parser.parse_args()
+    check(arguments, out="png")
     source = open_source(arguments.folder)
     width, height = (1 + len(FITS)) * SIDE + 8, SIDE + 14
     rows = -(-len(source.files) // COLUMNS)
@@ -45,7 +48,15 @@ def main() -> None:
             f"{original.width} x {original.height}: as it is, {', '.join(FITS)}",
             255,
         )
-    sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(arguments.png, optimize=True)
+    save(sheet, arguments.png, colors=64)
+
+
+def save(sheet: Image.Image, path: Path, *, colors: int) -> None:
+    """Write a picture as a PNG of a few colors, whatever its file is called."""
+    content = io.BytesIO()
+    few = sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=colors)
+    few.save(content, "PNG", optimize=True)
+    write_named(path, content.getvalue())
 
 
 def _small(found: Decoded) -> Decoded:

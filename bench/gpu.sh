@@ -16,7 +16,7 @@
 #   PYTHON     an interpreter that has PyTorch (default: python3)
 #   OUT        where results go (default: bench/results/NAME-OF-THE-GPU)
 #   WHEELS     a folder of wheels that PYTHON lacks; they are installed for this run only. What
-#              lacks and how to have it is said first: see NEEDS
+#              lacks and how to have it is said first: see STEPS
 #   EXTENSION  cxrgan_fast/_C.*.so as it was built elsewhere, for the same version of Python and
 #              this GPU, instead of building it here. For an H100, where nvcc is but no GPU:
 #                  CXRGAN_CUDA_ARCHS=90 python3 setup.py build_ext --inplace
@@ -29,33 +29,36 @@
 # tests' *.xml, training.json with its last grid and progress.gif, log.txt and, last, summary.txt.
 # Each of them holds what was measured when its step was stopped.
 
-# The Python packages that each step needs beside PyTorch, which brings NumPy and Triton: by the
-# names that pip knows. Without those in brackets it loses a part, or time, only.
-NEEDS="
-build           pybind11 setuptools
-first-minute    (pillow safetensors tqdm)
-kernels-bf16    tqdm
-throughput-64   pillow safetensors tqdm
-gpu-tests       pytest (pillow safetensors tqdm pytest-xdist)
-native-tests    pytest (hypothesis pillow tqdm pytest-xdist)
-kernels         tqdm
-throughput-128  pillow safetensors tqdm
-training        pillow pydantic pyyaml safetensors tensorboard tqdm tyro
-compiled-64     pillow safetensors tqdm
-compiled-128    pillow safetensors tqdm
-triton-tests    pytest (hypothesis pillow tqdm pytest-xdist)
-compile-tests   pytest (pillow tqdm pytest-xdist)
-large           pytest
-parity-64       pillow pydantic safetensors scipy tqdm
-parity-128      pillow pydantic safetensors scipy tqdm
+# A step, the seconds that it may take (rest: what is left of all), the Python packages that it needs
+# beside PyTorch, which brings NumPy and Triton, by the names that pip knows, and after the colon what
+# it does. Without the packages in brackets it loses a part, or time, only. What is compiled is
+# measured on a few shapes: compiling takes most of a benchmark's time. PyTorch asks the driver things
+# that it refuses, and copes: API errors are none of the kernels'.
+STEPS="
+build           75    pybind11 setuptools : build
+first-minute    65    (pillow safetensors tqdm) : first_minute
+kernels-bf16    60    tqdm : kernels kernels_bf16 --dtypes bfloat16 --layouts channels_last --against eager --compiled-shapes
+throughput-64   60    pillow safetensors tqdm : throughput 64 throughput --seconds 12 --variants reference_amp eager graph floor
+gpu-tests       40    pytest (pillow safetensors tqdm pytest-xdist) : gpu_tests
+native-tests    45    pytest (hypothesis pillow tqdm pytest-xdist) : native_tests
+memcheck        40    : sanitize memcheck 25 --report-api-errors no
+racecheck       35    : sanitize racecheck 20
+kernels         rest  tqdm : kernels kernels --compiled-shapes 64x64x32x32 64x32x128x128
+throughput-128  60    pillow safetensors tqdm : throughput 128 throughput --seconds 12 --variants reference_amp eager graph floor
+training        150   pillow pydantic pyyaml safetensors tensorboard tqdm tyro : training 150
+compiled-64     rest  pillow safetensors tqdm : throughput 64 throughput_compiled --seconds 15
+compiled-128    rest  pillow safetensors tqdm : throughput 128 throughput_compiled --seconds 15
+triton-tests    180   pytest (hypothesis pillow tqdm pytest-xdist) : triton_tests
+compile-tests   50    pytest (pillow tqdm pytest-xdist) : compile_tests
+large           60    pytest : tests large tests/ops/test_large_tensors.py -m slow -k cuda
+parity-64       rest  pillow pydantic safetensors scipy tqdm : parity 64 1000 5 REST
+parity-128      rest  pillow pydantic safetensors scipy tqdm : parity 128 500 5 REST
 "
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PYTHON=${PYTHON:-python3}
-# Compiling takes most of the benchmark's time: torch.compile and Triton are measured on these.
-COMPILED="64x64x32x32 64x32x128x128"
 TOTAL=530 # seconds that everything may take
 LEAST=35  # of them for the step that takes what is left, however long those before it took
 GRACE=8 # seconds between asking a step to stop, so that it keeps what it has, and ending it
@@ -191,36 +194,16 @@ time_left() {
   echo $((left > LEAST ? left : LEAST))
 }
 
+row() { awk -v step="$1" '$1 == step' <<<"$STEPS"; } # STEP
+
 limit_and_command() { # STEP
-  case $1 in
-  build) echo 75 build ;;
-  first-minute) echo 65 first_minute ;;
-  # What training runs in, and nothing that is compiled first.
-  kernels-bf16)
-    echo 60 kernels kernels_bf16 --dtypes bfloat16 --layouts channels_last --against eager \
-      --compiled-shapes
-    ;;
-  throughput-64 | throughput-128)
-    echo 60 throughput "${1#*-}" throughput --seconds 12 --variants reference_amp eager graph floor
-    ;;
-  gpu-tests) echo 40 gpu_tests ;;
-  native-tests) echo 45 native_tests ;;
-  # PyTorch asks the driver things that it refuses, and copes: no errors of the kernels'.
-  memcheck) echo 40 sanitize memcheck 25 --report-api-errors no ;;
-  racecheck) echo 35 sanitize racecheck 20 ;;
-  kernels) echo "$(time_left)" kernels kernels --compiled-shapes $COMPILED ;;
-  training) echo 150 training 150 ;;
-  # All variants, of which those that compile take most of the time before a turn is timed.
-  compiled-64 | compiled-128)
-    echo "$(time_left)" throughput "${1#*-}" throughput_compiled --seconds 15
-    ;;
-  triton-tests) echo 180 triton_tests ;;
-  compile-tests) echo 50 compile_tests ;;
-  large) echo 60 tests large tests/ops/test_large_tensors.py -m slow -k cuda ;;
-  parity-64) echo "$(time_left)" parity 64 1000 5 "$(time_left)" ;;
-  parity-128) echo "$(time_left)" parity 128 500 5 "$(time_left)" ;;
-  *) return 1 ;;
-  esac
+  local row limit
+  row=$(row "$1")
+  [ -n "$row" ] || return 1
+  limit=$(awk '{ print $2 }' <<<"$row")
+  [ "$limit" != rest ] || limit=$(time_left)
+  row=${row#*: }
+  echo "$limit ${row/REST/$limit}"
 }
 
 # --- What is carried in -------------------------------------------------------------------------
@@ -228,7 +211,7 @@ limit_and_command() { # STEP
 needs() { # STEP: the packages that it needs, those that cost it a part only in brackets
   # A build that is carried in needs nothing.
   [ "$1" = build ] && [ -n "${EXTENSION:-}" ] && return
-  awk -v step="$1" '$1 == step { $1 = ""; print }' <<<"$NEEDS"
+  row "$1" | awk '{ sub(/ *:.*/, ""); $1 = $2 = ""; print }'
 }
 
 lacking() { # NAMES: those of them that are missing

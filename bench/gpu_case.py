@@ -61,13 +61,8 @@ def ways(case: Case, beside: Sequence[str], device: torch.device) -> dict[str, W
         beside: which of eager, compiled and triton to have beside them.
         device: where the tensors are.
     """
-    found = {}
-    if "eager" in beside:
-        found["eager"] = Way(cases.eager(case))
-    if "compiled" in beside:
-        found["compiled"] = Way(cases.compiled(case, device))
-    fused = cases.fused(case)
-    found["fused"] = Way(fused)
+    found = {name: Way(each) for name, each in cases.functions(case, beside, device).items()}
+    fused = found["fused"].function
     backends = ("native", "triton") if "triton" in beside else ("native",)
     for backend in backends:
         if device.type in available_backends()[backend].runs_on:

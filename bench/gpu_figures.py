@@ -1,12 +1,4 @@
-"""From a GPU's samples to what is reported: launched and replayed, at each way's own bytes.
-
-A rate counts the passes over the image tensor that a way makes by design. The two-pass kernels of
-conditional_batch_norm_act make 3 forward (x, then x and y) and 5 backward (x and dy, then those and
-dx). Where the images stay in shared memory they are 2 and 3, which is also the least that any way
-can make, and what is counted for PyTorch's, whose passes nobody has counted. It is counted too for
-the persistent kernels, which read again what a device's shared memory cannot hold: their rate is of
-the least passes, and lower than that of the bytes that they move.
-"""
+"""From a GPU's samples to what is reported: launched and replayed, at each way's own bytes."""
 
 from __future__ import annotations
 
@@ -15,39 +7,21 @@ from collections.abc import Mapping
 
 from bench.cases import BASELINES, Case
 from bench.figures import (
-    BACKWARD_PASSES,
-    COPY_PASSES,
-    FORWARD_PASSES,
     Figures,
+    Paths,
+    Samples,
     case_figures,
     gigabytes_per_second,
+    ratios_to_fused,
+    rounded,
 )
-
-TWO_PASS_FORWARD, TWO_PASS_BACKWARD = 3, 5
-
-Samples = Mapping[str, list[float]]
-"""Microseconds of a step, by way."""
-
-
-Paths = Mapping[str, tuple[str, str]]
-"""Forward and backward, by way, where a way has some."""
-
-
-def passes(way: str, paths: Paths) -> int:
-    """How many times a way of computing an image op goes over the image, forward and backward."""
-    if way == "copy":
-        return COPY_PASSES
-    forward, backward = paths.get(way, ("", ""))
-    return (TWO_PASS_FORWARD if forward == "two_pass" else FORWARD_PASSES) + (
-        TWO_PASS_BACKWARD if backward == "two_pass" else BACKWARD_PASSES
-    )
 
 
 def gpu_figures(
     case: Case,
-    launched: dict[str, list[float]],
+    launched: Samples,
     replayed: Mapping[str, tuple[int, Samples]],
-    peaks: dict[str, int],
+    peaks: Mapping[str, int],
     launches: Mapping[str, tuple[int, int]],
     left_out: Mapping[str, str],
     paths: Paths,
@@ -63,10 +37,7 @@ def gpu_figures(
         left_out: what could not be measured, and why.
         paths: which way takes which path.
     """
-    figures = case_figures(case, launched, peaks or None)
-    if "gb_per_s" in figures:
-        medians = {name: statistics.median(each) for name, each in launched.items()}
-        figures["gb_per_s"] = _rounded(_rates(case, medians, paths))
+    figures = case_figures(case, launched, peaks, paths)
     figures["replayed"] = {
         state: {"steps_in_a_graph": count, **_replayed(case, samples, paths)}
         for state, (count, samples) in replayed.items()
@@ -84,32 +55,16 @@ def _replayed(case: Case, samples: Samples, paths: Paths) -> Figures:
     times = {name: each for name, each in medians.items() if name != "copy"}
     if "fused" in times:
         fastest = min(times, key=lambda name: times[name])
-        figures["ratio_to_fused"] = {
-            name: round(times[name] / times["fused"], 3) for name in BASELINES if name in times
-        }
+        figures["ratio_to_fused"] = ratios_to_fused(times)
         figures["fastest"] = fastest
         figures["fused_over_fastest"] = round(times["fused"] / times[fastest], 3)
     if case.of_images:
-        rates = _rates(case, medians, paths)
-        figures["gb_per_s"] = _rounded(rates)
+        rates = gigabytes_per_second(case, {name: us / 1e3 for name, us in medians.items()}, paths)
+        figures["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
         if "copy" in rates:
             figures["fraction_of_copy_bandwidth"] = {
                 name: round(rate / rates["copy"], 3)
                 for name, rate in rates.items()
                 if name not in (*BASELINES, "copy")
             }
-    figures["samples_us"] = {
-        name: [round(sample, 2) for sample in each] for name, each in samples.items()
-    }
-    return figures
-
-
-def _rates(case: Case, medians_us: Mapping[str, float], paths: Paths) -> dict[str, float]:
-    return {
-        name: gigabytes_per_second(case.image_bytes, passes(name, paths), each / 1e3)
-        for name, each in medians_us.items()
-    }
-
-
-def _rounded(rates: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(rate, 1) for name, rate in rates.items()}
+    return figures | {"samples_us": rounded(samples, 2)}

@@ -43,6 +43,7 @@ from bench.timing import measure, peak_bytes
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.ops import available_backends
+from cxrgan_fast.threads import MOST_THREADS
 
 TINY = (2, 4, 1, 1)
 STREAMED_MB = 16  # read, and as many written
@@ -90,15 +91,23 @@ def run(
             if device.type == "cuda":
                 finished(gpu_case.measure_case(case, beside, device, seconds))
                 continue
-            variants = bench_cases.steps(case, beside, device)
-            samples = measure(variants, device, seconds)
-            variants.pop("copy", None)
-            peaks = (
-                {name: peak_bytes(step, device) for name, step in variants.items()}
-                if case.of_images
-                else None
-            )
-            finished(figures.case_figures(case, samples, peaks))
+            finished(figures_on_cpu(case, beside, seconds))
+
+
+def figures_on_cpu(case: Case, beside: Sequence[str], seconds: float) -> figures.Figures:
+    """Measure one case on the CPU.
+
+    Args:
+        case: the case.
+        beside: which of eager and compiled to have beside the fused op.
+        seconds: about how long to time it.
+    """
+    cpu = torch.device("cpu")
+    variants = bench_cases.steps(case, beside, cpu)
+    samples = measure(variants, cpu, seconds)
+    variants.pop("copy", None)
+    peaks = {name: peak_bytes(step, cpu) for name, step in variants.items() if case.of_images}
+    return figures.case_figures(case, samples, peaks)
 
 
 def _turn(
@@ -162,10 +171,9 @@ def overheads(
                 "fused_us": round(medians[case.op], 1),
                 "leaky_relu_us": round(medians["leaky_relu"], 1),
                 "overhead_us": round(medians[case.op] - medians["leaky_relu"], 1),
-                "samples_us": {
-                    name: [round(sample, 1) for sample in samples[name]]
-                    for name in (case.op, "leaky_relu")
-                },
+                "samples_us": figures.rounded(
+                    {name: samples[name] for name in (case.op, "leaky_relu")}
+                ),
             }
             for case in cases
         ]
@@ -203,7 +211,9 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--device cuda: PyTorch sees no GPU here")
     if arguments.device == "cuda" and not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph"):
         raise UserError("--device cuda: PyTorch 2.8 or newer is needed, to look into CUDA graphs")
-    check(arguments, least={"threads": 1}, over_0=["seconds_per_case"])
+    check(
+        arguments, least={"threads": 1}, most={"threads": MOST_THREADS}, over_0=["seconds_per_case"]
+    )
 
 
 def main() -> None:
@@ -255,7 +265,9 @@ def main() -> None:
     finally:
         done.sort(key=lambda row: cases.index(_case(row)))
         if done:
-            _finish(result, record, of=len(cases))
+            summary = figures.summaries(done)
+            of = f"{len(done)} of {len(cases)} cases"
+            result.finish({**record, "summary": summary}, report, of)
         else:
             print("no case is complete; nothing is written")
 
@@ -289,16 +301,6 @@ def _method(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
         "twice L2 if 32 steps are enough; warm on the same",
         "launches": "kernels, copies and memory sets, forward and backward",
     }
-
-
-def _finish(result: Result, record: dict[str, Any], *, of: int) -> None:
-    done = record["cases"]
-    record = {**record, "summary": figures.summaries(done)}
-    # First the file: what goes wrong with a table takes no figure along.
-    result.write(record)
-    print(report(record), end="\n\n")
-    complete = "complete" if record["complete"] else "NOT complete"
-    print(f"{len(done)} of {of} cases, {complete}: written to {result.path}")
 
 
 if __name__ == "__main__":

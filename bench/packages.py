@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -26,7 +27,7 @@ def missing(names: Iterable[str]) -> list[str]:
     return [
         name
         for name in dict.fromkeys(names)
-        if importlib.util.find_spec(MODULES.get(name, name)) is None
+        if importlib.util.find_spec(MODULES.get(name, name).partition(".")[0]) is None
     ]
 
 
@@ -62,6 +63,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="packages, as pip knows them")
     parser.add_argument("--how", action="store_true", help="say how to carry them, too")
     arguments = parser.parse_args()
+    for name in arguments.names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
+            parser.exit(2, f"error: NAME: expected what pip calls a package, got {name!r}\n")
     names = missing(arguments.names)
     print(*names)
     if arguments.how and names:

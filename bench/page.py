@@ -16,6 +16,7 @@ from bench.command import parser_of
 from bench.record import RESULTS, function_of, read_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_named
 
 
 def with_tables(page: str, result: Path) -> str:
@@ -43,7 +44,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.page.is_file():
         raise UserError(f"{arguments.page}: no such file")
-    arguments.page.write_text(with_tables(arguments.page.read_text(), arguments.file))
+    before = arguments.page.read_text()
+    after = with_tables(before, arguments.file)
+    if after != before:
+        write_named(arguments.page, after.encode())
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ where there is nothing to draw, or matplotlib is not installed.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.command import parser_of
+from bench.command import check, parser_of
 from bench.record import command_of, function_of, read_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +32,7 @@ def panels(
     """Panels to draw into, written as a PNG at the end.
 
     Args:
-        path: where the picture goes; its folder is made.
+        path: where the picture goes.
         rows: of panels.
         columns: likewise.
         title: over all of them.
@@ -53,9 +55,10 @@ def panels(
     figure, grid = pyplot.subplots(rows, columns, squeeze=False, layout="constrained", **options)
     yield figure, grid
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi, metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     pyplot.close(figure)
+    write_named(path, content.getvalue())
 
 
 def tidy(axes: Axes, **grid: Any) -> None:
@@ -91,6 +94,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the JSON of one of those commands")
     parser.add_argument("png", type=Path, help="where the picture goes")
     arguments = parser.parse_args()
+    check(arguments, out="png")
     record = read_result(arguments.file)
     draw = function_of(record, arguments.file, "draw", beside="plot_")
     try:

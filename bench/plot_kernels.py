@@ -90,7 +90,7 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
                 places.append(index + (number - (len(shown) - 1) / 2) * BAR)
                 heights.append(_ratios(case)[name])
         # From 1, on a logarithmic axis: upward is faster, downward slower, by the same length.
-        axes.bar(
+        bars = axes.bar(
             places,
             [height - 1 for height in heights],
             BAR,
@@ -98,16 +98,7 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
             color=COLORS[name],
             label=LABELS[name],
         )
-        for place, height in zip(places, heights, strict=True):
-            axes.annotate(
-                f"{height:.1f}",
-                (place, height),
-                xytext=(0, 1.5 if height >= 1 else -1.5),
-                textcoords="offset points",
-                ha="center",
-                va="bottom" if height >= 1 else "top",
-                fontsize=small,
-            )
+        axes.bar_label(bars, [f"{each:.1f}" for each in heights], padding=1.5, fontsize=small)
     axes.axhline(1, color="black", linewidth=1)
     every = [ratio for case in cases for ratio in _ratios(case).values()]
     axes.set_ylim(min(0.8, min(every) / 1.5), max(every) * 1.5)

@@ -74,11 +74,13 @@ def _bars(axes: Axes, point: Figures) -> None:
     bars = [name for name in point["variants"] if name != FLOOR]
     rates = [point["variants"][name]["images_per_second"] for name in bars]
     places = range(len(bars))
-    axes.barh(places, rates, color=[LOOKS[name][1] for name in bars], height=0.7)
-    for place, name, rate in zip(places, bars, rates, strict=True):
-        times = point["variants"][name].get("times_reference")
-        words = f" {rate:.4g}" + (f" ({times:.2f}×)" if times else "")
-        axes.annotate(words, (rate, place), va="center", fontsize=8)
+    drawn = axes.barh(places, rates, color=[LOOKS[name][1] for name in bars], height=0.7)
+    times = [point["variants"][name].get("times_reference") for name in bars]
+    words = [
+        f" {rate:.4g}" + (f" ({each:.2f}×)" if each else "")
+        for rate, each in zip(rates, times, strict=True)
+    ]
+    axes.bar_label(drawn, words, fontsize=8)
     if FLOOR in point["variants"]:
         most = point["variants"][FLOOR]["images_per_second"]
         axes.axvline(most, color=LOOKS[FLOOR][1], linestyle="--", linewidth=1)

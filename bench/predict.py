@@ -133,7 +133,7 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
         for direction in DIRECTIONS
     }
     total, copy = sum(time.total for time in times), copy_us(case.image_bytes, hardware)
-    # What bench.gpu_figures credits, and of images that are kept in part what is read again.
+    # What bench.figures.passes credits, and of images that are kept in part what is read again.
     made = sum(row["bytes_read"] + row["bytes_written"] for row in rows) / case.image_bytes
     return {
         "shape": list(case.shape),

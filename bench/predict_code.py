@@ -19,8 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import networkx as nx
+
 from bench.predict_cost import Cost, cost_of
-from bench.predict_sass import Block, Instruction, Loop, blocks_of, loops_of
+from bench.predict_sass import Block, Instruction, Loop, blocks_of, flow_of, loops_of
 
 _DOUBLE = frozenset({"DADD", "DFMA", "DMUL"})
 _CLUSTER = ("UCGABAR_ARV", "UCGABAR_WAIT")
@@ -126,7 +128,7 @@ class _Reader:
     """Walks the loops of a kernel from the outside."""
 
     def __init__(self, blocks: list[Block], grid: bool) -> None:
-        self.blocks, self.grid = blocks, grid
+        self.blocks, self.grid, self.flow = blocks, grid, flow_of(blocks)
         # Of a kernel that a grid waits in, what combines for all blocks comes after the waiting.
         self.may_wait = any(
             each.name in ("LDG", "LD") and "STRONG.GPU" in each.suffix
@@ -263,14 +265,11 @@ class _Reader:
 
     def _reached(self, loop: Loop, never: Callable[[Block], bool]) -> set[int]:
         """The ids of the blocks of an innermost loop that some way leads to without others."""
-        found, waiting = set[int](), [loop.header]
-        while waiting:
-            i = waiting.pop()
-            block = self.blocks[i]
-            if i in loop.body and id(block) not in found and not never(block):
-                found.add(id(block))
-                waiting += block.successors
-        return found
+        allowed = [i for i in loop.body if not never(self.blocks[i])]
+        if loop.header not in allowed:
+            return set()
+        reached = nx.descendants(self.flow.subgraph(allowed), loop.header)
+        return {id(self.blocks[i]) for i in (loop.header, *reached)}
 
     def _exits(self, node: int) -> bool:
         """Whether a launch whose blocks do not wait may end here."""
@@ -341,22 +340,15 @@ def _longest(
     ends: Callable[[int], bool],
 ) -> list[int]:
     """The nodes of the heaviest way from a node to one that ends it; none if there is none."""
+    if start not in weights:
+        return []
+    graph = nx.DiGraph([(node, each) for node in weights for each in following(node)])
+    graph.add_node(start)
+    graph = graph.subgraph({start, *nx.descendants(graph, start)})
+    if not nx.is_directed_acyclic_graph(graph):
+        raise ValueError("branches that are not those of nested loops")
     best = dict[int, tuple[int, list[int]] | None]()
-    order, state = list[int](), dict[int, bool]()
-    waiting = [(start, False)] if start in weights else []
-    while waiting:
-        node, done = waiting.pop()
-        if done:
-            state[node] = True
-            order.append(node)
-        elif node not in state:
-            state[node] = False
-            waiting.append((node, True))
-            for each in following(node):
-                if state.get(each) is False:
-                    raise ValueError("branches that are not those of nested loops")
-                waiting.append((each, False))
-    for node in order:
+    for node in reversed(list(nx.topological_sort(graph))):
         ways = [way for each in following(node) if (way := best.get(each)) is not None]
         if ends(node):
             ways.append((0, []))
@@ -365,5 +357,5 @@ def _longest(
             continue
         length, rest = max(ways, key=lambda each: each[0])
         best[node] = length + weights[node], [node, *rest]
-    found = best.get(start)
+    found = best[start]
     return found[1] if found else []

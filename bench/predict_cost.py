@@ -7,6 +7,7 @@ cluster, ``near`` for shared memory, shuffles, constants and special functions. 
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,18 +36,11 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """Both, one after the other."""
-        return Cost(
-            self.instructions + other.instructions,
-            self.far + other.far,
-            self.near + other.near,
-            self.peer + other.peer,
-        )
+        return self._with(other, operator.add)
 
     def times(self, instructions: float, waits: float) -> Cost:
         """The same several times, of which a warp waits so often."""
-        return Cost(
-            self.instructions * instructions, self.far * waits, self.near * waits, self.peer * waits
-        )
+        return self._with(Cost(instructions, waits, waits, waits), operator.mul)
 
     def __mul__(self, times: float) -> Cost:
         """The same so many times."""
@@ -54,12 +48,10 @@ class Cost:
 
     def less(self, other: Cost) -> Cost:
         """What this has more than another, at least nothing."""
-        return Cost(
-            max(self.instructions - other.instructions, 0),
-            max(self.far - other.far, 0),
-            max(self.near - other.near, 0),
-            max(self.peer - other.peer, 0),
-        )
+        return self._with(other, lambda own, its: max(own - its, 0))
+
+    def _with(self, other: Cost, combine: Callable[[float, float], float]) -> Cost:
+        return Cost(*map(combine, vars(self).values(), vars(other).values()))
 
 
 def cost_of(way: list[list[Instruction]], off: Callable[[Instruction], bool]) -> Cost:

@@ -18,15 +18,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from bench.predict_cost import WARP, Cost
+from bench.predict_trips import Work
+
+Number = TypeVar("Number", int, float)
 
 TENSORS_OF_A_STEP = 4  # x, y, dy and dx
 TENSORS_OF_A_COPY = 2
 
 
-def _constant(default: float, source: str) -> float:
-    value: float = field(default=float(default), metadata={"help": source})
+def _constant(default: Number, source: str) -> Number:
+    value: Number = field(default=default, metadata={"help": source})
     return value
 
 
@@ -34,28 +38,26 @@ def _constant(default: float, source: str) -> float:
 class Hardware:
     """A GPU's constants: of an H100 SXM unless others are given."""
 
-    multiprocessors: int = field(default=132, metadata={"help": "NVIDIA's H100 data sheet"})
-    shared_kib: int = field(
-        default=227, metadata={"help": "shared memory of a block; CUDA C++ Programming Guide"}
-    )
-    threads: int = field(
-        default=2048, metadata={"help": "of a multiprocessor; CUDA C++ Programming Guide"}
-    )
-    blocks: int = field(
-        default=32, metadata={"help": "of a multiprocessor; CUDA C++ Programming Guide"}
-    )
+    multiprocessors: int = _constant(132, "NVIDIA's H100 data sheet")
+    shared_kib: int = _constant(227, "shared memory of a block; CUDA C++ Programming Guide")
+    threads: int = _constant(2048, "of a multiprocessor; CUDA C++ Programming Guide")
+    blocks: int = _constant(32, "of a multiprocessor; CUDA C++ Programming Guide")
     clock_ghz: float = _constant(1.98, "67 TFLOP/s of float32 in the data sheet are 1.98 GHz")
-    l2_mb: float = _constant(50, "NVIDIA's H100 data sheet")
+    l2_mb: float = _constant(50.0, "NVIDIA's H100 data sheet")
     l2_share: float = _constant(0.7, "estimate: what a step finds again; L2 has two halves")
-    memory_gb_per_s: float = _constant(3350, "NVIDIA's H100 data sheet")
+    memory_gb_per_s: float = _constant(3350.0, "NVIDIA's H100 data sheet")
     memory_share: float = _constant(0.9, "estimate: what a copy reaches of it")
-    l2_gb_per_s: float = _constant(5000, "estimate; published microbenchmarks have 5 to 6 TB/s")
-    fill_bytes_per_cycle: float = _constant(64, "of a multiprocessor, from L2; white paper")
-    l2_cycles: float = _constant(400, "estimate: 260 alone (arXiv:2402.13499), loaded more")
-    memory_cycles: float = _constant(800, "estimate: 480 alone (arXiv:2402.13499), loaded more")
-    peer_cycles: float = _constant(200, "another block of a cluster: 180 alone (arXiv:2402.13499)")
-    near_cycles: float = _constant(30, "shared memory: 29 (arXiv:2402.13499); shuffles")
-    warp_cycles: float = _constant(3, "estimate: an instruction of a warp alone; 4 if each depends")
+    l2_gb_per_s: float = _constant(5000.0, "estimate; published microbenchmarks have 5 to 6 TB/s")
+    fill_bytes_per_cycle: float = _constant(64.0, "of a multiprocessor, from L2; white paper")
+    l2_cycles: float = _constant(400.0, "estimate: 260 alone (arXiv:2402.13499), loaded more")
+    memory_cycles: float = _constant(800.0, "estimate: 480 alone (arXiv:2402.13499), loaded more")
+    peer_cycles: float = _constant(
+        200.0, "another block of a cluster: 180 alone (arXiv:2402.13499)"
+    )
+    near_cycles: float = _constant(30.0, "shared memory: 29 (arXiv:2402.13499); shuffles")
+    warp_cycles: float = _constant(
+        3.0, "estimate: an instruction of a warp alone; 4 if each depends"
+    )
     issue_share: float = _constant(0.7, "estimate, of four instructions a cycle and multiprocessor")
     launch_us: float = _constant(1.6, "estimate: an empty kernel after another in a CUDA graph")
     overlapping_launch_us: float = _constant(0.8, "estimate: the same with programmatic launch")
@@ -63,9 +65,9 @@ class Hardware:
     grid_barrier_us: float = _constant(1.2, "estimate: all blocks wait for all others")
 
 
-@dataclass(frozen=True)
-class Launch:
-    """One launch, and the work of its warp that has the most."""
+@dataclass(frozen=True, kw_only=True)
+class Launch(Work):
+    """One launch, and the work of its warps."""
 
     kernel: str
     direction: str
@@ -74,22 +76,11 @@ class Launch:
     threads: int
     resident: int
     """Blocks that a multiprocessor holds at once."""
-    warp: Cost
-    """Everything that the warp does."""
-    around: Cost
-    """Of that, what is outside of units."""
-    instructions: float
-    """Of a warp in the mean."""
-    of_packet: float = 0
-    """Instructions of a packet, in all loops over packets; and of a unit, around its packets."""
-    of_unit: float = 0
     bytes_read: int = 0
     bytes_written: int = 0
     cluster: int = 1
     overlapping: bool = False
     """Launched while the one before still runs (programmatic dependent launch)."""
-    spins: int = 0
-    """Waits for all blocks of the grid."""
 
 
 @dataclass(frozen=True)

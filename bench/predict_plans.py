@@ -1,9 +1,9 @@
 """The launches of conditional batch norm on a GPU that is not here, with the code of their kernels.
 
 The product's own launchers (csrc/cuda/conditional_batch_norm*.cu) are compiled by nvcc and linked
-with ``predict_runtime.cpp``, a CUDA runtime that writes down what it is asked to launch, and
-``predict_plans.cu``, which calls them. The same compilation gives ptxas's figures and the code that
-``predict_code`` counts. What is compiled is kept in build/predict until a source changes.
+with ``predict_plans.cu``, which calls them and is the CUDA runtime that they ask: it writes down
+what it is to launch. The same compilation gives ptxas's figures and the code that ``predict_code``
+counts. What is compiled is kept in build/predict until a source changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SOURCES = (
     CSRC / "cuda" / "conditional_batch_norm_backward.cu",
     CSRC / "cuda" / "launch.cu",
 )
-ASKING = (HERE / "predict_runtime.cpp", HERE / "predict_plans.cu")
+ASKING = HERE / "predict_plans.cu"
 CACHE = ROOT / "build" / "predict"  # `make clean` removes it
 
 
@@ -146,22 +146,12 @@ def launch_of(code: Part, trips: Trips, image: int) -> Launch:
         work = work_of(code, trips)
     except ValueError as error:
         raise UserError(f"{name}: {error}; see bench/predict_trips.py") from None
+    of_launch = ("kernel", "direction", "blocks", "threads", "resident", "cluster", "overlapping")
     return Launch(
-        kernel=asked["kernel"],
-        direction=asked["direction"],
-        blocks=asked["blocks"],
-        threads=asked["threads"],
-        resident=asked["resident"],
-        warp=work.warp,
-        around=work.around,
-        instructions=work.instructions,
-        of_packet=work.of_packet,
-        of_unit=work.of_unit,
+        **vars(work),
+        **{name: asked[name] for name in of_launch},
         bytes_read=round(work.loads * image),
         bytes_written=round(work.stores * image),
-        cluster=asked["cluster"],
-        overlapping=asked["overlapping"],
-        spins=work.spins,
     )
 
 
@@ -177,7 +167,7 @@ def _compiled(architecture: int) -> Path:
     ]  # fmt: skip
     key = hashlib.sha256(" ".join([_run([nvcc, "--version"]), *flags]).encode())
     sources = (*sorted((CSRC / "cuda").iterdir()), *sorted((CSRC / "include").rglob("*.h")))
-    for path in (*sources, *ASKING, HERE / "predict_runtime.h"):
+    for path in (*sources, ASKING):
         key.update(path.name.encode() + b"\0" + path.read_bytes())
     folder = CACHE / key.hexdigest()[:16]
     if folder.exists():
@@ -189,9 +179,9 @@ def _compiled(architecture: int) -> Path:
         built.mkdir()
         done = _process(
             [
-                nvcc, *flags, f"-I{CSRC}", f"-I{CSRC / 'include'}", f"-I{HERE}", "--threads", "2",
+                nvcc, *flags, f"-I{CSRC}", f"-I{CSRC / 'include'}", "--threads", "2",
                 "--keep", "--keep-dir", str(kept), "-o", str(built / "plans"),
-                *map(str, (*SOURCES, *ASKING)),
+                *map(str, (*SOURCES, ASKING)),
             ]
         )  # fmt: skip
         (built / "printed.txt").write_text(done.stdout + done.stderr)

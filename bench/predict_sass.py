@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import networkx as nx
+
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z]\w*)([.\w]*)\s*(.*?);")
 _LABEL = re.compile(r"^(\.L_x_\d+):")
 _TARGET = re.compile(r"`\((\.L_x_\d+)\)")
@@ -118,56 +120,37 @@ def blocks_of(listing: str) -> list[Block]:
     return blocks
 
 
+def flow_of(blocks: list[Block]) -> nx.DiGraph:
+    """Give which block follows which, by their numbers."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(blocks)))
+    graph.add_edges_from((i, s) for i, block in enumerate(blocks) for s in block.successors)
+    return graph
+
+
 def loops_of(blocks: list[Block]) -> Loop:
     """The whole kernel as a loop that goes round once, with its natural loops nested in it.
 
     Args:
         blocks: of ``blocks_of``; the first is where the kernel begins.
     """
-    reachable = _reachable(blocks)
-    before: dict[int, list[int]] = {i: [] for i in reachable}
-    for i in reachable:
-        for s in blocks[i].successors:
-            before[s].append(i)
-    dominators = _dominators(before)
+    graph = flow_of(blocks)
+    reachable = {0, *nx.descendants(graph, 0)}
+    graph.remove_nodes_from([i for i in range(len(blocks)) if i not in reachable])
+    dominators = nx.immediate_dominators(graph, 0)
+    # Each block below the one that every way to it goes through last.
+    tree = nx.DiGraph([(d, i) for i, d in dominators.items() if d not in (i, None)])
     bodies: dict[int, set[int]] = {}
-    for i in reachable:
-        for header in blocks[i].successors:
-            if header not in dominators[i]:
-                continue
-            body, waiting = bodies.setdefault(header, {header}), [i]
-            while waiting:
-                each = waiting.pop()
-                if each not in body:
-                    body.add(each)
-                    waiting += before[each]
+    for i, header in list(graph.edges):
+        if i == header:
+            bodies.setdefault(header, {header})
+        elif i in tree and header in nx.ancestors(tree, i):
+            around = graph.copy()
+            around.remove_node(header)
+            bodies.setdefault(header, {header}).update({i}, nx.ancestors(around, i))
     whole = Loop(0, reachable)
     loops = [Loop(header, bodies[header]) for header in sorted(bodies)]
     for loop in loops:
         around = [each for each in loops if loop.body < each.body]
         min(around, key=lambda each: len(each.body), default=whole).children.append(loop)
     return whole
-
-
-def _reachable(blocks: list[Block]) -> set[int]:
-    found, waiting = set[int](), [0]
-    while waiting:
-        i = waiting.pop()
-        if i not in found:
-            found.add(i)
-            waiting += blocks[i].successors
-    return found
-
-
-def _dominators(before: dict[int, list[int]]) -> dict[int, set[int]]:
-    """The blocks that every way from the first to a block goes through, itself among them."""
-    dominators = {i: set(before) for i in before}
-    dominators[0] = {0}
-    changed = True
-    while changed:
-        changed = False
-        for i in sorted(set(before) - {0}):
-            new = set.intersection(*(dominators[p] for p in before[i])) | {i}
-            if new != dominators[i]:
-                dominators[i], changed = new, True
-    return dominators

@@ -19,7 +19,7 @@ FORWARD_PART, BACKWARD_PART = 16, 8
 """Bytes of a Moments and of a Sums: lanes side by side have those of a sector of 32 bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """What the busiest warp of a launch does, and the passes of all of them over the image."""
 
@@ -29,14 +29,14 @@ class Work:
     """Of that, what is outside of units."""
     instructions: float
     """Of a warp in the mean: some of what is around units is done by few of a block's warps."""
-    loads: float
+    loads: float = 0
     """Of the image, in images; and stores."""
-    stores: float
-    spins: int
+    stores: float = 0
+    spins: int = 0
     """Waits for all blocks of the grid."""
-    of_packet: float
+    of_packet: float = 0
     """Instructions of a packet, in all loops over packets; and of a unit, around its packets."""
-    of_unit: float
+    of_unit: float = 0
 
 
 @dataclass(frozen=True)
@@ -187,14 +187,14 @@ def work_of(code: Part, trips: Trips) -> Work:
             loads += share * trip.loads / in_flight
             stores += share * trip.stores / in_flight
             packets += trip.cost * (share / in_flight)
+    a_unit = counts["unit"]
     return Work(
-        around + units,
-        around,
-        instructions,
-        loads,
-        stores,
-        sum(each.kind == "spin" for each in code.walk()),
-        packets.instructions,
-        units.instructions / counts["unit"]
-        - packets.instructions * counts["packets"] / counts["unit"],
+        warp=around + units,
+        around=around,
+        instructions=instructions,
+        loads=loads,
+        stores=stores,
+        spins=sum(each.kind == "spin" for each in code.walk()),
+        of_packet=packets.instructions,
+        of_unit=units.instructions / a_unit - packets.instructions * counts["packets"] / a_unit,
     )

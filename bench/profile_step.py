@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.command import check, parser_of, prepare_process, recorded
+from bench.dispatched import Dispatched
 from bench.record import write_result
 from bench.tables import table
 from bench.timing import seconds_of
@@ -179,21 +179,6 @@ def figures(parts: Iterable[Part], steps: int) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["group"] == REST, -row["ms_per_step"]))
 
 
-class _Dispatched(TorchDispatchMode):
-    """Counts the ops that PyTorch dispatches, views apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ops = self.views = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.is_view:
-            self.views += 1
-        else:
-            self.ops += 1
-        return func(*args, **(kwargs or {}))
-
-
 def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     """Profile some steps, of which as many are taken before without the profiler, and timed.
 
@@ -220,7 +205,8 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
         with profile(activities=activities) as recorded:
             seconds_of(step, steps, step.device)
-        with _Dispatched() as dispatched:
+        views = Counter[bool]()  # of which the others are ops
+        with Dispatched(lambda op, *_: views.update([op.is_view])):
             seconds_of(step, steps, step.device)
     finally:
         del step.ema.update  # the method is found again
@@ -230,8 +216,8 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
         "steps": steps,
         "wall_ms_per_step": wall / steps * 1e3,
         "grouped_ms_per_step": sum(row["ms_per_step"] for row in groups),
-        "dispatched_ops_per_step": dispatched.ops / steps,
-        "views_per_step": dispatched.views / steps,
+        "dispatched_ops_per_step": views[False] / steps,
+        "views_per_step": views[True] / steps,
     }
     if cuda:
         found["kernel_launches_per_step"] = sum(part.calls for part in parts) / steps

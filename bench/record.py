@@ -9,22 +9,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cxrgan_fast import provenance
 from cxrgan_fast.env import describe
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import read_small, write_named
+from cxrgan_fast.provenance import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
+MOST_BYTES = 1 << 28  # of a result
 RENAMED = {
     f"bench.{name}": f"research.{name}"
     for name in ("parity", "disturbances", "cxr_features", "cxr_held_out", "markers")
 }
 """What commands were called when results were written that name them so."""
-
-
-def commit() -> str:
-    """The commit of this checkout: see :func:`cxrgan_fast.provenance.commit`."""
-    return provenance.commit(ROOT)
 
 
 def circumstances(command: str) -> dict[str, Any]:
@@ -33,7 +30,7 @@ def circumstances(command: str) -> dict[str, Any]:
     # A path says nothing about a measurement, and something about who made it.
     environment["build"].pop("openmp_runtime", None)
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    return {"command": command, "date": date, "commit": commit(), "environment": environment}
+    return {"command": command, "date": date, "commit": commit(ROOT), "environment": environment}
 
 
 def check_out(out: Path, flag: str = "--out") -> None:
@@ -46,14 +43,15 @@ def check_out(out: Path, flag: str = "--out") -> None:
     Raises:
         UserError: it is a folder, or cannot be written.
     """
-    if out.is_dir():
-        raise UserError(f"{flag}: {out} is a folder, expected a file")
     try:
+        if out.is_dir():
+            raise UserError(f"{flag}: {out} is a folder, expected a file")
         out.parent.mkdir(parents=True, exist_ok=True)
+        # A file is replaced by another; what is none, such as a device, is written to.
+        device = out.exists() and not out.is_file()
     except OSError as error:
         raise UserError(f"{flag}: {out.parent} cannot be made: {error.strerror}") from None
-    # A file is replaced by another; what is none, such as a device, is written to.
-    place = out if out.exists() and not out.is_file() else out.resolve().parent
+    place = out if device else Path(os.path.realpath(out)).parent
     if not os.access(place, os.W_OK):
         raise UserError(f"{flag}: {out} cannot be written")
 
@@ -78,7 +76,15 @@ class Result:
                 after every case.
         """
         record = whole(self.about, figures)
-        replace(self.path, json.dumps(record) + "\n" if quickly else as_text(record))
+        text = json.dumps(record) + "\n" if quickly else as_text(record)
+        write_named(self.path, text.encode())
+
+    def finish(self, figures: dict[str, Any], report: Callable[[Any], str], done: str) -> None:
+        """Write the file, then print the tables, and how much of what was wanted it has."""
+        self.write(figures)  # first: what goes wrong with a table takes no figure along
+        print(report(figures), end="\n\n")
+        complete = "complete" if figures["complete"] else "NOT complete"
+        print(f"{done}, {complete}: written to {self.path}")
 
 
 def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
@@ -94,10 +100,8 @@ def read_result(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read, or does not hold a record.
     """
     try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+        record = json.loads(read_small(path, MOST_BYTES))
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not JSON") from None
     if not isinstance(record, dict):
         raise UserError(f"{path} holds no result, expected what a command of bench or research has")
@@ -153,23 +157,6 @@ def whole(circumstances: dict[str, Any], figures: dict[str, Any]) -> dict[str, A
     """Figures between what they were measured of and where, in the order of a file."""
     head = {key: circumstances[key] for key in ("command", "date", "commit")}
     return {**head, **figures, "environment": circumstances["environment"]}
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that whoever is interrupted, or reads it meanwhile, has the old or the new.
-
-    What is not a file, such as a device, is written to.
-    """
-    path = path.resolve()  # a link stays one
-    if path.exists() and not path.is_file():
-        path.write_text(text)
-        return
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def as_text(record: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -332,7 +333,17 @@ def train(training: ReferenceTraining, steps: int) -> tuple[dict[str, float], li
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())}\n")
+        from cxrgan_fast.errors import did_you_mean, printable
+
+        if unknown := re.match(r"unrecognized arguments: (--[^ =]+)", message):
+            message += did_you_mean(unknown[1], self._option_string_actions)
+        self.exit(2, f"error: {printable(' '.join(message.split()))}\n")
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:60]!r}")
+    return int(text)
 
 
 def main() -> None:
@@ -341,6 +352,7 @@ def main() -> None:
     from cxrgan_fast.errors import UserError  # what the reader raises
 
     parser = _Parser(prog="python -m bench.reference_gan", description=__doc__)
+    parser.register("type", int, _whole)
     add = parser.add_argument
     usual = Settings()
     add("--data", default="phantom", help='folder of images, or "phantom" (default)')
@@ -360,10 +372,16 @@ def main() -> None:
         value = getattr(arguments, name)
         if value < least:
             parser.error(f"--{name.replace('_', '-')}: got {value}, expected {least} or more")
+    for flag, text in (("--data", arguments.data), ("--device", arguments.device)):
+        if not text.strip() or "\0" in text:
+            parser.error(f"{flag}: got {text!r}: give a value, or leave it out")
     torch.manual_seed(arguments.seed)
     try:
         device = torch.device(arguments.device)
         torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {arguments.device} cannot be used here: {error}")
+    try:
         dataset = load_dataset(arguments.data, resolution=arguments.resolution)
         training = ReferenceTraining(
             Settings.of(vars(arguments)),
@@ -374,7 +392,7 @@ def main() -> None:
             compile=arguments.compile,
             num_workers=arguments.workers,
         )
-    except (UserError, ValueError, RuntimeError, AssertionError) as error:
+    except (UserError, OSError, ValueError, RuntimeError, AssertionError) as error:
         parser.error(str(error))
     losses, seconds = train(training, arguments.steps)
     print(", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()))

@@ -7,7 +7,6 @@ computes is tested elsewhere: here it is only to touch all the memory that it wi
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import math
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from bench import cases
 from bench.cases import DTYPES, LAYOUTS, Case
+from bench.command import parser_of
 from bench.gpu_case import ways
 from bench.timing import wait
 from cxrgan_fast.command import run_command
@@ -56,7 +56,8 @@ def run_all(device: torch.device, deadline: float = math.inf) -> tuple[int, int,
     done = refused = 0
     left = _calls(device)
     while left and time.monotonic() < deadline:
-        made, could_not = left.pop(0)()
+        with use_backend("native"):
+            made, could_not = left.pop(0)()
         done, refused = done + made, refused + could_not
     wait(device)
     return done, refused, len(left)
@@ -93,12 +94,7 @@ def _every_way(case: Case, device: torch.device) -> tuple[int, int]:
 
 
 def _rarer_calls(case: Case, device: torch.device) -> tuple[int, int]:
-    with use_backend("native"):
-        _evaluation_and_second_derivatives(case, device)
-    return 0, 0  # they are not counted
-
-
-def _evaluation_and_second_derivatives(case: Case, device: torch.device) -> None:
+    """Evaluation and second derivatives, which are not counted."""
     (x, *others), grad = cases.inputs(case, device)
     assert grad is not None  # the case is one of images
     if case.op == "bias_leaky_relu":
@@ -106,33 +102,26 @@ def _evaluation_and_second_derivatives(case: Case, device: torch.device) -> None
         y = bias_leaky_relu(x, bias)
         first = torch.autograd.grad(y, (x, bias), grad.requires_grad_(), create_graph=True)
         torch.autograd.grad([each.sum() for each in first], grad)
-        return
+        return 0, 0
     labels, weight, bias, running_mean, running_var = others
     y = conditional_batch_norm_act(
         x, labels, weight, bias, running_mean, running_var, training=False
     )
     torch.autograd.grad(y, (x, weight, bias), grad)
     if device.type == "cpu":
-        return  # where a label out of range is an IndexError
+        return 0, 0  # where a label out of range is an IndexError
     for label in (-1, cases.CLASSES, 2**62):
         labels[-1] = label
         y = conditional_batch_norm_act(x, labels, weight, bias)
         assert y[-1].isnan().all()
         torch.autograd.grad(y, (x, weight, bias), grad)
+    return 0, 0
 
 
 def _augmented_batch(
     shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, device: torch.device
 ) -> tuple[int, int]:
     """With everything, up to its second derivative; on a GPU also with rows out of range."""
-    with use_backend("native"):
-        _augmented(shape, dtype, layout, device)
-    return 1, 0
-
-
-def _augmented(
-    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, device: torch.device
-) -> None:
     fakes, *image = shape
     samples = fakes + 3
     stored = torch.randint(256, (4, *image), dtype=torch.uint8, device=device)
@@ -151,16 +140,15 @@ def _augmented(
     output = call()
     (gradient,) = torch.autograd.grad(output.square().sum(), fake, create_graph=True)
     torch.autograd.grad(gradient.float().square().sum(), fake)
-    if device.type == "cpu":
-        return
-    for row in (-1, 4, 2**62):
+    for row in () if device.type == "cpu" else (-1, 4, 2**62):
         rows[1] = row
         assert call()[1].isnan().all()
+    return 1, 0
 
 
 def main() -> None:
     """Run and say how much."""
-    parser = argparse.ArgumentParser(prog="python -m bench.sanitize", description=__doc__)
+    parser = parser_of("bench.sanitize", __doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--seconds", type=float, default=math.inf, help="then no call is begun")
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bench.command import check, parser_of, prepare_process, recorded
+from bench.command import MOST_ROUNDS, check, parser_of, prepare_process, recorded
 from bench.record import RESULTS, Result
 from bench.throughput_figures import (
     VARIANTS,
@@ -36,6 +36,7 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
+from cxrgan_fast.threads import MOST_THREADS
 from cxrgan_fast.training.algorithms import algorithms
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
@@ -240,6 +241,7 @@ def main() -> None:
     check(
         arguments,
         least={"rounds": 1, "threads": 1, "batch_size": 1, "batch_sizes": 1},
+        most={"rounds": MOST_ROUNDS, "threads": MOST_THREADS},
         over_0=["seconds", "limit"],
     )
     prepare_process(arguments.threads)
@@ -278,7 +280,10 @@ def main() -> None:
         record["complete"] = True
     finally:
         if done or at_work:
-            _finish(result, record, at_work, len(configs))
+            points = [*done, at_work] if at_work else done
+            parts = " and a part of the next" if at_work else ""
+            of = f"{len(done)} of {len(configs)} points{parts}"
+            result.finish({**record, "points": points, "growth": growth(done)}, report, of)
         else:
             print("nothing is measured; nothing is written")
 
@@ -317,18 +322,6 @@ def _measure(
 def _line(point: Figures) -> str:
     rates = [f"{name} {each['images_per_second']}" for name, each in point["variants"].items()]
     return ", ".join(rates + [f"{name} left out" for name in point["left_out"]]) + " images/s"
-
-
-def _finish(result: Result, record: Figures, at_work: Figures | None, of: int) -> None:
-    done = record["points"]
-    points = [*done, at_work] if at_work else done
-    record = {**record, "points": points, "growth": growth(done)}
-    # First the file: what goes wrong with a table takes no figure along.
-    result.write(record)
-    print(report(record), end="\n\n")
-    complete = "complete" if record["complete"] else "NOT complete"
-    parts = " and a part of the next" if at_work else ""
-    print(f"{len(done)} of {of} points{parts}, {complete}: written to {result.path}")
 
 
 METHOD = {

@@ -20,9 +20,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.convolution_floor import ConvolutionFloor, record_cycle
+from bench.dispatched import Dispatched
 from bench.reference_gan import ReferenceTraining, Settings
 from bench.throughput_figures import FAST, FLOOR, REFERENCES
 from bench.timing import peak_bytes, seconds_of, wait
@@ -224,16 +224,6 @@ def _idle_bytes_of_pools(device: torch.device) -> dict[Any, int]:
 _LAUNCH = re.compile(r"cu(da)?(Graph)?(Launch|Memcpy|Memset)")
 
 
-class _Counter(TorchDispatchMode):
-    count = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
 def _launches(step: Callable[[], object], name: str, device: torch.device) -> Figures:
     """What a step is made of.
 
@@ -248,9 +238,10 @@ def _launches(step: Callable[[], object], name: str, device: torch.device) -> Fi
         return count_launches(recorded.profiler.kineto_results.events())
     if name in COMPILING:
         return {}
-    with _Counter() as counter:
+    ops: list[Any] = []
+    with Dispatched(lambda op, *_: ops.append(op)):
         step()
-    return {"dispatched_ops": counter.count}
+    return {"dispatched_ops": len(ops)}
 
 
 def count_launches(events: Any) -> Figures:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from bench.command import check, parser_of
 from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.errors import UserError
@@ -34,15 +35,18 @@ def _flag(name: str, value: object) -> str:
 
 def main() -> None:
     """Read the run folder, write the file, print the summary."""
-    if len(sys.argv) != 3:
-        raise UserError("usage: python -m bench.training_run RUN FILE")
-    run, file = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = parser_of("bench.training_run", __doc__)
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("file", type=Path, help="where the JSON goes")
+    arguments = parser.parse_args()
+    check(arguments, out="file")
+    run = arguments.run
     try:
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         config = yaml.safe_load((run / "config.yaml").read_text())
         dataset = json.loads((run / "dataset.json").read_text())
-    except OSError as error:
-        raise UserError(f"{run} is not a run folder: {error.filename} cannot be read") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{run} is not a run folder: {error}") from None
     if not rows:
         raise UserError(f"{run} has no measurements yet: train for at least --log-every steps")
     # Whose machine and which folder says nothing about the measurement.
@@ -57,7 +61,7 @@ def main() -> None:
     }
     command = " ".join(["python -m cxrgan_fast.train", *_changed_flags(run / "config.yaml")])
     figures = {"summary": summary, "dataset": dataset, "config": config, "metrics": rows}
-    write_result(file, command, figures)
+    write_result(arguments.file, command, figures)
     print(json.dumps(summary, indent=1))
 
 

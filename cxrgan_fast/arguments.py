@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import math
 import os
 import re
 import sys
@@ -15,12 +14,11 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.plain_numbers import decimal, shown, whole
 
 Form = TypeVar("Form")
 Number = TypeVar("Number", int, float)
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FRAME = re.compile("[\u2500-\u257f]|^ *[|+]|[|+] *$|-{8,}")  # what tyro frames its messages with
 # What options are called in other programs, by what they are called here.
 _CALLED = {
@@ -110,33 +108,6 @@ def _wide() -> Iterator[None]:
         del os.environ["COLUMNS"]
         if before is not None:
             os.environ["COLUMNS"] = before
-
-
-def whole(text: str) -> int:
-    """Read a whole number.
-
-    Raises:
-        ValueError: it is none, or has other digits or separators than 0 to 9.
-    """
-    if not _WHOLE.fullmatch(text):
-        raise ValueError(f"expected a whole number, such as 12, got {_shown(text)}")
-    return int(text)
-
-
-def decimal(text: str) -> float:
-    """Read a number that is finite.
-
-    Raises:
-        ValueError: it is none, or has other digits or separators than Python's floats in ASCII.
-    """
-    value = float(text) if _DECIMAL.fullmatch(text) else math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, such as 0.5 or 1e-3, got {_shown(text)}")
-    return value
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def _numbers() -> ConstructorRegistry:
@@ -235,7 +206,7 @@ def one_line(message: str) -> str:
 def _choice(match: re.Match[str]) -> str:
     choices = re.findall(r"'([^']*)'", match[3])
     near = did_you_mean(match[1], choices)
-    return f"{match[2]} {_shown(match[1])}: expected one of {', '.join(choices)}{near}"
+    return f"{match[2]} {shown(match[1])}: expected one of {', '.join(choices)}{near}"
 
 
 # The sentences of tyro that can be shorter, or say more. Others stay as they are.
@@ -243,7 +214,7 @@ _SHORTER: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"invalid choice '(.*)' for argument '(.*)'\. Expected one of (\(.*\))", _choice),
     (
         r"Error parsing (.*?): no type matching (.*) could be instantiated from \['(.*)'\]",
-        lambda match: f"{match[1]}: expected {match[2]}, got {_shown(match[3])}",
+        lambda match: f"{match[1]}: expected {match[2]}, got {shown(match[3])}",
     ),
     (r"Error parsing (.*)", lambda match: match[1]),
     (r"Missing value for argument '(.*?)'.*", lambda match: f"{match[1]}: a value is missing"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+MOST_THREADS = 1024
 _PROBE_SECONDS = 0.05
 _PROBE_SIDE = 256  # a product of two such matrices takes about a millisecond of a core
 

@@ -19,7 +19,7 @@ from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.evaluation.matching import choose_rows, largest_match, patient_halves, subset
+from cxrgan_fast.evaluation.matching import choose_rows, counts_in_all, patient_halves, subset
 from cxrgan_fast.metrics import Features, load_extractor
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
@@ -50,9 +50,7 @@ def measure(dataset: ImageDataset, features: Features, draws: int) -> dict[str, 
     trained, held_out = split_patients(dataset, TRAINED_SEED)
     # Targets and others share no patient either.
     halves = [trained[half] for half in patient_halves(subset(dataset, trained), seed=0)]
-    frequencies = list(dataset.class_counts().values())
-    available = torch.stack([_counts(dataset, rows) for rows in (held_out, *halves)]).amin(0)
-    counts = largest_match(available.tolist(), frequencies, len(held_out))
+    counts = counts_in_all(dataset, (held_out, *halves), len(held_out))
     if sum(counts) < 4:
         raise UserError(f"{dataset.name}: {len(dataset)} images are too few for sets of one size")
 
@@ -80,10 +78,6 @@ def measure(dataset: ImageDataset, features: Features, draws: int) -> dict[str, 
             for metric, values in distances.items()
         },
     }
-
-
-def _counts(dataset: ImageDataset, rows: Tensor) -> Tensor:
-    return dataset.labels[rows].bincount(minlength=len(dataset.class_names))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ Of real images it draws a sheet of some, before and after, to be counted by eye:
 gave is put into the file by ``--counted JSON``.
 """
 
-import json
 import random
 import sys
 import time
@@ -17,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from bench.command import check, parser_of, recorded
-from bench.record import write_result
+from bench.fits import save
+from bench.record import read_result, write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import phantom_image
 from cxrgan_fast.data.markers import find_markers, remove_markers
@@ -111,7 +111,7 @@ def draw_sheet(images: list[tuple[str, np.ndarray]], path: Path, columns: int = 
         sheet.paste(after, (left + _TILE, top + 14))
         pen.text((left + 2, top + 1), f"{number + 1} {name}", fill=(255, 255, 255))
     small = sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)
-    small.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(path, optimize=True)
+    save(small, path, colors=128)
 
 
 def main() -> None:
@@ -124,14 +124,16 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=PHANTOMS)
     arguments = parser.parse_args()
     check(arguments, least={"phantoms": 1}, out="file")
+    check(arguments, out="sheet")
     if bool(arguments.data) != bool(arguments.sheet):
         raise UserError("--data and --sheet: give both or neither")
+    counted = read_result(arguments.counted) if arguments.counted else None
     figures: dict[str, Any] = {"found_means_share_of_bright_pixels": FOUND, "seed": SEED}
     for name, square in (("phantoms", False), (f"phantoms_at_{SQUARE}", True)):
         figures[name] = on_phantoms(arguments.phantoms, SEED, square)
         print(name, figures[name])
-    if arguments.counted:
-        figures["counted_by_eye_on_the_sheet"] = json.loads(arguments.counted.read_text())
+    if counted:
+        figures["counted_by_eye_on_the_sheet"] = counted
     if arguments.sheet:
         draw_sheet(drawn(arguments.data), arguments.sheet)
     places = ("--sheet", "--counted")

@@ -25,19 +25,21 @@ import torch
 from tqdm import tqdm
 
 from bench.command import check, parser_of, prepare_process, recorded
-from bench.record import RESULTS, Result, commit
+from bench.record import RESULTS, ROOT, Result
 from bench.timing import in_turns
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
+from cxrgan_fast.provenance import commit
 from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
+from cxrgan_fast.threads import MOST_THREADS
 from cxrgan_fast.training.algorithms import algorithms
 from research.parity_evaluation import Judge, evaluate
 from research.parity_figures import MARGIN, Figures, summary
 from research.parity_report import report
-from research.parity_statistics import require_scipy
+from research.parity_statistics import MOST_SEEDS, require_scipy
 from research.parity_training import (
     PRECISIONS,
     REFERENCE,
@@ -62,6 +64,7 @@ class Experiment:
         variants: the reference and the package's precisions.
         config: of all trainings, but for seed and precision.
         snapshots: steps after which weights are kept.
+        floor: the metrics of real against real images.
     """
 
     variants: Sequence[str]
@@ -71,6 +74,7 @@ class Experiment:
     snapshots: Sequence[int]
     work: Work
     judge: Judge
+    floor: Figures
 
     def do(self, seed: int, bar: tqdm[Any]) -> dict[str, Figures]:
         """Train what is not complete of a seed, and evaluate all of it.
@@ -93,7 +97,7 @@ class Experiment:
                 folder=self.work.run_folder(seed, variant),
                 progress=bar.update,
             )
-            self.work.keep({**run, "commit": commit()})
+            self.work.keep({**run, "commit": commit(ROOT)})
         return {variant: self._evaluated(seed, variant, bar) for variant in self.variants}
 
     def _evaluated(self, seed: int, variant: str, bar: tqdm[Any]) -> Figures:
@@ -126,7 +130,6 @@ def measure(
     """
     longest = 0.0
     result = Result(out, recorded("research.parity", hidden=("--out", "--work")))
-    floor = experiment.judge.floor()
     done: dict[str, list[Figures]] = {variant: [] for variant in experiment.variants}
     written: Figures | None = None
     missing = sum(
@@ -145,7 +148,8 @@ def measure(
                 done[variant].append(run)
             longest = max(longest, time.monotonic() - begin)
             if seed + 1 >= FEWEST_SEEDS:
-                figures = {"complete": seed + 1 == seeds, **summary(done), "floor": floor}
+                figures = {"complete": seed + 1 == seeds, **summary(done)}
+                figures["floor"] = experiment.floor
                 written = {**record, **figures, "runs": done}
                 result.write(written)
     return written
@@ -202,6 +206,8 @@ def _experiment(
     if n < batch:
         raise UserError(f"--data: its {n} images are fewer than a batch of {batch}")
     settings = settings_of(config, dataset, device, arguments.steps, arguments.snapshots)
+    judge = Judge(dataset, arguments.features, device, arguments.samples)
+    floor = judge.floor()  # before the folder is made: what cannot be judged leaves none
     return Experiment(
         variants=[REFERENCE, *dict.fromkeys(precisions)],
         config=config,
@@ -209,7 +215,8 @@ def _experiment(
         device=device,
         snapshots=snapshot_steps(arguments.steps, arguments.snapshots),
         work=Work(arguments.work, settings),
-        judge=Judge(dataset, arguments.features, device, arguments.samples),
+        judge=judge,
+        floor=floor,
     )
 
 
@@ -226,7 +233,8 @@ def main() -> None:
     least = {"seeds": FEWEST_SEEDS, "threads": 1, "batch_size": 1, "snapshots": 1}
     # One step is the first, which is not timed.
     least["steps"] = max(2, arguments.snapshots)
-    check(arguments, least=least, over_0=["minutes"])
+    most = {"seeds": MOST_SEEDS, "threads": MOST_THREADS}
+    check(arguments, least=least, most=most, over_0=["minutes"])
     require_scipy()
     prepare_process(arguments.threads)
     experiment = _experiment(arguments, _config(arguments, device), device)

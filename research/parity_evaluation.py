@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.record import replace
 from bench.reference_gan import Settings
 from bench.reference_networks import Generator
 from cxrgan_fast.data import ImageDataset
@@ -23,9 +22,10 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import (
     choose_rows,
     class_shares,
-    largest_match,
+    counts_in_all,
     patient_halves,
 )
+from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics import extract_features, load_extractor
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
@@ -154,7 +154,7 @@ def evaluate(
             else:
                 rows.append(judge.measure(images, METRICS if last else [MAIN]))
         kept = {"key": judge.key, "metrics": rows}
-        replace(path, json.dumps(kept) + "\n")
+        write_atomic(path, json.dumps(kept).encode())
     pairs = zip(run["snapshots"], kept["metrics"], strict=True)
     return [{**snapshot, **metrics} for snapshot, metrics in pairs]
 
@@ -185,10 +185,5 @@ def _measure(real: Features, fake: Features, metrics: Sequence[str]) -> dict[str
 
 def _of_halves(dataset: ImageDataset, most: int) -> list[int]:
     """Images of each class that each half of each division has, `most` in all at the most."""
-    n_classes, frequencies = len(dataset.class_names), list(dataset.class_counts().values())
-    available = [
-        torch.bincount(dataset.labels[half], minlength=n_classes)
-        for seed in range(FLOORS)
-        for half in patient_halves(dataset, seed)
-    ]
-    return largest_match(torch.stack(available).amin(0).tolist(), frequencies, most)
+    halves = [half for seed in range(FLOORS) for half in patient_halves(dataset, seed)]
+    return counts_in_all(dataset, halves, most)

@@ -13,6 +13,7 @@ weights, and so are pairs as well; where these go together, the differences with
 
 from __future__ import annotations
 
+import bisect
 import functools
 import importlib
 import math
@@ -32,14 +33,14 @@ MOST_SEEDS = 1000
 _QUANTILES = 2000  # of the spread that a repetition would see, over which its power is averaged
 
 
-def require_scipy() -> ModuleType:
-    """``scipy.stats``, which only this command needs.
+def require_scipy(module: str = "scipy.stats") -> ModuleType:
+    """Import a module of scipy, which only this command needs.
 
     Raises:
         UserError: it is not installed.
     """
     try:
-        return importlib.import_module("scipy.stats")
+        return importlib.import_module(module)
     except ModuleNotFoundError:
         raise UserError("the statistics need scipy: pip install -e '.[bench]'") from None
 
@@ -133,14 +134,12 @@ def smallest_margin(difference: Difference) -> float:
     """The margin that such a comparison would meet in 80 of 100 repetitions, were there none."""
     if difference.standard_error == 0:
         return 0.0
-    low, high = 0.0, difference.standard_error
-    while tost_power(high, difference.standard_error, difference.freedom) < POWER:
-        low, high = high, 2 * high
-    for _ in range(40):
-        middle = (low + high) / 2
-        reached = tost_power(middle, difference.standard_error, difference.freedom) >= POWER
-        low, high = (low, middle) if reached else (middle, high)
-    return high
+    error, freedom = difference.standard_error, difference.freedom
+    high = error
+    while tost_power(high, error, freedom) < POWER:
+        high *= 2
+    find_root = require_scipy("scipy.optimize").brentq
+    return float(find_root(lambda margin: tost_power(margin, error, freedom) - POWER, 0, high))
 
 
 def seeds_needed(margin: float, deviations: Sequence[float]) -> int | None:
@@ -163,8 +162,5 @@ def seeds_needed(margin: float, deviations: Sequence[float]) -> int | None:
 
     if not enough(MOST_SEEDS):
         return None
-    low, high = 1, MOST_SEEDS  # one is never enough, and more are always better
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    # One is never enough, and more are always better.
+    return bisect.bisect_left(range(MOST_SEEDS), True, lo=2, key=enough)

@@ -16,12 +16,13 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from bench.record import replace
+from bench.record import read_result
 from bench.reference_gan import Settings
 from bench.throughput_variants import build, forget
 from bench.timing import seconds_of
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import write_atomic
 from cxrgan_fast.gan.draws import stream_seeds
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.training.step import TrainingStep
@@ -80,7 +81,7 @@ class Work:
         if foreign:
             raise UserError(f"--work: {folder} holds something else; name a new folder")
         if not any(folder.glob("seed-*/*/run.json")):
-            replace(path, json.dumps(settings, indent=1) + "\n")
+            write_atomic(path, json.dumps(settings, indent=1).encode())
             return
         kept = _flat(read_json(path))
         wanted = _flat(settings)
@@ -104,7 +105,7 @@ class Work:
     def keep(self, run: Run) -> None:
         """Keep what a training has measured: it is complete from now on."""
         path = self.run_folder(run["seed"], run["variant"]) / "run.json"
-        replace(path, json.dumps(run) + "\n")
+        write_atomic(path, json.dumps(run).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -114,12 +115,9 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError
-    except (OSError, ValueError):
+        return read_result(path)
+    except UserError:
         raise UserError(f"{path} is damaged: remove the folder {path.parent}") from None
-    return content
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -34,6 +34,7 @@ ELSEWHERE = {
     # What a command does as a whole, asked through the command.
     "cxrgan_fast/arguments.py": "test_odd_arguments.py",
     "cxrgan_fast/devices.py": "settings/test_config.py",
+    "cxrgan_fast/plain_numbers.py": "test_odd_arguments.py",
     "cxrgan_fast/evaluation/checkpoints.py": "evaluation/test_evaluate_command.py",
     "cxrgan_fast/evaluation/findings.py": "evaluation/test_reference.py",
     "cxrgan_fast/evaluation/generator_now.py": "evaluation/test_periodic.py",
@@ -76,7 +77,6 @@ ELSEWHERE = {
     # Of every op's messages, and of every command's.
     "cxrgan_fast/ops/checks.py": "ops/test_conditional_batch_norm.py",
     "cxrgan_fast/errors.py": "test_command.py",
-    "cxrgan_fast/provenance.py": "training/test_start.py",
     # What stands at a field, seen from every setting.
     "cxrgan_fast/setting.py": "settings/test_settings.py",
 }

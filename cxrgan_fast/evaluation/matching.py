@@ -5,7 +5,7 @@ them. So generated images are taken in the frequencies of the real ones, and rea
 same numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,23 @@ def largest_match(available: Sequence[int], frequencies: Sequence[int], most: in
         if all(count <= there for count, there in zip(counts, available, strict=True)):
             return counts
     return [0] * len(pairs)
+
+
+def counts_in_all(dataset: ImageDataset, sets: Iterable[Tensor], most: int) -> list[int]:
+    """Find the largest counts, `most` in all, that each of some sets of images has.
+
+    Args:
+        dataset: the images, whose frequencies the counts have.
+        sets: rows of the data set, as numbers or as bool.
+        most: images in all.
+
+    Returns:
+        One count for each class.
+    """
+    classes = len(dataset.class_names)
+    there = [dataset.labels[rows].bincount(minlength=classes).tolist() for rows in sets]
+    available = [min(of_class) for of_class in zip(*there, strict=True)]
+    return largest_match(available, list(dataset.class_counts().values()), most)
 
 
 def choose_rows(

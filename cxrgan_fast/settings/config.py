@@ -21,8 +21,7 @@ from cxrgan_fast.nn.family import families_with
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
 from cxrgan_fast.setting import Needs, Setting, Settings, flag_of, settings_of
 from cxrgan_fast.settings.names import unknown_setting
-
-MOST_THREADS = 1024
+from cxrgan_fast.threads import MOST_THREADS
 
 
 @dataclass(frozen=True)

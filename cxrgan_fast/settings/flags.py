@@ -15,7 +15,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from cxrgan_fast.arguments import decimal, whole
+from cxrgan_fast.plain_numbers import decimal, whole
 from cxrgan_fast.setting import Known, Settings, docs_of, settings_of
 
 FLAGS = ConstructorRegistry()

@@ -13,8 +13,9 @@ from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.calls import read_calls
 from cxrgan_fast.runs.logs import require_logs
 from cxrgan_fast.settings.checks import changed_on_resume
-from cxrgan_fast.settings.config import MOST_THREADS, TrainConfig, override
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config
+from cxrgan_fast.threads import MOST_THREADS
 
 
 def find_state(

@@ -24,7 +24,7 @@ def test_the_floor_is_two_and_a_half_copies() -> None:
 
 
 def test_bytes_a_second() -> None:
-    assert gigabytes_per_second(10**9, 5, 1000.0) == 5.0
+    assert gigabytes_per_second(IMAGES, {"fused": 1.0, "copy": 0.5}, {}) == {"fused": 5, "copy": 4}
 
 
 def test_medians_ratios_and_rates_of_one_case() -> None:
@@ -67,6 +67,12 @@ def test_geometric_means_of_an_op_and_of_its_layouts_and_dtypes() -> None:
         ("contiguous", "float32", 4.0),
         ("channels_last", "bfloat16", 0.5),
     ]
+
+
+def test_however_slow_the_fused_op_is_there_is_a_mean() -> None:
+    whole, _ = summaries([_figures(eager=1e-5)])
+    assert whole["eager"] == 0
+    assert whole["least_eager"] == pytest.approx(1e-5)
 
 
 def test_the_report_has_a_row_for_each_case_and_dashes_for_what_was_not_measured() -> None:

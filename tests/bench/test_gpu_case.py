@@ -12,8 +12,8 @@ import torch
 
 from bench import cases, gpu_case, graphs, kernels
 from bench.cases import Case
-from bench.figures import summaries
-from bench.gpu_figures import gpu_figures, passes
+from bench.figures import passes, summaries
+from bench.gpu_figures import gpu_figures
 from bench.kernels_report import report
 from bench.timing import measure
 from cxrgan_fast.ops import conditional_batch_norm_kernels as batch_norm_kernels
@@ -215,12 +215,14 @@ def test_figures_of_a_gpu() -> None:
     paths = {"triton": ("two_pass", "two_pass"), "fused": ("slab", "slab")}
     figures = gpu_figures(case, launched, replayed, {"eager": 4, "fused": 1}, counts, {}, paths)
     assert figures["ratio_to_fused"] == {"eager": 3.0}
-    assert figures["gb_per_s"] == {"eager": 55.6, "fused": 166.7, "triton": 250.0, "copy": 400.0}
+    assert figures["gb_per_s"] == {"eager": 55.56, "fused": 166.67, "triton": 250, "copy": 400}
     found = figures["replayed"]["cold"]
     assert (found["fastest"], found["fused_over_fastest"]) == ("triton", 1.25)
-    assert found["gb_per_s"] == {"eager": 83.3, "fused": 250.0, "triton": 500.0, "copy": 500.0}
+    assert found["gb_per_s"] == {"eager": 83.33, "fused": 250.0, "triton": 500.0, "copy": 500.0}
     assert found["fraction_of_copy_bandwidth"] == {"fused": 0.5, "triton": 1.0}
     assert figures["replayed"]["warm"]["fastest"] == "fused"
+    tiny = gpu_figures(Case("bias_leaky_relu", (1, 1, 1, 1)), warm, replayed, {}, {}, {}, {})
+    assert tiny["replayed"]["cold"]["fraction_of_copy_bandwidth"]["fused"] == 0.5  # of rates near 0
     assert figures["peak_fused_over_eager"] == 0.25
 
     (whole, _) = summaries([figures])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -14,8 +14,8 @@ import torch
 from bench import cases, gpu_case, kernels, plot_kernels, record
 from bench.cases import Case
 from bench.kernels_report import report
+from commands import call
 from cxrgan_fast.ops import available_backends
-from cxrgan_fast.training import allocator
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -124,19 +124,16 @@ def command(captured, on_the_cpu, monkeypatch, tmp_path):
     available_backends()  # while PyTorch still says that there is no GPU
     found = create_autospec(torch.cuda.is_available, return_value=True)
     monkeypatch.setattr(torch.cuda, "is_available", found)
-    kept = create_autospec(allocator.keep_large_tensors_off_mmap, return_value=False)
-    monkeypatch.setattr(allocator, "keep_large_tensors_off_mmap", kept)
     out = tmp_path / "kernels.json"
     flags = "--device cuda --ops bias_leaky_relu generator_loss --shapes 2x3x4x4 --dtypes float32"
     words = f"{flags} --against eager --layouts contiguous --out {out}"
-    monkeypatch.setattr(sys, "argv", ["kernels", *words.split()])
-    return kernels.main, out
+    return partial(call, kernels.main, *words.split()), out
 
 
 def test_the_command_on_a_gpu(command, capsys) -> None:
     """From flags to a file."""
     main, out = command
-    main()
+    assert main() == 0
     record = json.loads(out.read_text())
     assert record["complete"] is True
     assert record["method"]["shapes_of_compiled_and_triton"] == "all"
@@ -151,13 +148,12 @@ def test_the_command_on_a_gpu(command, capsys) -> None:
 
 
 @pytest.mark.long
-def test_every_op_from_its_kernels_to_the_report(command, standin, monkeypatch, capsys) -> None:
+def test_every_op_from_its_kernels_to_the_report(command, standin, capsys) -> None:
     """All of the command but torch.compile, with the CUDA kernels' source, on small tensors."""
-    main, out = command
+    _, out = command
     words = "--device cuda --shapes 12x40x8x8 --dtypes bfloat16 --layouts channels_last"
     words = f"{words} --against eager --out {out}"
-    monkeypatch.setattr(sys, "argv", ["kernels", *words.split()])
-    main()
+    assert call(kernels.main, *words.split()) == 0
     record = json.loads(out.read_text())
     assert record["complete"] is True
     assert {row["op"] for row in record["dispatch"]} == set(cases.OPS)
@@ -189,21 +185,21 @@ def test_every_case_is_in_the_file_before_the_next_is_measured(command) -> None:
         return measure(*arguments)
 
     gpu_case.measure_case.side_effect = measured
-    main()
+    assert main() == 0
     assert found == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_is_left_of_a_killed_run_can_be_drawn(command, monkeypatch) -> None:
     main, out = command
     found = []
-    write = record.replace
+    write = record.write_named
 
-    def replace(path: Any, text: str) -> None:
-        write(path, text)
+    def written(path: Any, content: bytes) -> None:
+        write(path, content)
         found.append(json.loads(out.read_text()))
 
-    monkeypatch.setattr(record, "replace", create_autospec(write, side_effect=replace))
-    main()
+    monkeypatch.setattr(record, "write_named", create_autospec(write, side_effect=written))
+    assert main() == 0
     *partial, whole = found
     assert [each["complete"] for each in partial] == [False] * 6
     assert partial[2].keys() == whole.keys()

@@ -2,23 +2,20 @@
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench import damaged_checkpoints
 from bench.damaged_checkpoints import KINDS, damaged
+from programs import run_module
 
 
 @pytest.mark.slow
 def test_kills_lose_nothing(tmp_path):
     """In a process of its own: it forks, which one that has threads must not."""
     out = tmp_path / "kills.json"
-    command = [sys.executable, "-m", "bench.kills", "--kills", "2", "--seed", "3", "--out", out]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+    run_module("bench.kills", "--kills", 2, "--seed", 3, "--out", out)
     written = json.loads(out.read_text())
     counts = written["counts"]
     assert written["failures"] == []

@@ -31,9 +31,9 @@ MISSING = ("pydantic", "tyro", "pydicom", "yaml", "tensorboard", "scipy", "matpl
 
 def needs() -> dict[str, list[str]]:
     """The table of bench/gpu.sh, without what is in brackets."""
-    (table,) = re.findall(r'^NEEDS="\n(.*?)^"', SCRIPT.read_text(), re.M | re.S)
-    rows = [line.partition("(")[0].split() for line in table.splitlines()]
-    return {step: names for step, *names in rows}
+    (table,) = re.findall(r'^STEPS="\n(.*?)^"', SCRIPT.read_text(), re.M | re.S)
+    rows = [re.split(r"[(:]", line)[0].split() for line in table.splitlines()]
+    return {step: names for step, _, *names in rows}
 
 
 def with_their_own(names: list[str]) -> set[str]:

@@ -7,11 +7,9 @@ So float32 is held to 1e-4 at learning rates of 1e-6, at which the programs are 
 3e-5, and the default rates are held to 1e-6 in float64, where nothing else separates them.
 """
 
-import ast
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +24,6 @@ from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.training.step import TrainingStep
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 LOSSES = ("minimax", "non_saturating", "hinge", "least_squares", "wasserstein")
 FAMILIES = ("resnet", "dcgan")
@@ -316,18 +313,3 @@ def test_weights_of_other_networks_are_refused():
     networks = (build_generator(config, 2), build_discriminator(config, 2))
     with pytest.raises(RuntimeError, match="Unexpected key"):
         reference.load_weights(*(network.state_dict() for network in networks))
-
-
-def test_nothing_of_the_package_but_the_reader_is_used():
-    imported = set()
-    for file in (ROOT / "bench").glob("reference_*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                imported.add(node.module)
-            elif isinstance(node, ast.Import):
-                imported |= {alias.name for alias in node.names}
-    of_package = {name for name in imported if name.split(".")[0] == "cxrgan_fast"}
-    assert of_package == {"cxrgan_fast.data", "cxrgan_fast.errors"}  # whose UserError it raises
-    assert {name for name in imported if name.startswith("bench")} <= {
-        f"bench.{file.stem}" for file in (ROOT / "bench").glob("reference_*.py")
-    }

@@ -1,19 +1,16 @@
 """``python -m bench.reference_gan``: its own steps, its flags, and what it says."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from bench import reference_gan
 from bench.reference_gan import ReferenceTraining, Settings
+from commands import call
 from cxrgan_fast.data import ImageDataset, load_dataset
+from programs import run_module
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -69,12 +66,7 @@ def program(monkeypatch, capsys, dataset):
             ),
         )
         small = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4"]
-        monkeypatch.setattr(sys, "argv", ["reference_gan", *small, *arguments])
-        code: Any = 0
-        try:
-            reference_gan.main()
-        except SystemExit as end:
-            code = end.code
+        code = call(reference_gan.main, *small, *arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -94,13 +86,8 @@ def test_the_program_trains_and_prints(program, flags):
 
 @pytest.mark.long
 def test_the_program_runs_on_its_own_with_workers():
-    words = ["--resolution", "32", "--base-channels", "8", "--batch-size", "4", "--steps", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.reference_gan", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "images/s" in done.stdout
+    words = "--resolution 32 --base-channels 8 --batch-size 4 --steps 2"
+    assert "images/s" in run_module("bench.reference_gan", *words.split())
 
 
 @pytest.mark.parametrize(

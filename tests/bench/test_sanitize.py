@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from unittest.mock import create_autospec
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from bench import sanitize
-from cxrgan_fast.command import run_command
+from commands import call
 from cxrgan_fast.ops import available_backends
 
 CPU = torch.device("cpu")
@@ -30,12 +29,11 @@ def test_every_call_is_made_once() -> None:
     assert (done, refused, left) == (of_images + of_inputs + of_losses, 0, 0)
 
 
-def test_no_call_is_begun_after_the_deadline(monkeypatch, capsys) -> None:
+def test_no_call_is_begun_after_the_deadline(capsys) -> None:
     every = len(sanitize._calls(CPU))
     assert sanitize.run_all(CPU, deadline=time.monotonic() - 1) == (0, 0, every)
     assert math.isinf(sanitize.run_all.__defaults__[0])
-    monkeypatch.setattr(sys, "argv", ["sanitize", "--device", "cpu", "--seconds", "0"])
-    assert run_command(sanitize.main) == 2
+    assert call(sanitize.main, "--device", "cpu", "--seconds", 0) == 2
     assert "--seconds 0: too few for a single call" in capsys.readouterr().err
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from bench import page
 from bench.throughput_figures import growth, targets, variant_figures, with_ratios
 from bench.throughput_report import report
 
@@ -143,10 +142,3 @@ def test_the_report_says_all_of_it() -> None:
     lines = [line.split() for line in text.splitlines()]
     assert ["graph", "6400.0", "10.00", "6.00", "1.25", "50", "2%"] in lines
     assert ["graph", "64", "pixels", "images", "8", "to", "64", "0.62", "0.62", "met"] in lines
-
-
-def test_the_tables_go_into_a_page(tmp_path) -> None:
-    result = tmp_path / "throughput.json"
-    result.write_text('{"command": "python -m bench.throughput", "points": [], "growth": []}')
-    old = "<!-- throughput.json -->\n```text\nold\n```\n"
-    assert page.with_tables(old, result) == old.replace("old", "")

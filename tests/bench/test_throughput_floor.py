@@ -9,11 +9,11 @@ from unittest.mock import create_autospec
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import graphs
 from bench.convolution_floor import ConvolutionFloor, TensorSpec, record, record_cycle
+from bench.dispatched import Dispatched
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.step import TrainingStep
@@ -34,20 +34,6 @@ def flops(step: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
-
-
-class Dispatched(TorchDispatchMode):
-    """Everything that is dispatched: the ops' names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.first_tier(1)
@@ -85,9 +71,10 @@ def test_it_repeats_the_products_in_order_and_does_nothing_else() -> None:
     assert any("aten.convolution_backward" in name for name in names[0])
     assert any("aten.mv" in name for name in names[0])  # spectral normalisation
     for products, expected in zip(cycle, names, strict=True):
-        with Dispatched() as dispatched:
+        dispatched: list[str] = []
+        with Dispatched(lambda op, *_, names=dispatched: names.append(str(op))):
             assert record(floor) == products  # ops, shapes, strides, dtypes and other arguments
-        assert dispatched.names == expected
+        assert dispatched == expected
 
 
 def test_autocast_is_recorded_after_its_casts() -> None:

@@ -22,29 +22,31 @@ def test_variants_take_turns_and_each_turn_begins_with_a_call_that_is_not_timed(
     assert "".join(turns) == "abcbcacababcbca"
 
 
-def test_what_goes_before_a_call_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """Nanoseconds, which pass when they are taken."""
+
     now = 0
 
-    def take(nanoseconds: int) -> None:
-        nonlocal now
-        now += nanoseconds
+    def take(self, nanoseconds: int) -> None:
+        self.now += nanoseconds
 
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: now)
-    variants = {"a": lambda: take(30_000_000)}
-    samples = timing.measure(variants, CPU, seconds=1e-9, before=lambda: take(5_000_000))
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: made.now)
+    return made
+
+
+def test_what_goes_before_a_call_is_not_timed(clock: Clock) -> None:
+    variants = {"a": lambda: clock.take(30_000_000)}
+    samples = timing.measure(variants, CPU, seconds=1e-9, before=lambda: clock.take(5_000_000))
     assert samples == {"a": [30_000.0] * (timing.MIN_ROUNDS * timing.MIN_REPETITIONS)}
-    assert now > sum(samples["a"]) * 1e3  # it was called
+    assert clock.now > sum(samples["a"]) * 1e3  # it was called
 
 
-def test_a_case_takes_about_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0
-
-    def take(nanoseconds: int) -> None:
-        nonlocal now
-        now += nanoseconds
-
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: now)
-    variants = {"slow": lambda: take(30_000_000), "quick": lambda: take(10_000_000)}
+def test_a_case_takes_about_as_long_as_it_may(clock: Clock) -> None:
+    variants = {"slow": lambda: clock.take(30_000_000), "quick": lambda: clock.take(10_000_000)}
     samples = timing.measure(variants, CPU, seconds=1.7)
     # A round is 4 calls of each, 0.16 s; of the slow one 20 ms are less than the 3 that are timed.
     assert samples == {"slow": [30_000.0] * 30, "quick": [10_000.0] * 30}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +14,14 @@ import torch
 
 from bench import plot
 from bench.page import with_tables
-from commands import call
+from commands import call, size_of_picture
 from cxrgan_fast.data import load_dataset
 from research import parity, parity_training, plot_parity
 from research.parity_evaluation import Judge
 from research.parity_report import report
 
 IMAGES = 40
-QUICK = ["--seeds", 2, "--steps", 3, "--snapshots", 2, "--precisions", "bf16", "fp32"]
+QUICK = ["--seeds", 2, "--steps", 3, "--snapshots", 2]
 VARIANTS = ["reference", "bf16", "fp32"]
 
 
@@ -46,7 +45,12 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantoms):
     monkeypatch.setattr(parity, "load_dataset", load)
     tiny = ["--base-channels", 8, "--batch-size", 4, "--device", "cpu", "--features", "pixels"]
     places = ["--work", tmp_path / "work", "--out", tmp_path / "result.json"]
-    return partial(call, parity.main, *tiny, *places, *QUICK)
+
+    def run(*flags: object) -> int:
+        usual = () if "--precisions" in flags else ("--precisions", *VARIANTS[1:])
+        return call(parity.main, *tiny, *places, *QUICK, *usual, *flags)
+
+    return run
 
 
 @pytest.fixture
@@ -119,9 +123,7 @@ def test_from_the_command_to_the_plot(
     assert report(record) in with_tables(page, tmp_path / "result.json")
     pytest.importorskip("matplotlib")
     assert call(plot.main, tmp_path / "result.json", tmp_path / "new" / "result.png") == 0
-    picture = (tmp_path / "new" / "result.png").read_bytes()
-    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-    assert len(picture) > 30_000
+    assert size_of_picture(tmp_path / "new" / "result.png")[2] > 30_000
 
 
 def test_what_is_complete_is_never_done_again(
@@ -241,19 +243,10 @@ def test_no_seed_is_begun_that_would_not_end_in_time(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--seeds", 1], "--seeds: got 1, expected 2 or more"),
-        (["--steps", 1], "--steps: got 1, expected 2 or more"),
-        (["--steps", 5, "--snapshots", 6], "--steps: got 5, expected 6 or more"),
-        (["--snapshots", 0], "--snapshots: got 0, expected 1 or more"),
-        (["--threads", 0], "--threads: got 0, expected 1 or more"),
-        (["--minutes", "nan"], "--minutes: got nan, expected over 0"),
-        (["--batch-size", 0], "--batch-size: got 0, expected 1 or more"),
         (["--batch-size", 41], "--data: its 40 images are fewer than a batch of 41"),
-        (["--base-channels", 12], "base_channels should be a multiple of 8 from 8 to 4096, got 12"),
-        (["--resolution", 48], "resolution should be one of 32, 64, 128, 256, got 48"),
         (["--samples", 41], "--samples: got 41, expected 2 to the 40 images"),
         (["--features", "pixel"], "did you mean 'pixels'"),
-        (["--data", "no/such/folder"], "no/such/folder"),
+        (["--work", "/dev/null"], "--work: /dev/null cannot be made: File exists"),
     ],
 )
 def test_bad_flags_are_refused_in_one_line(command, trained, tmp_path, capsys, flags, message):
@@ -263,14 +256,3 @@ def test_bad_flags_are_refused_in_one_line(command, trained, tmp_path, capsys, f
     assert message in error
     assert trained == []
     assert not (tmp_path / "result.json").exists()
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_training(
-    command, trained, tmp_path: Path, capsys
-) -> None:
-    assert command("--out", tmp_path) == 2
-    assert capsys.readouterr().err == f"error: --out: {tmp_path} is a folder, expected a file\n"
-    (tmp_path / "file").write_text("")
-    assert command("--work", tmp_path / "file") == 2
-    assert "--work: " in capsys.readouterr().err
-    assert trained == []

@@ -81,7 +81,7 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, list[Option]]:
 
 def _option(action: argparse.Action) -> Option:
     metavar = str(action.metavar or "")
-    name = action.option_strings[0] if action.option_strings else metavar
+    name = action.option_strings[0] if action.option_strings else metavar or action.dest
     choices = tuple(map(str, action.choices or ()))
     n = action.nargs if isinstance(action.nargs, int) else None if action.nargs == "*" else 1
     if action.nargs == 0:

@@ -1,0 +1,154 @@
+"""A right call of each command, small, and doubles of what ``bench`` and ``research`` do for long.
+
+What is doubled is what a command measures, not what it reads, checks or writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bench.busy
+import bench.damaged_checkpoints
+import bench.data
+import bench.first_minute
+import bench.kernels
+import bench.kills
+import bench.predict
+import bench.profile_step
+import bench.reference_gan
+import bench.sanitize
+import bench.throughput
+import research.cxr_features
+import research.cxr_held_out
+import research.disturbances
+import research.markers
+import research.parity
+from bench.first_minute import ANSWERED, Result
+from bench.record import RESULTS
+from cxrgan_fast.metrics.cxr_network import CxrNetwork
+
+KERNELS, THROUGHPUT = RESULTS / "kernels_cpu.json", RESULTS / "throughput_cpu.json"
+IN_32 = {"--data": "DATA", "--resolution": "32"}
+TINY = {**IN_32, "--base-channels": "8", "--batch-size": "4", "--device": "cpu"}
+
+SMALLEST = {
+    "--device": "cpu", "--precision": "fp32", "--resolution": "32", "--base-channels": "8",
+    "--latent-size": "8", "--batch-size": "4", "--phantom-images": "12", "--steps": "1",
+    "--threads": "1", "--r1-gamma": "0",
+}  # fmt: skip
+# By the command's names: what has no flag, and the flags. OUT, DATA, RUN and so on stand for paths.
+CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
+    ("train", ""): ([], {**SMALLEST, "--out": "OUT"}),
+    ("generate", ""): (["RUN"], {"--out": "OUT", "--n-per-class": "1", "--device": "cpu"}),
+    ("evaluate", ""): (
+        ["RUN"],
+        {"--out": "OUT", "--features": "pixels", "--metrics": "fid", "--samples": "4",
+         "--device": "cpu"},
+    ),
+    ("data", "prepare"): (
+        ["DATA", "OUT"],
+        {"--resolution": "16", "--val-share": "0", "--test-share": "0", "--workers": "1"},
+    ),
+    ("data", "inspect"): (["DATA"], {"--workers": "1"}),
+    ("data", "subset"): (["DATA", "OUT"], {"--per-class": "1"}),
+    ("data", "download"): (["OUT"], {}),
+    ("env", ""): ([], {}),
+    ("bench.busy", ""): ([], {"--out": "OUT"}),
+    ("bench.compare", ""): ([str(THROUGHPUT), str(THROUGHPUT)], {}),
+    ("bench.damaged_checkpoints", ""): ([], {"--out": "OUT"}),
+    ("bench.data", ""): (["OUT"], {"--data": "DATA"}),
+    ("bench.first_minute", ""): ([], {"--device": "cpu", "--json": "OUT"}),
+    ("bench.fits", ""): (["DATA", "OUT.png"], {}),
+    ("bench.kernels", ""): (
+        [],
+        {"--ops": "generator_loss", "--dtypes": "float32", "--against": "eager",
+         "--seconds-per-case": "0.001", "--out": "OUT"},
+    ),
+    ("bench.kills", ""): ([], {"--out": "OUT"}),
+    ("bench.packages", ""): (["numpy"], {}),
+    ("bench.page", ""): ([str(KERNELS), "PAGE"], {}),
+    ("bench.plot", ""): ([str(THROUGHPUT), "OUT.png"], {}),
+    ("bench.predict", ""): ([], {"--out": "OUT", "--shapes": "4x16x8x8"}),
+    ("bench.profile_step", ""): ([], {**TINY, "--precision": "fp32", "--out": "OUT"}),
+    ("bench.reference_gan", ""): ([], {**TINY, "--steps": "1", "--workers": "0"}),
+    ("bench.sanitize", ""): ([], {"--device": "cpu"}),
+    ("bench.throughput", ""): (
+        [],
+        {**IN_32, "--batch-size": "4", "--device": "cpu", "--variants": "eager", "--out": "OUT"},
+    ),
+    ("bench.training_run", ""): (["RUN", "OUT"], {}),
+    ("research.cxr_features", ""): ([], {"--data": "PUBLISHED", "--out": "OUT.safetensors"}),
+    ("research.cxr_held_out", ""): ([], {"--data": "PUBLISHED", "--out": "OUT"}),
+    ("research.disturbances", ""): ([], {**IN_32, "--features": "pixels", "--out": "OUT"}),
+    ("research.markers", ""): (["OUT"], {"--phantoms": "1"}),
+    ("research.parity", ""): (
+        [],
+        {**TINY, "--data": "PUBLISHED", "--features": "pixels", "--precisions": "fp32",
+         "--steps": "10", "--out": "OUT", "--work": "OUT.work"},
+    ),
+}  # fmt: skip
+
+# What an option needs beside it to do something.
+BESIDE = {
+    ("train", "--features"): {"--eval-every": "1", "--eval-samples": "2"},
+    ("train", "--eval-samples"): {"--eval-every": "1", "--features": "pixels"},
+    ("train", "--inception-weights"): {"--eval-every": "1", "--features": "inception"},
+    ("evaluate", "--inception-weights"): {"--features": "inception"},
+    ("train", "--early-steps"): {"--loss": "minimax"},
+    ("train", "--momentum"): {"--optimizer": "sgd"},
+    ("train", "--noise-decay-steps"): {"--noise-std": "0.1"},
+    ("train", "--r1-interval"): {"--r1-gamma": "1"},
+    ("research.markers", "--data"): {"--sheet": "OUT.png"},
+    ("research.markers", "--sheet"): {"--data": "DATA"},
+    ("bench.throughput", "--batch-sizes"): {"--sweep": "", "--resolutions": "32"},
+    ("bench.throughput", "--resolutions"): {"--sweep": "", "--batch-sizes": "4"},
+}
+_TRAINED = {
+    "seed": 0,
+    "images_per_second": 1.0,
+    "snapshots": [{"images": 4, "seconds": 1.0, "fid": 1.0, "kid": 1.0, "nearest_neighbour": 1.0}],
+}
+_POINT: dict[str, Any] = {"resolution": 32, "batch_size": 4, "variants": {}, "left_out": {}}
+_PROFILE = {"wall_ms_per_step": 1.0, "grouped_ms_per_step": 1.0, "groups": []}
+_LOSSES = {"d_loss": 1.0, "g_loss": 1.0}
+
+# Of each command what is long, as owner and name, and what it gives.
+DOUBLES: dict[str, list[tuple[object, str, object]]] = {
+    "bench.busy": [(bench.busy, "measure", {"images_per_second": 1.0})],
+    "bench.damaged_checkpoints": [
+        (bench.damaged_checkpoints, "measure", {"checkpoints": {}, "generators": {}})
+    ],
+    "bench.data": [
+        (bench.data, "seconds", {"seconds": [1.0]}),
+        (bench.data, "of_commands", {}),
+    ],
+    "bench.first_minute": [
+        (bench.first_minute, "results", [Result("what", ANSWERED, "this", 0.1, {})])
+    ],
+    "bench.kernels": [
+        (bench.kernels, "overheads", []),
+        (bench.kernels, "measure", {"eager": [1.0], "fused": [1.0]}),
+    ],
+    "bench.kills": [(bench.kills, "measure", {"counts": {}})],
+    "bench.predict": [(bench.predict, "predict", []), (bench.predict, "by_path", [])],
+    "bench.profile_step": [(bench.profile_step, "profile_step", _PROFILE)],
+    "bench.reference_gan": [(bench.reference_gan, "train", (_LOSSES, [1.0]))],
+    "bench.sanitize": [(bench.sanitize, "run_all", (1, 0, 0))],
+    "bench.throughput": [(bench.throughput, "measure_point", _POINT)],
+    "research.cxr_features": [
+        (research.cxr_features, "train", CxrNetwork()),
+        (research.cxr_features, "scores", {}),
+    ],
+    "research.cxr_held_out": [
+        (research.cxr_held_out, "features_of", None),
+        (research.cxr_held_out, "measure", {"fid": {}, "kid": {}}),
+    ],
+    "research.disturbances": [
+        (research.disturbances, "measure", {}),
+        (research.disturbances, "report", ""),
+    ],
+    "research.markers": [(research.markers, "on_phantoms", {})],
+    "research.parity": [
+        (research.parity.Experiment, "do", {"reference": _TRAINED, "fp32": _TRAINED})
+    ],
+}
