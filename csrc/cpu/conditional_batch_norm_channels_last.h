@@ -233,9 +233,9 @@ class ChannelsLastNorm : private ChannelsLastView {
                V total{}, squares{};
                for (int i = 0; i < n; ++i) {
                  prefetch_next(x + row[i + n] + j);
-                 const V centred = load<V>(x + row[i] + j) - s;
-                 total += centred;
-                 squares += centred * centred;
+                 const V centered = load<V>(x + row[i] + j) - s;
+                 total += centered;
+                 squares += centered * centered;
                }
                store<V>(sum + j, load<V>(sum + j) + total);
                store<V>(square + j, load<V>(square + j) + squares);
@@ -263,29 +263,29 @@ class ChannelsLastNorm : private ChannelsLastView {
 
   void reduce(const Unit& unit, Panel panel, const Maps& maps, const T* dy, const T* x,
               Sums* sums) const {
-    alignas(64) float d_sum[kColumns], d_centred_sum[kColumns];
+    alignas(64) float d_sum[kColumns], d_centered_sum[kColumns];
     int64_t at[kRows + 4];
     locate(unit, panel, at);
-    for (int64_t j = 0; j < panel.columns; ++j) d_sum[j] = d_centred_sum[j] = 0;
+    for (int64_t j = 0; j < panel.columns; ++j) d_sum[j] = d_centered_sum[j] = 0;
     for_rows(at, unit.rows, panel.columns,
              [&](auto v, auto n, const int64_t* row, int64_t j) CXRGAN_INLINE {
                using V = decltype(v);
                const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
-               V total{}, centred_total{};
+               V total{}, centered_total{};
                for (int i = 0; i < n; ++i) {
                  prefetch_next(x + row[i + n] + j);
                  prefetch_next(dy + row[i + n] + j);
-                 const V centred = load<V>(x + row[i] + j) - a.mean;
-                 const V d = a.gradient(load<V>(dy + row[i] + j), centred);
+                 const V centered = load<V>(x + row[i] + j) - a.mean;
+                 const V d = a.gradient(load<V>(dy + row[i] + j), centered);
                  total += d;
-                 centred_total += d * centred;
+                 centered_total += d * centered;
                }
                store<V>(d_sum + j, load<V>(d_sum + j) + total);
-               store<V>(d_centred_sum + j, load<V>(d_centred_sum + j) + centred_total);
+               store<V>(d_centered_sum + j, load<V>(d_centered_sum + j) + centered_total);
              });
     gather(panel, d_sum);
-    gather(panel, d_centred_sum);
-    for (int64_t i = 0; i < panel.channels; ++i) sums[i] = {d_sum[i], d_centred_sum[i]};
+    gather(panel, d_centered_sum);
+    for (int64_t i = 0; i < panel.channels; ++i) sums[i] = {d_sum[i], d_centered_sum[i]};
   }
 
   // The classes' sums of a panel: its part of (C·K), class after class.
@@ -319,9 +319,9 @@ class ChannelsLastNorm : private ChannelsLastView {
                  for (int i = 0; i < n; ++i) {
                    prefetch_next(x + row[i + n] + j);
                    prefetch_next(dy + row[i + n] + j);
-                   const V centred = load<V>(x + row[i] + j) - a.mean;
-                   const V d = a.gradient(load<V>(dy + row[i] + j), centred);
-                   put(dx + row[i] + j, correct.corrected(d * a.scale, centred));
+                   const V centered = load<V>(x + row[i] + j) - a.mean;
+                   const V d = a.gradient(load<V>(dy + row[i] + j), centered);
+                   put(dx + row[i] + j, correct.corrected(d * a.scale, centered));
                  }
                });
     });

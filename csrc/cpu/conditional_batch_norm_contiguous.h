@@ -137,9 +137,9 @@ class ContiguousNorm {
       Sum sum, squares;
       for_each(span.length, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
         prefetch(from + j + kAhead);
-        const auto centred = load<decltype(v)>(from + j) - origin;
-        sum.add(centred, slot);
-        squares.add(centred * centred, slot);
+        const auto centered = load<decltype(v)>(from + j) - origin;
+        sum.add(centered, slot);
+        squares.add(centered * centered, slot);
       });
       const double shift = sum.total() / count;
       const double m2 = squares.total() - shift * shift * count;
@@ -178,17 +178,17 @@ class ContiguousNorm {
     const Span span = tile(c, t);
     const T* const from = x + span.offset;
     const T* const grad = dy + span.offset;
-    Sum d_sum, d_centred_sum;
+    Sum d_sum, d_centered_sum;
     for_each(span.length, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
       using V = decltype(v);
       prefetch(from + i + kAhead);
       prefetch(grad + i + kAhead);
-      const V centred = load<V>(from + i) - a.mean;
-      const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
+      const V centered = load<V>(from + i) - a.mean;
+      const V d = spread<V>(a).gradient(load<V>(grad + i), centered);
       d_sum.add(d, slot);
-      d_centred_sum.add(d * centred, slot);
+      d_centered_sum.add(d * centered, slot);
     });
-    return {d_sum.total(), d_centred_sum.total()};
+    return {d_sum.total(), d_centered_sum.total()};
   }
 
   // The classes' sums of channel c: its row of (C, K).
@@ -210,10 +210,10 @@ class ContiguousNorm {
     with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
       for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
         using V = decltype(v);
-        const V centred = load<V>(from + i) - a.mean;
-        const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
+        const V centered = load<V>(from + i) - a.mean;
+        const V d = spread<V>(a).gradient(load<V>(grad + i), centered);
         const Correction<V> spread_correct{splat<V>(correct.offset), splat<V>(correct.factor)};
-        put(to + i, spread_correct.corrected(d * a.scale, centred));
+        put(to + i, spread_correct.corrected(d * a.scale, centered));
       });
     });
   }

@@ -18,7 +18,7 @@ struct Affine {
   V mean, scale, shift;  // μ, γ·r, β
   V slope;
 
-  CXRGAN_INLINE V z(V centred) const { return centred * scale + shift; }
+  CXRGAN_INLINE V z(V centered) const { return centered * scale + shift; }
 
   CXRGAN_INLINE V activated(V x) const {
     const V pre = z(x - mean);
@@ -26,8 +26,8 @@ struct Affine {
   }
 
   // d = dy·(1 if z > 0 else slope)
-  CXRGAN_INLINE V gradient(V dy, V centred) const {
-    return z(centred) > 0.0f ? dy : dy * slope;
+  CXRGAN_INLINE V gradient(V dy, V centered) const {
+    return z(centered) > 0.0f ? dy : dy * slope;
   }
 };
 
@@ -37,18 +37,18 @@ struct Correction {
   V offset, factor;
 
   // Constant statistics have no correction, for an infinite or NaN x either.
-  CXRGAN_INLINE V corrected(V scaled_d, V centred) const {
-    return factor == 0.0f ? scaled_d + offset : scaled_d + (centred * factor + offset);
+  CXRGAN_INLINE V corrected(V scaled_d, V centered) const {
+    return factor == 0.0f ? scaled_d + offset : scaled_d + (centered * factor + offset);
   }
 };
 
 // What a class's gradients are made of.
 struct Sums {
-  double d, d_centred;  // Σd, Σd·(x−μ)
+  double d, d_centered;  // Σd, Σd·(x−μ)
 
   void add(const Sums& part) {
     d += part.d;
-    d_centred += part.d_centred;
+    d_centered += part.d_centered;
   }
 };
 
@@ -60,7 +60,7 @@ inline void write_gradients(const ConditionalBatchNorm& op, int64_t c, const Sum
     const Sums& sums = classes[k * apart];
     const int64_t at = k * op.shape.channels + c;
     dbias[at] = static_cast<float>(sums.d);
-    dweight[at] = sums.d_centred == 0 ? 0.0f : static_cast<float>(sums.d_centred * rstd[c]);
+    dweight[at] = sums.d_centered == 0 ? 0.0f : static_cast<float>(sums.d_centered * rstd[c]);
   }
 }
 

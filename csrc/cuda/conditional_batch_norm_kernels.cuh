@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kPassThreads, 2)
 // Where the gradients of the parameters go, and the corrections.
 struct Gradients {
   const float* rstd;
-  int64_t count;  // values a channel was normalised with; 0: constant statistics
+  int64_t count;  // values a channel was normalized with; 0: constant statistics
   float* dweight;
   float* dbias;
   Correction* corrections;

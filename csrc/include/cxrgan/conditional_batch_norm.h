@@ -1,4 +1,4 @@
-// Conditional batch normalisation with LeakyReLU: the launchers' contract.
+// Conditional batch normalization with LeakyReLU: the launchers' contract.
 //
 // For channel c over the M = N·H·W values, with mean μ, biased variance σ², r = 1/√(σ²+eps):
 //   x̂ = (x−μ)·r,  z = γ[label,c]·x̂ + β[label,c],  y = z if z > 0 else slope·z.
@@ -68,7 +68,7 @@ void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, cons
                                             const void* x, const float* mean, const float* rstd,
                                             float* dweight, float* dbias, int threads);
 
-// dx from dweight and dbias summed over all `count` values a channel was normalised with;
+// dx from dweight and dbias summed over all `count` values a channel was normalized with;
 // count 0 stands for constant statistics.
 void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const void* dy,
                                            const void* x, const float* mean, const float* rstd,
