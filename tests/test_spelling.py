@@ -1,4 +1,4 @@
-"""Identifiers are in American spelling, as those of PyTorch are; so is every word of the kernels."""
+"""Identifiers are in American spelling, as those of PyTorch are; so is every word of the core."""
 
 import ast
 import re

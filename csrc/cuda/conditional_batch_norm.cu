@@ -130,8 +130,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
   apply(launch, shape, pass_plan(shape, limits_of(where.device)).second, op, x, mean, rstd, y);
 }
 
-void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
-                                    const void* x, void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
+                                    void* y, float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, const Launch& where) {
   const Launcher launch({kForward, op.shape}, where);
   if (op.shape.elements() == 0)
@@ -139,7 +139,7 @@ void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& o
   const Shape shape(op.shape, all_aligned(x, y));
   const Statistics to =
       statistics_of(eps, mean, var, rstd, running, op.shape.values_per_channel());
-  const SinglePlan plan = single_plan(shape, 1, path, where.device);
+  const SinglePlan plan = single_plan(shape, 1, op.path, where.device);
   if (plan.path == NormPath::kTwoPass) {
     const Limits& limits = limits_of(where.device);
     const PassPlan passes = pass_plan(shape, limits);

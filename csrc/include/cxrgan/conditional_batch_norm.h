@@ -18,6 +18,19 @@
 
 namespace cxrgan {
 
+namespace cuda {
+
+// How forward and backward go over the images.
+enum class NormPath : int {
+  kAuto = 0,     // what is expected to be the fastest on the device at hand
+  kTwoPass = 1,  // a launch for each step; always possible
+  kSlab = 2,     // each block keeps its channels in shared memory: one launch, each value read once
+  kCluster = 3,  // the same by clusters of 2, 4 or 8 blocks; from compute capability 9.0 on
+  kPersistent = 4,  // the same by all blocks that run at once; what they cannot keep is read again
+};
+
+}  // namespace cuda
+
 struct ConditionalBatchNorm {
   ImageShape shape;
   float negative_slope;
@@ -25,6 +38,7 @@ struct ConditionalBatchNorm {
   const int64_t* labels;  // (N,), each in [0, K)
   const float* weight;    // (K, C), γ
   const float* bias;      // (K, C), β
+  cuda::NormPath path = cuda::NormPath::kAuto;  // of forward and backward on a GPU
 };
 
 // What forward updates by its statistics, or null pointers: (C,) each.
@@ -87,15 +101,6 @@ namespace cuda {
 // The steps of namespace cpu, above, with device pointers. Results are the same bits from run to run.
 // A label outside [0, K) makes its sample's output and dx NaN; it is of no class.
 
-// How forward and backward go over the images.
-enum class NormPath : int {
-  kAuto = 0,     // what is expected to be the fastest on the device at hand
-  kTwoPass = 1,  // a launch for each step; always possible
-  kSlab = 2,     // each block keeps its channels in shared memory: one launch, each value read once
-  kCluster = 3,  // the same by clusters of 2, 4 or 8 blocks; from compute capability 9.0 on
-  kPersistent = 4,  // the same by all blocks that run at once; what they cannot keep is read again
-};
-
 // The path that kAuto stands for, or a given one if it is possible there, else kTwoPass. aligned:
 // whether all images begin at multiples of 16 bytes.
 NormPath forward_path(const ImageShape& shape, bool aligned, NormPath path, int device);
@@ -118,8 +123,8 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, const Launch& launch);
 
-void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
-                                    const void* x, void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
+                                    void* y, float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, const Launch& launch);
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
@@ -131,10 +136,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
                                            const float* dweight, const float* dbias, int64_t count,
                                            void* dx, const Launch& launch);
 
-void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
-                                     const void* x, const float* mean, const float* rstd,
-                                     bool training, void* dx, float* dweight, float* dbias,
-                                     const Launch& launch);
+void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
+                                     const float* mean, const float* rstd, bool training, void* dx,
+                                     float* dweight, float* dbias, const Launch& launch);
 
 }  // namespace cuda
 }  // namespace cxrgan
