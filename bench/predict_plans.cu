@@ -106,7 +106,7 @@ void print(const char* direction, const Shape& shape, const std::vector<predict:
 
 void answer(const ImageShape& images, NormPath path) {
   const Shape shape(images, true);
-  const ConditionalBatchNorm op{images, 0.2f, kClasses, tensor<const int64_t>(),
+  const ConditionalBatchNorm op{images, 1e-5f, 0.2f, kClasses, tensor<const int64_t>(),
                                 tensor<const float>(), tensor<const float>(), path};
   const auto where = [&](int64_t workspace_bytes) {
     return Launch{kDevice, nullptr, tensor(), workspace_bytes};
@@ -125,7 +125,7 @@ void answer(const ImageShape& images, NormPath path) {
       whole_packets(shape) ? "true" : "false", forward_packets, backward_packets, kClasses);
 
   float* const numbers = tensor<float>();
-  conditional_batch_norm_forward(op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
+  conditional_batch_norm_forward(op, tensor(), tensor(), numbers, numbers, numbers,
                                  {numbers, numbers, 0.1}, where(forward_bytes));
   print("forward", shape, predict::taken());
   std::printf(", ");

@@ -19,10 +19,11 @@ struct Problem {
   ConditionalBatchNorm op;
   Place place;
 
-  Problem(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
+  Problem(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels, float eps,
           float negative_slope, int64_t classes, Address labels, Address weight, Address bias,
           int device, int64_t number, int path)
       : op{{static_cast<Dtype>(dtype), static_cast<Layout>(layout), samples, channels, pixels},
+           eps,
            negative_slope,
            classes,
            Pointer{labels},
@@ -45,10 +46,10 @@ int64_t backward_workspace(const Problem& p, Address dy, Address x) {
   return on_gpu<cuda::backward_workspace>(p.op.shape, aligned, p.op.path, p.place.device);
 }
 
-void statistics(const Problem& p, float eps, Address x, Address mean, Address var, Address rstd,
+void statistics(const Problem& p, Address x, Address mean, Address var, Address rstd,
                 Memory workspace) {
   run<cpu::conditional_batch_norm_statistics, cuda::conditional_batch_norm_statistics>(
-      p.place, workspace, p.op.shape, eps, Pointer{x}, Pointer{mean}, Pointer{var}, Pointer{rstd});
+      p.place, workspace, p.op, Pointer{x}, Pointer{mean}, Pointer{var}, Pointer{rstd});
 }
 
 void apply(const Problem& p, Address x, Address mean, Address rstd, Address y) {
@@ -56,13 +57,12 @@ void apply(const Problem& p, Address x, Address mean, Address rstd, Address y) {
       p.place, {}, p.op, Pointer{x}, Pointer{mean}, Pointer{rstd}, Pointer{y});
 }
 
-void forward(const Problem& p, float eps, Address x, Address y, Address mean, Address var,
-             Address rstd, Address running_mean, Address running_var, double momentum,
-             Memory workspace) {
+void forward(const Problem& p, Address x, Address y, Address mean, Address var, Address rstd,
+             Address running_mean, Address running_var, double momentum, Memory workspace) {
   const RunningStatistics running{Pointer{running_mean}, Pointer{running_var}, momentum};
   run<cpu::conditional_batch_norm_forward, cuda::conditional_batch_norm_forward>(
-      p.place, workspace, p.op, eps, Pointer{x}, Pointer{y}, Pointer{mean}, Pointer{var},
-      Pointer{rstd}, running);
+      p.place, workspace, p.op, Pointer{x}, Pointer{y}, Pointer{mean}, Pointer{var}, Pointer{rstd},
+      running);
 }
 
 void backward_reduce(const Problem& p, Address dy, Address x, Address mean, Address rstd,
@@ -162,7 +162,8 @@ void discriminator_loss(int kind, double label_smoothing, int real_dtype, int64_
                         Address fake, Address fake_gradient, Address loss, Memory workspace,
                         int device, int64_t number) {
   run<cpu::discriminator_loss, cuda::discriminator_loss>(
-      Place{device, number}, workspace, static_cast<LossKind>(kind), label_smoothing,
+      Place{device, number}, workspace,
+      DiscriminatorLoss{static_cast<LossKind>(kind), label_smoothing},
       logits_of(real_dtype, real_count, real, real_gradient),
       logits_of(fake_dtype, fake_count, fake, fake_gradient), Pointer{loss});
 }
@@ -270,8 +271,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("cuda_probe_error", &cuda_probe_error);
 
   py::class_<Problem>(m, "ConditionalBatchNorm")
-      .def(py::init<int, int, int64_t, int64_t, int64_t, float, int64_t, Address, Address, Address,
-                    int, int64_t, int>())
+      .def(py::init<int, int, int64_t, int64_t, int64_t, float, float, int64_t, Address, Address,
+                    Address, int, int64_t, int>())
       .def("forward_workspace", &forward_workspace)
       .def("backward_workspace", &backward_workspace)
       .def("paths", &paths)

@@ -31,6 +31,17 @@ struct Affine {
   }
 };
 
+template <class V>
+CXRGAN_INLINE inline Affine<V> affine_of(const ConditionalBatchNorm& op, V mean, V scale, V shift) {
+  return {mean, scale, shift, splat<V>(op.negative_slope)};
+}
+
+// A channel's and a class's, for vectors.
+template <class V>
+CXRGAN_INLINE inline Affine<V> spread(const Affine<float>& a) {
+  return {splat<V>(a.mean), splat<V>(a.scale), splat<V>(a.shift), splat<V>(a.slope)};
+}
+
 // dx = γr·d + (offset + (x−μ)·factor), offset = −r·A, factor = −r²·B.
 template <class V>
 struct Correction {
@@ -80,12 +91,12 @@ inline Correction<float> correction_of(const ConditionalBatchNorm& op, int64_t c
 }
 
 // What is kept of a channel's mean and biased variance.
-inline void write_moments(double mean, double variance, float eps, float* mean_out, float* var_out,
-                          float* rstd_out) {
+inline void write_moments(const ConditionalBatchNorm& op, double mean, double variance,
+                          float* mean_out, float* var_out, float* rstd_out) {
   if (variance < 0) variance = 0;  // of a constant channel, by rounding
   *mean_out = static_cast<float>(mean);
   *var_out = static_cast<float>(variance);
-  *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
+  *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(op.eps)));
 }
 
 }  // namespace cxrgan::CXRGAN_SIMD

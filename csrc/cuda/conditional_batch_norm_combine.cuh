@@ -72,8 +72,8 @@ __device__ __forceinline__ void store_statistics(const Statistics& to, int64_t c
 // Mean, variance and r of channels [first, last) of `values` values from `parts` parts each:
 // put(channel, mean, variance, r) gets them from get(part, channel). The whole block takes part.
 template <bool kChannelsLast, class Get, class Put>
-__device__ void combine_moments(int64_t values, int parts, int64_t first, int64_t last, float eps,
-                                const Get& get, const Put& put) {
+__device__ void combine_moments(int64_t values, int parts, int64_t first, int64_t last,
+                                const Statistics& to, const Get& get, const Put& put) {
   using Each = Team<kChannelsLast, Moments>;
   const double count = static_cast<double>(values);
   for (int64_t base = first + warp_of_thread() * Each::kAcross; base < last;
@@ -97,7 +97,7 @@ __device__ void combine_moments(int64_t values, int parts, int64_t first, int64_
     if (variance < 0) variance = 0;  // by rounding; NaN stays
     if (c < last && Each::member() == 0)
       put(c, static_cast<float>(origin + shift), static_cast<float>(variance),
-          static_cast<float>(1.0 / sqrt(variance + static_cast<double>(eps))));
+          static_cast<float>(1.0 / sqrt(variance + static_cast<double>(to.eps))));
   }
 }
 

@@ -28,7 +28,7 @@ template <bool kChannelsLast>
 __device__ void combine_table(const Tiling& t, const Moments* table, const Statistics& to) {
   for_channels<Team<kChannelsLast, Moments>::kAcross>(t.channels, [&](int64_t first, int64_t last) {
     combine_moments<kChannelsLast>(
-        t.values_per_channel(), t.chunks, first, last, to.eps,
+        t.values_per_channel(), t.chunks, first, last, to,
         [&](int p, int64_t c) { return table[place<kChannelsLast>(p, c, t.chunks, t.channels)]; },
         [&](int64_t c, float mean, float var, float rstd) {
           store_statistics(to, c, mean, var, rstd);

@@ -135,12 +135,12 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
     const auto get = [&](int p, int64_t c) {
       return table[place<V::kChannelsLast>(p, c, share.chunks, t.channels)];
     };
-    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to.eps, get,
+    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to, get,
                                       put);
   } else {
     cluster_sync();
     const auto get = [&](int p, int64_t c) { return of_rank(scratch.moments, p)[c - first]; };
-    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to.eps, get,
+    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to, get,
                                       put);
     cluster_arrive();
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,19 @@ def test_links_no_openmp_runtime_of_its_own() -> None:
     assert not [line for line in needed if "omp" in line or "torch" in line or "libcuda" in line]
 
 
+def test_numbers_of_an_op_are_fields_of_its_struct() -> None:
+    """A number that launchers take one by one is in every file between the binding and a kernel."""
+    steps, by_themselves = 0, []
+    for path in [*(ROOT / "csrc" / "include").rglob("*.h"), *(ROOT / "csrc").rglob("*_kernels.h")]:
+        code = re.sub(r"//.*", "", path.read_text())
+        for arguments in re.findall(r"\(const \w+& (?:op|batch)\b([^()]*)\)", code):
+            steps += 1
+            numbers = re.findall(r"\b(?:float|double) \w+", arguments)
+            by_themselves += [f"{path.name}: {number}" for number in numbers]
+    assert steps > 20
+    assert not by_themselves
+
+
 def test_every_function_of_the_core_is_in_the_build() -> None:
     # An extension that refers to what was not compiled does not load, and every test skips itself.
     found = importlib.util.find_spec("cxrgan_fast._C")
@@ -122,13 +136,19 @@ def test_every_function_of_the_core_is_in_the_build() -> None:
 
 IMAGES = 0, 0, 1, 1, 1  # float32, contiguous, one of one pixel
 GPU = 0, 0  # the first one's default stream
+
+
+def norm(core: Any) -> Any:
+    return core.ConditionalBatchNorm(*IMAGES, 1e-5, 0.2, 1, 0, 0, 0, *GPU, 0)
+
+
 CALLS_OF_A_GPU: dict[str, Callable[[Any], object]] = {
     "cuda_devices": lambda core: core.cuda_devices(),
     "bias_leaky_relu": lambda core: core.bias_leaky_relu(*IMAGES, 0.2, 1.0, 0, 0, 0, *GPU),
     "workspace": lambda core: core.bias_leaky_relu_workspace(*IMAGES, 0),
     "loss": lambda core: core.generator_loss(0, 0, 1, 0, 0, 0, (0, 0), *GPU),
     "given_statistics": lambda core: core.given_statistics(1, 1e-5, 0, 0, 0, *GPU),
-    "paths": lambda core: core.ConditionalBatchNorm(*IMAGES, 0.2, 1, 0, 0, 0, *GPU, 0).paths(0),
+    "paths": lambda core: norm(core).paths(0),
     "linear": lambda core: core.AugmentedBatch(0, 1, 1, 1, 1, 0, 0, 0, 0, *GPU).linear(*[0] * 6),
 }
 

@@ -252,7 +252,7 @@ def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
     tensors = [case.variables["input"], case.labels]
     tensors += [case.variables["weight"], case.variables["bias"]]
     with use_cuda_path("two_pass"):
-        problem = _problem(*tensors, 0.2)
+        problem = _problem(*tensors, 0.2, eps=1e-5)
     x = tensors[0].data_ptr()
     y, (mean, var, rstd) = torch.empty_like(tensors[0]), torch.empty(3, 16, device=device)
     needed = problem.forward_workspace(x)
@@ -262,4 +262,4 @@ def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
         rf"conditional_batch_norm_act of 4×16 images of 48 .*a workspace of {needed // 8} bytes"
     )
     with pytest.raises(RuntimeError, match=message):
-        problem.forward(1e-5, x, *outputs, 0, 0, 0.0, (scratch.memory[0], needed // 8))
+        problem.forward(x, *outputs, 0, 0, 0.0, (scratch.memory[0], needed // 8))

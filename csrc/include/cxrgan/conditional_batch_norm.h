@@ -33,6 +33,7 @@ enum class NormPath : int {
 
 struct ConditionalBatchNorm {
   ImageShape shape;
+  float eps;  // added to the variance
   float negative_slope;
   int64_t classes;        // K
   const int64_t* labels;  // (N,), each in [0, K)
@@ -56,8 +57,8 @@ namespace cpu {
 // anything is written.
 
 // mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0.
-void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
-                                       float* mean, float* var, float* rstd, int threads);
+void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
+                                       float* var, float* rstd, int threads);
 
 // The same from given mean and variance, (C,) each.
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -73,8 +74,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
                                   const float* rstd, void* y, int threads);
 
 // Statistics of x, then y, and the running statistics as update_running_statistics has them.
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, const void* x, void* y,
+                                    float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, int threads);
 
 // dweight, dbias: (K, C), written.
@@ -110,8 +111,8 @@ NormPath backward_path(const ImageShape& shape, bool aligned, NormPath path, int
 int64_t forward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 int64_t backward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 
-void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
-                                       float* mean, float* var, float* rstd, const Launch& launch);
+void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
+                                       float* var, float* rstd, const Launch& launch);
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
                       float* mean, float* var, float* rstd, const Launch& launch);
@@ -123,8 +124,8 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, const Launch& launch);
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, const void* x, void* y,
+                                    float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, const Launch& launch);
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
