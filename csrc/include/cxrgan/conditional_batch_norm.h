@@ -56,7 +56,8 @@ namespace cpu {
 // upper bound; results do not depend on it. A label outside [0, K) throws std::out_of_range before
 // anything is written.
 
-// mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0.
+// mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0. Of op, only the shape
+// and eps are read.
 void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
                                        float* var, float* rstd, int threads);
 
