@@ -196,7 +196,8 @@ from cuda_standin import building
 core = building.load(Path(sys.argv[1]))
 for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
     problem = core.ConditionalBatchNorm(
-        core.FLOAT32, layout, 64, 512, 16, 0.2, 2, 0, 0, 0, 0, 0, core.NORM_PATHS[sys.argv[2]]
+        core.FLOAT32, layout, 64, 512, 16, 1e-5, 0.2, 2, 0, 0, 0, 0, 0,
+        core.NORM_PATHS[sys.argv[2]],
     )
     print(*problem.paths(0))
 """
@@ -229,7 +230,7 @@ core = building.load(Path(sys.argv[1]))
 for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
     for path in core.NORM_PATHS.values():
         problem = core.ConditionalBatchNorm(
-            core.BFLOAT16, layout, 32, 64, 4096, 0.2, 2, 0, 0, 0, 0, 0, path
+            core.BFLOAT16, layout, 32, 64, 4096, 1e-5, 0.2, 2, 0, 0, 0, 0, 0, path
         )
         image = 2 * 32 * 64 * 4096
         print(problem.forward_workspace(0) / image, problem.backward_workspace(0, 0) / image)
