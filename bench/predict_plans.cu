@@ -335,8 +335,8 @@ void print_launches(const char* direction, const Shape& shape) {
 
 void answer(const ImageShape& images, NormPath path) {
   const Shape shape(images, true);
-  const ConditionalBatchNorm op{images, 0.2f, kClasses, tensor<const int64_t>(),
-                                tensor<const float>(), tensor<const float>()};
+  const ConditionalBatchNorm op{images, 1e-5f, 0.2f, kClasses, tensor<const int64_t>(),
+                                tensor<const float>(), tensor<const float>(), path};
   const auto where = [&](int64_t workspace_bytes) {
     return Launch{kDevice, nullptr, tensor(), workspace_bytes};
   };
@@ -354,11 +354,11 @@ void answer(const ImageShape& images, NormPath path) {
       whole_packets(shape) ? "true" : "false", forward_packets, backward_packets, kClasses);
 
   float* const numbers = tensor<float>();
-  conditional_batch_norm_forward(path, op, 1e-5f, tensor(), tensor(), numbers, numbers, numbers,
+  conditional_batch_norm_forward(op, tensor(), tensor(), numbers, numbers, numbers,
                                  {numbers, numbers, 0.1}, where(forward_bytes));
   print_launches("forward", shape);
   std::printf(", ");
-  conditional_batch_norm_backward(path, op, tensor(), tensor(), numbers, numbers, true, tensor(),
+  conditional_batch_norm_backward(op, tensor(), tensor(), numbers, numbers, true, tensor(),
                                   numbers, numbers, where(backward_bytes));
   print_launches("backward", shape);
   std::printf("]}\n");

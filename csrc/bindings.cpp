@@ -18,97 +18,90 @@ namespace {
 struct Problem {
   ConditionalBatchNorm op;
   Place place;
-  cuda::NormPath path;
 
-  Problem(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
+  Problem(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels, float eps,
           float negative_slope, int64_t classes, Address labels, Address weight, Address bias,
-          int device, int64_t number, int path_)
+          int device, int64_t number, int path)
       : op{{static_cast<Dtype>(dtype), static_cast<Layout>(layout), samples, channels, pixels},
+           eps,
            negative_slope,
            classes,
            Pointer{labels},
            Pointer{weight},
-           Pointer{bias}},
-        place{device, number},
-        path(static_cast<cuda::NormPath>(path_)) {}
+           Pointer{bias},
+           static_cast<cuda::NormPath>(path)},
+        place{device, number} {}
 };
 
 bool is_aligned(Address image) { return image % 16 == 0; }
 
-// A launcher of namespace cuda that is told a path, as one that is not.
-template <class Launcher>
-auto on_path(const Problem& p, const Launcher& launcher) {
-  return [&p, &launcher](const auto&... arguments) { launcher(p.path, arguments...); };
-}
-
 int64_t forward_workspace(const Problem& p, Address x) {
   if (p.place.on_cpu()) return 0;
-  return cuda::forward_workspace(p.op.shape, is_aligned(x), p.path, p.place.device);
+  return on_gpu<cuda::forward_workspace>(p.op.shape, is_aligned(x), p.op.path, p.place.device);
 }
 
 int64_t backward_workspace(const Problem& p, Address dy, Address x) {
   if (p.place.on_cpu()) return 0;
   const bool aligned = is_aligned(dy) && is_aligned(x);
-  return cuda::backward_workspace(p.op.shape, aligned, p.path, p.place.device);
+  return on_gpu<cuda::backward_workspace>(p.op.shape, aligned, p.op.path, p.place.device);
 }
 
-void statistics(const Problem& p, float eps, Address x, Address mean, Address var, Address rstd,
+void statistics(const Problem& p, Address x, Address mean, Address var, Address rstd,
                 Memory workspace) {
-  run(p.place, workspace, cpu::conditional_batch_norm_statistics,
-      cuda::conditional_batch_norm_statistics, p.op.shape, eps, Pointer{x}, Pointer{mean},
-      Pointer{var}, Pointer{rstd});
+  run<cpu::conditional_batch_norm_statistics, cuda::conditional_batch_norm_statistics>(
+      p.place, workspace, p.op, Pointer{x}, Pointer{mean}, Pointer{var}, Pointer{rstd});
 }
 
 void apply(const Problem& p, Address x, Address mean, Address rstd, Address y) {
-  run(p.place, {}, cpu::conditional_batch_norm_apply, cuda::conditional_batch_norm_apply, p.op,
-      Pointer{x}, Pointer{mean}, Pointer{rstd}, Pointer{y});
+  run<cpu::conditional_batch_norm_apply, cuda::conditional_batch_norm_apply>(
+      p.place, {}, p.op, Pointer{x}, Pointer{mean}, Pointer{rstd}, Pointer{y});
 }
 
-void forward(const Problem& p, float eps, Address x, Address y, Address mean, Address var,
-             Address rstd, Address running_mean, Address running_var, double momentum,
-             Memory workspace) {
+void forward(const Problem& p, Address x, Address y, Address mean, Address var, Address rstd,
+             Address running_mean, Address running_var, double momentum, Memory workspace) {
   const RunningStatistics running{Pointer{running_mean}, Pointer{running_var}, momentum};
-  run(p.place, workspace, cpu::conditional_batch_norm_forward,
-      on_path(p, cuda::conditional_batch_norm_forward), p.op, eps, Pointer{x}, Pointer{y},
-      Pointer{mean}, Pointer{var}, Pointer{rstd}, running);
+  run<cpu::conditional_batch_norm_forward, cuda::conditional_batch_norm_forward>(
+      p.place, workspace, p.op, Pointer{x}, Pointer{y}, Pointer{mean}, Pointer{var}, Pointer{rstd},
+      running);
 }
 
 void backward_reduce(const Problem& p, Address dy, Address x, Address mean, Address rstd,
                      Address dweight, Address dbias, Memory workspace) {
-  run(p.place, workspace, cpu::conditional_batch_norm_backward_reduce,
-      cuda::conditional_batch_norm_backward_reduce, p.op, Pointer{dy}, Pointer{x}, Pointer{mean},
-      Pointer{rstd}, Pointer{dweight}, Pointer{dbias});
+  run<cpu::conditional_batch_norm_backward_reduce, cuda::conditional_batch_norm_backward_reduce>(
+      p.place, workspace, p.op, Pointer{dy}, Pointer{x}, Pointer{mean}, Pointer{rstd},
+      Pointer{dweight}, Pointer{dbias});
 }
 
 void backward_apply(const Problem& p, Address dy, Address x, Address mean, Address rstd,
                     Address dweight, Address dbias, int64_t count, Address dx, Memory workspace) {
-  run(p.place, workspace, cpu::conditional_batch_norm_backward_apply,
-      cuda::conditional_batch_norm_backward_apply, p.op, Pointer{dy}, Pointer{x}, Pointer{mean},
-      Pointer{rstd}, Pointer{dweight}, Pointer{dbias}, count, Pointer{dx});
+  run<cpu::conditional_batch_norm_backward_apply, cuda::conditional_batch_norm_backward_apply>(
+      p.place, workspace, p.op, Pointer{dy}, Pointer{x}, Pointer{mean}, Pointer{rstd},
+      Pointer{dweight}, Pointer{dbias}, count, Pointer{dx});
 }
 
 void backward(const Problem& p, Address dy, Address x, Address mean, Address rstd, bool training,
               Address dx, Address dweight, Address dbias, Memory workspace) {
-  run(p.place, workspace, cpu::conditional_batch_norm_backward,
-      on_path(p, cuda::conditional_batch_norm_backward), p.op, Pointer{dy}, Pointer{x},
-      Pointer{mean}, Pointer{rstd}, training, Pointer{dx}, Pointer{dweight}, Pointer{dbias});
+  run<cpu::conditional_batch_norm_backward, cuda::conditional_batch_norm_backward>(
+      p.place, workspace, p.op, Pointer{dy}, Pointer{x}, Pointer{mean}, Pointer{rstd}, training,
+      Pointer{dx}, Pointer{dweight}, Pointer{dbias});
 }
 
 // statistics: (3, C), a row each of means, variances and r.
 void given_statistics(int64_t channels, float eps, Address given_mean, Address given_var,
                       Address statistics, int device, int64_t number) {
   float* const mean = Pointer{statistics};
-  run(Place{device, number}, {}, cpu::given_statistics, cuda::given_statistics, channels, eps,
-      Pointer{given_mean}, Pointer{given_var}, mean, mean + channels, mean + 2 * channels);
+  run<cpu::given_statistics, cuda::given_statistics>(Place{device, number}, {}, channels, eps,
+                                                     Pointer{given_mean}, Pointer{given_var}, mean,
+                                                     mean + channels, mean + 2 * channels);
 }
 
 void update_running_statistics(int64_t channels, int64_t count, double momentum, Address statistics,
                                Address running_mean, Address running_var, int device,
                                int64_t number) {
   const float* const mean = Pointer{statistics};
-  run(Place{device, number}, {}, cpu::update_running_statistics, cuda::update_running_statistics,
-      channels, count, momentum, mean, mean + channels, Pointer{running_mean},
-      Pointer{running_var});
+  run<cpu::update_running_statistics, cuda::update_running_statistics>(
+      Place{device, number}, {}, channels, count, momentum, mean, mean + channels,
+      Pointer{running_mean}, Pointer{running_var});
 }
 
 // Dtype, layout, N, C, H·W, slope, gain, then tensors, then the place: one call, no object in between,
@@ -123,14 +116,15 @@ BiasLeakyRelu bias_leaky_relu_of(int dtype, int layout, int64_t samples, int64_t
 int64_t bias_leaky_relu_workspace(int dtype, int layout, int64_t samples, int64_t channels,
                                   int64_t pixels, int device) {
   if (device == Place::kCpu) return 0;
-  return cuda::bias_leaky_relu_workspace(
+  return on_gpu<cuda::bias_leaky_relu_workspace>(
       bias_leaky_relu_of(dtype, layout, samples, channels, pixels, 0, 1).shape, device);
 }
 
 void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
                      float negative_slope, float gain, Address x, Address bias, Address y, int device,
                      int64_t number) {
-  run(Place{device, number}, {}, cpu::bias_leaky_relu, cuda::bias_leaky_relu,
+  run<cpu::bias_leaky_relu, cuda::bias_leaky_relu>(
+      Place{device, number}, {},
       bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain),
       Pointer{x}, Pointer{bias}, Pointer{y});
 }
@@ -138,7 +132,8 @@ void bias_leaky_relu(int dtype, int layout, int64_t samples, int64_t channels, i
 void bias_leaky_relu_gate(int dtype, int layout, int64_t samples, int64_t channels, int64_t pixels,
                           float negative_slope, float gain, Address g, Address bias, Address y,
                           Address out, int device, int64_t number) {
-  run(Place{device, number}, {}, cpu::bias_leaky_relu_gate, cuda::bias_leaky_relu_gate,
+  run<cpu::bias_leaky_relu_gate, cuda::bias_leaky_relu_gate>(
+      Place{device, number}, {},
       bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain),
       Pointer{g}, Pointer{bias}, Pointer{y}, Pointer{out});
 }
@@ -147,8 +142,8 @@ void bias_leaky_relu_backward(int dtype, int layout, int64_t samples, int64_t ch
                               int64_t pixels, float negative_slope, float gain, Address dy,
                               Address y, Address dx, Address dbias, Memory workspace, int device,
                               int64_t number) {
-  run(Place{device, number}, workspace, cpu::bias_leaky_relu_backward,
-      cuda::bias_leaky_relu_backward,
+  run<cpu::bias_leaky_relu_backward, cuda::bias_leaky_relu_backward>(
+      Place{device, number}, workspace,
       bias_leaky_relu_of(dtype, layout, samples, channels, pixels, negative_slope, gain),
       Pointer{dy}, Pointer{y}, Pointer{dx}, Pointer{dbias});
 }
@@ -159,23 +154,25 @@ Logits logits_of(int dtype, int64_t count, Address values, Address gradient) {
 }
 
 int64_t adversarial_loss_workspace(int64_t count, int device) {
-  return device == Place::kCpu ? 0 : cuda::adversarial_loss_workspace(count);
+  return device == Place::kCpu ? 0 : on_gpu<cuda::adversarial_loss_workspace>(count);
 }
 
 void discriminator_loss(int kind, double label_smoothing, int real_dtype, int64_t real_count,
                         Address real, Address real_gradient, int fake_dtype, int64_t fake_count,
                         Address fake, Address fake_gradient, Address loss, Memory workspace,
                         int device, int64_t number) {
-  run(Place{device, number}, workspace, cpu::discriminator_loss, cuda::discriminator_loss,
-      static_cast<LossKind>(kind), label_smoothing,
+  run<cpu::discriminator_loss, cuda::discriminator_loss>(
+      Place{device, number}, workspace,
+      DiscriminatorLoss{static_cast<LossKind>(kind), label_smoothing},
       logits_of(real_dtype, real_count, real, real_gradient),
       logits_of(fake_dtype, fake_count, fake, fake_gradient), Pointer{loss});
 }
 
 void generator_loss(int kind, int dtype, int64_t count, Address fake, Address gradient,
                     Address loss, Memory workspace, int device, int64_t number) {
-  run(Place{device, number}, workspace, cpu::generator_loss, cuda::generator_loss,
-      static_cast<LossKind>(kind), logits_of(dtype, count, fake, gradient), Pointer{loss});
+  run<cpu::generator_loss, cuda::generator_loss>(
+      Place{device, number}, workspace, static_cast<LossKind>(kind),
+      logits_of(dtype, count, fake, gradient), Pointer{loss});
 }
 
 py::dict loss_kinds() {
@@ -199,7 +196,7 @@ py::dict build_info() {
 
 py::list cuda_devices() {
   py::list devices;
-  for (const cuda::Device& device : cuda::devices()) {
+  for (const cuda::Device& device : on_gpu<cuda::devices>()) {
     py::dict entry;
     entry["name"] = device.name;
     entry["compute_capability"] = py::make_tuple(device.major, device.minor);
@@ -213,6 +210,10 @@ py::list cuda_devices() {
     devices.append(entry);
   }
   return devices;
+}
+
+std::string cuda_probe_error(int device) {
+  return kHasCuda ? on_gpu<cuda::probe_error>(device) : kNoCuda;
 }
 
 const char* path_name(cuda::NormPath path) {
@@ -243,8 +244,8 @@ py::dict norm_paths() {
 py::tuple paths(const Problem& p, Address image) {
   const bool aligned = is_aligned(image);
   return py::make_tuple(
-      path_name(cuda::forward_path(p.op.shape, aligned, p.path, p.place.device)),
-      path_name(cuda::backward_path(p.op.shape, aligned, p.path, p.place.device)));
+      path_name(on_gpu<cuda::forward_path>(p.op.shape, aligned, p.op.path, p.place.device)),
+      path_name(on_gpu<cuda::backward_path>(p.op.shape, aligned, p.op.path, p.place.device)));
 }
 
 }  // namespace
@@ -267,11 +268,11 @@ PYBIND11_MODULE(_C, m) {
   m.def("borrow_openmp_of", &cpu::borrow_openmp_of);
   m.def("openmp_runtime", &cpu::openmp_runtime);
   m.def("cuda_devices", &cuda_devices);
-  m.def("cuda_probe_error", &cuda::probe_error);
+  m.def("cuda_probe_error", &cuda_probe_error);
 
   py::class_<Problem>(m, "ConditionalBatchNorm")
-      .def(py::init<int, int, int64_t, int64_t, int64_t, float, int64_t, Address, Address, Address,
-                    int, int64_t, int>())
+      .def(py::init<int, int, int64_t, int64_t, int64_t, float, float, int64_t, Address, Address,
+                    Address, int, int64_t, int>())
       .def("forward_workspace", &forward_workspace)
       .def("backward_workspace", &backward_workspace)
       .def("paths", &paths)

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -48,20 +49,38 @@ struct Place {
   }
 };
 
-// Runs a step where its tensors are: `cpu` with the arguments and, if it takes them, threads, or `cuda`
-// with the arguments and a Launch. Other Python threads go on meanwhile, for a full queue makes a launch
-// wait too; only what the CPU does in a moment, without threads, is not worth letting them.
-template <class Cpu, class Cuda, class... Arguments>
-void run(const Place& place, Memory workspace, const Cpu& cpu, const Cuda& cuda,
-         const Arguments&... arguments) {
-  if constexpr (!std::is_invocable_v<Cpu, const Arguments&..., int>) {
-    if (place.on_cpu()) return cpu(arguments...);
+// Whether csrc/cuda is in this build: CMakeLists.txt defines it where there is a CUDA compiler.
+#if defined(CXRGAN_CUDA)
+constexpr bool kHasCuda = true;
+#else
+constexpr bool kHasCuda = false;
+#endif
+constexpr char kNoCuda[] = "this build has no CUDA in it: no CUDA compiler was found";
+
+// Calls a function of namespace cuda. A build without CUDA throws instead, and has no reference to
+// the function in it, so that nothing need stand in for what was not compiled.
+template <auto Function, class... Arguments>
+auto on_gpu(const Arguments&... arguments) -> decltype(Function(arguments...)) {
+  if constexpr (kHasCuda) {
+    return Function(arguments...);
+  } else {
+    throw std::runtime_error(kNoCuda);
+  }
+}
+
+// Runs a step where its tensors are: that of namespace cpu with the arguments and, if it takes
+// them, threads, or that of namespace cuda with the arguments and a Launch. Other Python threads go
+// on meanwhile, for a full queue makes a launch wait too; only what the CPU does in a moment,
+// without threads, is not worth letting them.
+template <auto Cpu, auto Cuda, class... Arguments>
+void run(const Place& place, Memory workspace, const Arguments&... arguments) {
+  constexpr bool kTakesThreads = std::is_invocable_v<decltype(Cpu), const Arguments&..., int>;
+  if constexpr (!kTakesThreads) {
+    if (place.on_cpu()) return Cpu(arguments...);
   }
   const py::gil_scoped_release released;
-  if (!place.on_cpu()) return cuda(arguments..., place.launch(workspace));
-  if constexpr (std::is_invocable_v<Cpu, const Arguments&..., int>) {
-    cpu(arguments..., place.threads());
-  }
+  if (!place.on_cpu()) return on_gpu<Cuda>(arguments..., place.launch(workspace));
+  if constexpr (kTakesThreads) Cpu(arguments..., place.threads());
 }
 
 void define_augmented_batch(py::module_& m);

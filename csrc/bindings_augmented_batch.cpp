@@ -34,22 +34,22 @@ void forward(const Batch& b, Address pixels, int64_t count, Address rows, Addres
              Address out) {
   const StoredImages stored{Pointer{pixels}, count, Pointer{rows}, Pointer{mirror}, low, high};
   const Noise noises{static_cast<Layout>(noise_layout), Pointer{noise}, Pointer{noise_std}};
-  run(b.place, {}, cpu::augmented_batch, cuda::augmented_batch, b.op, stored,
-      images<ImagesIn>(fake_dtype, fake_layout, fake), noises,
-      images<ImagesOut>(dtype, layout, out));
+  run<cpu::augmented_batch, cuda::augmented_batch>(b.place, {}, b.op, stored,
+                                                   images<ImagesIn>(fake_dtype, fake_layout, fake),
+                                                   noises, images<ImagesOut>(dtype, layout, out));
 }
 
 void linear(const Batch& b, int tangent_dtype, int tangent_layout, Address tangent, int dtype,
             int layout, Address out) {
-  run(b.place, {}, cpu::augmented_batch_linear, cuda::augmented_batch_linear, b.op,
-      images<ImagesIn>(tangent_dtype, tangent_layout, tangent),
+  run<cpu::augmented_batch_linear, cuda::augmented_batch_linear>(
+      b.place, {}, b.op, images<ImagesIn>(tangent_dtype, tangent_layout, tangent),
       images<ImagesOut>(dtype, layout, out));
 }
 
 void backward(const Batch& b, int gradient_dtype, int gradient_layout, Address gradient, int dtype,
               int layout, Address out) {
-  run(b.place, {}, cpu::augmented_batch_backward, cuda::augmented_batch_backward, b.op,
-      images<ImagesIn>(gradient_dtype, gradient_layout, gradient),
+  run<cpu::augmented_batch_backward, cuda::augmented_batch_backward>(
+      b.place, {}, b.op, images<ImagesIn>(gradient_dtype, gradient_layout, gradient),
       images<ImagesOut>(dtype, layout, out));
 }
 

@@ -52,6 +52,7 @@ class ConditionalBatchNorm:
         samples: int,
         channels: int,
         pixels: int,
+        eps: float,
         negative_slope: float,
         classes: int,
         labels: int,
@@ -68,12 +69,11 @@ class ConditionalBatchNorm:
         """The paths that forward and backward take on a GPU, by an image's address."""
 
     def statistics(
-        self, eps: float, x: int, mean: int, var: int, rstd: int, workspace: Workspace, /
+        self, x: int, mean: int, var: int, rstd: int, workspace: Workspace, /
     ) -> None: ...
     def apply(self, x: int, mean: int, rstd: int, y: int, /) -> None: ...
     def forward(
         self,
-        eps: float,
         x: int,
         y: int,
         mean: int,

@@ -1,4 +1,4 @@
-"""Class-conditional batch normalisation and LeakyReLU.
+"""Class-conditional batch normalization and LeakyReLU.
 
 For channel c over all N·H·W values, with r = 1/√(σ²+eps):
 
@@ -42,7 +42,7 @@ _MOST_UNITS = 1024  # of sums over pixels in a channel, if it has no more sample
 
 
 def statistics(input: Tensor, eps: float) -> Tensor:
-    """Compute what normalises a batch.
+    """Compute what normalizes a batch.
 
     Args:
         input: (N, C, H, W), dense.
@@ -70,7 +70,7 @@ def apply(
     statistics: Tensor,
     negative_slope: float,
 ) -> Tensor:
-    """Normalise with given statistics, scale and shift by class, LeakyReLU.
+    """Normalize with given statistics, scale and shift by class, LeakyReLU.
 
     Args:
         input: as :func:`forward` gets it, and so are the others.
@@ -104,21 +104,21 @@ def forward(
     eps: float,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:
-    """Normalise, scale and shift by class, LeakyReLU.
+    """Normalize, scale and shift by class, LeakyReLU.
 
     Args:
         input: (N, C, H, W), dense.
         labels: (N,) int64; where one is not in [0, K), that sample's output is NaN.
         weight: (K, C) float32, contiguous: γ.
         bias: (K, C) float32, contiguous: β.
-        running_mean: (C,) float32 to normalise with, or None: with the batch's own.
+        running_mean: (C,) float32 to normalize with, or None: with the batch's own.
         running_var: (C,) float32, biased, or None.
         eps: added to the variance.
         negative_slope: slope for z ≤ 0.
 
     Returns:
         The output, like ``input``, and the mean, the biased variance and 1/√(σ²+eps) that
-        normalised it, (3, C) float32: mean and variance 0 where there are no values.
+        normalized it, (3, C) float32: mean and variance 0 where there are no values.
     """
     output = torch.empty_like(input)
     statistics = torch.empty((3, weight.shape[1]), dtype=torch.float32, device=input.device)
@@ -302,7 +302,7 @@ def backward_apply(
         labels: (N,); a sample whose label is no class has NaN for its gradient.
         weight: γ.
         bias: β.
-        statistics: what normalised the images.
+        statistics: what normalized the images.
         grad_weight: (K, C) float32, contiguous, summed over all values that the statistics are of.
         grad_bias: (K, C) float32, contiguous, likewise.
         count: M, how many values of a channel these are; 0 for constant statistics.

@@ -1,6 +1,6 @@
 """Mean and variance of each channel: moments of parts of it, and their merging.
 
-Sums are centred, never E[x²]−E[x]². A mean comes with what its float32 leaves of it, so that means
+Sums are centered, never E[x²]−E[x]². A mean comes with what its float32 leaves of it, so that means
 far from 0, or far from each other, cost no digits of the variance (Chan, Golub & LeVeque 1983).
 """
 

@@ -1,4 +1,4 @@
-"""Identifiers are in American spelling, as those of PyTorch are."""
+"""Identifiers are in American spelling, as those of PyTorch are; so is every word of the core."""
 
 import ast
 import re
@@ -14,8 +14,15 @@ FILES = sorted(
     for path in (ROOT / room).rglob("*.py")
     if "cxrgan_fast/kernels" not in path.as_posix()  # kernels/ by another name
 )
+# Whole files of these, comments too: what no parser of Python reads, and what goes with it.
+WHOLE = {
+    "csrc": ("*.h", "*.cpp", "*.cuh", "*.cu"),
+    "kernels": ("*.py",),
+    "bench": ("*.h", "*.cpp", "*.cu"),
+    "tests/cuda_standin": ("*.h", "*.cpp", "*.cu"),
+}
 BRITISH = re.compile(
-    r"colour|grey|centre|neighbour|behaviour|honour|favour|labelled|paediatr"
+    r"colour|grey|centre|centring|neighbour|behaviour|honour|favour|labelled|paediatr"
     r"|(memor|normal|initial|optim|maxim|minim|penal|regular|random|synchron|general|real|organ)"
     r"is(e|ed|es|er|ing|ation)(_|$|s)|memoris",
     re.IGNORECASE,
@@ -57,3 +64,19 @@ def test_no_identifier_and_no_module_is_in_british_spelling(room):
 
 def test_names_from_before_are_there():
     assert all((ROOT / place).is_file() for place in FROM_BEFORE)
+
+
+@pytest.mark.parametrize("folder", WHOLE)
+def test_no_word_of_the_kernels_is_in_british_spelling(folder):
+    kinds = {kind: sorted((ROOT / folder).rglob(kind)) for kind in WHOLE[folder]}
+    assert all(kinds.values())
+    found = []
+    for path in (path for paths in kinds.values() for path in paths):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found += [
+            f"{path.relative_to(ROOT).as_posix()}:{number}: {word}"
+            for number, line in enumerate(lines, 1)
+            for word in re.findall(r"\w+", line)
+            if BRITISH.search(word)
+        ]
+    assert not found

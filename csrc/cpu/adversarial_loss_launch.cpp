@@ -13,9 +13,9 @@ double mean(const LossTerm& term, const Logits& logits, int threads) {
 
 }  // namespace
 
-void discriminator_loss(LossKind kind, double label_smoothing, const Logits& real,
-                        const Logits& fake, float* loss, int threads) {
-  const DiscriminatorTerms terms = discriminator_terms(kind, label_smoothing);
+void discriminator_loss(const DiscriminatorLoss& op, const Logits& real, const Logits& fake,
+                        float* loss, int threads) {
+  const DiscriminatorTerms terms = discriminator_terms(op);
   *loss = static_cast<float>(mean(terms.real, real, threads) + mean(terms.fake, fake, threads));
 }
 

@@ -17,7 +17,7 @@ constexpr int64_t kTask = 16384;  // elements
 // rounds once; other backends do not.
 CXRGAN_INLINE inline void finish_products() { __asm__ volatile("" ::: "memory"); }
 
-// From an element of an image to its neighbours.
+// From an element of an image to its neighbors.
 struct Strides {
   int64_t channel, pixel;
 };

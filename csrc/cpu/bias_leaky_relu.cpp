@@ -192,7 +192,7 @@ class ChannelsLastBias {
   }
 
  private:
-  // A strip of neighbouring channels: `width` values of type V, in registers.
+  // A strip of neighboring channels: `width` values of type V, in registers.
   template <class V, int width>
   struct Strip {
     V values[width];

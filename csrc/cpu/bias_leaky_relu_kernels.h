@@ -1,5 +1,5 @@
-// What each instruction-set level provides of bias_leaky_relu.cpp. Arguments are those of
-// cxrgan/bias_leaky_relu.h, and no image is empty.
+// What each instruction-set level provides of bias_leaky_relu.cpp: the functions of
+// cxrgan/bias_leaky_relu.h, where no image is empty.
 #pragma once
 
 #include "cxrgan/bias_leaky_relu.h"
@@ -7,10 +7,9 @@
 namespace cxrgan {
 
 struct BiasLeakyReluKernels {
-  using Op = BiasLeakyRelu;
-  void (*forward)(const Op&, const void* x, const float* bias, void* y, int threads);
-  void (*gate)(const Op&, const void* g, const float* bias, const void* y, void* out, int threads);
-  void (*backward)(const Op&, const void* dy, const void* y, void* dx, float* dbias, int threads);
+  decltype(&cpu::bias_leaky_relu) forward;
+  decltype(&cpu::bias_leaky_relu_gate) gate;
+  decltype(&cpu::bias_leaky_relu_backward) backward;
 };
 
 namespace baseline {

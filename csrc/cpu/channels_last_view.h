@@ -1,8 +1,8 @@
-// Images seen as channels_last ones are: a matrix whose rows are runs of neighbouring elements, and
+// Images seen as channels_last ones are: a matrix whose rows are runs of neighboring elements, and
 // whose columns belong to one channel each.
 //
 //   channels_last          a row is one pixel, or a few: a channel is every C-th column
-//   contiguous, small H·W  a row is one sample:          a channel is H·W neighbouring columns
+//   contiguous, small H·W  a row is one sample:          a channel is H·W neighboring columns
 //
 // Vectors run along a row, four rows go together, and a column's sums and parameters lie in small
 // arrays that stay in L1: every access is contiguous, whatever the extents.
@@ -37,13 +37,13 @@ class ChannelsLastView {
     if (op.labels != nullptr) make_units();
   }
 
-  // Neighbouring channels, and so columns.
+  // Neighboring channels, and so columns.
   struct Panel {
     int64_t first, channels;
     int64_t column, columns;
   };
 
-  // Rows of one class, neighbours in the order of classes.
+  // Rows of one class, neighbors in the order of classes.
   struct Unit {
     int64_t first, rows, label;
   };

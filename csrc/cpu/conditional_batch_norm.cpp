@@ -30,11 +30,11 @@ void with_layout(const ConditionalBatchNorm& op, int threads, const Steps& steps
   }
 }
 
-void statistics(const ConditionalBatchNorm& op, float eps, const void* x, float* mean, float* var,
-                float* rstd, int threads) {
+void statistics(const ConditionalBatchNorm& op, const void* x, float* mean, float* var, float* rstd,
+                int threads) {
   with_layout(op, threads, [&](const auto& layout, auto t) {
     using T = decltype(t);
-    layout.statistics(eps, static_cast<const T*>(x), mean, var, rstd);
+    layout.statistics(static_cast<const T*>(x), mean, var, rstd);
   });
 }
 
@@ -46,11 +46,11 @@ void apply(const ConditionalBatchNorm& op, const void* x, const float* mean, con
   });
 }
 
-void forward(const ConditionalBatchNorm& op, float eps, const void* x, void* y, float* mean,
-             float* var, float* rstd, int threads) {
+void forward(const ConditionalBatchNorm& op, const void* x, void* y, float* mean, float* var,
+             float* rstd, int threads) {
   with_layout(op, threads, [&](const auto& layout, auto t) {
     using T = decltype(t);
-    layout.forward(eps, static_cast<const T*>(x), static_cast<T*>(y), mean, var, rstd);
+    layout.forward(static_cast<const T*>(x), static_cast<T*>(y), mean, var, rstd);
   });
 }
 

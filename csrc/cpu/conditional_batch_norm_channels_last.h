@@ -16,7 +16,7 @@ class ChannelsLastNorm : private ChannelsLastView {
       : ChannelsLastView(op, sizeof(T), threads),
         streaming_(worth_streaming(op.shape, sizeof(T)) && stride_ * sizeof(T) % 64 == 0) {}
 
-  void statistics(float eps, const T* x, float* mean, float* var, float* rstd) const {
+  void statistics(const T* x, float* mean, float* var, float* rstd) const {
     const Buffer<double> means(blocks_ * channels_), m2s(blocks_ * channels_);
     for_panels(blocks_, Order::kForwards, [&](int64_t b, Panel panel) {
       const int64_t first = b * channels_ + panel.first;
@@ -29,7 +29,7 @@ class ChannelsLastNorm : private ChannelsLastView {
         const int64_t at = b * channels_ + panel.first;
         all.merge(rows_of(b) * width_, panel.channels, means.at(at), m2s.at(at));
       }
-      all.write(panel, eps, mean, var, rstd);
+      all.write(op_, panel, mean, var, rstd);
     });
   }
 
@@ -42,9 +42,9 @@ class ChannelsLastNorm : private ChannelsLastView {
     });
   }
 
-  void forward(float eps, const T* x, T* y, float* mean, float* var, float* rstd) const {
+  void forward(const T* x, T* y, float* mean, float* var, float* rstd) const {
     if (slab_ == 0) {
-      statistics(eps, x, mean, var, rstd);
+      statistics(x, mean, var, rstd);
       apply(x, mean, rstd, y);
       return;
     }
@@ -55,7 +55,7 @@ class ChannelsLastNorm : private ChannelsLastView {
         measure(x, b, panel, means, m2s);
         all.merge(rows_of(b) * width_, panel.channels, means, m2s);
       }
-      all.write(panel, eps, mean, var, rstd);
+      all.write(op_, panel, mean, var, rstd);
       Maps maps;
       set_means(maps, panel, mean);
       for_units_backwards(panel, maps, rstd,
@@ -131,8 +131,8 @@ class ChannelsLastNorm : private ChannelsLastView {
     float offset[kColumns], factor[kColumns];
 
     template <class V>
-    CXRGAN_INLINE Affine<V> affine(int64_t j, float slope) const {
-      return {load<V>(mean + j), load<V>(scale + j), load<V>(shift + j), splat<V>(slope)};
+    CXRGAN_INLINE Affine<V> affine(const ConditionalBatchNorm& op, int64_t j) const {
+      return affine_of(op, load<V>(mean + j), load<V>(scale + j), load<V>(shift + j));
     }
   };
 
@@ -173,9 +173,10 @@ class ChannelsLastNorm : private ChannelsLastView {
       count = total;
     }
 
-    void write(Panel panel, float eps, float* mean_out, float* var_out, float* rstd_out) const {
+    void write(const ConditionalBatchNorm& op, Panel panel, float* mean_out, float* var_out,
+               float* rstd_out) const {
       for (int64_t i = 0; i < panel.channels; ++i)
-        write_moments(mean[i], m2[i] / count, eps, mean_out + panel.first + i,
+        write_moments(op, mean[i], m2[i] / count, mean_out + panel.first + i,
                       var_out + panel.first + i, rstd_out + panel.first + i);
     }
   };
@@ -233,9 +234,9 @@ class ChannelsLastNorm : private ChannelsLastView {
                V total{}, squares{};
                for (int i = 0; i < n; ++i) {
                  prefetch_next(x + row[i + n] + j);
-                 const V centred = load<V>(x + row[i] + j) - s;
-                 total += centred;
-                 squares += centred * centred;
+                 const V centered = load<V>(x + row[i] + j) - s;
+                 total += centered;
+                 squares += centered * centered;
                }
                store<V>(sum + j, load<V>(sum + j) + total);
                store<V>(square + j, load<V>(square + j) + squares);
@@ -251,7 +252,7 @@ class ChannelsLastNorm : private ChannelsLastView {
       for_rows(at, unit.rows, panel.columns,
                [&](auto v, auto n, const int64_t* row, int64_t j) CXRGAN_INLINE {
                  using V = decltype(v);
-                 const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
+                 const Affine<V> a = maps.template affine<V>(op_, j);
                  for (int i = 0; i < n; ++i) {
                    prefetch_next(x + row[i + n] + j);
                    put(y + row[i] + j, a.activated(load<V>(x + row[i] + j)));
@@ -263,29 +264,29 @@ class ChannelsLastNorm : private ChannelsLastView {
 
   void reduce(const Unit& unit, Panel panel, const Maps& maps, const T* dy, const T* x,
               Sums* sums) const {
-    alignas(64) float d_sum[kColumns], d_centred_sum[kColumns];
+    alignas(64) float d_sum[kColumns], d_centered_sum[kColumns];
     int64_t at[kRows + 4];
     locate(unit, panel, at);
-    for (int64_t j = 0; j < panel.columns; ++j) d_sum[j] = d_centred_sum[j] = 0;
+    for (int64_t j = 0; j < panel.columns; ++j) d_sum[j] = d_centered_sum[j] = 0;
     for_rows(at, unit.rows, panel.columns,
              [&](auto v, auto n, const int64_t* row, int64_t j) CXRGAN_INLINE {
                using V = decltype(v);
-               const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
-               V total{}, centred_total{};
+               const Affine<V> a = maps.template affine<V>(op_, j);
+               V total{}, centered_total{};
                for (int i = 0; i < n; ++i) {
                  prefetch_next(x + row[i + n] + j);
                  prefetch_next(dy + row[i + n] + j);
-                 const V centred = load<V>(x + row[i] + j) - a.mean;
-                 const V d = a.gradient(load<V>(dy + row[i] + j), centred);
+                 const V centered = load<V>(x + row[i] + j) - a.mean;
+                 const V d = a.gradient(load<V>(dy + row[i] + j), centered);
                  total += d;
-                 centred_total += d * centred;
+                 centered_total += d * centered;
                }
                store<V>(d_sum + j, load<V>(d_sum + j) + total);
-               store<V>(d_centred_sum + j, load<V>(d_centred_sum + j) + centred_total);
+               store<V>(d_centered_sum + j, load<V>(d_centered_sum + j) + centered_total);
              });
     gather(panel, d_sum);
-    gather(panel, d_centred_sum);
-    for (int64_t i = 0; i < panel.channels; ++i) sums[i] = {d_sum[i], d_centred_sum[i]};
+    gather(panel, d_centered_sum);
+    for (int64_t i = 0; i < panel.channels; ++i) sums[i] = {d_sum[i], d_centered_sum[i]};
   }
 
   // The classes' sums of a panel: its part of (C·K), class after class.
@@ -314,14 +315,14 @@ class ChannelsLastNorm : private ChannelsLastView {
       for_rows(at, unit.rows, panel.columns,
                [&](auto v, auto n, const int64_t* row, int64_t j) CXRGAN_INLINE {
                  using V = decltype(v);
-                 const Affine<V> a = maps.template affine<V>(j, op_.negative_slope);
+                 const Affine<V> a = maps.template affine<V>(op_, j);
                  const Correction<V> correct{load<V>(maps.offset + j), load<V>(maps.factor + j)};
                  for (int i = 0; i < n; ++i) {
                    prefetch_next(x + row[i + n] + j);
                    prefetch_next(dy + row[i + n] + j);
-                   const V centred = load<V>(x + row[i] + j) - a.mean;
-                   const V d = a.gradient(load<V>(dy + row[i] + j), centred);
-                   put(dx + row[i] + j, correct.corrected(d * a.scale, centred));
+                   const V centered = load<V>(x + row[i] + j) - a.mean;
+                   const V d = a.gradient(load<V>(dy + row[i] + j), centered);
+                   put(dx + row[i] + j, correct.corrected(d * a.scale, centered));
                  }
                });
     });

@@ -22,13 +22,13 @@ class ContiguousNorm {
         by_channel_(threads_ == 1 || channels_ >= 4 * threads_),
         streaming_(worth_streaming(op.shape, sizeof(T)) && pixels_ * sizeof(T) % 64 == 0) {}
 
-  void statistics(float eps, const T* x, float* mean, float* var, float* rstd) const {
+  void statistics(const T* x, float* mean, float* var, float* rstd) const {
     const Buffer<Moments> parts(channels_ * tiles_);
     for_all_tiles([&](int64_t c, int64_t t) { parts[c * tiles_ + t] = measure(x, tile(c, t)); });
     for (int64_t c = 0; c < channels_; ++c) {
       Moments all;
       for (int64_t t = 0; t < tiles_; ++t) all.merge(parts[c * tiles_ + t]);
-      all.write(eps, mean + c, var + c, rstd + c);
+      all.write(op_, mean + c, var + c, rstd + c);
     }
   }
 
@@ -37,16 +37,16 @@ class ContiguousNorm {
                   Order::kBackwards);
   }
 
-  void forward(float eps, const T* x, T* y, float* mean, float* var, float* rstd) const {
+  void forward(const T* x, T* y, float* mean, float* var, float* rstd) const {
     if (!by_channel_) {
-      statistics(eps, x, mean, var, rstd);
+      statistics(x, mean, var, rstd);
       apply(x, mean, rstd, y);
       return;
     }
     for_channels([&](int64_t c) {
       Moments all;
       for (int64_t t = 0; t < tiles_; ++t) all.merge(measure(x, tile(c, t)));
-      all.write(eps, mean + c, var + c, rstd + c);
+      all.write(op_, mean + c, var + c, rstd + c);
       for (int64_t t = tiles_ - 1; t >= 0; --t) activate(c, t, x, mean, rstd, y);
     });
   }
@@ -111,8 +111,9 @@ class ContiguousNorm {
       count = total;
     }
 
-    void write(float eps, float* mean_out, float* var_out, float* rstd_out) const {
-      write_moments(mean, m2 / count, eps, mean_out, var_out, rstd_out);
+    void write(const ConditionalBatchNorm& op, float* mean_out, float* var_out,
+               float* rstd_out) const {
+      write_moments(op, mean, m2 / count, mean_out, var_out, rstd_out);
     }
   };
 
@@ -137,9 +138,9 @@ class ContiguousNorm {
       Sum sum, squares;
       for_each(span.length, [&](auto v, int64_t j, int slot) CXRGAN_INLINE {
         prefetch(from + j + kAhead);
-        const auto centred = load<decltype(v)>(from + j) - origin;
-        sum.add(centred, slot);
-        squares.add(centred * centred, slot);
+        const auto centered = load<decltype(v)>(from + j) - origin;
+        sum.add(centered, slot);
+        squares.add(centered * centered, slot);
       });
       const double shift = sum.total() / count;
       const double m2 = squares.total() - shift * shift * count;
@@ -150,12 +151,7 @@ class ContiguousNorm {
 
   Affine<float> affine(int64_t c, int64_t t, const float* mean, const float* rstd) const {
     const int64_t row = label(t) * channels_ + c;
-    return {mean[c], op_.weight[row] * rstd[c], op_.bias[row], op_.negative_slope};
-  }
-
-  template <class V>
-  CXRGAN_INLINE static Affine<V> spread(const Affine<float>& a) {
-    return {splat<V>(a.mean), splat<V>(a.scale), splat<V>(a.shift), splat<V>(a.slope)};
+    return affine_of(op_, mean[c], op_.weight[row] * rstd[c], op_.bias[row]);
   }
 
   void activate(int64_t c, int64_t t, const T* x, const float* mean, const float* rstd,
@@ -178,17 +174,17 @@ class ContiguousNorm {
     const Span span = tile(c, t);
     const T* const from = x + span.offset;
     const T* const grad = dy + span.offset;
-    Sum d_sum, d_centred_sum;
+    Sum d_sum, d_centered_sum;
     for_each(span.length, [&](auto v, int64_t i, int slot) CXRGAN_INLINE {
       using V = decltype(v);
       prefetch(from + i + kAhead);
       prefetch(grad + i + kAhead);
-      const V centred = load<V>(from + i) - a.mean;
-      const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
+      const V centered = load<V>(from + i) - a.mean;
+      const V d = spread<V>(a).gradient(load<V>(grad + i), centered);
       d_sum.add(d, slot);
-      d_centred_sum.add(d * centred, slot);
+      d_centered_sum.add(d * centered, slot);
     });
-    return {d_sum.total(), d_centred_sum.total()};
+    return {d_sum.total(), d_centered_sum.total()};
   }
 
   // The classes' sums of channel c: its row of (C, K).
@@ -210,10 +206,10 @@ class ContiguousNorm {
     with_store(streaming_ && aligned(dx), [&](auto put) CXRGAN_INLINE {
       for_each(span.length, [&](auto v, int64_t i, int) CXRGAN_INLINE {
         using V = decltype(v);
-        const V centred = load<V>(from + i) - a.mean;
-        const V d = spread<V>(a).gradient(load<V>(grad + i), centred);
+        const V centered = load<V>(from + i) - a.mean;
+        const V d = spread<V>(a).gradient(load<V>(grad + i), centered);
         const Correction<V> spread_correct{splat<V>(correct.offset), splat<V>(correct.factor)};
-        put(to + i, spread_correct.corrected(d * a.scale, centred));
+        put(to + i, spread_correct.corrected(d * a.scale, centered));
       });
     });
   }

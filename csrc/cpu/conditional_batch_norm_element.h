@@ -18,7 +18,7 @@ struct Affine {
   V mean, scale, shift;  // μ, γ·r, β
   V slope;
 
-  CXRGAN_INLINE V z(V centred) const { return centred * scale + shift; }
+  CXRGAN_INLINE V z(V centered) const { return centered * scale + shift; }
 
   CXRGAN_INLINE V activated(V x) const {
     const V pre = z(x - mean);
@@ -26,10 +26,21 @@ struct Affine {
   }
 
   // d = dy·(1 if z > 0 else slope)
-  CXRGAN_INLINE V gradient(V dy, V centred) const {
-    return z(centred) > 0.0f ? dy : dy * slope;
+  CXRGAN_INLINE V gradient(V dy, V centered) const {
+    return z(centered) > 0.0f ? dy : dy * slope;
   }
 };
+
+template <class V>
+CXRGAN_INLINE inline Affine<V> affine_of(const ConditionalBatchNorm& op, V mean, V scale, V shift) {
+  return {mean, scale, shift, splat<V>(op.negative_slope)};
+}
+
+// A channel's and a class's, for vectors.
+template <class V>
+CXRGAN_INLINE inline Affine<V> spread(const Affine<float>& a) {
+  return {splat<V>(a.mean), splat<V>(a.scale), splat<V>(a.shift), splat<V>(a.slope)};
+}
 
 // dx = γr·d + (offset + (x−μ)·factor), offset = −r·A, factor = −r²·B.
 template <class V>
@@ -37,18 +48,18 @@ struct Correction {
   V offset, factor;
 
   // Constant statistics have no correction, for an infinite or NaN x either.
-  CXRGAN_INLINE V corrected(V scaled_d, V centred) const {
-    return factor == 0.0f ? scaled_d + offset : scaled_d + (centred * factor + offset);
+  CXRGAN_INLINE V corrected(V scaled_d, V centered) const {
+    return factor == 0.0f ? scaled_d + offset : scaled_d + (centered * factor + offset);
   }
 };
 
 // What a class's gradients are made of.
 struct Sums {
-  double d, d_centred;  // Σd, Σd·(x−μ)
+  double d, d_centered;  // Σd, Σd·(x−μ)
 
   void add(const Sums& part) {
     d += part.d;
-    d_centred += part.d_centred;
+    d_centered += part.d_centered;
   }
 };
 
@@ -60,7 +71,7 @@ inline void write_gradients(const ConditionalBatchNorm& op, int64_t c, const Sum
     const Sums& sums = classes[k * apart];
     const int64_t at = k * op.shape.channels + c;
     dbias[at] = static_cast<float>(sums.d);
-    dweight[at] = sums.d_centred == 0 ? 0.0f : static_cast<float>(sums.d_centred * rstd[c]);
+    dweight[at] = sums.d_centered == 0 ? 0.0f : static_cast<float>(sums.d_centered * rstd[c]);
   }
 }
 
@@ -80,12 +91,12 @@ inline Correction<float> correction_of(const ConditionalBatchNorm& op, int64_t c
 }
 
 // What is kept of a channel's mean and biased variance.
-inline void write_moments(double mean, double variance, float eps, float* mean_out, float* var_out,
-                          float* rstd_out) {
+inline void write_moments(const ConditionalBatchNorm& op, double mean, double variance,
+                          float* mean_out, float* var_out, float* rstd_out) {
   if (variance < 0) variance = 0;  // of a constant channel, by rounding
   *mean_out = static_cast<float>(mean);
   *var_out = static_cast<float>(variance);
-  *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(eps)));
+  *rstd_out = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(op.eps)));
 }
 
 }  // namespace cxrgan::CXRGAN_SIMD

@@ -1,5 +1,6 @@
-// What each instruction-set level provides of conditional_batch_norm.cpp. Arguments are those of
-// cxrgan/conditional_batch_norm.h, checked, and no image is empty.
+// What each instruction-set level provides of conditional_batch_norm.cpp: the steps of
+// cxrgan/conditional_batch_norm.h with their arguments, checked, where no image is empty. Forward
+// leaves the running statistics to the launcher; backward is told the count, 0 for constant ones.
 #pragma once
 
 #include "cxrgan/conditional_batch_norm.h"
@@ -8,17 +9,12 @@ namespace cxrgan {
 
 struct ConditionalBatchNormKernels {
   using Op = ConditionalBatchNorm;
-  void (*statistics)(const Op&, float eps, const void* x, float* mean, float* var, float* rstd,
-                     int threads);
-  void (*apply)(const Op&, const void* x, const float* mean, const float* rstd, void* y,
-                int threads);
-  void (*forward)(const Op&, float eps, const void* x, void* y, float* mean, float* var,
-                  float* rstd, int threads);
-  void (*backward_reduce)(const Op&, const void* dy, const void* x, const float* mean,
-                          const float* rstd, float* dweight, float* dbias, int threads);
-  void (*backward_apply)(const Op&, const void* dy, const void* x, const float* mean,
-                         const float* rstd, const float* dweight, const float* dbias,
-                         int64_t count, void* dx, int threads);
+  decltype(&cpu::conditional_batch_norm_statistics) statistics;
+  decltype(&cpu::conditional_batch_norm_apply) apply;
+  void (*forward)(const Op&, const void* x, void* y, float* mean, float* var, float* rstd,
+                  int threads);
+  decltype(&cpu::conditional_batch_norm_backward_reduce) backward_reduce;
+  decltype(&cpu::conditional_batch_norm_backward_apply) backward_apply;
   void (*backward)(const Op&, const void* dy, const void* x, const float* mean, const float* rstd,
                    int64_t count, void* dx, float* dweight, float* dbias, int threads);
 };

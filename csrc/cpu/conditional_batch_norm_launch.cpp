@@ -23,10 +23,10 @@ void check_labels(const ConditionalBatchNorm& op) {
   }
 }
 
-void no_statistics(const ImageShape& shape, float eps, float* mean, float* var, float* rstd) {
-  for (int64_t c = 0; c < shape.channels; ++c) {
+void no_statistics(const ConditionalBatchNorm& op, float* mean, float* var, float* rstd) {
+  for (int64_t c = 0; c < op.shape.channels; ++c) {
     mean[c] = var[c] = 0;
-    rstd[c] = 1 / std::sqrt(eps);
+    rstd[c] = 1 / std::sqrt(op.eps);
   }
 }
 
@@ -38,11 +38,10 @@ void no_gradients(const ConditionalBatchNorm& op, float* dweight, float* dbias) 
 
 }  // namespace
 
-void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
-                                       float* mean, float* var, float* rstd, int threads) {
-  if (shape.elements() == 0) return no_statistics(shape, eps, mean, var, rstd);
-  const ConditionalBatchNorm op{shape, 1, 0, nullptr, nullptr, nullptr};
-  kernels().statistics(op, eps, x, mean, var, rstd, useful_threads(shape, threads));
+void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
+                                       float* var, float* rstd, int threads) {
+  if (op.shape.elements() == 0) return no_statistics(op, mean, var, rstd);
+  kernels().statistics(op, x, mean, var, rstd, useful_threads(op.shape, threads));
 }
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -71,12 +70,12 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
   kernels().apply(op, x, mean, rstd, y, useful_threads(op.shape, threads));
 }
 
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, const void* x, void* y,
+                                    float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, int threads) {
   check_labels(op);
-  if (op.shape.elements() == 0) return no_statistics(op.shape, eps, mean, var, rstd);
-  kernels().forward(op, eps, x, y, mean, var, rstd, useful_threads(op.shape, threads));
+  if (op.shape.elements() == 0) return no_statistics(op, mean, var, rstd);
+  kernels().forward(op, x, y, mean, var, rstd, useful_threads(op.shape, threads));
   if (running.mean != nullptr)
     update_running_statistics(op.shape.channels, op.shape.values_per_channel(), running.momentum,
                               mean, var, running.mean, running.var);

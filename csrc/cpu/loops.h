@@ -27,7 +27,7 @@ inline bool worth_streaming(const ImageShape& shape, int64_t element_bytes) {
   return shape.elements() * element_bytes >= kLarge;
 }
 
-// Uninitialised scratch memory.
+// Uninitialized scratch memory.
 template <class T>
 class Buffer {
  public:

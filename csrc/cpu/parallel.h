@@ -21,7 +21,7 @@ using Task = void (*)(const void* context, int64_t index);
 enum class Order { kForwards, kBackwards };
 
 // task(context, i) for every i in [0, count), each once, none of which may throw. Every thread has a
-// share of neighbouring indices, the same one in every loop, and goes through it in the given order;
+// share of neighboring indices, the same one in every loop, and goes through it in the given order;
 // who is done early helps the others. So a loop backwards over data that a loop forwards has just
 // gone over finds some of it in the caches.
 // The pool's own size is used (omp_set_num_threads): threads <= 1 asks for a plain loop.

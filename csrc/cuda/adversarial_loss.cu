@@ -148,9 +148,9 @@ int64_t adversarial_loss_workspace(int64_t count) {
   return blocks == 1 ? 0 : blocks * static_cast<int64_t>(sizeof(double));
 }
 
-void discriminator_loss(LossKind kind, double label_smoothing, const Logits& real,
-                        const Logits& fake, float* loss, const Launch& where) {
-  const DiscriminatorTerms terms = discriminator_terms(kind, label_smoothing);
+void discriminator_loss(const DiscriminatorLoss& op, const Logits& real, const Logits& fake,
+                        float* loss, const Launch& where) {
+  const DiscriminatorTerms terms = discriminator_terms(op);
   run("discriminator_loss", 2, {terms.fake, fake}, {terms.real, real}, loss, where);
 }
 

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// From an element of an image to its neighbours.
+// From an element of an image to its neighbors.
 struct Strides {
   int64_t channel, pixel;
 };

@@ -94,14 +94,15 @@ int64_t forward_workspace(const ImageShape& images, bool aligned, NormPath path,
   return moments_bytes(t, larger(t.chunks, single.grid() ? single.tiling.chunks : 0));
 }
 
-void conditional_batch_norm_statistics(const ImageShape& images, float eps, const void* x,
-                                       float* mean, float* var, float* rstd, const Launch& where) {
-  const Launcher launch({kStatistics, images}, where);
-  if (images.elements() == 0) return no_statistics(launch, images.channels, eps, mean, var, rstd);
-  const Shape shape(images, all_aligned(x));
+void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
+                                       float* var, float* rstd, const Launch& where) {
+  const Launcher launch({kStatistics, op.shape}, where);
+  if (op.shape.elements() == 0)
+    return no_statistics(launch, op.shape.channels, op.eps, mean, var, rstd);
+  const Shape shape(op.shape, all_aligned(x));
   const Limits& limits = limits_of(where.device);
   statistics(launch, shape, pass_plan(shape, limits).first, limits, x,
-             statistics_of(eps, mean, var, rstd, {}, images.values_per_channel()));
+             statistics_of(op.eps, mean, var, rstd, {}, op.shape.values_per_channel()));
 }
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -130,16 +131,16 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
   apply(launch, shape, pass_plan(shape, limits_of(where.device)).second, op, x, mean, rstd, y);
 }
 
-void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
-                                    const void* x, void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, const void* x, void* y,
+                                    float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, const Launch& where) {
   const Launcher launch({kForward, op.shape}, where);
   if (op.shape.elements() == 0)
-    return no_statistics(launch, op.shape.channels, eps, mean, var, rstd);
+    return no_statistics(launch, op.shape.channels, op.eps, mean, var, rstd);
   const Shape shape(op.shape, all_aligned(x, y));
   const Statistics to =
-      statistics_of(eps, mean, var, rstd, running, op.shape.values_per_channel());
-  const SinglePlan plan = single_plan(shape, 1, path, where.device);
+      statistics_of(op.eps, mean, var, rstd, running, op.shape.values_per_channel());
+  const SinglePlan plan = single_plan(shape, 1, op.path, where.device);
   if (plan.path == NormPath::kTwoPass) {
     const Limits& limits = limits_of(where.device);
     const PassPlan passes = pass_plan(shape, limits);

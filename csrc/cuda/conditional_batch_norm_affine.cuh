@@ -1,4 +1,4 @@
-// What normalises, activates and differentiates the packets of conditional batch norm, a strip at a
+// What normalizes, activates and differentiates the packets of conditional batch norm, a strip at a
 // time.
 #pragma once
 
@@ -29,7 +29,7 @@ __device__ __forceinline__ Correction correction_of(double a, double b, double r
   return {static_cast<float>(-r * a / count), static_cast<float>(-r * r * b / count)};
 }
 
-// Neighbouring floats, sixteen bytes at a time where they are aligned.
+// Neighboring floats, sixteen bytes at a time where they are aligned.
 template <int kCount>
 __device__ __forceinline__ void load_floats(const float* from, bool aligned, float (&to)[kCount]) {
   if constexpr (kCount % 4 == 0) {
@@ -49,7 +49,7 @@ __device__ __forceinline__ void load_floats(const float* from, bool aligned, flo
   for (int i = 0; i < kCount; ++i) to[i] = from[i];
 }
 
-// What normalises a packet: of its channels, and of a sample's class. Every step spells z the same
+// What normalizes a packet: of its channels, and of a sample's class. Every step spells z the same
 // way, so that forward and backward agree on its sign to the bit.
 template <class V>
 struct Affine {
@@ -91,20 +91,20 @@ struct Affine {
 
   static __device__ __forceinline__ int of(int i) { return V::kChannelsLast ? i : 0; }
 
-  __device__ __forceinline__ float centred(float x, int i) const { return x - mean[of(i)]; }
+  __device__ __forceinline__ float centered(float x, int i) const { return x - mean[of(i)]; }
 
-  __device__ __forceinline__ float z(float centred, int i) const {
-    return __fmaf_rn(centred, scale[of(i)], shift[of(i)]);
+  __device__ __forceinline__ float z(float centered, int i) const {
+    return __fmaf_rn(centered, scale[of(i)], shift[of(i)]);
   }
 
   __device__ __forceinline__ float activated(float x, int i) const {
-    const float pre = z(centred(x, i), i);
+    const float pre = z(centered(x, i), i);
     return pre > 0 ? pre : pre * slope;
   }
 
   // d = dy·(1 if z > 0 else slope)
-  __device__ __forceinline__ float gradient(float dy, float centred, int i) const {
-    return z(centred, i) > 0 ? dy : dy * slope;
+  __device__ __forceinline__ float gradient(float dy, float centered, int i) const {
+    return z(centered, i) > 0 ? dy : dy * slope;
   }
 };
 
@@ -173,11 +173,11 @@ __device__ __forceinline__ void reduce_strip(const Norm& op, Affine<V>& a, const
       for (int u = 0; u < V::kBatch; ++u) {
 #pragma unroll
         for (int j = V::kChannelsLast ? c : 0; j < (V::kChannelsLast ? c + 1 : V::kWidth); ++j) {
-          const float centred = a.centred(value_of(packets[u], j), j);
+          const float centered = a.centered(value_of(packets[u], j), j);
           // 0 where the packet is not the unit's own
-          const float d = a.gradient(value_of(gradients[u], j), centred, j);
+          const float d = a.gradient(value_of(gradients[u], j), centered, j);
           total += d;
-          products = __fmaf_rn(d, centred, products);
+          products = __fmaf_rn(d, centered, products);
         }
       }
       sums[c] += total;
@@ -217,12 +217,12 @@ __device__ __forceinline__ void write_gradient(const Norm& op, Affine<V>& a,
 #pragma unroll
       for (int j = 0; j < V::kWidth; ++j) {
         const Correction& correction = corrections[V::kChannelsLast ? j : 0];
-        const float centred = a.centred(v[j], j);
-        const float scaled = a.gradient(g[j], centred, j) * a.scale[V::kChannelsLast ? j : 0];
+        const float centered = a.centered(v[j], j);
+        const float scaled = a.gradient(g[j], centered, j) * a.scale[V::kChannelsLast ? j : 0];
         // Constant statistics have no correction, for an infinite or NaN x either.
         g[j] = correction.factor == 0
                    ? scaled + correction.offset
-                   : scaled + __fmaf_rn(centred, correction.factor, correction.offset);
+                   : scaled + __fmaf_rn(centered, correction.factor, correction.offset);
       }
       store<V>(dx, s, s.first + (i + u) * s.step, pack<typename V::Scalar, V::kWidth>(g));
     }

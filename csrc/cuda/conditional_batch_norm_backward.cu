@@ -118,15 +118,14 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
   backward_apply(launch, shape, norm, dy, x, mean, rstd, workspace.corrections, dx);
 }
 
-void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
-                                     const void* x, const float* mean, const float* rstd,
-                                     bool training, void* dx, float* dweight, float* dbias,
-                                     const Launch& where) {
+void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
+                                     const float* mean, const float* rstd, bool training, void* dx,
+                                     float* dweight, float* dbias, const Launch& where) {
   const Launcher launch({kBackward, op.shape}, where);
   if (op.shape.elements() == 0) return no_gradients(launch, op, dweight, dbias);
   const int64_t count = training ? op.shape.values_per_channel() : 0;
   const Shape shape(op.shape, all_aligned(dy, x, dx));
-  const SinglePlan plan = single_plan(shape, 2, path, where.device);
+  const SinglePlan plan = single_plan(shape, 2, op.path, where.device);
   if (plan.path == NormPath::kTwoPass) {
     const Limits& limits = limits_of(where.device);
     const PassPlan passes = pass_plan(shape, limits);

@@ -9,12 +9,12 @@ namespace cxrgan::cuda {
 
 // Σd and Σd·(x−μ) of a sample's units in a round.
 struct alignas(8) Sums {
-  float d, centred;
+  float d, centered;
 };
 
 // Σγ·d and Σγ·d·(x−μ) of a block's units.
 struct alignas(16) Weighted {
-  double d, centred;
+  double d, centered;
 };
 
 // Where part p of channel c is in a table (parts, C) or, for planes, (C, parts).
@@ -24,7 +24,7 @@ __device__ __forceinline__ int64_t place(int64_t p, int64_t c, int64_t parts, in
 }
 
 // Threads of a warp that go together over the parts of one channel: a warp's lanes at distance
-// kAcross, so that neighbours are neighbouring channels where these are neighbours in memory, as
+// kAcross, so that neighbors are neighboring channels where these are neighbors in memory, as
 // many as fill a sector of 32 bytes.
 template <bool kChannelsLast, class Part>
 struct Team {
@@ -72,8 +72,8 @@ __device__ __forceinline__ void store_statistics(const Statistics& to, int64_t c
 // Mean, variance and r of channels [first, last) of `values` values from `parts` parts each:
 // put(channel, mean, variance, r) gets them from get(part, channel). The whole block takes part.
 template <bool kChannelsLast, class Get, class Put>
-__device__ void combine_moments(int64_t values, int parts, int64_t first, int64_t last, float eps,
-                                const Get& get, const Put& put) {
+__device__ void combine_moments(int64_t values, int parts, int64_t first, int64_t last,
+                                const Statistics& to, const Get& get, const Put& put) {
   using Each = Team<kChannelsLast, Moments>;
   const double count = static_cast<double>(values);
   for (int64_t base = first + warp_of_thread() * Each::kAcross; base < last;
@@ -97,7 +97,7 @@ __device__ void combine_moments(int64_t values, int parts, int64_t first, int64_
     if (variance < 0) variance = 0;  // by rounding; NaN stays
     if (c < last && Each::member() == 0)
       put(c, static_cast<float>(origin + shift), static_cast<float>(variance),
-          static_cast<float>(1.0 / sqrt(variance + static_cast<double>(eps))));
+          static_cast<float>(1.0 / sqrt(variance + static_cast<double>(to.eps))));
   }
 }
 
@@ -139,15 +139,15 @@ __device__ __forceinline__ void sum_over_round(const Tiling& t, const Share& sha
   for (int n = first + row; n <= last; n += stride) {
     const int from = static_cast<int>(larger(static_cast<int64_t>(n) * t.pieces, begin));
     const int to = static_cast<int>(smaller(static_cast<int64_t>(n + 1) * t.pieces, end));
-    double d = 0, centred = 0;
+    double d = 0, centered = 0;
     for (int unit = from; unit < to; ++unit) {
       const Sums part = of_round[(unit - begin) * columns + column];
       d += part.d;
-      centred += part.centred;
+      centered += part.centered;
     }
     slots[place<V::kChannelsLast>(round + n, c, t.slots(), t.channels)] = {static_cast<float>(d),
-                                                                   static_cast<float>(centred)};
-    add(column, n, d, centred);
+                                                                   static_cast<float>(centered)};
+    add(column, n, d, centered);
   }
 }
 
@@ -157,7 +157,7 @@ __device__ __forceinline__ void sum_over_columns(int columns, Weighted own, Weig
                                                  Weighted* sums) {
   for (int distance = columns; distance < kWarp; distance *= 2) {
     own.d += __shfl_xor_sync(kAllLanes, own.d, distance);
-    own.centred += __shfl_xor_sync(kAllLanes, own.centred, distance);
+    own.centered += __shfl_xor_sync(kAllLanes, own.centered, distance);
   }
   scratch[threadIdx.x] = own;
   __syncthreads();
@@ -166,7 +166,7 @@ __device__ __forceinline__ void sum_over_columns(int columns, Weighted own, Weig
     Weighted all = {};
     for (int i = threadIdx.x; i < blockDim.x; i += columns < kWarp ? kWarp : columns) {
       all.d += scratch[i].d;
-      all.centred += scratch[i].centred;
+      all.centered += scratch[i].centered;
     }
     sums[threadIdx.x] = all;
   }
@@ -195,7 +195,7 @@ __device__ void combine_gradients(const Norm& op, const Sums* slots, int64_t fir
     const int64_t pair = chunk + index * chunks;
     const bool takes_part = warp_of_thread() / sharing < side_by_side && index < own;
     const int64_t k = pair / groups, c = first + pair % groups * Each::kAcross + Each::channel();
-    double d = 0, centred = 0;
+    double d = 0, centered = 0;
     if (takes_part && c < last) {
       for (int64_t n = part * Each::kSize + Each::member(); n < t.samples;
            n += sharing * Each::kSize) {
@@ -205,25 +205,25 @@ __device__ void combine_gradients(const Norm& op, const Sums* slots, int64_t fir
         for (int64_t slot = n * t.pieces / t.round + n; slot <= to; ++slot) {
           const Sums sums = slots[place<kChannelsLast>(slot, c, t.slots(), t.channels)];
           d += sums.d;
-          centred += sums.centred;
+          centered += sums.centered;
         }
       }
     }
     d = Each::sum(d);
-    centred = Each::sum(centred);
+    centered = Each::sum(centered);
     if (sharing > 1) {  // then all pairs are gone over in one turn
-      scratch[threadIdx.x] = {d, centred};
+      scratch[threadIdx.x] = {d, centered};
       __syncthreads();
     }
     if (!takes_part || part != 0 || c >= last || Each::member() != 0) continue;
     for (int i = 1; i < sharing; ++i) {
       d += scratch[threadIdx.x + i * kWarp].d;
-      centred += scratch[threadIdx.x + i * kWarp].centred;
+      centered += scratch[threadIdx.x + i * kWarp].centered;
     }
     dbias[k * t.channels + c] = static_cast<float>(d);
     // 0 for a class without samples, though r be NaN.
     dweight[k * t.channels + c] =
-        centred == 0 ? 0.0f : static_cast<float>(centred * rstd[c - first]);
+        centered == 0 ? 0.0f : static_cast<float>(centered * rstd[c - first]);
   }
 }
 

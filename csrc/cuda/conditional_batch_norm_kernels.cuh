@@ -28,7 +28,7 @@ template <bool kChannelsLast>
 __device__ void combine_table(const Tiling& t, const Moments* table, const Statistics& to) {
   for_channels<Team<kChannelsLast, Moments>::kAcross>(t.channels, [&](int64_t first, int64_t last) {
     combine_moments<kChannelsLast>(
-        t.values_per_channel(), t.chunks, first, last, to.eps,
+        t.values_per_channel(), t.chunks, first, last, to,
         [&](int p, int64_t c) { return table[place<kChannelsLast>(p, c, t.chunks, t.channels)]; },
         [&](int64_t c, float mean, float var, float rstd) {
           store_statistics(to, c, mean, var, rstd);
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kPassThreads, 2)
 // Where the gradients of the parameters go, and the corrections.
 struct Gradients {
   const float* rstd;
-  int64_t count;  // values a channel was normalised with; 0: constant statistics
+  int64_t count;  // values a channel was normalized with; 0: constant statistics
   float* dweight;
   float* dbias;
   Correction* corrections;

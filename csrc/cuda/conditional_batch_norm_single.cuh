@@ -135,12 +135,12 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
     const auto get = [&](int p, int64_t c) {
       return table[place<V::kChannelsLast>(p, c, share.chunks, t.channels)];
     };
-    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to.eps, get,
+    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to, get,
                                       put);
   } else {
     cluster_sync();
     const auto get = [&](int p, int64_t c) { return of_rank(scratch.moments, p)[c - first]; };
-    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to.eps, get,
+    combine_moments<V::kChannelsLast>(t.values_per_channel(), share.chunks, first, last, to, get,
                                       put);
     cluster_arrive();
   }
@@ -191,13 +191,13 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
     leave_sums<V>(t, sums, buffer);
     __syncthreads();
     sum_over_round<V>(
-        t, share, round, buffer, slots, [&](int column, int n, double d, double centred) {
+        t, share, round, buffer, slots, [&](int column, int n, double d, double centered) {
           const int64_t label = op.labels[n];
           if (label < 0 || label >= op.classes) return;
           // What is 0 has no part in it, though γ be infinite.
           const double gamma = op.weight[label * t.channels + first + column];
           if (d != 0) own.d += gamma * d;
-          if (centred != 0) own.centred += gamma * centred;
+          if (centered != 0) own.centered += gamma * centered;
         });
     buffer = buffer == scratch.rounds ? scratch.rounds + round_sums(t, columns) : scratch.rounds;
   });
@@ -217,7 +217,7 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
           keeping.grid ? table[place<V::kChannelsLast>(p, first + column, share.chunks, t.channels)]
                        : of_rank(scratch.block, p)[column];
       own.d += part.d;
-      own.centred += part.centred;
+      own.centered += part.centered;
     }
   }
   if (!keeping.grid) cluster_arrive();
@@ -225,7 +225,7 @@ __global__ void __launch_bounds__(kSingleThreads, 1)
   for (int64_t c = first + threadIdx.x; c < last; c += blockDim.x) {
     const Weighted all = scratch.tile[c - first];
     const double r = rstd[c];
-    const double b = all.centred == 0 ? 0.0 : all.centred * r;  // though r be NaN
+    const double b = all.centered == 0 ? 0.0 : all.centered * r;  // though r be NaN
     scratch.corrections[c - first] = correction_of(all.d, b, r, count);
   }
   __syncthreads();

@@ -12,7 +12,7 @@ namespace cxrgan::cuda {
 using BFloat16 = __nv_bfloat16;
 using Float16 = __half;
 
-// kWidth neighbours, loaded and stored at once.
+// kWidth neighbors, loaded and stored at once.
 template <class T, int kWidth>
 struct alignas(sizeof(T) * kWidth) Packet {
   T values[kWidth];

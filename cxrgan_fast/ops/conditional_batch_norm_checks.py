@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -107,7 +109,8 @@ def _on_one_gpu(*tensors: Tensor) -> bool:
 
 # --- What the registered ops take: kernels rely on it -------------------------------------------
 #
-# Whether a label is in range is for the kernels, which look at it anyway.
+# Whether a label is in range is for the kernels, which look at it anyway. The numbers behind the
+# tensors fit any shape: a check names what it looks at, and takes the others as they come.
 
 
 def check_forward(
@@ -117,8 +120,7 @@ def check_forward(
     bias: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    eps: float,
-    negative_slope: float,
+    *_: Any,
 ) -> None:
     """Raise unless these fit each other, as ``conditional_batch_norm_act`` has them."""
     _check_kernel_arguments(input, labels, weight, bias)
@@ -137,9 +139,7 @@ def check_backward(
     weight: Tensor,
     bias: Tensor,
     statistics: Tensor,
-    eps: float,
-    negative_slope: float,
-    training: bool,
+    *_: Any,
 ) -> None:
     """Raise unless these fit each other, as ``conditional_batch_norm_backward`` has them."""
     _check_kernel_arguments(input, labels, weight, bias)
@@ -147,18 +147,13 @@ def check_backward(
     _check_statistics(statistics, input)
 
 
-def check_statistics(input: Tensor, eps: float) -> None:
+def check_statistics(input: Tensor, *_: Any) -> None:
     """Raise unless these are what ``conditional_batch_norm_statistics`` takes."""
     check_kernel_image("input", input)
 
 
 def check_apply(
-    input: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    statistics: Tensor,
-    negative_slope: float,
+    input: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, *_: Any
 ) -> None:
     """Raise unless these fit each other, as ``conditional_batch_norm_apply`` has them."""
     _check_kernel_arguments(input, labels, weight, bias)
@@ -172,10 +167,10 @@ def check_backward_reduce(
     weight: Tensor,
     bias: Tensor,
     statistics: Tensor,
-    negative_slope: float,
+    *_: Any,
 ) -> None:
     """Raise unless these fit each other, as ``conditional_batch_norm_backward_reduce`` has them."""
-    check_apply(input, labels, weight, bias, statistics, negative_slope)
+    check_apply(input, labels, weight, bias, statistics)
     check_kernel_image("grad", grad, input, "input")
 
 
@@ -189,10 +184,10 @@ def check_backward_apply(
     grad_weight: Tensor,
     grad_bias: Tensor,
     count: int,
-    negative_slope: float,
+    *_: Any,
 ) -> None:
     """Raise unless these fit each other, as ``conditional_batch_norm_backward_apply`` has them."""
-    check_backward_reduce(grad, input, labels, weight, bias, statistics, negative_slope)
+    check_backward_reduce(grad, input, labels, weight, bias, statistics)
     for name, each in (("grad_weight", grad_weight), ("grad_bias", grad_bias)):
         check_exactly(name, each, torch.float32, shape_of(weight), input, "input")
     if count < 0:

@@ -51,10 +51,12 @@ def _problem(
     bias: Tensor,
     negative_slope: float,
     direction: int | None = None,
+    eps: float = 0.0,
 ) -> ConditionalBatchNorm:
     """The C++ side's view of a call; the tensors, all dense, must outlive it.
 
-    A path asked for must be possible in the direction: 0 is forward, 1 backward.
+    A path asked for must be possible in the direction: 0 is forward, 1 backward. Only what computes
+    statistics reads eps.
     """
     core, (path, number) = native(), _cuda_path
     samples, channels, height, width = input.shape
@@ -64,6 +66,7 @@ def _problem(
         samples,
         channels,
         height * width,
+        eps,
         negative_slope,
         weight.shape[0],
         labels.data_ptr(),
@@ -147,10 +150,10 @@ def _forward_native(
     input = dense(input)
     labels, weight, bias = labels.contiguous(), weight.contiguous(), bias.contiguous()
     output, statistics = torch.empty_like(input), weight.new_empty(3, weight.shape[1])
-    problem = _problem(input, labels, weight, bias, negative_slope, 0)
+    problem = _problem(input, labels, weight, bias, negative_slope, 0, eps)
     x = input.data_ptr()
     scratch = workspace(problem.forward_workspace(x), input)
-    problem.forward(eps, x, output.data_ptr(), *_rows(statistics), *running, scratch.memory)
+    problem.forward(x, output.data_ptr(), *_rows(statistics), *running, scratch.memory)
     return output, statistics
 
 
@@ -229,10 +232,10 @@ def statistics_native(input: Tensor, eps: float) -> Tensor:
     input = dense(input)
     statistics = torch.empty((3, input.shape[1]), dtype=torch.float32, device=input.device)
     none = input.new_empty(0)  # neither labels nor parameters
-    problem = _problem(input, none, none, none, 1.0)
+    problem = _problem(input, none, none, none, 1.0, eps=eps)
     x = input.data_ptr()
     scratch = workspace(problem.forward_workspace(x), input)
-    problem.statistics(eps, x, *_rows(statistics), scratch.memory)
+    problem.statistics(x, *_rows(statistics), scratch.memory)
     return statistics
 
 

@@ -32,8 +32,8 @@ from cuda_standin import building
 core = building.load(Path(sys.argv[1]))
 for dtype, layout, samples, channels, pixels in json.loads(sys.argv[2]):
     problem = core.ConditionalBatchNorm(
-        getattr(core, dtype), getattr(core, layout), samples, channels, pixels, 0.2, 2, 0, 0, 0,
-        0, 0, core.NORM_PATHS["auto"],
+        getattr(core, dtype), getattr(core, layout), samples, channels, pixels, 1e-5, 0.2, 2,
+        0, 0, 0, 0, 0, core.NORM_PATHS["auto"],
     )
     aligned = 1 << 20
     print(json.dumps([*problem.paths(aligned), problem.forward_workspace(aligned),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,6 +105,63 @@ def test_links_no_openmp_runtime_of_its_own() -> None:
     needed = [line for line in dynamic.stdout.splitlines() if "NEEDED" in line]
     assert needed
     assert not [line for line in needed if "omp" in line or "torch" in line or "libcuda" in line]
+
+
+def test_numbers_of_an_op_are_fields_of_its_struct() -> None:
+    """A number that launchers take one by one is in every file between the binding and a kernel."""
+    steps, by_themselves = 0, []
+    for path in [*(ROOT / "csrc" / "include").rglob("*.h"), *(ROOT / "csrc").rglob("*_kernels.h")]:
+        code = re.sub(r"//.*", "", path.read_text())
+        for arguments in re.findall(r"\(const \w+& (?:op|batch)\b([^()]*)\)", code):
+            steps += 1
+            numbers = re.findall(r"\b(?:float|double) \w+", arguments)
+            by_themselves += [f"{path.name}: {number}" for number in numbers]
+    assert steps > 20
+    assert not by_themselves
+
+
+def test_every_function_of_the_core_is_in_the_build() -> None:
+    # An extension that refers to what was not compiled does not load, and every test skips itself.
+    found = importlib.util.find_spec("cxrgan_fast._C")
+    if found is None or found.origin is None:
+        pytest.skip("no extension here")
+    symbols = subprocess.run(
+        ["nm", "-uC", found.origin], capture_output=True, text=True, check=False
+    )
+    if symbols.returncode != 0:
+        pytest.skip("no nm here")
+    assert "PyErr_" in symbols.stdout
+    assert "cxrgan::" not in symbols.stdout
+
+
+IMAGES = 0, 0, 1, 1, 1  # float32, contiguous, one of one pixel
+GPU = 0, 0  # the first one's default stream
+
+
+def norm(core: Any) -> Any:
+    return core.ConditionalBatchNorm(*IMAGES, 1e-5, 0.2, 1, 0, 0, 0, *GPU, 0)
+
+
+CALLS_OF_A_GPU: dict[str, Callable[[Any], object]] = {
+    "cuda_devices": lambda core: core.cuda_devices(),
+    "bias_leaky_relu": lambda core: core.bias_leaky_relu(*IMAGES, 0.2, 1.0, 0, 0, 0, *GPU),
+    "workspace": lambda core: core.bias_leaky_relu_workspace(*IMAGES, 0),
+    "loss": lambda core: core.generator_loss(0, 0, 1, 0, 0, 0, (0, 0), *GPU),
+    "given_statistics": lambda core: core.given_statistics(1, 1e-5, 0, 0, 0, *GPU),
+    "paths": lambda core: norm(core).paths(0),
+    "linear": lambda core: core.AugmentedBatch(0, 1, 1, 1, 1, 0, 0, 0, 0, *GPU).linear(*[0] * 6),
+}
+
+
+@needs_native
+@pytest.mark.parametrize("call", CALLS_OF_A_GPU)
+def test_a_build_without_cuda_says_so(call: str) -> None:
+    assert core is not None
+    if core.build_info()["cuda_compiler"]:
+        pytest.skip("CUDA is in this build")
+    with pytest.raises(RuntimeError, match="no CUDA in it"):
+        CALLS_OF_A_GPU[call](core)
+    assert "no CUDA in it" in core.cuda_probe_error(0)
 
 
 @needs_native

@@ -82,8 +82,8 @@ FAULTS = [
     Fault(
         "no barrier before the partial sums of a pair are added",
         "conditional_batch_norm_combine.cuh",
-        "      scratch[threadIdx.x] = {d, centred};\n      __syncthreads();\n",
-        "      scratch[threadIdx.x] = {d, centred};\n",
+        "      scratch[threadIdx.x] = {d, centered};\n      __syncthreads();\n",
+        "      scratch[threadIdx.x] = {d, centered};\n",
     ),
     Fault(
         "a grid's blocks do not wait for each other's moments",

@@ -158,11 +158,9 @@ def _host_sources(csrc: Path) -> list[Source]:
         *FLAGS, "-ffp-contract=fast", "-DCXRGAN_SIMD=baseline",
         f"-I{csrc}", f"-I{csrc / 'include'}", *_python_flags(),
         '-DCXRGAN_COMPILER="for tests"', '-DCXRGAN_CUDA_COMPILER="a stand-in on the CPU"',
-        '-DCXRGAN_CUDA_ARCHITECTURES=""',
+        '-DCXRGAN_CUDA_ARCHITECTURES=""', "-DCXRGAN_CUDA",
     )  # fmt: skip
-    cpu = sorted((csrc / "cpu").glob("*.cpp"))
-    bindings = sorted(csrc.glob("bindings*.cpp"))
-    paths = [*bindings, *(path for path in cpu if path.name != "no_cuda.cpp")]
+    paths = [*sorted(csrc.glob("bindings*.cpp")), *sorted((csrc / "cpu").glob("*.cpp"))]
     return [Source(path, flags) for path in paths]
 
 

@@ -137,8 +137,8 @@ cuda_standin_switch:
 void prepare(Context& context, int stack, void (*entry)()) {
   // Stacks start at different places within a page, or they would compete for the same few sets of
   // the caches.
-  const size_t colour = static_cast<size_t>(stack) * 192 % 4096;
-  char* const top = bottoms[static_cast<size_t>(stack)] + kStackBytes - colour;
+  const size_t color = static_cast<size_t>(stack) * 192 % 4096;
+  char* const top = bottoms[static_cast<size_t>(stack)] + kStackBytes - color;
   // Two more words: entry's return address, if the stack holds it, and what aligns to 16 bytes.
   uintptr_t* const frame = reinterpret_cast<uintptr_t*>(top) - (kSaved + 2);
   memset(frame, 0, (kSaved + 2) * sizeof(uintptr_t));

@@ -106,7 +106,7 @@ __global__ void vote_kernel(const int* in, int* out) {
 }
 
 template <bool kWarpBarrier>
-__global__ void neighbour_kernel(const int* in, int* out) {
+__global__ void neighbor_kernel(const int* in, int* out) {
   int* const values = shared<int>();
   values[threadIdx.x] = in[threadIdx.x];
   if (kWarpBarrier) __syncwarp();
@@ -313,7 +313,7 @@ EXPORT int rounds(int* sums, int buffers) {
 
 EXPORT int neighbors(const int* in, int* out, int barrier) {
   return launch(1, 64, 64 * sizeof(int),
-                barrier != 0 ? neighbour_kernel<true> : neighbour_kernel<false>, in, out);
+                barrier != 0 ? neighbor_kernel<true> : neighbor_kernel<false>, in, out);
 }
 
 EXPORT int cluster(const float* x, float* parts, float* sums, unsigned blocks, unsigned size,

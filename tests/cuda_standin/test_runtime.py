@@ -182,7 +182,7 @@ def test_the_device_is_the_one_asked_for(
     assert found == wanted
 
 
-@pytest.mark.parametrize("setting", ["sms", "sms=", "sms=-1", "sms=4x", "cc=90a", "colour=4"])
+@pytest.mark.parametrize("setting", ["sms", "sms=", "sms=-1", "sms=4x", "cc=90a", "color=4"])
 def test_a_device_that_cannot_be_read_is_refused(
     cuda: Any, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
@@ -206,7 +206,7 @@ def test_every_16_bit_number_widens_exactly(cuda: Any, dtype: torch.dtype) -> No
 
 
 def hard_to_round() -> np.ndarray:
-    """Every number of 16 bits, what lies half-way to the next, and their neighbours; and others."""
+    """Every number of 16 bits, what lies half-way to the next, and their neighbors; and others."""
     every = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16)
     parts = [np.random.default_rng(0).integers(0, 1 << 32, 1 << 20, np.uint32)]
     for dtype in (torch.float16, torch.bfloat16):

@@ -196,7 +196,8 @@ from cuda_standin import building
 core = building.load(Path(sys.argv[1]))
 for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
     problem = core.ConditionalBatchNorm(
-        core.FLOAT32, layout, 64, 512, 16, 0.2, 2, 0, 0, 0, 0, 0, core.NORM_PATHS[sys.argv[2]]
+        core.FLOAT32, layout, 64, 512, 16, 1e-5, 0.2, 2, 0, 0, 0, 0, 0,
+        core.NORM_PATHS[sys.argv[2]],
     )
     print(*problem.paths(0))
 """
@@ -229,7 +230,7 @@ core = building.load(Path(sys.argv[1]))
 for layout in (core.CONTIGUOUS, core.CHANNELS_LAST):
     for path in core.NORM_PATHS.values():
         problem = core.ConditionalBatchNorm(
-            core.BFLOAT16, layout, 32, 64, 4096, 0.2, 2, 0, 0, 0, 0, 0, path
+            core.BFLOAT16, layout, 32, 64, 4096, 1e-5, 0.2, 2, 0, 0, 0, 0, 0, path
         )
         image = 2 * 32 * 64 * 4096
         print(problem.forward_workspace(0) / image, problem.backward_workspace(0, 0) / image)
@@ -252,7 +253,7 @@ def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
     tensors = [case.variables["input"], case.labels]
     tensors += [case.variables["weight"], case.variables["bias"]]
     with use_cuda_path("two_pass"):
-        problem = _problem(*tensors, 0.2)
+        problem = _problem(*tensors, 0.2, eps=1e-5)
     x = tensors[0].data_ptr()
     y, (mean, var, rstd) = torch.empty_like(tensors[0]), torch.empty(3, 16, device=device)
     needed = problem.forward_workspace(x)
@@ -262,4 +263,4 @@ def test_too_small_a_workspace_is_refused(target: Target, device: str) -> None:
         rf"conditional_batch_norm_act of 4×16 images of 48 .*a workspace of {needed // 8} bytes"
     )
     with pytest.raises(RuntimeError, match=message):
-        problem.forward(1e-5, x, *outputs, 0, 0, 0.0, (scratch.memory[0], needed // 8))
+        problem.forward(x, *outputs, 0, 0, 0.0, (scratch.memory[0], needed // 8))

@@ -75,7 +75,6 @@ def test_what_does_not_fit_is_refused_by_name(target: Target, device: str, call:
     op, right = calls()[call]
     right = on(device, right)
     function = overload(target, op)
-    assert [each.name for each in function._schema.arguments] == list(right)
     function(*right.values())
     alone = sum(isinstance(each, Tensor) for each in right.values()) == 1
     for name, value in right.items():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 N, F, C, H, W, K = 3, 2, 4, 6, 5, 2  # no two of them alike by chance alone
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8)
+A_NUMBER = 0.25  # that every op takes for any of its numbers
 Arguments = dict[str, Any]
 
 
@@ -21,8 +22,6 @@ def batch_norm(training: bool) -> Arguments:
         "weight": torch.randn(K, C),
         "bias": torch.randn(K, C),
         **(dict.fromkeys(statistics) if training else statistics),
-        "eps": 1e-5,
-        "negative_slope": 0.2,
     }
 
 
@@ -32,8 +31,6 @@ def batch_norm_backward() -> Arguments:
         "grad": torch.randn(N, C, H, W),
         **{name: forward[name] for name in ("input", "labels", "weight", "bias")},
         "statistics": torch.ones(3, C),
-        "eps": 1e-5,
-        "negative_slope": 0.2,
         "training": True,
     }
 
@@ -41,19 +38,12 @@ def batch_norm_backward() -> Arguments:
 def batch_norm_steps() -> dict[str, tuple[str, Arguments]]:
     whole = batch_norm_backward()
     given = {name: whole[name] for name in ("input", "labels", "weight", "bias", "statistics")}
-    slope = {"negative_slope": whole["negative_slope"]}
     grad = {"grad": whole["grad"]}
     sums = {"grad_weight": torch.randn(K, C), "grad_bias": torch.randn(K, C), "count": N * H * W}
     return {
-        "apply": ("conditional_batch_norm_apply", {**given, **slope}),
-        "backward_reduce": (
-            "conditional_batch_norm_backward_reduce",
-            {**grad, **given, **slope},
-        ),
-        "backward_apply": (
-            "conditional_batch_norm_backward_apply",
-            {**grad, **given, **sums, **slope},
-        ),
+        "apply": ("conditional_batch_norm_apply", given),
+        "backward_reduce": ("conditional_batch_norm_backward_reduce", {**grad, **given}),
+        "backward_apply": ("conditional_batch_norm_backward_apply", {**grad, **given, **sums}),
     }
 
 
@@ -78,32 +68,37 @@ def augmented(stored: bool) -> Arguments:
 
 
 def calls() -> dict[str, tuple[str, Arguments]]:
-    """Right calls: the op and its arguments."""
-    image, slope = torch.randn(N, C, H, W), {"negative_slope": 0.2, "gain": 1.5}
+    """Right calls: the op and its arguments, as its schema names and orders them."""
+    return {name: (op, _completed(op, given)) for name, (op, given) in _given().items()}
+
+
+def _completed(op: str, given: Arguments) -> Arguments:
+    """The arguments of a call, with A_NUMBER for every number of which nothing is said."""
+    schema = getattr(torch.ops.cxrgan_fast, op).default._schema
+    kinds = {argument.name: str(argument.type) for argument in schema.arguments}
+    assert given.keys() <= kinds.keys()
+    assert all(kinds[name] == "float" for name in kinds.keys() - given.keys())
+    return {name: given.get(name, A_NUMBER) for name in kinds}
+
+
+def _given() -> dict[str, tuple[str, Arguments]]:
+    """Of each call the op, and what any call like it must say."""
+    image = torch.randn(N, C, H, W)
     logits = {"real_logits": torch.randn(7), "fake_logits": torch.randn(7)}
     pairs = {name: torch.rand(N + F, 2) for name in ("translation", "cutout")}
     return {
         "training": ("conditional_batch_norm_act", batch_norm(training=True)),
         "evaluation": ("conditional_batch_norm_act", batch_norm(training=False)),
         "norm_backward": ("conditional_batch_norm_backward", batch_norm_backward()),
-        "statistics": (
-            "conditional_batch_norm_statistics",
-            {"input": image, "eps": 1e-5},
-        ),
+        "statistics": ("conditional_batch_norm_statistics", {"input": image}),
         **batch_norm_steps(),
-        "act": ("bias_leaky_relu", {"input": image, "bias": torch.randn(C), **slope}),
+        "act": ("bias_leaky_relu", {"input": image, "bias": torch.randn(C)}),
         "gate": (
             "bias_leaky_relu_gate",
-            {"grad": image, "bias": torch.randn(C), "output": image.clone(), **slope},
+            {"grad": image, "bias": torch.randn(C), "output": image.clone()},
         ),
-        "act_backward": (
-            "bias_leaky_relu_backward",
-            {"grad": image, "output": image.clone(), **slope},
-        ),
-        "discriminator_loss": (
-            "discriminator_loss",
-            {**logits, "kind": "non_saturating", "label_smoothing": 0.1},
-        ),
+        "act_backward": ("bias_leaky_relu_backward", {"grad": image, "output": image.clone()}),
+        "discriminator_loss": ("discriminator_loss", {**logits, "kind": "non_saturating"}),
         "generator_loss": (
             "generator_loss",
             {"fake_logits": torch.randn(7), "kind": "non_saturating"},

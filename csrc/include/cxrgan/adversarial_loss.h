@@ -33,6 +33,11 @@ enum class LossKind : int {
   kWasserstein = 4,
 };
 
+struct DiscriminatorLoss {
+  LossKind kind;
+  double label_smoothing;
+};
+
 // Logits of any shape, without gaps, and where the loss's gradient for them goes.
 struct Logits {
   Dtype dtype;
@@ -45,8 +50,8 @@ namespace cpu {
 
 // `threads` is an upper bound; results do not depend on it.
 
-void discriminator_loss(LossKind kind, double label_smoothing, const Logits& real,
-                        const Logits& fake, float* loss, int threads);
+void discriminator_loss(const DiscriminatorLoss& op, const Logits& real, const Logits& fake,
+                        float* loss, int threads);
 
 void generator_loss(LossKind kind, const Logits& fake, float* loss, int threads);
 
@@ -59,8 +64,8 @@ namespace cuda {
 // Bytes of workspace for so many logits in all.
 int64_t adversarial_loss_workspace(int64_t count);
 
-void discriminator_loss(LossKind kind, double label_smoothing, const Logits& real,
-                        const Logits& fake, float* loss, const Launch& launch);
+void discriminator_loss(const DiscriminatorLoss& op, const Logits& real, const Logits& fake,
+                        float* loss, const Launch& launch);
 
 void generator_loss(LossKind kind, const Logits& fake, float* loss, const Launch& launch);
 

@@ -25,11 +25,11 @@ struct DiscriminatorTerms {
   LossTerm real, fake;
 };
 
-inline DiscriminatorTerms discriminator_terms(LossKind kind, double label_smoothing) {
+inline DiscriminatorTerms discriminator_terms(const DiscriminatorLoss& op) {
   using Is = LossFunction;
-  const auto smoothing = static_cast<float>(label_smoothing);
-  const auto target = static_cast<float>(1 - label_smoothing);
-  switch (kind) {
+  const auto smoothing = static_cast<float>(op.label_smoothing);
+  const auto target = static_cast<float>(1 - op.label_smoothing);
+  switch (op.kind) {
     case LossKind::kMinimax:
     case LossKind::kNonSaturating:
       return {{Is::kSmoothedSoftplus, -1, 1, smoothing}, {Is::kSoftplus, 1}};

@@ -1,4 +1,4 @@
-// Conditional batch normalisation with LeakyReLU: the launchers' contract.
+// Conditional batch normalization with LeakyReLU: the launchers' contract.
 //
 // For channel c over the M = N·H·W values, with mean μ, biased variance σ², r = 1/√(σ²+eps):
 //   x̂ = (x−μ)·r,  z = γ[label,c]·x̂ + β[label,c],  y = z if z > 0 else slope·z.
@@ -18,13 +18,28 @@
 
 namespace cxrgan {
 
+namespace cuda {
+
+// How forward and backward go over the images.
+enum class NormPath : int {
+  kAuto = 0,     // what is expected to be the fastest on the device at hand
+  kTwoPass = 1,  // a launch for each step; always possible
+  kSlab = 2,     // each block keeps its channels in shared memory: one launch, each value read once
+  kCluster = 3,  // the same by clusters of 2, 4 or 8 blocks; from compute capability 9.0 on
+  kPersistent = 4,  // the same by all blocks that run at once; what they cannot keep is read again
+};
+
+}  // namespace cuda
+
 struct ConditionalBatchNorm {
   ImageShape shape;
+  float eps;  // added to the variance
   float negative_slope;
   int64_t classes;        // K
   const int64_t* labels;  // (N,), each in [0, K)
   const float* weight;    // (K, C), γ
   const float* bias;      // (K, C), β
+  cuda::NormPath path = cuda::NormPath::kAuto;  // of forward and backward on a GPU
 };
 
 // What forward updates by its statistics, or null pointers: (C,) each.
@@ -41,9 +56,10 @@ namespace cpu {
 // upper bound; results do not depend on it. A label outside [0, K) throws std::out_of_range before
 // anything is written.
 
-// mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0.
-void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
-                                       float* mean, float* var, float* rstd, int threads);
+// mean, var (biased), rstd: (C,), written. Zero mean and variance where M is 0. Of op, only the shape
+// and eps are read.
+void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
+                                       float* var, float* rstd, int threads);
 
 // The same from given mean and variance, (C,) each.
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
@@ -59,8 +75,8 @@ void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x,
                                   const float* rstd, void* y, int threads);
 
 // Statistics of x, then y, and the running statistics as update_running_statistics has them.
-void conditional_batch_norm_forward(const ConditionalBatchNorm& op, float eps, const void* x,
-                                    void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, const void* x, void* y,
+                                    float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, int threads);
 
 // dweight, dbias: (K, C), written.
@@ -68,7 +84,7 @@ void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, cons
                                             const void* x, const float* mean, const float* rstd,
                                             float* dweight, float* dbias, int threads);
 
-// dx from dweight and dbias summed over all `count` values a channel was normalised with;
+// dx from dweight and dbias summed over all `count` values a channel was normalized with;
 // count 0 stands for constant statistics.
 void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const void* dy,
                                            const void* x, const float* mean, const float* rstd,
@@ -87,15 +103,6 @@ namespace cuda {
 // The steps of namespace cpu, above, with device pointers. Results are the same bits from run to run.
 // A label outside [0, K) makes its sample's output and dx NaN; it is of no class.
 
-// How forward and backward go over the images.
-enum class NormPath : int {
-  kAuto = 0,     // what is expected to be the fastest on the device at hand
-  kTwoPass = 1,  // a launch for each step; always possible
-  kSlab = 2,     // each block keeps its channels in shared memory: one launch, each value read once
-  kCluster = 3,  // the same by clusters of 2, 4 or 8 blocks; from compute capability 9.0 on
-  kPersistent = 4,  // the same by all blocks that run at once; what they cannot keep is read again
-};
-
 // The path that kAuto stands for, or a given one if it is possible there, else kTwoPass. aligned:
 // whether all images begin at multiples of 16 bytes.
 NormPath forward_path(const ImageShape& shape, bool aligned, NormPath path, int device);
@@ -105,8 +112,8 @@ NormPath backward_path(const ImageShape& shape, bool aligned, NormPath path, int
 int64_t forward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 int64_t backward_workspace(const ImageShape& shape, bool aligned, NormPath path, int device);
 
-void conditional_batch_norm_statistics(const ImageShape& shape, float eps, const void* x,
-                                       float* mean, float* var, float* rstd, const Launch& launch);
+void conditional_batch_norm_statistics(const ConditionalBatchNorm& op, const void* x, float* mean,
+                                       float* var, float* rstd, const Launch& launch);
 
 void given_statistics(int64_t channels, float eps, const float* given_mean, const float* given_var,
                       float* mean, float* var, float* rstd, const Launch& launch);
@@ -118,8 +125,8 @@ void update_running_statistics(int64_t channels, int64_t count, double momentum,
 void conditional_batch_norm_apply(const ConditionalBatchNorm& op, const void* x, const float* mean,
                                   const float* rstd, void* y, const Launch& launch);
 
-void conditional_batch_norm_forward(NormPath path, const ConditionalBatchNorm& op, float eps,
-                                    const void* x, void* y, float* mean, float* var, float* rstd,
+void conditional_batch_norm_forward(const ConditionalBatchNorm& op, const void* x, void* y,
+                                    float* mean, float* var, float* rstd,
                                     const RunningStatistics& running, const Launch& launch);
 
 void conditional_batch_norm_backward_reduce(const ConditionalBatchNorm& op, const void* dy,
@@ -131,10 +138,9 @@ void conditional_batch_norm_backward_apply(const ConditionalBatchNorm& op, const
                                            const float* dweight, const float* dbias, int64_t count,
                                            void* dx, const Launch& launch);
 
-void conditional_batch_norm_backward(NormPath path, const ConditionalBatchNorm& op, const void* dy,
-                                     const void* x, const float* mean, const float* rstd,
-                                     bool training, void* dx, float* dweight, float* dbias,
-                                     const Launch& launch);
+void conditional_batch_norm_backward(const ConditionalBatchNorm& op, const void* dy, const void* x,
+                                     const float* mean, const float* rstd, bool training, void* dx,
+                                     float* dweight, float* dbias, const Launch& launch);
 
 }  // namespace cuda
 }  // namespace cxrgan
