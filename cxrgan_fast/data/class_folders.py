@@ -73,7 +73,7 @@ def choose_folders(
     """Choose the folders of generated images, as far as a user names them.
 
     Args:
-        classes: names of what is drawn.
+        classes: names of what is generated.
         given: NAME=FOLDER of some of them; case of names does not matter.
         like: data whose folders the other classes go into; None for those of their names.
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.data.exposure import Percentiles, percentile_range, to_bytes
+from cxrgan_fast.data.contrast import Percentiles, percentile_range, to_bytes
 from cxrgan_fast.errors import UserError, printable
 
 _SHOWN = 8  # notes

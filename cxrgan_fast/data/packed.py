@@ -159,7 +159,7 @@ class PackedSet:
             preparation: what is asked for: resolution and channels must be the set's.
             split: as `select` takes it.
             classes: likewise.
-            progress: nothing is drawn or prepared here, so there is no bar to show.
+            progress: nothing is rendered or prepared here, so there is no bar to show.
 
         Raises:
             UserError: the set has other resolution or channels, no such class or no such split.

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cxrgan_fast.data.contrast import Percentiles, percentile_range, stretch, to_bytes
 from cxrgan_fast.data.decoding import Opened, decode, may_be_deep, size_of
 from cxrgan_fast.data.depth import Brightest, DeepImage, Storage, UnknownWhiteError
 from cxrgan_fast.data.dicom import DicomImage, decode_dicom, dicom_patient, dicom_size
 from cxrgan_fast.data.dicom_file import is_dicom
-from cxrgan_fast.data.exposure import Percentiles, percentile_range, stretch, to_bytes
 from cxrgan_fast.data.fit import to_square
 from cxrgan_fast.data.preparation import Preparation
 
@@ -87,7 +87,7 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
 
     Any mode is accepted: grayscale, RGB, palette, CMYK, 1-bit, and up to 16 bits a channel, of
     which `depth` says what is white. Transparency is laid over black, which is air in a
-    radiograph. The image is turned upright, then markers are removed, the exposure is
+    radiograph. The image is turned upright, then markers are removed, the contrast is
     normalised, and the image is made square and resized, antialiased (bicubic).
 
     Memory: `memory.DECODING` for all threads together, beside `content`.
@@ -107,10 +107,10 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
     if preparation.markers != "keep":
         least = max(least, _SMALLEST_FOR_MARKERS)
     mode = "L" if preparation.image_channels == 1 else "RGB"
-    percentiles = preparation.percentiles if preparation.exposure == "percentile" else None
+    percentiles = preparation.percentiles if preparation.contrast == "percentile" else None
 
     def use(found: Decoded) -> Picture:
-        pixels = prepare(found.image, preparation)
+        pixels = prepare_image(found.image, preparation)
         return Picture(pixels, found.width, found.height, found.patient, found.notes)
 
     return _decoded(content, mode, least, percentiles, whites, use)
@@ -178,7 +178,7 @@ def patient_of(content: bytes) -> str | None:
     return dicom_patient(content) if is_dicom(content) else None
 
 
-def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
+def prepare_image(image: Image.Image, preparation: Preparation) -> Bytes:
     """Bring an upright image of 8 bits to its channels and to the square.
 
     Args:
@@ -193,7 +193,7 @@ def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
         from cxrgan_fast.data.markers import remove_markers  # it needs OpenCV, an extra
 
         image = Image.fromarray(remove_markers(np.asarray(image), preparation.markers))
-    if preparation.exposure == "percentile":
+    if preparation.contrast == "percentile":
         image = stretch(image, preparation.percentiles)
     image = to_square(image, preparation.resolution, preparation.fit)
     pixels = np.asarray(image, dtype=np.uint8)  # (R, R) or (R, R, 3)

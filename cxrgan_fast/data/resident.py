@@ -23,7 +23,7 @@ _ROWS_AHEAD = 1 << 16  # row numbers that are sent to the device at a time, at m
 class StepImages(ABC):
     """The images and labels of the steps to come.
 
-    Before each step :meth:`prepare` is called; within it, :meth:`next_rows` once for each batch.
+    Before each step :meth:`seek` is called; within it, :meth:`next_rows` once for each batch.
 
     Attributes:
         images: (M, C, R, R) uint8 on the device, contiguous.
@@ -34,7 +34,7 @@ class StepImages(ABC):
     labels: Tensor
 
     @abstractmethod
-    def prepare(self, position: int) -> None:
+    def seek(self, position: int) -> None:
         """Make the step ready that begins with the image at ``position``. Waits for nothing.
 
         Args:
@@ -79,8 +79,8 @@ class ResidentImages(StepImages):
         self._within = torch.arange(batch_size, device=device)
         self._first, self._next = 0, -1  # position of the first row sent; of the step expected
 
-    def prepare(self, position: int) -> None:
-        """See :meth:`StepImages.prepare`."""
+    def seek(self, position: int) -> None:
+        """See :meth:`StepImages.seek`."""
         if position != self._next or position - self._first == len(self._ahead):
             rows = self.order.rows(position, len(self._ahead))
             if self._ahead.is_cuda:
@@ -106,7 +106,7 @@ class StreamedImages(StepImages):
 
     For a set that the device's memory does not hold. A thread gathers the images of the next step
     in pinned memory and copies them on a stream of its own while the device computes the step
-    before; `prepare` then moves them to where the step reads, in the order of the step's stream.
+    before; `seek` then moves them to where the step reads, in the order of the step's stream.
 
     Args:
         dataset: what to train on; it stays in host memory.
@@ -147,8 +147,8 @@ class StreamedImages(StepImages):
         self._thread = ThreadPoolExecutor(1, "cxrgan-images", use_one_core)
         self._coming: tuple[int, Future[None]] | None = None
 
-    def prepare(self, position: int) -> None:
-        """See :meth:`StepImages.prepare`. Waits for the thread, if that is behind."""
+    def seek(self, position: int) -> None:
+        """See :meth:`StepImages.seek`. Waits for the thread, if that is behind."""
         if self._coming is None or self._coming[0] != position:
             if self._coming is not None:
                 self._coming[1].result()  # it writes to where the next one will

@@ -20,7 +20,7 @@ from cxrgan_fast.evaluation.pictures import write_nearest, write_samples
 from cxrgan_fast.evaluation.report import to_record, to_table
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
-    draw_compared,
+    generate_compared,
     header,
     make_reference,
     reference_of,
@@ -39,7 +39,7 @@ def evaluate(
     Args:
         request: what, and how.
         extractor: on `device`.
-        device: where images are drawn and metrics computed.
+        device: where images are generated and metrics computed.
         out: folder for the files, made when missing; those of these names are replaced.
 
     Returns:
@@ -55,7 +55,7 @@ def evaluate(
         image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, data, sources, extractor, device)
-        fake = draw_compared(request, sources, reference)
+        fake = generate_compared(request, sources, reference)
         origin = _origin(sources, real)
     else:
         folder = ImageFolder.look(request.subject, data, request.classes, request.resolution)
@@ -82,7 +82,7 @@ def evaluate(
 
 
 def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
-    """Which generators draw, and whether the data are those that they were trained on."""
+    """Which generators there are, and whether the data are those that they were trained on."""
     notes = []
     names = real.train.class_names
     for snapshot in {id(source.snapshot): source.snapshot for source in sources}.values():
@@ -112,8 +112,8 @@ def _skipped(dataset: ImageDataset) -> list[str]:
 def _title(request: Request, origin: dict[str, Any], real: RealImages) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in real.train.class_counts().items())
     side = real.train.images.shape[-1]
-    drawn_by = ", ".join(dict.fromkeys(origin.get("generators", {}).values()))
+    made_by = ", ".join(dict.fromkeys(origin.get("generators", {}).values()))
     return (
-        f"{drawn_by or request.subject} against the training images of {real.train.name} "
+        f"{made_by or request.subject} against the training images of {real.train.name} "
         f"({counts}), {side} x {side} pixels"
     )

@@ -12,7 +12,7 @@ import torch
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.image_sets import (
     RealImages,
-    draw_set,
+    generate_set,
     image_size,
     in_order_of_data,
     is_run,
@@ -33,7 +33,7 @@ FORMAT = "cxrgan_fast.evaluation/1"
 def sources_of(
     request: Request, checkpoint: str | None, data: DatasetConfig, device: torch.device
 ) -> list[ClassSource]:
-    """What draws each class, in the data's order of the classes."""
+    """The generator of each class, in the data's order of the classes."""
     # As a folder of the same images is read: it is to have the same numbers, and what is chosen
     # at random is chosen class by class.
     sources = load_sources(request.subject, checkpoint, request.classes, device)
@@ -47,7 +47,7 @@ def reference_of(
     extractor: FeatureExtractor,
     device: torch.device,
 ) -> tuple[RealImages, Reference]:
-    """Load the real images of the classes that are drawn, at the size at which they are drawn."""
+    """Load the real images of the generated classes, at the size of the generated images."""
     resolution, channels = image_size(sources, request.resolution)
     classes = [source.class_name for source in sources]
     real = load_real(data, classes, resolution, channels, request.progress)
@@ -64,18 +64,18 @@ def make_reference(
 
 
 def counts_of(request: Request, sources: Sequence[ClassSource], reference: Reference) -> list[int]:
-    """How many to draw of each class: there is no end of them, but of real images."""
+    """How many to generate of each class: there is no end of them, but of real images."""
     names = reference.train.dataset.class_names
     return reference.match(dict.fromkeys(names, request.samples), request.samples, request.subject)
 
 
-def draw_compared(
+def generate_compared(
     request: Request, sources: Sequence[ClassSource], reference: Reference
 ) -> ImageDataset:
-    """Draw as many images of each class as are compared."""
+    """Generate as many images of each class as are compared."""
     names = reference.train.dataset.class_names
     counts = counts_of(request, sources, reference)
-    return draw_set(sources, counts, names, request.seed, request.progress)
+    return generate_set(sources, counts, names, request.seed, request.progress)
 
 
 def header(

@@ -36,8 +36,8 @@ class NonFiniteError(UserError):
 class Run:
     """A training with its folder.
 
-    What :meth:`draw` and :meth:`save` write is copied when they are called and written later, by
-    the writer's thread; nothing there reads what the steps change.
+    What :meth:`save_grid` and :meth:`save` write is copied when they are called and written later,
+    by the writer's thread; nothing there reads what the steps change.
 
     Args:
         config: Settings, resolved.
@@ -135,7 +135,7 @@ class Run:
             writer.drain()  # so that the last good checkpoint is among the files
         self._refuse_non_finite(flags, step)
 
-    def draw(self, writer: BackgroundWriter, log: RunLog) -> None:
+    def save_grid(self, writer: BackgroundWriter, log: RunLog) -> None:
         """Have a grid of samples written."""
         step = self.training_step.steps_done
         path = grid_path(self.folder / "grids", step)

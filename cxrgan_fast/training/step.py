@@ -109,7 +109,7 @@ class TrainingStep:
 
     def begin(self) -> None:
         """Have the images of the next step ready."""
-        self.batches.prepare(self.images_seen)
+        self.batches.seek(self.images_seen)
 
     def end(self) -> None:
         """Count the step that the body has done."""
@@ -158,7 +158,7 @@ class TrainingStep:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def averaged_generator(self) -> GeneratorNow:
-        """The moving average as it is now, to draw with."""
+        """The moving average as it is now, to generate with."""
         return GeneratorNow(
             self.ema.module, self.value_range, self.autocast, self.steps_done, self.images_seen
         )

@@ -96,7 +96,7 @@ def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
         assert words in printed
 
     pytest.importorskip("matplotlib")
-    plot_kernels.draw(record, tmp_path / "result.png")
+    plot_kernels.plot(record, tmp_path / "result.png")
     picture = (tmp_path / "result.png").read_bytes()
     assert picture.startswith(PNG)
     assert len(picture) > 30_000

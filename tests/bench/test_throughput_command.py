@@ -151,7 +151,7 @@ def test_a_sweep_goes_over_batch_sizes_and_resolutions(
     assert "grows" in capsys.readouterr().out
 
     pytest.importorskip("matplotlib")
-    plot_throughput.draw(record, tmp_path / "sweep.png")
+    plot_throughput.plot(record, tmp_path / "sweep.png")
     width = int.from_bytes((tmp_path / "sweep.png").read_bytes()[16:20], "big")
     assert width == 180 * 11  # two panels
 

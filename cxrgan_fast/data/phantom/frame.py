@@ -1,4 +1,4 @@
-"""The coordinates a phantom is drawn in, and the few brushes it is drawn with.
+"""The coordinates a phantom is rendered in, and the few brushes it is rendered with.
 
 Everything is a function of two fields: u runs across the chest (0 on the midline, ±1 at the
 inner rib cage where it is widest; negative is the patient's right, on the image's left) and v
@@ -49,7 +49,7 @@ class Frame:
     ) -> tuple[tuple[slice, slice], "Frame"]:
         """Cut out the smallest box of pixels that covers a range of u and v.
 
-        Small parts are drawn in a window: the time is in the pixels.
+        Small parts are rendered in a window: the time is in the pixels.
 
         Returns:
             Where the window lies, as an index into (H, W), and the frame in it.

@@ -1,6 +1,6 @@
 """Soft tissue and air: body, lungs, heart, diaphragm, vessels, gut gas.
 
-Each function returns fields of path length; `draw_chest` in the package adds them up.
+Each function returns fields of path length; `phantom_image` in the package adds them up.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Thorax:
     Attributes:
         cage: half-width of the rib cage at this height, in units of u.
         diaphragm: the v of the diaphragm at this distance from the midline.
-        lungs: 1 within the lung fields as drawn between wall, mediastinum and diaphragm.
+        lungs: 1 within the lung fields as they lie between wall, mediastinum and diaphragm.
     """
 
     cage: Field
@@ -199,7 +199,7 @@ def _branch(
     angle: float,
     width: float,
 ) -> None:
-    """Draw one vessel and, on its way, the two smaller ones that leave it."""
+    """Render one vessel and, on its way, the two smaller ones that leave it."""
     bend = rng.normal(0, 0.10)
     stride = rng.uniform(0.05, 0.09)
     column, row = frame.origin

@@ -96,7 +96,7 @@ def shoulder_girdle(frame: Frame, arms: Arms, rng: np.random.Generator) -> Field
 
 
 def _clavicle(frame: Frame, side: int, lift: float, rng: np.random.Generator) -> Field:
-    """Draw the S from the breastbone out and up to the shoulder."""
+    """Render the S from the breastbone out and up to the shoulder."""
     here = frame.u * np.float32(side)
     height = rng.normal(-0.01, 0.015)
     swing = np.float32(rng.uniform(0.02, 0.05))

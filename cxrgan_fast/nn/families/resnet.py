@@ -96,7 +96,7 @@ class ResNetGenerator(nn.Module):
         self.to_image = Conv2d(last, config.image_channels)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Draw images.
+        """Generate images.
 
         Args:
             latents: (N, latent_size).
