@@ -60,7 +60,7 @@ def parse_arguments(form: Any, *, prog: str, args: Sequence[str] | None = None, 
         form: the dataclass, or a union of subcommands.
         prog: what the program is called.
         args: the words; those of this process if None.
-        more: for `tyro.cli`.
+        more: further arguments of `tyro.cli`.
 
     Raises:
         UserError: what does not fit, naming the option, what came and what was expected.

@@ -70,7 +70,7 @@ def apply(
     statistics: Tensor,
     negative_slope: float,
 ) -> Tensor:
-    """Normalise with given statistics, scale and shift by class, LeakyReLU.
+    """Normalize with given statistics, scale and shift by class, LeakyReLU.
 
     Args:
         input: as :func:`forward` gets it, and so are the others.
@@ -104,7 +104,7 @@ def forward(
     eps: float,
     negative_slope: float,
 ) -> tuple[Tensor, Tensor]:
-    """Normalise, scale and shift by class, LeakyReLU.
+    """Normalize, scale and shift by class, LeakyReLU.
 
     Args:
         input: (N, C, H, W), dense.
@@ -304,7 +304,7 @@ def backward_apply(
         bias: β.
         statistics: what normalised the images.
         grad_weight: (K, C) float32, contiguous, summed over all values that the statistics are of.
-        grad_bias: (K, C) float32, contiguous, likewise.
+        grad_bias: (K, C) float32, contiguous, summed over the same values.
         count: M, how many values of a channel these are; 0 for constant statistics.
         negative_slope: as ``forward`` got it.
 

@@ -20,7 +20,7 @@ def to_square(image: Image.Image, resolution: int, fit: Fit) -> Image.Image:
     """Resize an image to (R, R).
 
     Args:
-        image: of mode L or RGB.
+        image: an image of mode L or RGB.
         resolution: R.
         fit: squash, pad or crop.
     """

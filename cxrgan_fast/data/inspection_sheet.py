@@ -24,9 +24,9 @@ def write_sheet(found: Inspection, source: Source, path: Path) -> None:
     pairs of copies.
 
     Args:
-        found: of this source.
+        found: what the inspection of this source found.
         source: from which the examples are read again.
-        path: of the PNG file; its folder must exist.
+        path: path of the PNG file; its folder must exist.
 
     Raises:
         UserError: Matplotlib is not installed, or the file cannot be written.

@@ -37,7 +37,7 @@ class Preparation:
     """Percentiles that become black and white with --contrast percentile."""
 
     def empty(self, count: int) -> npt.NDArray[np.uint8]:
-        """Room for `count` images, (count, C, R, R), not filled."""
+        """Allocate room for `count` images, (count, C, R, R) uint8, without filling it."""
         return np.empty((count, self.image_channels, self.resolution, self.resolution), np.uint8)
 
     def recorded(self) -> dict[str, Any]:

@@ -48,9 +48,9 @@ class Picture:
 
     Attributes:
         pixels: uint8, (C, R, R).
-        width: of the original as it is looked at, upright.
-        height: likewise.
-        patient: as a DICOM file tells it, not in the clear; None if unknown.
+        width: width of the original once it is upright, in pixels.
+        height: height of the original once it is upright, in pixels.
+        patient: hash of the patient that a DICOM file names; None if unknown.
         notes: what was decided where the file leaves a choice, in words.
     """
 
@@ -67,10 +67,10 @@ class Decoded:
 
     Attributes:
         image: perhaps at a fraction of its size.
-        width: of the original, upright.
-        height: likewise.
+        width: width of the original once it is upright, in pixels.
+        height: height of the original once it is upright, in pixels.
         kind: its format and mode, such as "JPEG L".
-        patient: as a DICOM file tells it, not in the clear; None if unknown.
+        patient: hash of the patient that a DICOM file names; None if unknown.
         notes: what was decided where the file leaves a choice, in words.
     """
 
@@ -93,9 +93,9 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
     Memory: `memory.DECODING` for all threads together, beside `content`.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         preparation: valid settings.
-        whites: of the set that the image belongs to, as far as they are known; None for an image
+        whites: whites of the set that the image belongs to, as far as they are known; None for one
             that is a set by itself.
 
     Raises:
@@ -120,7 +120,7 @@ def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[De
     """Decode an image to upright 8-bit grayscale, and use it within the memory that all share.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         least: JPEGs may be decoded at a fraction of their size, but of at least so many pixels a
             side.
         whites: as for `read_image`.
@@ -141,7 +141,7 @@ def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[De
 
 
 def brightest_value(content: bytes) -> Brightest | None:
-    """What a set needs to know of one of its images (`depth.whites_of`).
+    """Read what a set needs to know of one of its images (see `depth.whites_of`).
 
     Returns:
         None if the image has no more than 8 bits, or its header says what is white.
@@ -159,7 +159,7 @@ def brightest_value(content: bytes) -> Brightest | None:
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """Width and height that a file claims, before EXIF turns it.
+    """Read the width and height that a file claims, in pixels, before EXIF turns it.
 
     Raises:
         UserError: why it cannot be read, or that it is larger than `MAX_PIXELS`.
@@ -170,7 +170,7 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def patient_of(content: bytes) -> str | None:
-    """The patient that a file itself tells, not in the clear; None where it tells none.
+    """Read the patient that a file itself names, as a hash; None if it names none.
 
     Raises:
         UserError: why it cannot be read.
@@ -182,7 +182,7 @@ def prepare_image(image: Image.Image, preparation: Preparation) -> Bytes:
     """Bring an upright image of 8 bits to its channels and to the square.
 
     Args:
-        image: of any mode of Pillow's but floating point and those of more than 8 bits.
+        image: an image of any mode of Pillow's with 8 bits or fewer, except floating point.
         preparation: valid settings.
 
     Returns:

@@ -43,11 +43,11 @@ class StepImages(ABC):
 
     @abstractmethod
     def next_rows(self) -> Tensor:
-        """Rows of `images` that the next batch holds: (batch_size,) int64 on the device."""
+        """Return the rows of `images` of the next batch: (batch_size,) int64 on the device."""
 
     @abstractmethod
     def state(self) -> list[Tensor]:
-        """Tensors that :meth:`next_rows` changes in place."""
+        """Return the tensors that :meth:`next_rows` changes in place."""
 
 
 class ResidentImages(StepImages):
@@ -197,7 +197,9 @@ def step_images(
     device: torch.device,
     share: float,
 ) -> StepImages:
-    """The images of ``dataset`` for training: resident if they take no more than a share of memory.
+    """Put the images of ``dataset`` where training steps read them.
+
+    They are resident if they take no more than ``share`` of the memory, and streamed otherwise.
 
     Args:
         dataset: what to train on.
@@ -205,7 +207,7 @@ def step_images(
         batch_size: rows of a batch.
         batches: batches of a step.
         device: where the steps run.
-        share: of the device's whole memory, from 0 (always streamed) to 1.
+        share: share of the device's whole memory, from 0 (always streamed) to 1.
     """
     fits = dataset.images.nbytes <= share * _memory(device)
     kind = ResidentImages if fits else StreamedImages

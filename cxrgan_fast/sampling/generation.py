@@ -138,7 +138,7 @@ def generate_to_folder(
         sources: from `load_sources`.
         out: folder; missing or empty.
         n_per_class: images of each class; with `sheets` it may be 0, for those alone.
-        seed: of the latents.
+        seed: random seed of the latents.
         batch_size: images generated between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
         folders: the folders of classes, where it is not as above; several may share one.

@@ -53,7 +53,7 @@ def interpolation_sheets(
 
     Args:
         sources: from `load_sources`.
-        seed: of the latents.
+        seed: random seed of the latents.
 
     Returns:
         By the name of each file the function that makes it and writes it to a path, for

@@ -101,17 +101,17 @@ class Run:
 
     @property
     def executor(self) -> str:
-        """How steps run: eager, compile or graph."""
+        """Return how steps run: "eager", "compile" or "graph"."""
         return self._execute.name
 
     def train(self) -> None:
-        """Do one step. While it fails, :attr:`is_between_steps` stays False."""
+        """Run one step. While it fails, :attr:`is_between_steps` stays False."""
         self.is_between_steps = False
         self._execute()
         self.is_between_steps = True
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
-        """The next line of the log, for the last ``images`` in ``seconds``."""
+        """Return the next line of the log, for the last ``images`` in ``seconds``."""
         config, step = self.config, self.training_step
         return {
             "step": step.steps_done,

@@ -31,9 +31,9 @@ class Phantom:
     Attributes:
         image: uint8, (H, W); sizes and aspect ratios vary.
         label: 0 normal, 1 bacterial.
-        marker_box: of the burned-in letter R: left, top, right, bottom in pixels, the last two
+        marker_box: box of the burned-in letter R: left, top, right, bottom in pixels, the last two
             exclusive.
-        consolidation_box: of the consolidated lung, likewise; None in a normal chest.
+        consolidation_box: box of the consolidated lung, as `marker_box`; None in a normal chest.
         lung_mask: bool, (H, W), the lung fields beside heart and mediastinum.
     """
 

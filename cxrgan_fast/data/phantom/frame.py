@@ -20,8 +20,8 @@ class Frame:
     """How a chest lies in its image.
 
     Attributes:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
         u: across, (H, W).
         v: down, (H, W).
         across: pixels in one unit of u.
@@ -39,7 +39,7 @@ class Frame:
 
     @property
     def a(self) -> Field:
-        """The distance from the midline, |u|, (H, W)."""
+        """Return the distance from the midline, |u|, (H, W)."""
         return np.abs(self.u)
 
     def window(
@@ -116,7 +116,7 @@ def step(distance: Field, softness: float) -> Field:
 
 
 def bump(distance: Field, width: float) -> Field:
-    """A Gaussian ridge of height 1 around distance 0."""
+    """Compute a Gaussian ridge of height 1 around distance 0."""
     t = distance * np.float32(np.sqrt(0.5) / width)
     t *= t
     np.negative(t, out=t)
@@ -172,11 +172,11 @@ def length(x: Field, y: Field) -> Field:
 
 
 def tube(distance: Field, radius: float | Field, hollow: float) -> Field:
-    """The X-ray path through a cylinder seen from the side, 1 at the axis of a solid one.
+    """Compute the X-ray path through a cylinder seen from the side, 1 at the axis of a solid one.
 
     Args:
         distance: from the axis.
-        radius: of the cylinder.
+        radius: radius of the cylinder.
         hollow: how much of its inside (of 0.72 the radius) is taken out: bones have a dense
             shell, which shows as two bright edges.
     """
@@ -200,7 +200,7 @@ def cloud(rng: np.random.Generator, frame: Frame, cells: float, octaves: int = 1
 
     Args:
         rng: where the randomness comes from.
-        frame: whose size it takes.
+        frame: frame whose size the result has.
         cells: how many blobs fit across a unit of u.
         octaves: how many times finer noise of half the strength is added.
 

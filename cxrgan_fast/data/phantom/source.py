@@ -101,7 +101,7 @@ class PhantomSource:
         Args:
             preparation: what is done to each image.
             split: as `select` takes it.
-            classes: likewise.
+            classes: as `select` takes them.
             progress: show a bar on standard error, if that is a terminal.
 
         Raises:
