@@ -25,7 +25,7 @@ _TASKS = {
     "prepare_128": ("prepare", "DATA", "OUT", "--resolution", "128", "--classes", CLASSES),
     "prepare_64_inpaint": (
         *("prepare", "DATA", "OUT", "--resolution", "64", "--classes", CLASSES),
-        *("--markers", "inpaint", "--exposure", "percentile"),
+        *("--markers", "inpaint", "--contrast", "percentile"),
     ),
     "inspect": ("inspect", "DATA"),
     "subset": ("subset", "DATA", "OUT"),

@@ -21,7 +21,7 @@ COLUMNS = 4  # images, each with its original and every fit
 
 
 def main() -> None:
-    """Read, draw and write."""
+    """Read, plot and write."""
     parser = parser_of("bench.fits", __doc__)
     parser.add_argument("folder", help="of class folders, or another source")
     parser.add_argument("png", type=Path, help="where the sheet goes")

@@ -1,9 +1,9 @@
-"""``python -m bench.plot FILE PNG``: draw a result.
+"""``python -m bench.plot FILE PNG``: plot a result.
 
 The result is of ``bench.kernels``, ``bench.throughput``, ``research.disturbances`` or
 ``research.parity``; the module ``plot_kernels`` and so on, beside theirs, has for it a function
-``draw(record, path)``: the record as the JSON has it, and where the PNG goes. It raises UserError
-where there is nothing to draw, or matplotlib is not installed.
+``plot(record, path)``: the record as the JSON has it, and where the PNG goes. It raises UserError
+where there is nothing to plot, or matplotlib is not installed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def panels(
     path: Path, rows: int, columns: int, title: str, *, dpi: int = 180, **options: Any
 ) -> Iterator[tuple[Any, Any]]:
-    """Panels to draw into, written as a PNG at the end.
+    """Panels to plot into, written as a PNG at the end.
 
     Args:
         path: where the picture goes.
@@ -89,16 +89,16 @@ def place_of(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Read, draw and say where."""
+    """Read, plot and say where."""
     parser = parser_of("bench.plot", __doc__)
     parser.add_argument("file", type=Path, help="the JSON of one of those commands")
     parser.add_argument("png", type=Path, help="where the picture goes")
     arguments = parser.parse_args()
     check(arguments, out="png")
     record = read_result(arguments.file)
-    draw = function_of(record, arguments.file, "draw", beside="plot_")
+    plot = function_of(record, arguments.file, "plot", beside="plot_")
     try:
-        draw(record, arguments.png)
+        plot(record, arguments.png)
     except KeyError as error:
         raise UserError(
             f"{arguments.file} lacks {error}, which python -m {command_of(record)} writes"

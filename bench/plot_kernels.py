@@ -24,18 +24,18 @@ BAR = 0.4
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
-def draw(record: Figures, path: Path) -> None:
-    """Draw how many times as fast as each baseline the fused op is: see `bench.plot`."""
+def plot(record: Figures, path: Path) -> None:
+    """Plot how many times as fast as each baseline the fused op is: see `bench.plot`."""
     drawn = _panels(record["cases"])
     if not drawn:
-        raise UserError("the file has no case with a ratio to draw")
+        raise UserError("the file has no case with a ratio to plot")
     rows = -(-len(drawn) // PANELS_IN_A_ROW)
     size = (9, 2.15 * rows + 0.9)
     with panels(path, rows, PANELS_IN_A_ROW, title(record), figsize=size) as (figure, grid):
-        _draw_into(figure, grid, drawn)
+        _plot_into(figure, grid, drawn)
 
 
-def _draw_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Figures]]]) -> None:
+def _plot_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Figures]]]) -> None:
     for axes, (heading, cases) in zip(grid.flat, panels, strict=False):
         _panel(axes, heading, cases)
     for axes in grid.flat[len(panels) :]:

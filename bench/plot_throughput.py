@@ -31,11 +31,11 @@ LOOKS = {
 AXES = {"batch_size": ("resolution", "batch size"), "resolution": ("batch_size", "resolution")}
 
 
-def draw(record: Figures, path: Path) -> None:
-    """Draw a result of ``bench.throughput``. See `bench.plot`."""
+def plot(record: Figures, path: Path) -> None:
+    """Plot a result of ``bench.throughput``. See `bench.plot`."""
     points = [point for point in record["points"] if point["variants"]]
     if not points:
-        raise UserError("the file has no point with a variant to draw")
+        raise UserError("the file has no point with a variant to plot")
     sweeps = {along: series for along in AXES if len(series := _series(points, along)) > 1}
     count = len(sweeps) or 1
     size = (4.5 * count + 2, 4.2)

@@ -153,7 +153,7 @@ class Generator(nn.Module):
         self.output = nn.Tanh() if settings.output == "tanh" else nn.Sigmoid()
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Draw images."""
+        """Generate images."""
         if self.embedding is not None:
             latents = torch.cat([latents, self.embedding(labels)], dim=1)
         x = self.linear(latents).view(len(latents), -1, 4, 4)

@@ -35,6 +35,8 @@ _CALLED = {
     "--val-share": "val_split val_size valid_split val_ratio",
     "--test-share": "test_split test_size test_ratio",
 }
+# What options were called in earlier versions, which users' scripts may still call them.
+_CALLED_BEFORE = {"--exposure": "--contrast"}
 _WIDE = "20000"  # columns in which no message is wrapped
 
 
@@ -56,13 +58,13 @@ def parse_arguments(form: Any, *, prog: str, args: Sequence[str] | None = None, 
         form: the dataclass, or a union of subcommands.
         prog: what the program is called.
         args: the words; those of this process if None.
-        more: for `tyro.cli`.
+        more: further arguments of `tyro.cli`.
 
     Raises:
         UserError: what does not fit, naming the option, what came and what was expected.
         SystemExit: after `--help`.
     """
-    words = sys.argv[1:] if args is None else list(args)
+    words = _as_called_now(form, sys.argv[1:] if args is None else args)
     _refuse_second_lists(form, words)
     said = io.StringIO()
     wants_help = not {"-h", "--help"}.isdisjoint(words)
@@ -74,6 +76,17 @@ def parse_arguments(form: Any, *, prog: str, args: Sequence[str] | None = None, 
             raise
     here = _called_here(form, words)
     raise UserError(f"{one_line(said.getvalue())}{here}; {prog} --help lists the options")
+
+
+def _as_called_now(form: Any, words: Sequence[str]) -> list[str]:
+    """The words, with the options of the command under their names of today."""
+    known = {flag for flag, _, _ in _flags(_command_in(form, words))}
+    found = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        now = _CALLED_BEFORE.get(flag)
+        found.append(f"{now}{equals}{value}" if now in known else word)
+    return found
 
 
 def _called_here(form: Any, words: Sequence[str]) -> str:

@@ -18,5 +18,5 @@ ClassesOption = Annotated[
 
 
 def given(words: tuple[str, ...]) -> tuple[str, ...]:
-    """What is named: nothing where an empty text stands for it."""
+    """Return the names that are given, without empty texts."""
     return tuple(word for word in words if word.strip())

@@ -8,7 +8,7 @@ from cxrgan_fast.errors import UserError
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device of ``--device``.
+    """Return the torch device that ``--device`` names.
 
     Raises:
         UserError: There is no such device here.
@@ -30,7 +30,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """The precision that ``auto`` stands for on ``device``; any other is checked and kept."""
+    """Return the precision that ``auto`` stands for on ``device``; check and keep any other."""
     if precision in ("fp32", "fp16", "bf16"):
         return precision  # type: ignore[return-value]  # one of the literals
     if device.type == "cuda":

@@ -31,7 +31,7 @@ _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16"
 
 
 def describe() -> dict[str, Any]:
-    """Everything that ``python -m cxrgan_fast.env`` prints, as plain data for JSON."""
+    """Collect everything that ``python -m cxrgan_fast.env`` prints, as plain data for JSON."""
     return {
         "cxrgan_fast": __version__,
         "python": platform.python_version(),

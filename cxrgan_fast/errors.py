@@ -9,14 +9,14 @@ class UserError(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: "; did you mean X?", or nothing."""
+    """Word the end of a message about an unknown name: "; did you mean X?", or nothing."""
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
 def printable(name: str) -> str:
-    """A file's name as a terminal can show it: control characters and stray bytes escaped."""
+    """Escape control characters and stray bytes, so that a terminal can show a file's name."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in name
     )

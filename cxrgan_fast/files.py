@@ -51,14 +51,14 @@ def read_error(path: str | Path, error: OSError) -> UserError:
 
 @contextlib.contextmanager
 def made_whole(out: Path, names: Iterable[str]) -> Iterator[None]:
-    """Within, make files and folders of these names in `out`.
+    """Make a set of files and folders in `out` within the block, whole or not at all.
 
     After a failure nothing is left of them. After a kill there is also `out/.unfinished`, which
     tells their names, so that the next call for `out` removes them and nothing else.
 
     Args:
         out: folder that is missing, empty, or what a killed call has left.
-        names: of all that will be made in it.
+        names: names of all files and folders that will be made in it.
 
     Raises:
         UserError: something else is in `out`, another program is writing there, or it cannot be
@@ -200,7 +200,7 @@ def make_folder(path: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Where what can be computed again is kept.
+    """Return the folder for what can be computed again.
 
     CXRGAN_CACHE, or the user's cache folder by the XDG convention.
     """
@@ -292,5 +292,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def file_name_safe(name: str) -> str:
-    """A name without what a file's may not have; empty where nothing is left."""
+    """Remove from a name what a file's name may not have; what is left may be empty."""
     return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:40]

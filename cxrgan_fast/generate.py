@@ -47,7 +47,7 @@ class Arguments:
     """Generator to use: a step that the run has kept, best (the lowest FID of --eval-every), or a
     .safetensors file."""
     interpolate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Draw sheets of interpolations between latents and between classes as well."""
+    """Write sheets of interpolations between latents and between classes as well."""
     batch_size: int = 64
     """Number of images generated at a time, which limits the memory in use and changes no image."""
     device: str = "auto"

@@ -35,8 +35,8 @@ class SafeOutput(io.TextIOWrapper):
     """A text stream whose reader may go away, and that shows control characters escaped.
 
     Args:
-        descriptor: of the file, pipe or terminal.
-        encoding: of the text.
+        descriptor: file descriptor of the file, pipe or terminal.
+        encoding: encoding of the text.
         line_buffering: pass on each line when it is written.
     """
 
@@ -52,7 +52,7 @@ class SafeOutput(io.TextIOWrapper):
 
     @property
     def failure(self) -> OSError | None:
-        """The first write that failed; None if none did."""
+        """Return the error of the first write that failed; None if none did."""
         return self._raw_file.failure
 
     def write(self, text: str, /) -> int:

@@ -41,7 +41,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command that runs in this process, as one would type it: ``python -m ...`` and so on."""
+    """Return the command that runs in this process, as one would type it: ``python -m ...``."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     # python -m PACKAGE runs PACKAGE.__main__.
     program = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else sys.argv[:1]
@@ -49,12 +49,12 @@ def command_line() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
+    """Return the name of the GPU, or of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()[0]
 
 
 def processor() -> tuple[str, set[str]]:
-    """The processor's model, and the features that the system lists of it."""
+    """Return the processor's model and the features that the system lists of it."""
     model, features = platform.processor() or platform.machine(), set[str]()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -71,7 +71,7 @@ def processor() -> tuple[str, set[str]]:
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit of a checkout, with "+" where tracked files differ from it.
+    """Return the commit of a checkout, followed by "+" if tracked files differ from it.
 
     A copy of the files without their history, such as an installed package, says what CXRGAN_COMMIT
     says, or "unknown".

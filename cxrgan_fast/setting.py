@@ -53,12 +53,12 @@ class Needs:
 
     @property
     def text(self) -> str:
-        """When there is no effect, as in "without --loss minimax" or "with --optimizer sgd"."""
+        """Say when there is no effect, as in "without --loss minimax" or "with --optimizer sgd"."""
         return f"{'without' if self.but is None else 'with'} {self._condition}"
 
     @property
     def hint(self) -> str:
-        """When there is one, as in "with --loss minimax" or "not with --optimizer sgd"."""
+        """Say when there is one, as in "with --loss minimax" or "not with --optimizer sgd"."""
         return f"{'with' if self.but is None else 'not with'} {self._condition}"
 
     @property
@@ -116,7 +116,7 @@ class Known:
     """All that is known of one setting.
 
     Attributes:
-        name: of its field.
+        name: name of its field.
         owner: the class that has the field.
         hint: its type.
         default: its default.
@@ -131,39 +131,39 @@ class Known:
 
     @property
     def flag(self) -> str:
-        """Its flag."""
+        """Return the flag of the setting."""
         return flag_of(self.name)
 
     @property
     def help(self) -> str:
-        """What is said below its field; empty where Python has no sources."""
+        """Return the help below the field; empty where Python has no sources."""
         return docs_of(self.owner).get(self.name, "")
 
     @property
     def is_list(self) -> bool:
-        """Whether it takes several values."""
+        """Tell whether the setting takes several values."""
         return get_origin(self.hint) is tuple
 
     @property
     def is_path(self) -> bool:
-        """Whether it names a file or folder."""
+        """Tell whether the setting names a file or folder."""
         return Path in self._types or self.setting.is_path
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values that it may have; beside them a number, if it has a `number` as well."""
+        """Return the values that it may have, apart from those that `number` allows."""
         named = (get_args(each) for each in self._types if get_origin(each) is Literal)
         return (*itertools.chain.from_iterable(named), *self.setting.choices)
 
     @property
     def number(self) -> type[int] | type[float] | None:
-        """The type of the numbers that it may be, between bounds; None where it takes none."""
+        """Return the type of the numbers that it may be, between bounds; None if it takes none."""
         kinds = (each for each in (int, float) if each in self._types)
         return None if self.setting.choices else next(kinds, None)
 
     @property
     def bounds(self) -> tuple[int | float | None, int | float]:
-        """Smallest and largest number; the largest is out where the setting has `below`."""
+        """Return the smallest and largest number; with `below`, the largest itself is excluded."""
         setting = self.setting
         usual = MOST_WHOLE if self.number is int else MOST_REAL
         most = setting.most if setting.below is None else setting.below
@@ -207,11 +207,11 @@ class Known:
         """Refuse a value that does not fit.
 
         Args:
-            value: of the setting's type, or anything.
+            value: a value of the setting's type, or anything else.
             called: what messages call the setting.
 
         Raises:
-            UserError: with what came and what was expected.
+            UserError: the value does not fit; the message says what came and what was expected.
         """
         if not self._fits(value):
             raise self.refusal(value, called)
@@ -257,7 +257,7 @@ _WORDS = {bool: "true or false", str: "a text", Path: "the name of a file or fol
 
 
 def flag_of(name: str) -> str:
-    """The flag of a setting: "--batch-size" of "batch_size"."""
+    """Return the flag of a setting: "--batch-size" of "batch_size"."""
     return "--" + name.replace("_", "-")
 
 
@@ -300,7 +300,7 @@ def _known(field: "dataclasses.Field[Any]", owner: type, hint: Any) -> Known:
 
 @cache
 def docs_of(owner: type) -> dict[str, str]:
-    """What is said below each field of a class, as one line each."""
+    """Return the help below each field of a class, as one line each."""
     docs: dict[str, str] = {}
     for each in reversed(owner.__mro__):
         if dataclasses.is_dataclass(each):

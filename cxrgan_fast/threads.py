@@ -103,7 +103,7 @@ def limit_threads() -> None:
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Within, the number of threads may be changed; afterwards it is what it was."""
+    """Restore PyTorch's number of threads at the end of the block."""
     before = torch.get_num_threads()
     try:
         yield

@@ -41,7 +41,7 @@ class Arguments:
 
 
 def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
-    """Settings from the layers (preset, file, flags), and the run to resume.
+    """Read the settings from their layers (preset, file, flags), and the run to resume.
 
     Raises:
         UserError: A layer holds something that cannot be.

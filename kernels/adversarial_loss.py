@@ -192,11 +192,11 @@ def _empty_gradient(logits: Tensor, term: str) -> Tensor:
 def discriminator(
     real: Tensor, fake: Tensor, kind: str, label_smoothing: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The discriminator's loss and its gradients.
+    """Compute the discriminator's loss and its gradients.
 
     Args:
         real: logits of real images, any shape, contiguous, float32, bfloat16 or float16.
-        fake: logits of generated images, likewise.
+        fake: logits of generated images, any shape, contiguous, of one of those dtypes.
         kind: one of the module's table.
         label_smoothing: s.
 
@@ -232,7 +232,7 @@ def discriminator(
 
 
 def generator(fake: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """The generator's loss and its gradient.
+    """Compute the generator's loss and its gradient.
 
     Args:
         fake: logits of generated images, any shape, contiguous, float32, bfloat16 or float16.

@@ -91,7 +91,8 @@ def _move_kernel(
         from_y, from_x = y + shift_y, x + shift_x
         keeps = keeps & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
     if WITH_CUTOUT:
-        # A half of the size, likewise. The hole is in what is seen: a gradient comes from there.
+        # The hole's side is half of the size, rounded in the same way. The hole is in what is seen,
+        # which is where a gradient comes from.
         size_y, size_x = (height + height // 2 % 2) // 2, (width + width // 2 % 2) // 2
         pair = cutout + (first + sample) * cutout_stride
         top = _uniform_integer(tl.load(pair), -(size_y // 2), height)
@@ -212,7 +213,7 @@ def forward(
     value_range: tuple[float, float],
     output: Tensor,
 ) -> Tensor:
-    """What the discriminator sees of stored and generated images, written to ``output``.
+    """Write what the discriminator sees of stored and generated images to ``output``.
 
     Args:
         fake: (F, C, H, W).
@@ -220,7 +221,7 @@ def forward(
         rows: (N,) int64 or None. Where one is out of range the sample is NaN.
         mirror: (N,) bool or None.
         translation: (N + F, 2) float32, each pair side by side, or None.
-        cutout: the same for the holes.
+        cutout: (N + F, 2) float32, the same for the holes, or None.
         noise: (N + F, C, H, W) float32 or None.
         noise_std: one float32 number, with ``noise``.
         value_range: what 0 and 255 stand for.
@@ -251,7 +252,7 @@ def linear(
     stored_samples: int,
     output: Tensor,
 ) -> Tensor:
-    """The change of what is seen with one of the generated images (F, C, H, W).
+    """Write to ``output`` how what is seen changes with the generated images (F, C, H, W).
 
     Args:
         tangent: the change.
@@ -273,7 +274,7 @@ def backward(
     stored_samples: int,
     output: Tensor,
 ) -> Tensor:
-    """The gradient of the generated images: the transpose of :func:`linear`.
+    """Compute the gradient of the generated images: the transpose of :func:`linear`.
 
     Args:
         grad: (N + F, C, H, W), that of what is seen.

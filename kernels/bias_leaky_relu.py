@@ -117,17 +117,17 @@ def _launch_gate(
 
 
 def act(input: Tensor, bias: Tensor | None, negative_slope: float, gain: float = 1.0) -> Tensor:
-    """Bias and LeakyReLU of dense images (N, C, H, W), with bias (C,) float32 or None."""
+    """Add a bias, (C,) float32 or None, to dense images (N, C, H, W), then LeakyReLU and gain."""
     return _launch_gate(input, bias, None, negative_slope, gain)
 
 
 def gate(
     grad: Tensor, bias: Tensor | None, output: Tensor, negative_slope: float, gain: float = 1.0
 ) -> Tensor:
-    """(grad + bias)·gain·(1 if output > 0 else slope).
+    """Compute (grad + bias)·gain·(1 if output > 0 else slope).
 
     Args:
-        grad: in the dtype and layout of ``output``.
+        grad: gradient of the output, in the dtype and layout of ``output``.
         bias: (C,) float32 or None.
         output: what :func:`act` returned.
         negative_slope: slope for z ≤ 0.
@@ -142,7 +142,7 @@ def gate(
 def backward(
     grad: Tensor, output: Tensor, negative_slope: float, gain: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of :func:`act`.
+    """Compute the gradients of :func:`act`.
 
     Args:
         grad: the output's gradient, in its dtype and layout.

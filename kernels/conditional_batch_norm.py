@@ -304,7 +304,7 @@ def backward_apply(
         bias: β.
         statistics: what normalized the images.
         grad_weight: (K, C) float32, contiguous, summed over all values that the statistics are of.
-        grad_bias: (K, C) float32, contiguous, likewise.
+        grad_bias: (K, C) float32, contiguous, summed over the same values.
         count: M, how many values of a channel these are; 0 for constant statistics.
         negative_slope: as ``forward`` got it.
 

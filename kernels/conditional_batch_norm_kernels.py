@@ -108,7 +108,7 @@ def backward_reduce_kernel(
     CHANNELS_LAST: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """S₀ and S₁ of each sample and segment of its pixels; with constant statistics also dx."""
+    """Sum S₀ and S₁ of each sample and segment of pixels; with constant statistics, write dx."""
     columns = tl.cdiv(channels, BLOCK_CHANNELS)
     column = tl.program_id(0) % columns
     segment = tl.program_id(0) // columns % segments
@@ -163,7 +163,7 @@ def class_gradients_kernel(
     CHANNELS_LAST: tl.constexpr,
     CHAIN: tl.constexpr,
 ):
-    """dγ and dβ of a class, from the sums of its samples."""
+    """Compute dγ and dβ of a class from the sums of its samples."""
     columns = tl.cdiv(channels, BLOCK_CHANNELS)
     k, column = tl.program_id(0) // columns, tl.program_id(0) % columns
     c = tl.cast(column, tl.int64) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
@@ -277,7 +277,7 @@ def backward_apply_kernel(
 def running_statistics_kernel(
     running_mean, running_var, statistics, channels, unbiased, momentum, BLOCK: tl.constexpr
 ):
-    """Running + momentum·(the batch's − running), the batch's variance times ``unbiased``."""
+    """Add momentum·(the batch's − running) to the running statistics; σ² is times ``unbiased``."""
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = c < channels
     mean = tl.load(statistics + c, inside, 0.0)

@@ -71,7 +71,7 @@ keeps the first tile from then on, and has to compile in the middle of the captu
 
 
 def wrap_triton(kernel: Any) -> Any:
-    """``torch.library.wrap_triton`` where a tracer listens, else the kernel itself.
+    """Return the kernel, in ``torch.library.wrap_triton`` if a tracer listens.
 
     Wrapping is work for every call. Interpreted kernels cannot be traced, and
     older versions of PyTorch refuse to wrap them.
@@ -82,7 +82,7 @@ def wrap_triton(kernel: Any) -> Any:
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Makes the tensor's GPU the current one: Triton launches there, whatever the pointers."""
+    """Make the tensor's GPU the current one, where Triton launches whatever the pointers are."""
     if tensor.is_cuda and torch.cuda.device_count() > 1:
         return torch.cuda.device(tensor.device)
     return nullcontext()

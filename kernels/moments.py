@@ -34,7 +34,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(images: Images, tile: int) -> Parts:
-    """As many as keep a GPU busy, and where that allows it few enough to be merged at once."""
+    """Choose parts that keep a GPU busy and, if possible, are few enough to be merged at once."""
     tiles, columns = images.tiles(tile), images.channel_blocks
     few = _FEW_PARTS[images.channels_last]
     busy = few * columns >= _FILLED and tiles * columns <= _SMALL
@@ -48,14 +48,14 @@ def _merge(count, mean, rest, square, count_2, mean_2, rest_2, square_2):
     """Count, mean, what is left of the mean, and sum of squares about both, of two sets of values.
 
     Args:
-        count: of one set, a scalar; it may be 0.
+        count: number of values of one set, a scalar; it may be 0.
         mean: (C,), as the others.
         rest: the mean less ``mean``, of a lesser size than its rounding.
         square: sum of squares about the mean.
-        count_2: of the other set, which is not empty.
-        mean_2: of the other set, as the rest.
-        rest_2: of the other set.
-        square_2: of the other set.
+        count_2: number of values of the other set, which is not empty.
+        mean_2: mean of the other set.
+        rest_2: what float32 leaves of that mean.
+        square_2: centered sum of squares of the other set.
     """
     total = count + count_2
     distance = (mean_2 - mean) + (rest_2 - rest)
@@ -117,7 +117,7 @@ def _moments_kernel(
 def merge_moments(
     moments, first, parts, c, channels, BLOCK_PARTS: tl.constexpr, CHANNELS_LAST: tl.constexpr
 ):
-    """What :func:`_merge` returns, of BLOCK_PARTS parts.
+    """Merge the moments of BLOCK_PARTS parts; returns what :func:`_merge` does.
 
     Args:
         moments: what the moments kernel wrote.
@@ -156,7 +156,7 @@ def merge_moments(
 
 @triton.jit
 def variance(square, count):
-    """σ² from the sum of squares: rounding can leave 0 below itself; NaN stays NaN."""
+    """Compute σ² from the sum of squares; what rounding leaves below 0 becomes 0, NaN stays NaN."""
     return tl.where(square < 0, 0.0, square) / count
 
 
@@ -197,7 +197,7 @@ def _merge_kernel(
 
 
 def partial_moments(input: Tensor, images: Images) -> tuple[Tensor, Parts]:
-    """Moments of the parts of each channel, for :func:`merge_moments`."""
+    """Compute the moments of the parts of each channel, for :func:`merge_moments`."""
     parts = parts_of(images, REDUCTION_TILE)
     moments = torch.empty(
         parts.count * (3 * images.channels + 1), dtype=torch.float32, device=input.device
@@ -221,7 +221,7 @@ def partial_moments(input: Tensor, images: Images) -> tuple[Tensor, Parts]:
 
 
 def few_parts(images: Images) -> int:
-    """How many parts are merged at once by whoever needs the statistics."""
+    """Return how many parts are merged at once by whoever needs the statistics."""
     return _FEW_PARTS[images.channels_last]
 
 

@@ -36,21 +36,21 @@ class Images(NamedTuple):
 
     @property
     def channel_blocks(self) -> int:
-        """How many tiles there are side by side along channels."""
+        """Count the tiles side by side along channels."""
         return triton.cdiv(self.channels, self.block_channels)
 
     def pixel_blocks(self, tile: int) -> int:
-        """How many tiles of so many elements there are along pixels."""
+        """Count the tiles of so many elements along pixels."""
         return triton.cdiv(self.pixels, min(self.block_pixels, tile // self.block_channels))
 
     def tiles(self, tile: int) -> int:
-        """How many there are along samples and pixels."""
+        """Count the tiles of so many elements along samples and pixels."""
         height = max(1, tile // (self.block_pixels * self.block_channels))
         return triton.cdiv(self.samples, height) * self.pixel_blocks(tile)
 
 
 def images_of(tensor: Tensor) -> Images:
-    """Shape and layout of a dense image tensor.
+    """Describe the shape and layout of a dense image tensor.
 
     Raises:
         ValueError: channels_last images whose tiles would span more than 32 bits can count.
@@ -85,14 +85,14 @@ def tile_at(
     BLOCK_CHANNELS: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
 ):
-    """Where a tile is.
+    """Locate a tile: its indices, offsets and how much of it is inside the images.
 
     Args:
         tile: its number along samples and pixels.
         channel_block: its number along channels.
-        samples: of the images.
-        channels: of the images.
-        pixels: of an image, H·W.
+        samples: number of images.
+        channels: number of channels.
+        pixels: pixels of an image, H·W.
         TILE: elements in a tile.
         BLOCK_PIXELS: ``Images.block_pixels``.
         BLOCK_CHANNELS: ``Images.block_channels``.
@@ -132,7 +132,7 @@ def tile_at(
 
 @triton.jit
 def channel_sums(tile):
-    """Sums (C,) over samples and pixels."""
+    """Sum a tile over samples and pixels: (C,)."""
     if INTERPRETED:
         # NumPy adds these one after another, a GPU as a tree: twice the bits stand in for that.
         tile = tile.to(tl.float64)
@@ -142,7 +142,7 @@ def channel_sums(tile):
 
 @triton.jit
 def sample_sums(tile):
-    """Sums (S, C) over pixels."""
+    """Sum a tile over pixels: (S, C)."""
     if INTERPRETED:
         tile = tile.to(tl.float64)
     return tl.sum(tile, 1).to(tl.float32)

@@ -28,7 +28,7 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, DAMAGES, INPUT_SIZE, CxrNetwork
-from cxrgan_fast.metrics.extractor import prepare
+from cxrgan_fast.metrics.extractor import extractor_input
 from research.damage import KINDS, damage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,7 +144,7 @@ class Training:
         order = torch.randperm(len(self.data), generator=self.generator)
         rows = order[: self.batches * self.batch_size].split(self.batch_size)
         for chosen in tqdm(rows, desc=title, unit="step", disable=None, leave=False):
-            images = prepare(self.data.images[chosen], None, 1)
+            images = extractor_input(self.data.images[chosen], None, 1)
             images, strengths = spoil(move(images, self.generator), self.generator)
             images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
@@ -199,7 +199,7 @@ def scores(network: CxrNetwork, data: Labeled, seed: int) -> dict[str, Any]:
     from sklearn.metrics import roc_auc_score
 
     labels = data.labels.numpy()
-    images = prepare(data.images, None, 1)
+    images = extractor_input(data.images, None, 1)
     classes = {}
     for size in RESOLUTIONS:
         told = predict(network, resize(resize(images, size), INPUT_SIZE))[0].numpy()
@@ -257,7 +257,7 @@ def train(data: Labeled, validation: Labeled, options: argparse.Namespace) -> Cx
         beside = unfinished.with_suffix(".tmp")
         torch.save(state, beside)
         os.replace(beside, unfinished)
-        told = predict(training.network, prepare(validation.images, None, 1))[0]
+        told = predict(training.network, extractor_input(validation.images, None, 1))[0]
         accuracy = float((told.argmax(1) == validation.labels).float().mean())
         print(f"epoch {epoch + 1}: loss {loss:.3f}, validation accuracy {accuracy:.3f}", flush=True)
     return training.network.round_weights().eval()

@@ -94,7 +94,7 @@ def drawn(data: str) -> list[tuple[str, np.ndarray]]:
     return images
 
 
-def draw_sheet(images: list[tuple[str, np.ndarray]], path: Path, columns: int = 6) -> None:
+def write_sheet(images: list[tuple[str, np.ndarray]], path: Path, columns: int = 6) -> None:
     """Each image with what will be filled outlined, and filled, side by side."""
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * 2 * _TILE, rows * (_TILE + 14)))
@@ -135,7 +135,7 @@ def main() -> None:
     if counted:
         figures["counted_by_eye_on_the_sheet"] = counted
     if arguments.sheet:
-        draw_sheet(drawn(arguments.data), arguments.sheet)
+        write_sheet(drawn(arguments.data), arguments.sheet)
     places = ("--sheet", "--counted")
     command = recorded("research.markers", hidden=places, file=arguments.file)
     write_result(arguments.file, command, figures)

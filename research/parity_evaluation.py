@@ -33,7 +33,7 @@ from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.generation import draw_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images, latents_for
 from cxrgan_fast.settings.config import TrainConfig, flatten
 from research.parity_figures import MAIN, METRICS, Figures, spread
 from research.parity_training import REFERENCE, Run, generator_name, read_json
@@ -95,11 +95,11 @@ class Judge:
                 values[metric].append(value)
         return {"images": sum(counts), **{name: spread(each) for name, each in values.items()}}
 
-    def draw(self, generator: nn.Module, config: TrainConfig, origin: Path) -> Tensor:
+    def generate(self, generator: nn.Module, config: TrainConfig, origin: Path) -> Tensor:
         """Images of a generator, as many of each class as `counts`; (N, C, R, R) uint8.
 
         Raises:
-            UserError: it draws something that is not a number.
+            UserError: it produces values that are not numbers.
         """
         names = self.dataset.class_names
         snapshot = GeneratorSnapshot(generator, config.network, names, 0, 0)
@@ -109,7 +109,7 @@ class Judge:
         ]
         labels = torch.arange(len(names)).repeat_interleave(torch.tensor(self.counts))
         source = ClassSource("all", 0, snapshot, str(origin))
-        return draw_images(source, torch.cat(latents), labels)
+        return generate_images(source, torch.cat(latents), labels)
 
     def measure(self, images: Tensor, metrics: Sequence[str]) -> dict[str, float]:
         """Metrics of generated images by their names."""
@@ -136,7 +136,7 @@ def evaluate(
 
     Returns:
         A row for each snapshot: its step, images and seconds, and its metrics by name; ``fid`` is
-        None where the generator draws something that is not a number.
+        None where the generator produces values that are not numbers.
     """
     path = folder / "evaluation.json"
     kept = read_json(path) if path.exists() else {}
@@ -148,7 +148,7 @@ def evaluate(
             file = folder / generator_name(snapshot["step"])
             generator = _load(run["variant"], config, judge, file)
             try:
-                images = judge.draw(generator, config, file)
+                images = judge.generate(generator, config, file)
             except UserError:
                 rows.append({MAIN: None})
             else:

@@ -46,16 +46,16 @@ PANELS = {
 ACROSS = 4
 
 
-def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw a result of ``research.disturbances``. See `bench.plot`."""
+def plot(record: dict[str, Any], path: Path) -> None:
+    """Plot a result of ``research.disturbances``. See `bench.plot`."""
     shown = [metric for metric in PANELS if metric in record["disturbances"][0]["metrics"]]
     down = -(-len(shown) // ACROSS)
     size = (12, 2.3 * down + 1)
     with panels(path, down, ACROSS, title(record), dpi=150, figsize=size) as (figure, grid):
-        _draw_into(figure, grid, record, shown)
+        _plot_into(figure, grid, record, shown)
 
 
-def _draw_into(figure: Any, grid: Any, record: dict[str, Any], shown: Sequence[str]) -> None:
+def _plot_into(figure: Any, grid: Any, record: dict[str, Any], shown: Sequence[str]) -> None:
     strengths = record["strengths"]
     for axes, metric in zip(grid.flat, shown, strict=False):
         floor = record["disturbances"][0]["metrics"][metric][0]

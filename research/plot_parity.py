@@ -27,8 +27,8 @@ LOOKS = {
 AXES = {"seconds": "seconds of training", "images": "real images shown"}
 
 
-def draw(record: Figures, path: Path) -> None:
-    """Draw a result of ``research.parity``. See `bench.plot`."""
+def plot(record: Figures, path: Path) -> None:
+    """Plot a result of ``research.parity``. See `bench.plot`."""
     size = (11, 4.4)
     with panels(path, 1, 2, heading(record), figsize=size, sharey=True) as (_, grid):
         for axes, along in zip(grid.flat, AXES, strict=True):

@@ -112,7 +112,7 @@ def test_help_shows_the_usual_name_first(main, words, monkeypatch, capsys):
     assert "separated by spaces or commas" in said
 
 
-def test_what_a_run_draws_is_found_by_name(make_run):
+def test_what_a_run_generates_is_found_by_name(make_run):
     run = make_run(class_names=("a,b", "Normal"))
 
     def found(*words: str) -> list[str]:

@@ -19,8 +19,8 @@ MODULES = sorted(
 # Where there is none of its name: the test that it is part of.
 ELSEWHERE = {
     # One reading of an image, in parts; what they do is asked of the whole.
+    "cxrgan_fast/data/contrast.py": "data/test_preparation.py",
     "cxrgan_fast/data/decoding.py": "data/test_readers.py",
-    "cxrgan_fast/data/exposure.py": "data/test_preparation.py",
     "cxrgan_fast/data/fit.py": "data/test_preparation.py",
     # One packed set: written by prepare, kept, read by a dataset.
     "cxrgan_fast/data/packed.py": "data/test_prepare.py",

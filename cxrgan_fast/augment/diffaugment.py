@@ -31,7 +31,7 @@ def diff_augment(
     Differentiable any number of times with respect to ``images``; without host synchronisation.
     The range's centre fills what translation and cutout uncover, whatever the range. It is the
     paper's zero. Black would be wrong for radiographs: they have black borders of their own, so a
-    shifted image would pass for another real one and the generator would learn to draw shifted
+    shifted image would pass for another real one and the generator would learn to make shifted
     ones.
 
     Args:

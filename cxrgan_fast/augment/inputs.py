@@ -21,9 +21,9 @@ class DiscriminatorInputs:
 
     Args:
         batches: where the stored images are.
-        policy: of DiffAugment, in its order.
-        value_range: of the networks' images.
-        dtype: of what comes out.
+        policy: names of DiffAugment's changes, in the order in which they are applied.
+        value_range: least and greatest pixel value of the networks' images.
+        dtype: dtype of the images that come out.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DiscriminatorInputs:
         self.before = self.policy[: len(policy) - fused]
 
     def real(self, rows: Tensor, mirror: Tensor | None) -> Tensor:
-        """Stored images as they are, but mirrored.
+        """Return stored images as they are, apart from the mirroring.
 
         Args:
             rows: (N,) int64, of the batches' images.
@@ -61,7 +61,7 @@ class DiscriminatorInputs:
         noise: Tensor | None,
         noise_std: Tensor | None,
     ) -> Tensor:
-        """Stored and then generated images, as the discriminator sees them.
+        """Return stored and then generated images, as the discriminator sees them.
 
         Args:
             rows: (N,) int64, of the batches' images.

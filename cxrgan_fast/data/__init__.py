@@ -1,4 +1,4 @@
-"""Reading, preparing and drawing chest X-rays."""
+"""Reading, preparing and sampling chest X-rays."""
 
 from cxrgan_fast.data.dataset import ImageDataset
 from cxrgan_fast.data.load import load_dataset, open_data

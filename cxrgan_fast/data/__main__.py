@@ -18,7 +18,7 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data.depth import shown_notes
 from cxrgan_fast.data.download import download
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
-from cxrgan_fast.data.inspection_sheet import draw_sheet
+from cxrgan_fast.data.inspection_sheet import write_sheet
 from cxrgan_fast.data.packed import PackedSet
 from cxrgan_fast.data.patients import patient_warnings
 from cxrgan_fast.data.preparation import Preparation
@@ -168,7 +168,7 @@ class Inspect:
     json: Path | None = None
     """JSON file to write all findings to, with the names of all files concerned."""
     sheet: Path | None = None
-    """PNG file to draw histograms and examples in."""
+    """PNG file to write histograms and examples to."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
     """What the columns of a table hold."""
     workers: WorkersOption = None
@@ -190,7 +190,7 @@ def inspect(options: Inspect) -> None:
         text = json.dumps(as_json(found), indent=1) + "\n"
         write_named(options.json, text.encode("utf-8", "surrogateescape"))
     if options.sheet is not None:
-        draw_sheet(found, source, options.sheet)
+        write_sheet(found, source, options.sheet)
 
 
 @dataclass(frozen=True)

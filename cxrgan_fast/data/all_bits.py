@@ -31,7 +31,7 @@ def all_bits(image: Any, content: bytes) -> Image.Image | DeepImage:
 
     Args:
         image: opened, of Pillow's.
-        content: of its file.
+        content: bytes of its file.
 
     Returns:
         The loaded image where it has 8 bits or fewer, and otherwise its values.

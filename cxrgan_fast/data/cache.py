@@ -10,7 +10,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from cxrgan_fast import locks
@@ -163,7 +162,7 @@ def _key(
 
         return in_threads(work, len(of), "checking", workers=None, progress=progress)
 
-    made_by = [VERSION, READER_VERSION, source.name, chosen.class_names, asdict(preparation)]
+    made_by = [VERSION, READER_VERSION, source.name, chosen.class_names, preparation.recorded()]
     whole = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
     deep = False
     for file, (content, may_be) in zip(chosen.files, digests(chosen.files), strict=True):

@@ -15,7 +15,7 @@ class ClassFolders:
 
     Attributes:
         where: the data set, for messages.
-        folders: of each class, the names of the folders that hold its images.
+        folders: for each class, the names of the folders that hold its images.
     """
 
     where: str
@@ -25,7 +25,7 @@ class ClassFolders:
         """Return the folder of a class; case does not matter.
 
         Args:
-            name: of a class of the data, or of one of its folders.
+            name: name of a class of the data, or of one of its folders.
 
         Raises:
             UserError: there is none, or several.
@@ -73,7 +73,7 @@ def choose_folders(
     """Choose the folders of generated images, as far as a user names them.
 
     Args:
-        classes: names of what is drawn.
+        classes: names of what is generated.
         given: NAME=FOLDER of some of them; case of names does not matter.
         like: data whose folders the other classes go into; None for those of their names.
 

@@ -17,10 +17,10 @@ class ImageDataset:
     Attributes:
         images: uint8, (N, C, R, R).
         labels: int64, (N,), indices into `class_names`.
-        class_names: in the order of the labels.
-        patients: whose image it is, one name an image; splits must not divide a patient.
+        class_names: names of the classes, in the order of the labels.
+        patients: the patient of each image, by name; splits must not divide a patient.
         files: where each came from: the name in its source.
-        name: of the set: "phantom" or the data folder's name.
+        name: name of the set: "phantom" or the data folder's name.
         skipped: files that could not be read, each with the reason (only with `skip_bad`).
         prepared: what was done to have it, for a user to read.
         notes: what of the source is not used, and what is doubtful, a line each.

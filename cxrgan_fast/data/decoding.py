@@ -45,9 +45,9 @@ class Opened:
     """A decoded image file, upright.
 
     Attributes:
-        image: of 8 bits or fewer, perhaps at a fraction of its size; or of more bits.
-        width: of the original, upright.
-        height: likewise.
+        image: an image of 8 bits or fewer, perhaps at a fraction of its size; or one of more bits.
+        width: width of the original once it is upright, in pixels.
+        height: height of the original once it is upright, in pixels.
         kind: its format and mode, such as "JPEG L".
     """
 
@@ -58,7 +58,7 @@ class Opened:
 
 
 def size_of(content: bytes) -> tuple[int, int]:
-    """Width and height that a file claims, before EXIF turns it.
+    """Read the width and height that a file claims, in pixels, before EXIF turns it.
 
     Raises:
         UserError: it claims too much, or is damaged.
@@ -68,7 +68,7 @@ def size_of(content: bytes) -> tuple[int, int]:
 
 
 def may_be_deep(content: bytes) -> bool:
-    """Whether a file may have more than 8 bits whose white its header does not say."""
+    """Tell whether a file may have more than 8 bits and a header that does not say its white."""
     if content.startswith(PNG):
         return content[24:25] == b"\x10"
     return content.startswith(_MAY_BE_DEEP)
@@ -78,7 +78,7 @@ def decode(content: bytes, mode: str, least: int, use: Callable[[Opened], T]) ->
     """Decode an image file, within the memory that all threads share, and use it there.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         mode: "L" or "RGB", in which a JPEG may be decoded at once.
         least: JPEGs may be decoded at a fraction of their size, but of at least so many pixels a
             side.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrgan_fast.data.exposure import Percentiles, percentile_range, to_bytes
+from cxrgan_fast.data.contrast import Percentiles, percentile_range, to_bytes
 from cxrgan_fast.errors import UserError, printable
 
 _SHOWN = 8  # notes
@@ -27,7 +27,8 @@ class Storage(NamedTuple):
     """How values are stored: images of a set that are stored alike are scaled alike.
 
     Attributes:
-        claimed: bits that the header says are in use (sBIT of PNG); without, those of the type.
+        claimed: bits that are in use according to the header (sBIT of PNG), or else all bits of
+            the type.
         most: the largest value that can be stored.
     """
 
@@ -56,7 +57,7 @@ class UnknownWhiteError(Exception):
 
 
 def white_of(brightest: Brightest) -> int:
-    """The value that is white, where `brightest` is the brightest of a set.
+    """Return the value that is white in a set whose brightest value is `brightest`.
 
     Without a claim it is the largest of the even number of bits in use. With a claim of so many
     bits, values may lie in the lower bits, or, as PNG's specification has it, in the upper ones.
@@ -69,7 +70,7 @@ def white_of(brightest: Brightest) -> int:
 
 
 def whites_of(found: list[Brightest]) -> dict[Storage, int]:
-    """White of every kind of storage in a set, by the brightest value of each image."""
+    """Find the white of every kind of storage in a set from the brightest value of each image."""
     most: dict[Storage, int] = {}
     for storage, value in found:
         most[storage] = max(value, most.get(storage, 0))
@@ -77,10 +78,10 @@ def whites_of(found: list[Brightest]) -> dict[Storage, int]:
 
 
 def shown_notes(notes: Mapping[str, int]) -> list[str]:
-    """What was decided where files leave a choice, a line each, the most common first.
+    """List what was decided where files leave a choice, a line each, the most common first.
 
     Args:
-        notes: and the number of images of each.
+        notes: each decision, with the number of images that it concerns.
     """
     ordered = sorted(notes.items(), key=lambda each: (-each[1], each[0]))
     lines = [f"{count} images: {printable(note)}" for note, count in ordered[:_SHOWN]]
@@ -96,7 +97,7 @@ class DeepImage:
 
     Attributes:
         values: (H, W) of any integers, or uint16, (H, W, C).
-        mode: of the 8-bit image that it becomes: L, LA, RGB, RGBA or CMYK.
+        mode: mode of the 8-bit image that it becomes: L, LA, RGB, RGBA or CMYK.
         storage: how values are stored.
         white: the value that is white, where the header says so.
         said_by: what says so, such as "the maxval".
@@ -113,7 +114,7 @@ class DeepImage:
     transparent: tuple[int, ...] | None = None
 
     def brightest(self) -> Brightest | None:
-        """What the set needs to know of this image; None where its header says what is white.
+        """Return what the set needs to know of this image; None if its header says what is white.
 
         Raises:
             UserError: values below 0, of which black is unknown.
@@ -131,8 +132,8 @@ class DeepImage:
         """Scale to bytes, transparency laid over black.
 
         Args:
-            whites: of the set that the image belongs to; None for a set of this image alone.
-            percentiles: of gray values, that become black and white instead.
+            whites: whites of the set that the image belongs to; None for a set of this image alone.
+            percentiles: percentiles of gray values that become black and white instead.
 
         Returns:
             The image, of mode L, RGB or CMYK, and what was done, in words.

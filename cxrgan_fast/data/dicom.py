@@ -62,7 +62,7 @@ def decode_dicom(content: bytes, use: Callable[[DicomImage], T]) -> T:
     """Read the picture of a DICOM file, within the memory that all threads share, and use it.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         use: what is done with the picture; its result is all that is left of it.
 
     Raises:
@@ -89,7 +89,7 @@ def decode_dicom(content: bytes, use: Callable[[DicomImage], T]) -> T:
 
 
 def dicom_size(content: bytes) -> tuple[int, int]:
-    """Width and height that a DICOM file claims.
+    """Read the width and height that a DICOM file claims, in pixels.
 
     Raises:
         UserError: it has none, or cannot be read.
@@ -104,7 +104,7 @@ def dicom_size(content: bytes) -> tuple[int, int]:
 
 
 def dicom_patient(content: bytes) -> str | None:
-    """Whose image a DICOM file says it is, as in `DicomImage`; None where it does not say.
+    """Read whose image a DICOM file is, as in `DicomImage.patient`; None if it does not say.
 
     Raises:
         UserError: it cannot be read.
@@ -234,7 +234,7 @@ def _of_interest(
     """Apply the first window that meets the values, or the VOI LUT; give black and white.
 
     Args:
-        dataset: of pydicom.
+        dataset: a dataset of pydicom.
         values: (H, W), after the modality's transformation; changed in place.
         used: the smallest and the largest of them that are no padding.
         notes: what was decided is added here.

@@ -27,7 +27,7 @@ _heard = threading.local()
 
 
 def is_dicom(content: bytes) -> bool:
-    """Whether a file is DICOM: by its preamble, or without one by how its first tag begins."""
+    """Tell whether a file is DICOM, by its preamble or, without one, by its first tag."""
     if content[128:132] == b"DICM":
         return True
     group, vr = content[:2], content[4:6]
@@ -45,7 +45,7 @@ def open_dicom(content: bytes, *, header_only: bool = False) -> Any:
     Memory: the picture once more; of a deflated file, whatever its header claims, twice.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         header_only: leave out the picture and what follows.
 
     Returns:
@@ -126,15 +126,15 @@ def _fill(out: io.BytesIO, blocks: Iterator[bytes], most: int) -> bool:
 
 
 def number(dataset: Any, keyword: str, default: float | None = None) -> float:
-    """The first number of a tag.
+    """Read the first number of a tag.
 
     Args:
-        dataset: of pydicom.
-        keyword: of the tag.
-        default: where the tag is absent or empty; without, that is an error.
+        dataset: a dataset of pydicom.
+        keyword: keyword of the tag, such as "PatientID".
+        default: what is returned if the tag is absent or empty; None makes that an error.
 
     Raises:
-        UserError: with the tag and what it holds.
+        UserError: the tag holds something else; the message names both.
     """
     found = numbers(dataset, keyword)
     if found:
@@ -145,7 +145,7 @@ def number(dataset: Any, keyword: str, default: float | None = None) -> float:
 
 
 def whole(dataset: Any, keyword: str, default: int | None = None) -> int:
-    """The first number of a tag, which is a whole one; as `number`."""
+    """Read the first number of a tag and require it to be whole; see `number`."""
     found = number(dataset, keyword, default)
     if found != int(found):
         raise UserError(f"its {_named(keyword)} is {found}; expected a whole number")
@@ -153,10 +153,10 @@ def whole(dataset: Any, keyword: str, default: int | None = None) -> int:
 
 
 def numbers(dataset: Any, keyword: str) -> list[float]:
-    """All numbers of a tag; none where it is absent or empty.
+    """Read all numbers of a tag; none if it is absent or empty.
 
     Raises:
-        UserError: with the tag and what it holds.
+        UserError: the tag holds something else; the message names both.
     """
     if keyword not in dataset:
         return []
@@ -191,12 +191,12 @@ def _named(keyword: str) -> str:
 
 
 def group_with(dataset: Any, sequence: str, keyword: str) -> Any:
-    """The dataset that holds a tag: in the functional groups of an enhanced image, or at the top.
+    """Find the dataset that holds a tag: a functional group of an enhanced image, or the top.
 
     Args:
-        dataset: of pydicom.
+        dataset: a dataset of pydicom.
         sequence: the functional group, such as "PixelValueTransformationSequence".
-        keyword: of the tag.
+        keyword: keyword of the tag, such as "PatientID".
     """
     for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
         for group in dataset.get(groups) or []:

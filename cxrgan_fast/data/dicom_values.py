@@ -31,7 +31,7 @@ def stored_values(dataset: Any, notes: list[str]) -> tuple[Values, npt.NDArray[n
     """Decode the picture.
 
     Args:
-        dataset: of pydicom, its size and bits checked.
+        dataset: a dataset of pydicom whose size and bits are checked.
         notes: what was decided is added here, in words.
 
     Returns:
@@ -181,7 +181,7 @@ def _compressed(dataset: Any) -> Values:
 
 
 def codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG, JPEG-LS or JPEG 2000 claims; None if it tells none."""
+    """Read the width and height that a JPEG, JPEG-LS or JPEG 2000 claims; None if it has none."""
     start = frame.find(b"\xff\x4f\xff\x51")  # start of codestream, and size
     if start >= 0:
         right, bottom, left, top = (

@@ -50,7 +50,7 @@ class Download:
     notes: list[str] = field(compare=False)
 
     def warnings(self) -> list[str]:
-        """What is not as published."""
+        """List what differs from the published set."""
         found = [
             f"{split} has {self.counts.get(split, 0)} images, {expected} were published"
             for split, expected in PUBLISHED.items()

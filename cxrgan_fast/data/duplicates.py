@@ -24,12 +24,12 @@ _CELLS = 1 << 24  # pairs that are compared at once: what bounds the memory
 
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """An image made small, whatever its shape: uint8, (32, 32)."""
+    """Shrink an image of any shape to 32 x 32 pixels, uint8."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def perceptual_hashes(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """PHash of each thumbnail.
+    """Compute the pHash of each thumbnail.
 
     Args:
         thumbnails: uint8, (N, 32, 32).
@@ -50,7 +50,7 @@ def perceptual_hashes(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_
 
 
 def near_duplicates(thumbnails: npt.NDArray[np.uint8]) -> list[tuple[int, int, float]]:
-    """Pairs that connect the images that are copies of each other.
+    """Find the pairs that connect images that are copies of each other.
 
     Images with copies in common are copies: a group of n is told by n - 1 pairs, not by all
     n (n - 1) / 2, of which 500 copies of each of 200 images have 25 million. All pairs are looked
@@ -133,7 +133,7 @@ class Connected:
 
 
 def groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Images that are connected by pairs, each group sorted."""
+    """Group the images that pairs connect; each group is sorted."""
     leader: dict[int, int] = {}
 
     def find(place: int) -> int:

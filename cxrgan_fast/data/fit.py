@@ -3,9 +3,9 @@
 `squash`, the default, stretches the whole image. Radiographs are framed on the thorax, so the
 alternatives lose more. `crop` cuts off lateral lung and the costophrenic angles, where disease is
 read. `pad` adds bars whose width tells the class (in the published set pneumonia images are wider
-than normal ones), which a GAN learns to draw and a classifier learns to cheat with; they have the
-tone of the border that they continue. Stretching keeps every structure, and is how square copies
-of the published set are made, so originals and copies give the same training image.
+than normal ones), which a GAN learns to imitate and a classifier learns to cheat with; they have
+the tone of the border that they continue. Stretching keeps every structure, and is how square
+copies of the published set are made, so originals and copies give the same training image.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def to_square(image: Image.Image, resolution: int, fit: Fit) -> Image.Image:
     """Resize an image to (R, R).
 
     Args:
-        image: of mode L or RGB.
+        image: an image of mode L or RGB.
         resolution: R.
         fit: squash, pad or crop.
     """

@@ -48,7 +48,7 @@ class Inspection:
     """What was found in a set.
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         images: what was seen of each image that can be read, sorted by name.
         thumbnails: uint8, (N, 32, 32), of the same.
         unusable: (name, reason) of files that cannot be read or used.
@@ -56,7 +56,7 @@ class Inspection:
         notes: what a user should know of what is used and what is not.
         exact: groups of files with the same bytes.
         near: groups of images that look the same, of which not all have the same bytes.
-        correlations: of each pair of the latter.
+        correlations: (row, row, correlation) of each pair of images that look the same.
         has_splits: whether the set tells train, test and val apart.
         whites: which values are white in images whose headers do not say.
     """
@@ -74,19 +74,19 @@ class Inspection:
     correlations: list[tuple[int, int, float]] = field(default_factory=list)
 
     def conflicts(self) -> list[list[int]]:
-        """Groups of copies in which not all have the same class."""
+        """Return the groups of copies that differ in class."""
         return [g for g in self._copies() if len({self.images[i].file.class_name for i in g}) > 1]
 
     def across_splits(self) -> list[list[int]]:
-        """Groups of copies that lie in several splits."""
+        """Return the groups of copies that lie in several splits."""
         return [g for g in self._copies() if len({self.images[i].file.split for i in g}) > 1]
 
     def of_other_patients(self) -> list[list[int]]:
-        """Groups of copies that go by several patients."""
+        """Return the groups of copies that are assigned to several patients."""
         return [g for g in self._copies() if len({self.images[i].patient for i in g}) > 1]
 
     def unusual(self) -> list[int]:
-        """Images far brighter or darker than the others (median and its absolute deviation)."""
+        """Return images far brighter or darker than the others (by median absolute deviation)."""
         if not self.images:
             return []
         means = np.array([seen.mean for seen in self.images])
@@ -94,7 +94,7 @@ class Inspection:
         return np.flatnonzero(np.abs(means - np.median(means)) > _FAR * max(deviation, 1)).tolist()
 
     def patients_of_several_classes(self) -> list[str]:
-        """Patients with images of more than one class."""
+        """Return the patients with images of more than one class."""
         classes: dict[str, set[str]] = {}
         for seen in self.images:
             classes.setdefault(seen.patient, set()).add(seen.file.class_name)
@@ -224,7 +224,7 @@ def _find_copies(found: Inspection) -> None:
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
-    """Everything that was found, with the names of all files concerned."""
+    """Return everything that was found, with the names of all files concerned, as plain data."""
 
     def names(group: Sequence[int]) -> list[str]:
         return [found.images[place].file.name for place in group]
@@ -293,7 +293,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 
 def as_table(found: Inspection) -> str:
-    """What was found, for a terminal: counts, ranges, and warnings with what to do."""
+    """Format what was found for a terminal: counts, ranges, and warnings with what to do."""
     record = as_json(found)
     lines = [
         f"{printable(found.name)}: {record['images']} images of {record['patients']} patients "

@@ -17,16 +17,16 @@ _OF_A_CLASS = 4
 _SIDE = 192
 
 
-def draw_sheet(found: Inspection, source: Source, path: Path) -> None:
-    """Draw sizes, aspect ratios and brightness by class, and examples.
+def write_sheet(found: Inspection, source: Source, path: Path) -> None:
+    """Plot sizes, aspect ratios and brightness by class, and examples.
 
     Examples are the first of each class, the darkest and brightest, the widest and narrowest, and
     pairs of copies.
 
     Args:
-        found: of this source.
+        found: what the inspection of this source found.
         source: from which the examples are read again.
-        path: of the PNG file; its folder must exist.
+        path: path of the PNG file; its folder must exist.
 
     Raises:
         UserError: Matplotlib is not installed, or the file cannot be written.
@@ -51,13 +51,13 @@ def draw_sheet(found: Inspection, source: Source, path: Path) -> None:
             name = printable(found.images[place].file.name.rpartition("/")[2])
             axes.set_title(f"{title}\n{name[-28:]}", fontsize=7)
     figure.suptitle(f"{printable(found.name)}: {len(found.images)} images", fontsize=12)
-    drawing = io.BytesIO()
-    figure.savefig(drawing, format="png", dpi=80)
-    write_named(path, drawing.getvalue())
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=80)
+    write_named(path, png.getvalue())
 
 
 def _small(found: Decoded) -> Image.Image:
-    """A copy that is no larger than what is drawn: the image itself is gone outside its budget."""
+    """A copy that is no larger than what is shown: the image itself is gone outside its budget."""
     found.image.thumbnail((2 * _SIDE, 2 * _SIDE))
     return found.image
 
@@ -66,14 +66,14 @@ def _histograms(found: Inspection, grid: Any, figure: Any) -> None:
     of_class: dict[str, list[Any]] = {}
     for seen in found.images:
         of_class.setdefault(seen.file.class_name, []).append(seen)
-    drawn = (
+    shown = (
         ("width", "pixels", lambda seen: seen.width),
         ("height", "pixels", lambda seen: seen.height),
         ("width / height", "", lambda seen: seen.width / seen.height),
         ("mean brightness", "of 255", lambda seen: seen.mean),
         ("file size", "kB", lambda seen: seen.size / 1000),
     )
-    for column, (title, unit, value) in enumerate(drawn):
+    for column, (title, unit, value) in enumerate(shown):
         axes = figure.add_subplot(grid[column])
         values = [[value(seen) for seen in images] for images in of_class.values()]
         names = [printable(name) for name in of_class]

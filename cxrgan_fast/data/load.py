@@ -42,8 +42,8 @@ def open_data(
             of that name).
         columns: which columns of a table say what; None for the usual names.
         phantom_images: size of the phantom set.
-        seed: of the phantom set.
-        verify: of a packed set, read all of it once and compare the checksums.
+        seed: random seed of the phantom set.
+        verify: read all of a packed set once and compare its checksums.
 
     Raises:
         UserError: there is no such data, they are damaged, or columns are named of what is no
@@ -102,7 +102,7 @@ def load_dataset(
         split: "train", "test" or "val". The phantom set's splits are disjoint.
         skip_bad: go on without unreadable images and list them in `skipped`.
         phantom_images: size of the phantom set, its classes in equal parts.
-        seed: of the phantom set.
+        seed: random seed of the phantom set.
         progress: show a progress bar on standard error.
 
     Returns:

@@ -58,8 +58,8 @@ def open_image(content: bytes, formats: tuple[str, ...] = _FORMATS) -> Any:
     """Read an image's header.
 
     Args:
-        content: of the file.
-        formats: of Pillow's, of which it must be one.
+        content: bytes of the file.
+        formats: Pillow's names of the formats that are allowed.
 
     Returns:
         An image of Pillow's that is not loaded yet.

@@ -74,11 +74,11 @@ class PackedSet:
 
     Attributes:
         path: the folder.
-        name: of the set.
-        class_names: in the order of the labels.
+        name: name of the set.
+        class_names: names of the classes, in the order of the labels.
         images: uint8, (N, C, R, R), mapped, read-only.
         labels: int64, (N,).
-        rows: of each image.
+        rows: what is known of each image.
         settings: how it was prepared.
         left_out: files that could not be used, each with the reason.
         notes: what was decided where files leave a choice, and for how many images.
@@ -123,8 +123,8 @@ class PackedSet:
 
         Args:
             classes: as `select` takes them.
-            split: of joined classes, those without images in this split are left out: a division
-                may have put all patients of one into another split.
+            split: members of joined classes that have no images in this split are left out: a
+                division may have put all patients of one into another split.
 
         Raises:
             UserError: there is no such class.
@@ -158,8 +158,8 @@ class PackedSet:
         Args:
             preparation: what is asked for: resolution and channels must be the set's.
             split: as `select` takes it.
-            classes: likewise.
-            progress: nothing is drawn or prepared here, so there is no bar to show.
+            classes: as `select` takes them.
+            progress: nothing is rendered or prepared here, so there is no bar to show.
 
         Raises:
             UserError: the set has other resolution or channels, no such class or no such split.
@@ -224,7 +224,7 @@ class PackedSet:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a folder is meant as a packed set."""
+    """Tell whether a folder is meant to be a packed set."""
     return (path / DESCRIPTION).is_file() and (path / CONTENT[0]).is_file()
 
 
@@ -308,7 +308,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 
 
 def rows_as_csv(rows: Sequence[Row]) -> bytes:
-    """The content of images.csv."""
+    """Format rows as the content of images.csv."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)  # its lines end in CR LF, so that it quotes names that hold either
     writer.writerow(COLUMNS)
@@ -330,7 +330,7 @@ def _read_rows(content: bytes) -> list[Row]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

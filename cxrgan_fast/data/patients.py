@@ -16,7 +16,7 @@ def settle_patients(files: Sequence[ImageFile], told: Sequence[str | None]) -> l
     too, so that no patient goes by two names.
 
     Args:
-        files: of N images.
+        files: the files of N images.
         told: what each of the files itself tells, None where it tells nothing.
     """
     of_folder: dict[str, set[str]] = {}
@@ -37,7 +37,7 @@ def patient_warnings(patients: Sequence[str]) -> list[str]:
     """Say what makes it doubtful that these are patients, a line each.
 
     Args:
-        patients: whose image it is, for each of N images.
+        patients: the patient of each of N images.
     """
     counts = Counter(patients)
     advice = "tell whose image it is by a table's column patient or a folder a patient"

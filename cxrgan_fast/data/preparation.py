@@ -1,7 +1,7 @@
 """How an image is brought to what a network is trained on: the settings, checked."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from cxrgan_fast.errors import UserError
 
 Fit = Literal["squash", "pad", "crop"]
 Markers = Literal["keep", "mask", "inpaint"]
-Exposure = Literal["keep", "percentile"]
+Contrast = Literal["keep", "percentile"]
 
 SMALLEST_RESOLUTION = 8
 LARGEST_RESOLUTION = 1024
@@ -30,15 +30,23 @@ class Preparation:
     markers: Markers = "keep"
     """What happens to burned-in letters: they are kept (keep), filled with one tone (mask) or
     filled from their surroundings (inpaint)."""
-    exposure: Exposure = "keep"
-    """What happens to the brightness: it is kept (keep), or stretched so that two percentiles
-    become black and white (percentile)."""
+    contrast: Contrast = "keep"
+    """What happens to the contrast: it is kept (keep), or stretched so that two percentiles become
+    black and white (percentile)."""
     percentiles: tuple[float, float] = (0.5, 99.5)
-    """Percentiles that become black and white with --exposure percentile."""
+    """Percentiles that become black and white with --contrast percentile."""
 
     def empty(self, count: int) -> npt.NDArray[np.uint8]:
-        """Room for `count` images, (count, C, R, R), not filled."""
+        """Allocate room for `count` images, (count, C, R, R) uint8, without filling it."""
         return np.empty((count, self.image_channels, self.resolution, self.resolution), np.uint8)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings by the names that they have in files.
+
+        `contrast` was called ``exposure`` in earlier versions. The name is part of the hash by
+        which a set is found again, so a new one would make every user's cache anew.
+        """
+        return {"exposure" if name == "contrast" else name: v for name, v in asdict(self).items()}
 
     def validate(self) -> None:
         """Refuse settings that cannot be.
@@ -58,7 +66,7 @@ class Preparation:
         for name, value, known in (
             ("fit", self.fit, get_args(Fit)),
             ("markers", self.markers, get_args(Markers)),
-            ("exposure", self.exposure, get_args(Exposure)),
+            ("contrast", self.contrast, get_args(Contrast)),
         ):
             if value not in known:
                 raise UserError(f"{name} {value!r}: expected one of {', '.join(known)}")

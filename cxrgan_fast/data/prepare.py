@@ -151,7 +151,7 @@ def _job(
     division: Division,
 ) -> dict[str, Any]:
     """What is being made: the settings, and a hash of all that the result depends on."""
-    settings = {**asdict(preparation), "percentiles": list(preparation.percentiles)}
+    settings = {**preparation.recorded(), "percentiles": list(preparation.percentiles)}
     settings |= asdict(division)
     made_by = [packed.VERSION, READER_VERSION, source.name, names, settings]
     digest = hashlib.sha256(json.dumps(made_by).encode())

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cxrgan_fast.data.contrast import Percentiles, percentile_range, stretch, to_bytes
 from cxrgan_fast.data.decoding import Opened, decode, may_be_deep, size_of
 from cxrgan_fast.data.depth import Brightest, DeepImage, Storage, UnknownWhiteError
 from cxrgan_fast.data.dicom import DicomImage, decode_dicom, dicom_patient, dicom_size
 from cxrgan_fast.data.dicom_file import is_dicom
-from cxrgan_fast.data.exposure import Percentiles, percentile_range, stretch, to_bytes
 from cxrgan_fast.data.fit import to_square
 from cxrgan_fast.data.preparation import Preparation
 
@@ -48,9 +48,9 @@ class Picture:
 
     Attributes:
         pixels: uint8, (C, R, R).
-        width: of the original as it is looked at, upright.
-        height: likewise.
-        patient: as a DICOM file tells it, not in the clear; None if unknown.
+        width: width of the original once it is upright, in pixels.
+        height: height of the original once it is upright, in pixels.
+        patient: hash of the patient that a DICOM file names; None if unknown.
         notes: what was decided where the file leaves a choice, in words.
     """
 
@@ -67,10 +67,10 @@ class Decoded:
 
     Attributes:
         image: perhaps at a fraction of its size.
-        width: of the original, upright.
-        height: likewise.
+        width: width of the original once it is upright, in pixels.
+        height: height of the original once it is upright, in pixels.
         kind: its format and mode, such as "JPEG L".
-        patient: as a DICOM file tells it, not in the clear; None if unknown.
+        patient: hash of the patient that a DICOM file names; None if unknown.
         notes: what was decided where the file leaves a choice, in words.
     """
 
@@ -87,15 +87,15 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
 
     Any mode is accepted: grayscale, RGB, palette, CMYK, 1-bit, and up to 16 bits a channel, of
     which `depth` says what is white. Transparency is laid over black, which is air in a
-    radiograph. The image is turned upright, then markers are removed, the exposure is
+    radiograph. The image is turned upright, then markers are removed, the contrast is
     normalised, and the image is made square and resized, antialiased (bicubic).
 
     Memory: `memory.DECODING` for all threads together, beside `content`.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         preparation: valid settings.
-        whites: of the set that the image belongs to, as far as they are known; None for an image
+        whites: whites of the set that the image belongs to, as far as they are known; None for one
             that is a set by itself.
 
     Raises:
@@ -107,10 +107,10 @@ def read_image(content: bytes, preparation: Preparation, whites: Whites | None =
     if preparation.markers != "keep":
         least = max(least, _SMALLEST_FOR_MARKERS)
     mode = "L" if preparation.image_channels == 1 else "RGB"
-    percentiles = preparation.percentiles if preparation.exposure == "percentile" else None
+    percentiles = preparation.percentiles if preparation.contrast == "percentile" else None
 
     def use(found: Decoded) -> Picture:
-        pixels = prepare(found.image, preparation)
+        pixels = prepare_image(found.image, preparation)
         return Picture(pixels, found.width, found.height, found.patient, found.notes)
 
     return _decoded(content, mode, least, percentiles, whites, use)
@@ -120,7 +120,7 @@ def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[De
     """Decode an image to upright 8-bit grayscale, and use it within the memory that all share.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         least: JPEGs may be decoded at a fraction of their size, but of at least so many pixels a
             side.
         whites: as for `read_image`.
@@ -141,7 +141,7 @@ def look_at(content: bytes, least: int, whites: Whites | None, use: Callable[[De
 
 
 def brightest_value(content: bytes) -> Brightest | None:
-    """What a set needs to know of one of its images (`depth.whites_of`).
+    """Read what a set needs to know of one of its images (see `depth.whites_of`).
 
     Returns:
         None if the image has no more than 8 bits, or its header says what is white.
@@ -159,7 +159,7 @@ def brightest_value(content: bytes) -> Brightest | None:
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """Width and height that a file claims, before EXIF turns it.
+    """Read the width and height that a file claims, in pixels, before EXIF turns it.
 
     Raises:
         UserError: why it cannot be read, or that it is larger than `MAX_PIXELS`.
@@ -170,7 +170,7 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def patient_of(content: bytes) -> str | None:
-    """The patient that a file itself tells, not in the clear; None where it tells none.
+    """Read the patient that a file itself names, as a hash; None if it names none.
 
     Raises:
         UserError: why it cannot be read.
@@ -178,11 +178,11 @@ def patient_of(content: bytes) -> str | None:
     return dicom_patient(content) if is_dicom(content) else None
 
 
-def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
+def prepare_image(image: Image.Image, preparation: Preparation) -> Bytes:
     """Bring an upright image of 8 bits to its channels and to the square.
 
     Args:
-        image: of any mode of Pillow's but floating point and those of more than 8 bits.
+        image: an image of any mode of Pillow's with 8 bits or fewer, except floating point.
         preparation: valid settings.
 
     Returns:
@@ -193,7 +193,7 @@ def prepare(image: Image.Image, preparation: Preparation) -> Bytes:
         from cxrgan_fast.data.markers import remove_markers  # it needs OpenCV, an extra
 
         image = Image.fromarray(remove_markers(np.asarray(image), preparation.markers))
-    if preparation.exposure == "percentile":
+    if preparation.contrast == "percentile":
         image = stretch(image, preparation.percentiles)
     image = to_square(image, preparation.resolution, preparation.fit)
     pixels = np.asarray(image, dtype=np.uint8)  # (R, R) or (R, R, 3)

@@ -37,7 +37,7 @@ class Outcome:
 
     Attributes:
         picture: the prepared image; None if it cannot be used.
-        sha256: of the file, in hex.
+        sha256: SHA-256 of the file, in hexadecimal.
         reason: why it cannot be used.
         brightest: where the image waits for its set, what the set needs to know of it.
     """
@@ -153,8 +153,8 @@ def in_threads(
 
     Args:
         work: what is done for an index.
-        count: of indices.
-        title: of the bar.
+        count: number of indices.
+        title: title of the bar.
         workers: threads; None for one a core.
         progress: show a bar on standard error, if that is a terminal.
         size: bytes of a result, where they matter.

@@ -23,7 +23,7 @@ _ROWS_AHEAD = 1 << 16  # row numbers that are sent to the device at a time, at m
 class StepImages(ABC):
     """The images and labels of the steps to come.
 
-    Before each step :meth:`prepare` is called; within it, :meth:`next_rows` once for each batch.
+    Before each step :meth:`seek` is called; within it, :meth:`next_rows` once for each batch.
 
     Attributes:
         images: (M, C, R, R) uint8 on the device, contiguous.
@@ -34,7 +34,7 @@ class StepImages(ABC):
     labels: Tensor
 
     @abstractmethod
-    def prepare(self, position: int) -> None:
+    def seek(self, position: int) -> None:
         """Make the step ready that begins with the image at ``position``. Waits for nothing.
 
         Args:
@@ -43,11 +43,11 @@ class StepImages(ABC):
 
     @abstractmethod
     def next_rows(self) -> Tensor:
-        """Rows of `images` that the next batch holds: (batch_size,) int64 on the device."""
+        """Return the rows of `images` of the next batch: (batch_size,) int64 on the device."""
 
     @abstractmethod
     def state(self) -> list[Tensor]:
-        """Tensors that :meth:`next_rows` changes in place."""
+        """Return the tensors that :meth:`next_rows` changes in place."""
 
 
 class ResidentImages(StepImages):
@@ -79,8 +79,8 @@ class ResidentImages(StepImages):
         self._within = torch.arange(batch_size, device=device)
         self._first, self._next = 0, -1  # position of the first row sent; of the step expected
 
-    def prepare(self, position: int) -> None:
-        """See :meth:`StepImages.prepare`."""
+    def seek(self, position: int) -> None:
+        """See :meth:`StepImages.seek`."""
         if position != self._next or position - self._first == len(self._ahead):
             rows = self.order.rows(position, len(self._ahead))
             if self._ahead.is_cuda:
@@ -106,7 +106,7 @@ class StreamedImages(StepImages):
 
     For a set that the device's memory does not hold. A thread gathers the images of the next step
     in pinned memory and copies them on a stream of its own while the device computes the step
-    before; `prepare` then moves them to where the step reads, in the order of the step's stream.
+    before; `seek` then moves them to where the step reads, in the order of the step's stream.
 
     Args:
         dataset: what to train on; it stays in host memory.
@@ -147,8 +147,8 @@ class StreamedImages(StepImages):
         self._thread = ThreadPoolExecutor(1, "cxrgan-images", use_one_core)
         self._coming: tuple[int, Future[None]] | None = None
 
-    def prepare(self, position: int) -> None:
-        """See :meth:`StepImages.prepare`. Waits for the thread, if that is behind."""
+    def seek(self, position: int) -> None:
+        """See :meth:`StepImages.seek`. Waits for the thread, if that is behind."""
         if self._coming is None or self._coming[0] != position:
             if self._coming is not None:
                 self._coming[1].result()  # it writes to where the next one will
@@ -197,7 +197,9 @@ def step_images(
     device: torch.device,
     share: float,
 ) -> StepImages:
-    """The images of ``dataset`` for training: resident if they take no more than a share of memory.
+    """Put the images of ``dataset`` where training steps read them.
+
+    They are resident if they take no more than ``share`` of the memory, and streamed otherwise.
 
     Args:
         dataset: what to train on.
@@ -205,7 +207,7 @@ def step_images(
         batch_size: rows of a batch.
         batches: batches of a step.
         device: where the steps run.
-        share: of the device's whole memory, from 0 (always streamed) to 1.
+        share: share of the device's whole memory, from 0 (always streamed) to 1.
     """
     fits = dataset.images.nbytes <= share * _memory(device)
     kind = ResidentImages if fits else StreamedImages

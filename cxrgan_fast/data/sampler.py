@@ -18,7 +18,7 @@ class Order(ABC):
 
     @abstractmethod
     def rows(self, start: int, count: int) -> Tensor:
-        """The rows at positions start, …, start + count − 1: (count,) int64 on the CPU."""
+        """Return the rows at positions start to start + count − 1: (count,) int64 on the CPU."""
 
 
 class EpochOrder(Order):

@@ -43,11 +43,11 @@ def assign_splits(
     exceeds its share by less than one patient's images. The order of the images does not matter.
 
     Args:
-        patients: whose image it is, for each of N images.
+        patients: the patient of each of N images.
         labels: the class of each, as a number or by name.
-        val_share: of the images of each class.
-        test_share: likewise; what is left is for training.
-        seed: of the order.
+        val_share: share of each class's images that goes to val.
+        test_share: share of each class's images that goes to test; the rest goes to train.
+        seed: random seed of the order of patients.
 
     Returns:
         "train", "val" or "test" for each image.
@@ -87,10 +87,10 @@ def assign_splits(
 
 
 def split_warnings(patients: Sequence[str], splits: Sequence[str]) -> list[str]:
-    """What speaks against splits that a set comes with, a line each.
+    """List what speaks against the splits that a set comes with, a line each.
 
     Args:
-        patients: whose image it is, for each of N images.
+        patients: the patient of each of N images.
         splits: "train", "val" or "test" of each.
     """
     whose: dict[str, set[str]] = {}

@@ -38,13 +38,13 @@ class Candidate:
 
     @property
     def cost(self) -> int:
-        """Bytes of the file and of its line in the manifest, at most."""
+        """Return an upper bound of the bytes of the file and of its line in the manifest."""
         names = (self.file.name, self.file.patient, self.file.class_name)
         return self.size + _RECORD + sum(2 + 2 * len(printable(name).encode()) for name in names)
 
     @property
     def side(self) -> float:
-        """The geometric mean of width and height."""
+        """Return the geometric mean of width and height, in pixels."""
         return math.sqrt(self.width * self.height)
 
 
@@ -91,11 +91,11 @@ def make_subset(
         out: folder, absent or empty. It gets a folder a class; `manifest.csv`, which is a source
             by itself; and `subset.json`.
         per_class: images of each class.
-        max_bytes: of everything in the folder.
+        max_bytes: most bytes of everything in the folder.
         image_bytes: size of file that is preferred.
         classes: names; None for the source's default.
         split: only of this split; None for all.
-        seed: of the draw.
+        seed: random seed of the draw.
         workers: threads; None for one a core.
         progress: show a bar on standard error, if that is a terminal.
 

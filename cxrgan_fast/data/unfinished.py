@@ -57,7 +57,7 @@ class Done:
     check: int
 
     def is_sound(self) -> bool:
-        """Whether each value is of its type: a line may be damaged and still be JSON."""
+        """Tell whether each value is of its type: a line may be damaged and still be JSON."""
         numbers = (self.place, self.width, self.height, self.check)
         texts = (self.sha256, self.patient or "")
         return (
@@ -101,7 +101,7 @@ def take_up(journal: Path, pixels: BinaryIO, size: int, count: int) -> dict[int,
         journal: the file; it may be absent.
         pixels: the images, each in its place.
         size: bytes of an image.
-        count: of images.
+        count: number of images.
 
     Returns:
         The line of each finished image, by its place.

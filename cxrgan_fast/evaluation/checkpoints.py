@@ -20,7 +20,7 @@ from cxrgan_fast.evaluation.report import comparison_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     counts_of,
-    draw_compared,
+    generate_compared,
     header,
     reference_of,
     sources_of,
@@ -39,13 +39,13 @@ def evaluate_checkpoints(
     """Evaluate every generator that a run has kept: `checkpoints.json`, a plot, rows of samples.
 
     The JSON file is written after each checkpoint, so that Ctrl-C loses one at most. A generator
-    that is damaged or draws no numbers has its reason there and in the table, and the others are
+    that is damaged or produces no numbers has its reason there and in the table, and the others are
     evaluated.
 
     Args:
         request: what, and how; of its metrics those that are quick.
         extractor: on `device`.
-        device: where images are drawn and metrics computed.
+        device: where images are generated and metrics computed.
         out: folder for the files.
 
     Returns:
@@ -88,7 +88,7 @@ def evaluate_checkpoints(
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
         try:
             sources = sources_of(request, str(step), opponent, device)
-            fake = reference.describe(draw_compared(request, sources, reference), counts)
+            fake = reference.describe(generate_compared(request, sources, reference), counts)
         except UserError as error:
             failed[step] = str(error)
             rows.append({"step": step, "error": failed[step]})

@@ -22,7 +22,7 @@ from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.rows import write_csv
 from cxrgan_fast.evaluation.sides import (
-    draw_compared,
+    generate_compared,
     header,
     make_reference,
     reference_of,
@@ -58,7 +58,7 @@ def evaluate(
     Args:
         request: what, and how.
         extractors: on `device`; the first decides, the others give second opinions.
-        device: where images are drawn and metrics computed.
+        device: where images are generated and metrics computed.
         out: folder for the files, made when missing; those of these names are replaced.
 
     Raises:
@@ -71,7 +71,7 @@ def evaluate(
         image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, opponent, sources, extractors[0], device)
-        fake = draw_compared(request, sources, reference)
+        fake = generate_compared(request, sources, reference)
         origin = _origin(sources, real)
     else:
         folder = ImageFolder.look(
@@ -129,7 +129,7 @@ def _second_opinions(
 
 
 def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
-    """Which generators draw, and whether the data are those that they were trained on."""
+    """Which generators there are, and whether the data are those that they were trained on."""
     notes = []
     names = real.train.class_names
     for snapshot in {id(source.snapshot): source.snapshot for source in sources}.values():
@@ -159,9 +159,9 @@ def _skipped(dataset: ImageDataset) -> list[str]:
 def _title(request: Request, origin: dict[str, Any], real: RealImages) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in real.train.class_counts().items())
     side = real.train.images.shape[-1]
-    drawn_by = ", ".join(dict.fromkeys(origin.get("generators", {}).values()))
+    made_by = ", ".join(dict.fromkeys(origin.get("generators", {}).values()))
     images = "images" if request.against is not None else "training images"
     return (
-        f"{drawn_by or request.subject} against the {images} of {real.train.name} "
+        f"{made_by or request.subject} against the {images} of {real.train.name} "
         f"({counts}), {side} x {side} pixels"
     )

@@ -25,7 +25,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.generation import GROUP, draw_images, latents_for
+from cxrgan_fast.sampling.generation import GROUP, generate_images, latents_for
 from cxrgan_fast.settings.config import DatasetConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
 
@@ -165,17 +165,17 @@ def load_real(
     return RealImages(load("train"), load("test") if _has_test_split(data, asked) else None)
 
 
-def draw_set(
+def generate_set(
     sources: Sequence[ClassSource],
     counts: Sequence[int],
     class_names: Sequence[str],
     seed: int,
     progress: bool,
 ) -> ImageDataset:
-    """Draw images of each class, those that ``generate --seed`` writes.
+    """Generate images of each class, those that ``generate --seed`` writes.
 
     Args:
-        sources: what draws each class.
+        sources: the generator of each class.
         counts: images of each.
         class_names: what the data call the classes; latents go by the sources' own names.
         seed: of the latents.
@@ -185,13 +185,13 @@ def draw_set(
         The images, class by class, under the names that their files would have.
 
     Raises:
-        UserError: a generator draws something that is not a number.
+        UserError: a generator produces values that are not numbers.
     """
     parts: list[Tensor] = []
     folders = folder_names(source.class_name for source in sources)
     files: list[str] = []
     hidden = None if progress else True  # None: shown on a terminal only
-    with tqdm(total=sum(counts), desc="drawing", unit="img", disable=hidden, leave=False) as bar:
+    with tqdm(total=sum(counts), desc="generating", unit="img", disable=hidden, leave=False) as bar:
         for source, count in zip(sources, counts, strict=True):
             name, size = source.class_name, source.snapshot.network.latent_size
             folder = folders[name]
@@ -200,7 +200,7 @@ def draw_set(
                 indices = range(start, min(start + _BATCH, count))
                 latents = latents_for(seed, name, indices, size)
                 labels = torch.full((len(indices),), source.label)
-                parts.append(draw_images(source, latents, labels))
+                parts.append(generate_images(source, latents, labels))
                 bar.update(len(indices))
     return ImageDataset(
         images=torch.cat(parts),
@@ -229,7 +229,7 @@ def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
 
 
 def image_size(sources: Sequence[ClassSource], resolution: int | None) -> tuple[int, int]:
-    """The resolution and channels that all generators draw.
+    """The resolution and channels of the images of all generators.
 
     Raises:
         UserError: they differ, or the resolution is not the one asked for.
@@ -238,14 +238,14 @@ def image_size(sources: Sequence[ClassSource], resolution: int | None) -> tuple[
     sizes = {name: (n.resolution, n.image_channels) for name, n in networks.items()}
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{name} {r} pixels, {c} channels" for name, (r, c) in sizes.items())
-        raise UserError(f"the generators draw images of several kinds ({shown}): evaluate each")
-    drawn, channels = next(iter(sizes.values()))
-    if resolution not in (None, drawn):
+        raise UserError(f"the generators make images of several kinds ({shown}): evaluate each")
+    made, channels = next(iter(sizes.values()))
+    if resolution not in (None, made):
         raise UserError(
-            f"--resolution {resolution}: the generator draws {drawn} pixels, and is compared at "
-            "that; leave --resolution out"
+            f"--resolution {resolution}: the generated images have {made} pixels and are compared "
+            "at that size; leave --resolution out"
         )
-    return drawn, channels
+    return made, channels
 
 
 @dataclass(frozen=True)
@@ -283,12 +283,12 @@ class ImageFolder:
                 several sizes, or smaller than `resolution`.
         """
         source = open_source(path)
-        drawn = classes_with_images(source, "train")
+        filled = classes_with_images(source, "train")
         usual = source.default_classes
         selected = select(
             source,
             "train",
-            wanted or [name for name in source.classes if name in drawn or name in usual],
+            wanted or [name for name in source.classes if name in filled or name in usual],
         )
         own, chosen = selected.class_names, selected.files
         folded = {name.casefold(): name for name in own}

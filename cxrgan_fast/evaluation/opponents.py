@@ -11,7 +11,7 @@ from cxrgan_fast.evaluation.image_sets import (
     RealImages,
     choose_data,
     classes_of,
-    draw_set,
+    generate_set,
     image_size,
     in_order_of,
     is_run,
@@ -90,7 +90,7 @@ def _a_run(request: Request, run: Path, device: torch.device) -> Opponent:
             )
         # Twice as many as are compared: the floor is of two halves of them.
         counts = class_shares(_frequencies(run, chosen), 2 * request.samples)
-        images = draw_set(chosen, counts, wanted, request.seed + 1, request.progress)
+        images = generate_set(chosen, counts, wanted, request.seed + 1, request.progress)
         images.name = str(run)
         return RealImages(images, None)
 

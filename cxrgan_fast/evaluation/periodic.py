@@ -21,7 +21,7 @@ from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
 from cxrgan_fast.metrics.metric import Images, all_metrics, direction, quick_metrics
-from cxrgan_fast.sampling.generation import GROUP, draw, latents_for
+from cxrgan_fast.sampling.generation import GROUP, latents_for, run_generator
 from cxrgan_fast.settings.config import TrainConfig
 
 # Images between two looks at whether to stop. In whole groups, so that each keeps its place.
@@ -32,8 +32,8 @@ class PeriodicEvaluation:
     """Evaluates the averaged generator of a training against all of its real images.
 
     The generated images have the classes as often as the data have them (largest remainder). Their
-    latents are the same every time, and not those with which ``generate`` and ``evaluate`` draw of
-    any seed: the best of many evaluations is better on its own latents than on others.
+    latents are the same every time, and not those of ``generate`` and ``evaluate`` with any seed:
+    the best of many evaluations is better on its own latents than on others.
 
     Args:
         config: Settings of the training, resolved.
@@ -83,15 +83,15 @@ class PeriodicEvaluation:
             A line of evaluations.jsonl; None if ``stop`` has been filled meanwhile.
 
         Raises:
-            UserError: The generator draws something that is not a number, or FID cannot be
+            UserError: The generator produces values that are not numbers, or FID cannot be
                 computed.
         """
         start = time.perf_counter()
         with _any_algorithm():
-            drawn = self._draw(generator, stop)
-            if drawn is None:
+            generated = self._generate(generator, stop)
+            if generated is None:
                 return None
-            fake, images = drawn
+            fake, images = generated
             comparison = compare(
                 self.real, fake, metrics=quick_metrics(), images=self._beside_real(images)
             )
@@ -119,10 +119,10 @@ class PeriodicEvaluation:
             return None
         return Images(self.real_images, images, originals=self.real_images)
 
-    def _draw(
+    def _generate(
         self, generator: GeneratorNow, stop: Sequence[int]
     ) -> tuple[Features, Tensor | None] | None:
-        """Draw; give features, and the images where a metric takes them. None if stopped."""
+        """Generate images. Return features, and images if a metric takes them; None if stopped."""
         parts: list[Features] = []
         kept: list[Tensor] = []
         batches = zip(self.latents.split(_BATCH), self.labels.split(_BATCH), strict=True)
@@ -134,7 +134,7 @@ class PeriodicEvaluation:
                 if stop:
                     return None
                 with generator.autocast():
-                    images = draw(
+                    images = run_generator(
                         generator.network,
                         latents,
                         labels,

@@ -94,7 +94,7 @@ def write_steps(
 def plot_checkpoints(
     path: Path, found: Mapping[int, Comparison], floor: Comparison | None, label: str
 ) -> Path | None:
-    """Draw each metric over the steps, its 95 % interval shaded, the floor dashed.
+    """Plot each metric over the steps, its 95 % interval shaded, the floor dashed.
 
     Returns:
         The file; None if Matplotlib is not installed.

@@ -12,7 +12,7 @@ import torch
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.image_sets import (
     RealImages,
-    draw_set,
+    generate_set,
     image_size,
     in_order_of,
     is_run,
@@ -71,18 +71,18 @@ def make_reference(
 
 
 def counts_of(request: Request, sources: Sequence[ClassSource], reference: Reference) -> list[int]:
-    """How many to draw of each class: there is no end of them, but of real images."""
+    """How many to generate of each class: there is no end of them, but of real images."""
     names = reference.train.dataset.class_names
     return reference.match(dict.fromkeys(names, request.samples), request.samples, request.subject)
 
 
-def draw_compared(
+def generate_compared(
     request: Request, sources: Sequence[ClassSource], reference: Reference
 ) -> ImageDataset:
-    """Draw as many images of each class as are compared."""
+    """Generate as many images of each class as are compared."""
     names = reference.train.dataset.class_names
     counts = counts_of(request, sources, reference)
-    return draw_set(sources, counts, names, request.seed, request.progress)
+    return generate_set(sources, counts, names, request.seed, request.progress)
 
 
 def header(

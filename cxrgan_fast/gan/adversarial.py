@@ -31,7 +31,7 @@ class StepKind:
 
 
 def build_networks(config: TrainConfig, n_classes: int) -> dict[str, nn.Module]:
-    """Both networks by name; their weights depend on the seed of the configuration alone.
+    """Build both networks, by name; their weights depend only on the configuration's seed.
 
     Raises:
         UserError: networks for that many classes cannot be built.
@@ -45,7 +45,7 @@ def build_networks(config: TrainConfig, n_classes: int) -> dict[str, nn.Module]:
 
 
 class Adversarial(Objective):
-    """k updates of the discriminator, then one of the generator.
+    """Adversarial training: k updates of the discriminator, then one of the generator.
 
     Args:
         config: the settings.
@@ -152,10 +152,10 @@ class Adversarial(Objective):
         return Update(self.players[0], loss, {"g_loss": loss.detach()})
 
     def r1_penalty(self, draws: DiscriminatorDraws, labels: Tensor, std: Tensor | None) -> Tensor:
-        """E‖∇D(x)‖² over the real images, as the discriminator sees them.
+        """Compute E‖∇D(x)‖² over the real images, as the discriminator sees them.
 
         Args:
-            draws: with ``r1_augment`` and, for noise, ``r1_noise``.
+            draws: random numbers that include ``r1_augment`` and, for noise, ``r1_noise``.
             labels: (N,), of the real images.
             std: as in :meth:`discriminator_update`.
         """

@@ -22,7 +22,7 @@ class Player:
     Attributes:
         network: its name among :attr:`Objective.networks`.
         optimizer: the name of its optimizer, under which a checkpoint keeps the state.
-        learning_rate: of that optimizer.
+        learning_rate: learning rate of that optimizer.
     """
 
     network: str
@@ -35,7 +35,7 @@ class Update:
     """What one update of one network descends, and what is reported of it.
 
     Attributes:
-        player: whose optimizer takes the step.
+        player: the player whose optimizer takes the step.
         loss: 0-dimensional float32, to be differentiated.
         numbers: 0-dimensional float32 tensors by name, detached; names of `Objective.numbers`.
     """
@@ -51,7 +51,7 @@ class Objective(ABC):
     Attributes:
         numbers: names of all that its updates may report, in the order in which a run keeps them.
         averaged: name of the network of which a moving average is kept.
-        networks: by name, in the order in which messages name them.
+        networks: the networks by name, in the order in which messages name them.
         players: the networks that are trained.
         run: what updates call for a network: itself, or what an executor has compiled from it.
     """
@@ -84,7 +84,7 @@ class Objective(ABC):
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Within, no parameter of a network takes a gradient; its inputs still do.
+    """Keep gradients from a network's parameters within the block; its inputs still get theirs.
 
     Those that took none before take none afterwards either: a layer that somebody has frozen stays
     frozen.

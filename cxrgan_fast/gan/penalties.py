@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def squared_gradient_norm(logits: Tensor, images: Tensor, half_range: float) -> Tensor:
-    """E‖∇D(x)‖², the R1 penalty without its weight (Mescheder et al. 2018, equation 9).
+    """Compute E‖∇D(x)‖², the R1 penalty without its weight (Mescheder et al. 2018, eq. 9).
 
     Args:
         logits: (N,), each a function of its own image.

@@ -1,7 +1,7 @@
 """Features of real images, kept in files so that they are computed once.
 
 A file's name is the hash of everything that its content depends on, so nothing has to be
-invalidated: other images, another extractor or another way of preparing gives another name.
+invalidated: other images, another extractor or another `INPUT_VERSION` gives another name.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import cache_folder, write_atomic, write_error
 from cxrgan_fast.metrics.extractor import (
-    PREPARATION,
+    INPUT_VERSION,
     FeatureExtractor,
     Features,
     extract_features,
@@ -73,7 +73,7 @@ def _key(dataset: ImageDataset, extractor: FeatureExtractor, device: torch.devic
         extractor.version,
         extractor.input_size,
         extractor.input_channels,
-        PREPARATION,
+        INPUT_VERSION,
         # The last bits of a convolution differ between kinds of devices and versions of PyTorch,
         # and a difference between the real and the generated images' would look like one of them.
         device.type,

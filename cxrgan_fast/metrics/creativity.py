@@ -193,7 +193,7 @@ def _groups(alike: Tensor) -> Tensor:
 
 
 def _diversity(weights: Tensor, groups: Tensor) -> Tensor:
-    """Normalised entropy (B,) of the groups' shares, the images (M,) counting (B, M) times."""
+    """Normalized entropy (B,) of the groups' shares, the images (M,) counting (B, M) times."""
     total = weights.sum(1, keepdim=True)  # (B, 1)
     sums = weights.new_zeros(weights.shape).index_add_(1, groups, weights)  # (B, M), at the first
     entropy = torch.special.entr(sums / total.clamp(min=1)).sum(1)

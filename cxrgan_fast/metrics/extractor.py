@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
 
-PREPARATION = 1
-"""Version of `prepare`: raise it whenever what `prepare` gives changes, so that features that were
-kept are not taken for today's."""
+INPUT_VERSION = 1
+"""Version of `extractor_input`: raise it whenever what that gives changes, so that features that
+were kept are not taken for today's."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class FeatureExtractor(ABC):
         return self
 
 
-def prepare(images: Tensor, size: int | None, channels: int) -> Tensor:
+def extractor_input(images: Tensor, size: int | None, channels: int) -> Tensor:
     """Bring images to an extractor's size and channels.
 
     Resizing is bicubic and antialiased, in floating point and without rounding to bytes, by the
@@ -92,13 +92,13 @@ def prepare(images: Tensor, size: int | None, channels: int) -> Tensor:
         raise TypeError(f"images: expected torch.uint8, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images: expected (N, 1 or 3, H, W), got {tuple(images.shape)}")
-    prepared = images.to(torch.float32).div_(255)
-    if prepared.shape[1] != channels:
-        gray = prepared.mean(1, keepdim=True)
-        prepared = gray.expand(-1, channels, -1, -1)
-    if size is not None and prepared.shape[2:] != (size, size):
-        prepared = F.interpolate(prepared, (size, size), mode="bicubic", antialias=True)
-    return prepared.clamp(0, 1)
+    resized = images.to(torch.float32).div_(255)
+    if resized.shape[1] != channels:
+        gray = resized.mean(1, keepdim=True)
+        resized = gray.expand(-1, channels, -1, -1)
+    if size is not None and resized.shape[2:] != (size, size):
+        resized = F.interpolate(resized, (size, size), mode="bicubic", antialias=True)
+    return resized.clamp(0, 1)
 
 
 def extract_features(
@@ -133,7 +133,9 @@ def extract_features(
         tqdm(total=len(images), desc=progress, unit="img", disable=hidden, leave=False) as bar,
     ):
         for batch in images.split(batch_size):
-            ready = prepare(batch.to(device), extractor.input_size, extractor.input_channels)
+            ready = extractor_input(
+                batch.to(device), extractor.input_size, extractor.input_channels
+            )
             parts.append(extractor.extract(ready))
             bar.update(len(batch))
         vectors = torch.cat([part.vectors for part in parts]).float()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.extractor import prepare
+from cxrgan_fast.metrics.extractor import extractor_input
 
 SIDE = 64
 """Largest side in pixels at which images are compared."""
@@ -145,7 +145,7 @@ def _right_factors(images: Tensor) -> list[Tensor]:
 def _moments(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The windows' means (W, N, 1), centred pixels over 7 (W, N, 49), variances, and ones."""
     size = SIDE if max(images.shape[2:]) > SIDE else None
-    pixels = torch.nn.functional.unfold(prepare(images, size, 1), WINDOW, stride=STRIDE)
+    pixels = torch.nn.functional.unfold(extractor_input(images, size, 1), WINDOW, stride=STRIDE)
     pixels = pixels.permute(2, 0, 1)  # (W, N, 49)
     mean = pixels.mean(2, keepdim=True)
     # Over 7 = √49, so that the product of two of them is a covariance.

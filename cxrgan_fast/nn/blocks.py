@@ -27,7 +27,7 @@ class BiasAct(nn.Module):
         self.negative_slope = negative_slope
 
     def forward(self, input: Tensor, labels: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W) in the dtype of ``input``."""
+        """Map (N, C, H, W) to (N, C, H, W), in the dtype of ``input``."""
         return bias_leaky_relu(input, self.bias, negative_slope=self.negative_slope)
 
 
@@ -105,7 +105,7 @@ class LabelPlane(nn.Module):
             self.channels += 1
 
     def forward(self, images: Tensor, labels: Tensor, weights: Weights) -> Tensor:
-        """(N, C, R, R) and labels -> (N, C or C + 1, R, R), channels_last."""
+        """Map (N, C, R, R) and labels to (N, C or C + 1, R, R), channels_last."""
         if self.embedding is not None:
             plane = self.embedding(labels, weights).view(-1, 1, *images.shape[2:])
             images = torch.cat([images, plane.to(images.dtype)], dim=1)
@@ -137,7 +137,7 @@ class LogitHead(nn.Module):
             )
 
     def forward(self, features: Tensor, labels: Tensor, weights: Weights) -> Tensor:
-        """(N, C, 4, 4) and labels -> (N,) float32."""
+        """Map (N, C, 4, 4) and labels to logits, (N,) float32."""
         with torch.autocast(features.device.type, enabled=False):
             # (h, w, c): the order in which channels_last features already lie.
             features = features.permute(0, 2, 3, 1).flatten(1).to(self.linear.weight.dtype)

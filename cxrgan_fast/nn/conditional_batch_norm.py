@@ -50,7 +50,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.register_buffer("num_batches_tracked", tracked)
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
-        """Normalise, modulate by class, activate.
+        """Normalize, modulate by class, activate.
 
         Args:
             input: (N, C, H, W), float32, bfloat16 or float16.

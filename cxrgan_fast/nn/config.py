@@ -102,12 +102,12 @@ class NetworkConfig(Settings):
 
     @property
     def slope(self) -> float:
-        """The activation's slope below zero: 0 for relu."""
+        """Return the activation's slope below zero: 0 for relu."""
         return 0.0 if self.activation == "relu" else self.negative_slope
 
     @property
     def gain(self) -> float:
-        """What keeps the variance through an activation and a layer (He et al. 2015)."""
+        """Return the gain that keeps the variance through activation and layer (He et al. 2015)."""
         return math.sqrt(2 / (1 + self.slope**2))
 
     def channels_at(self, size: int) -> int:
@@ -121,5 +121,5 @@ class NetworkConfig(Settings):
 
     @property
     def image_range(self) -> tuple[float, float]:
-        """Least and greatest pixel value of the generator's images."""
+        """Return the least and greatest pixel value of the generator's images."""
         return (-1.0, 1.0) if self.output == "tanh" else (0.0, 1.0)

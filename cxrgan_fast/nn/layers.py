@@ -118,7 +118,7 @@ class Conv2d(_Weighted):
             self.weight = nn.Parameter(turned.transpose(0, 1))
 
     def forward(self, input: Tensor, weights: Weights | None = None) -> Tensor:
-        """(N, I, H, W) -> (N, O, H', W'), in the autocast dtype under autocast."""
+        """Map (N, I, H, W) to (N, O, H', W'), in the autocast dtype under autocast."""
         weight = self.effective_weight(weights)
         if self.resample == "up":
             return upsample_conv2d(input, weight, self.bias)

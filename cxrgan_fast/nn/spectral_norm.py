@@ -58,7 +58,7 @@ class SpectralNorm(nn.Module):
 
 
 def owners(norms: Sequence[SpectralNorm]) -> Tensor:
-    """Whose each element is in all v behind one another, and then all u.
+    """Tell to which weight each element of all v, and then of all u, belongs.
 
     Returns:
         int64 on the device of the norms: 0 for the elements of the first norm's vector, 1 for those

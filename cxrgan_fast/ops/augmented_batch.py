@@ -62,7 +62,7 @@ def augmented_batch(
         cutout: (N + F, 2) float32, uniform in [0, 1): where each image's hole is; or None.
         noise: (N + F, C, H, W) float32, standard normal; or None.
         noise_std: float32, one number; given with ``noise``.
-        dtype: of the output; by default that of ``fake``, or float32 without it.
+        dtype: dtype of the output (default: that of ``fake``, or float32 without it).
 
     Returns:
         (N + F, C, H, W), channels_last also in its strides if C is 1: convolutions choose their

@@ -88,8 +88,8 @@ def native() -> Extension:
 def place(tensor: Tensor) -> tuple[int, int]:
     """Return where a native kernel runs: (-1, threads) on the CPU, or a GPU and its stream.
 
-    The stream is read here, inside an op, as late as can be: outside, a compiler or a capture may
-    have another one in mind (pytorch#157363).
+    The stream is read here, inside an op and as late as possible: outside of it, a compiler or a
+    capture may use another stream (pytorch#157363).
     """
     if tensor.is_cuda:
         index = tensor.get_device()
@@ -114,7 +114,7 @@ _NO_WORKSPACE = Workspace((0, 0))
 
 
 def workspace(size: int, tensor: Tensor) -> Workspace:
-    """So many bytes, where ``tensor`` is."""
+    """Allocate so many bytes on the device of ``tensor``."""
     if size == 0:
         return _NO_WORKSPACE
     owner = torch.empty(size, dtype=torch.uint8, device=tensor.device)
@@ -123,7 +123,7 @@ def workspace(size: int, tensor: Tensor) -> Workspace:
 
 @functools.cache
 def triton_interpreter() -> bool:
-    """Whether Triton's kernels run in its interpreter, on CPU tensors: for tests, it is slow."""
+    """Tell whether Triton's kernels run in its slow interpreter, on CPU tensors, as in tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -146,7 +146,7 @@ def import_triton() -> str:
 
 @functools.cache
 def load_triton() -> str:
-    """Why the Triton kernels cannot be used here, whatever the tensor; "" if they can."""
+    """Import the Triton kernels. Return why they cannot be used here, or "" if they can."""
     if import_triton():
         return import_triton()
     if importlib.util.find_spec(_KERNELS) is None:

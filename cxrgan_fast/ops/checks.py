@@ -62,7 +62,7 @@ def check_kernel_image(name: str, value: Tensor, like: Tensor | None = None, of:
     """Raise unless the kernels take this image: its shape, dtype and, like another's, device.
 
     Args:
-        name: of the argument, in messages.
+        name: the argument's name, for messages.
         value: what came.
         like: the image whose shape, dtype and device it must have; None for any.
         of: the name of ``like``.
@@ -90,7 +90,7 @@ def check_exactly(
     """Raise unless ``value`` is a tensor of that dtype and shape on the device of ``like``.
 
     Args:
-        name: of the argument, in messages.
+        name: the argument's name, for messages.
         value: what came.
         dtype: the only one.
         shape: the only one, or None for any.

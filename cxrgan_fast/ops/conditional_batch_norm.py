@@ -55,7 +55,7 @@ def conditional_batch_norm_act(
     eps: float = 1e-5,
     negative_slope: float = 0.2,
 ) -> Tensor:
-    """Batch norm with a scale and a shift for each class, then LeakyReLU.
+    """Apply batch norm with a scale and a shift for each class, then LeakyReLU.
 
     For channel c over all N·H·W values, with mean μ and biased variance σ²:
     ``z = weight[label, c] · (x − μ) / √(σ² + eps) + bias[label, c]`` and ``y = z if z > 0 else

@@ -66,7 +66,7 @@ def apply(
     statistics: Tensor,
     negative_slope: float,
 ) -> Tensor:
-    """Normalise images with given statistics, scale and shift them by class, then LeakyReLU.
+    """Normalize images with given statistics, scale and shift them by class, then LeakyReLU.
 
     Args:
         input: (N, C, H, W).
@@ -150,7 +150,7 @@ def backward_apply(
         bias: (K, C).
         statistics: (3, C).
         grad_weight: (K, C) float32, dγ summed over all that the statistics are of.
-        grad_bias: (K, C) float32, dβ likewise.
+        grad_bias: (K, C) float32, dβ summed over the same values.
         count: how many values of a channel the statistics are of, M = N·H·W summed over processes;
             0 where the statistics are constants.
         negative_slope: slope for z ≤ 0.

@@ -18,7 +18,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def batch_statistics(input: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel.
+    """Compute the mean and the biased variance of each channel.
 
     Args:
         input: images (N, C, H, W).
@@ -71,7 +71,7 @@ def normalize_act(
     eps: float = 1e-5,
     negative_slope: float = 0.2,
 ) -> Tensor:
-    """Normalise with given statistics, scale and shift by class, LeakyReLU.
+    """Normalize with given statistics, scale and shift by class, LeakyReLU.
 
     x̂ = (x−μ)/√(σ²+eps), z = γ[label]·x̂ + β[label], y = z if z > 0 else slope·z.
 
@@ -109,7 +109,7 @@ def conditional_batch_norm_act(
     eps: float = 1e-5,
     negative_slope: float = 0.2,
 ) -> Tensor:
-    """Class-conditional batch normalisation (de Vries et al. 2017) and LeakyReLU.
+    """Apply class-conditional batch normalization (de Vries et al. 2017), then LeakyReLU.
 
     With ``training`` the batch's statistics normalise and the running ones, where given, are
     updated in place; without it the running statistics normalise.
@@ -149,7 +149,7 @@ def conditional_batch_norm_act(
 
 
 def statistics(input: Tensor, eps: float) -> Tensor:
-    """Mean, biased variance and 1/√(σ²+eps) of each channel, (3, C); 0 and 0 of no values."""
+    """Compute mean, biased variance (0 and 0 of no values) and 1/√(σ²+eps) by channel, (3, C)."""
     if input.numel() == 0:
         mean = var = input.new_zeros(input.shape[1], dtype=accumulation_dtype(input.dtype))
     else:
@@ -165,7 +165,7 @@ def apply(
     statistics: Tensor,
     negative_slope: float,
 ) -> Tensor:
-    """Normalise with :func:`statistics`, scale and shift by class, LeakyReLU."""
+    """Normalize with :func:`statistics`, scale and shift by class, LeakyReLU."""
     _, _, z, _ = _normalized(input, labels, weight, bias, statistics)
     return F.leaky_relu(z, negative_slope).to(input.dtype)
 
@@ -287,7 +287,7 @@ def generator_loss(fake_logits: Tensor, *, kind: str = "non_saturating") -> Tens
 
 
 def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Nearest 2× upsampling, then a 3×3 convolution with padding 1."""
+    """Upsample 2× by nearest neighbor, then apply a 3×3 convolution with padding 1."""
     large = F.interpolate(input, scale_factor=2, mode="nearest")
     return F.conv2d(large, weight, bias, padding=1)
 

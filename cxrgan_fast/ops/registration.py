@@ -232,7 +232,7 @@ def direct(
     """Make a function of kernels that has the op's derivative, for calls that are direct.
 
     Args:
-        op: whose inputs, saved tensors and derivative they have.
+        op: op whose inputs, saved tensors and derivative they have.
         name: as profilers show it.
         backend: what computes the derivative.
         kernels: gets the op's inputs, and behind them as many more as ``also`` says.

@@ -17,7 +17,7 @@ from .checks import check_image, check_parameter, shape_of
 
 
 def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Nearest 2× upsampling, then a 3×3 convolution with padding 1, as one transposed convolution.
+    """Upsample 2× by nearest neighbor and convolve by 3×3, as one transposed convolution.
 
     Equals ``conv2d(interpolate(input, scale_factor=2, mode="nearest"), weight, bias, padding=1)``.
     Differentiable any number of times. Under autocast it runs in the autocast dtype.

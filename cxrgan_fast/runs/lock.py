@@ -31,12 +31,12 @@ class _Holder:
     """Who holds a lock.
 
     Attributes:
-        pid: of the process.
+        pid: process id of the holder.
         host: its machine's name, for people.
         place: the machine, since it was started, and the process's view of other processes: where
             this is the same, `pid` means the same.
         started: when the process was, in the kernel's ticks: numbers of processes come again.
-        token: of this lock and no other.
+        token: random text that belongs to this lock and no other.
     """
 
     pid: int
@@ -48,7 +48,7 @@ class _Holder:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Within, no other program trains this run.
+    """Keep other programs from training this run within the block.
 
     Raises:
         UserError: Another program does; it says which. Or the folder cannot be written.

@@ -110,7 +110,7 @@ class RunLog:
 
         Args:
             row: The line of evaluations.jsonl.
-            labels: Of each metric by its name, the title under which TensorBoard shows it, and
+            labels: For each metric, by its name, the title under which TensorBoard shows it and
                 which way is better.
         """
         summaries = []

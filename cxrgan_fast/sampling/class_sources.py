@@ -1,4 +1,4 @@
-"""Which generator draws which class: from what a user names to loaded networks."""
+"""Which generator generates which class: from what a user names to loaded networks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from cxrgan_fast.runs.generators import find_generators
 
 @dataclass(frozen=True)
 class ClassSource:
-    """A class and the generator that draws it."""
+    """A class and the generator that makes it."""
 
     class_name: str
     label: int
     snapshot: GeneratorSnapshot
-    """Shared by the classes that one conditional generator draws."""
+    """Shared by the classes that one conditional generator makes."""
     checkpoint: str
     """Where the generator is from, with its step: 00003-phantom-64-resnet/generator…@4000."""
 
@@ -40,7 +40,7 @@ def load_sources(
         device: where the generators work.
 
     Raises:
-        UserError: as `find_generators`; a damaged file; a class that no generator draws.
+        UserError: as `find_generators`; a damaged file; a class that no generator makes.
     """
     sources: dict[str, ClassSource] = {}
     for path in find_generators(run, checkpoint):
@@ -48,15 +48,15 @@ def load_sources(
         for label, name in enumerate(snapshot.class_names):
             if name in sources:
                 raise UserError(
-                    f"{run} holds several runs that draw {name}: name one of them, "
+                    f"{run} holds several runs that generate {name}: name one of them, "
                     f"such as {path.parent}"
                 )
             sources[name] = ClassSource(name, label, snapshot, _origin(run, path, snapshot.step))
-    wanted = [_drawn(name, sources, run) for name in split_names(classes, sources)]
+    wanted = [_class_meant(name, sources, run) for name in split_names(classes, sources)]
     return [sources[name] for name in dict.fromkeys(wanted or sources)]
 
 
-def _drawn(name: str, sources: Collection[str], run: Path) -> str:
+def _class_meant(name: str, sources: Collection[str], run: Path) -> str:
     """The class that a name means; case does not matter."""
     if name in sources:
         return name
@@ -66,7 +66,7 @@ def _drawn(name: str, sources: Collection[str], run: Path) -> str:
     hint = did_you_mean(name, sources)
     if "=" in name:
         hint = "; classes are joined where they are read from data, by --classes of train"
-    raise UserError(f"--classes {name}: {run} draws {', '.join(sources)}{hint}")
+    raise UserError(f"--classes {name}: {run} generates {', '.join(sources)}{hint}")
 
 
 def _origin(run: Path, path: Path, step: int) -> str:

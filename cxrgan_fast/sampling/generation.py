@@ -22,7 +22,7 @@ from cxrgan_fast.sampling.class_sources import ClassSource
 
 # Images pass through the network in groups of this size and of no other. The last bit of a
 # convolution may depend on how many images it is given and on where in the batch an image stands;
-# so image i always stands at place i % 16 of a group of 16, whatever else is drawn.
+# so image i always stands at place i % 16 of a group of 16, whatever else is generated.
 GROUP = 16
 
 MOST_IMAGES = 10**7  # of a class: a file each, and all of them in one folder
@@ -45,8 +45,8 @@ def latents_for(seed: int, class_name: str, indices: range, latent_size: int) ->
     return torch.from_numpy(latents)
 
 
-def draw_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
-    """Draw images whose bytes do not depend on how many are drawn.
+def generate_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
+    """Generate images whose bytes do not depend on how many there are.
 
     Image i depends on latent i, label i and i % 16 alone.
 
@@ -59,26 +59,26 @@ def draw_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
         (N, C, R, R) uint8 on the CPU.
 
     Raises:
-        UserError: the generator draws something that is not a number.
+        UserError: the generator produces values that are not numbers.
     """
     snapshot = source.snapshot
     device = next(snapshot.generator.parameters()).device
     latents, labels = latents.to(device), labels.to(device)
     image_range = snapshot.network.image_range
-    pixels = draw(snapshot.generator, latents, labels, image_range, source.checkpoint)
+    pixels = run_generator(snapshot.generator, latents, labels, image_range, source.checkpoint)
     return pixels.cpu()
 
 
-def draw(
+def run_generator(
     generator: nn.Module,
     latents: Tensor,
     labels: Tensor,
     image_range: tuple[float, float],
     name: str,
 ) -> Tensor:
-    """Draw images with a network as it is, as :func:`draw_images` does with one from a file.
+    """Generate images with a network as it is, as `generate_images` does with one from a file.
 
-    Within `torch.autocast` it is drawn in that precision. The network should be in evaluation
+    Within `torch.autocast` the network runs in that precision. The network should be in evaluation
     mode; it is not changed.
 
     Args:
@@ -92,7 +92,7 @@ def draw(
         (N, C, R, R) uint8 on its device.
 
     Raises:
-        UserError: the generator draws something that is not a number.
+        UserError: the generator produces values that are not numbers.
     """
     missing = -len(latents) % GROUP
     latents = torch.cat([latents, latents[:1].expand(missing, -1)])
@@ -108,7 +108,7 @@ def draw(
         finite = images.isfinite().all()
         pixels = to_uint8(images, image_range)
     if not finite:
-        raise UserError(f"{name} draws values that are not numbers; use an older one")
+        raise UserError(f"{name} produces values that are not numbers; use an older one")
     return pixels[: len(pixels) - missing]
 
 
@@ -138,8 +138,8 @@ def generate_to_folder(
         sources: from `load_sources`.
         out: folder; missing or empty.
         n_per_class: images of each class; with `sheets` it may be 0, for those alone.
-        seed: of the latents.
-        batch_size: images drawn between two rounds of writing, in whole groups of 16. It bounds
+        seed: random seed of the latents.
+        batch_size: images generated between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
         folders: the folders of classes, where it is not as above; several may share one.
         sheets: other files of the set, each with the function that writes it to a path: those of
@@ -148,7 +148,7 @@ def generate_to_folder(
 
     Raises:
         UserError: a number that cannot work; `out` is not empty or cannot be written; a generator
-            draws something that is not a number.
+            produces values that are not numbers.
     """
     sheets = sheets or {}
     least = 0 if sheets else 1
@@ -173,7 +173,7 @@ def generate_to_folder(
                     folder.mkdir(exist_ok=True)  # another class may go into it
                     for indices in _batches(n_per_class, batch_size):
                         paths = [folder / f"{name}_seed{seed}_{i:05d}.png" for i in indices]
-                        _draw_files(source, paths, indices, seed)
+                        _generate_files(source, paths, indices, seed)
                         bar.update(len(paths))
                         files = (path.relative_to(out).as_posix() for path in paths)
                         rows += [(f, source.class_name, seed, source.checkpoint) for f in files]
@@ -188,10 +188,10 @@ def _batches(n: int, batch_size: int) -> Iterator[range]:
         yield range(start, min(start + step, n))
 
 
-def _draw_files(source: ClassSource, paths: Sequence[Path], indices: range, seed: int) -> None:
-    """Draw the images of these indices, each into its file."""
+def _generate_files(source: ClassSource, paths: Sequence[Path], indices: range, seed: int) -> None:
+    """Generate the images of these indices, each into its file."""
     latents = latents_for(seed, source.class_name, indices, source.snapshot.network.latent_size)
-    pixels = draw_images(source, latents, torch.full((len(indices),), source.label))
+    pixels = generate_images(source, latents, torch.full((len(indices),), source.label))
     with ThreadPoolExecutor(4) as pool:  # zlib works without the GIL
         list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
 

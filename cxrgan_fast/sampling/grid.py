@@ -58,7 +58,7 @@ def evenly(items: Sequence[_T], most: int) -> list[_T]:
 def image_grid(
     images: Tensor, row_names: Sequence[str], column_names: Sequence[str] = ()
 ) -> Image.Image:
-    """Draw images row by row with the rows' names at the left.
+    """Lay images out row by row with the rows' names at the left.
 
     Images smaller than 128 pixels are enlarged by a whole factor without interpolation: a grid is
     there to be inspected, and smoothing would hide a checkerboard that the generator makes.
@@ -66,7 +66,7 @@ def image_grid(
     Args:
         images: uint8 (N, C, H, W), C 1 or 3, row after row; N a multiple of the number of rows.
         row_names: one name for each row. Long ones are broken into lines; none is ever cut.
-        column_names: one for each column, drawn above it; empty for none.
+        column_names: one for each column, written above it; empty for none.
 
     Returns:
         The grid, in mode L for C = 1 and RGB for C = 3.
@@ -103,14 +103,14 @@ def image_grid(
     mode = "L" if channels == 1 else "RGB"
     size = (left + n_columns * column_pitch, top + len(names) * row_pitch)
     grid = Image.new(mode, size, _PAPER)
-    draw = ImageDraw.Draw(grid)
+    pen = ImageDraw.Draw(grid)
     font = ImageFont.load_default(_FONT_SIZE)
     centers_x = [left + column * column_pitch + column_pitch // 2 for column in range(n_columns)]
     centers_y = [top + row * row_pitch + row_pitch // 2 for row in range(len(names))]
     for x, name in zip(centers_x, column_names, strict=False):
-        draw.text((x, top // 2), name, fill=_INK, font=font, anchor="mm")
+        pen.text((x, top // 2), name, fill=_INK, font=font, anchor="mm")
     for y, name in zip(centers_y, names, strict=True):
-        draw.text((left - _PADDING, y), name, fill=_INK, font=font, anchor="rm", align="right")
+        pen.text((left - _PADDING, y), name, fill=_INK, font=font, anchor="rm", align="right")
     pixels = images.cpu().permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     centers = itertools.product(centers_y, centers_x)
     for cell, (y, x) in zip(pixels, centers, strict=True):
@@ -159,7 +159,7 @@ def write_gif(
     for step, grid in chosen:
         try:
             frames.append(_frame(grid, step, _GIF_PIXELS // len(chosen)))
-        except UserError:  # noqa: PERF203 - drawing takes longer
+        except UserError:  # noqa: PERF203 - making it takes longer
             if not skip_bad:
                 raise
     if not frames:
@@ -221,7 +221,7 @@ def _frame(grid: Path, step: int, pixels: int) -> Image.Image:
     strip = text_height + _PADDING
     frame = Image.new(picture.mode, (max(size[0], text_width + _PADDING), size[1] + strip), _PAPER)
     frame.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(frame)
+    pen = ImageDraw.Draw(frame)
     font = ImageFont.load_default(_FONT_SIZE)
-    draw.text((_PADDING // 2, size[1] + strip // 2), text, fill=_INK, font=font, anchor="lm")
+    pen.text((_PADDING // 2, size[1] + strip // 2), text, fill=_INK, font=font, anchor="lm")
     return frame.quantize(_GIF_GRAYS)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.generation import draw_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images, latents_for
 from cxrgan_fast.sampling.grid import write_grid
 
 _COLUMNS = 9  # odd, so that one is the middle
@@ -42,23 +42,23 @@ def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
 def interpolation_sheets(
     sources: Sequence[ClassSource], seed: int = 0
 ) -> dict[str, Callable[[Path], None]]:
-    """Name the interpolations between the first images that the seed gives, and what draws each.
+    """Name the interpolations between the first images that the seed gives, and what makes each.
 
     `latent_interpolation.png` goes from one latent to another, left to right, in a row for each of
     three pairs of each class: its first and last columns are images 0 to 5 of the class as
-    `generate_to_folder` draws them, to within rounding. `class_interpolation_A_to_B.png`, for each
-    two neighbours among the classes that one conditional generator draws, keeps each row's latent
+    `generate_to_folder` makes them, to within rounding. `class_interpolation_A_to_B.png`, for each
+    two neighbours among the classes that one conditional generator makes, keeps each row's latent
     and goes from A to B by mixing what the network learnt of them: its first column is images 0 to
     5 of A.
 
     Args:
         sources: from `load_sources`.
-        seed: of the latents.
+        seed: random seed of the latents.
 
     Returns:
-        By the name of each file the function that draws it and writes it to a path, for
+        By the name of each file the function that makes it and writes it to a path, for
         `generate_to_folder`. It raises UserError where the file cannot be written, or a generator
-        draws something that is not a number.
+        produces values that are not numbers.
     """
     sheets: dict[str, Callable[[Path], None]] = {
         "latent_interpolation.png": partial(_write_latent_sheet, sources, seed)
@@ -77,7 +77,7 @@ def _write_latent_sheet(sources: Sequence[ClassSource], seed: int, path: Path) -
     for source in sources:
         ends = latents_for(seed, source.class_name, range(2 * _PAIRS), _latent_size(source))
         latents = torch.cat([slerp(a, b, t) for a, b in ends.view(_PAIRS, 2, -1)])
-        rows.append(draw_images(source, latents, torch.full((len(latents),), source.label)))
+        rows.append(generate_images(source, latents, torch.full((len(latents),), source.label)))
         names += [f"{source.class_name} {2 * i} to {2 * i + 1}" for i in range(_PAIRS)]
     write_grid(path, torch.cat(rows), names, [f"{x:.3g}" for x in t.tolist()])
 
@@ -87,7 +87,7 @@ def _write_class_sheet(a: ClassSource, b: ClassSource, seed: int, path: Path) ->
     weights = torch.zeros(_COLUMNS, len(a.snapshot.class_names))
     weights[:, a.label], weights[:, b.label] = 1 - t, t
     latents = latents_for(seed, a.class_name, range(_LATENTS), _latent_size(a))
-    images = draw_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
+    images = generate_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
     between = [f"{x:.3g}" for x in t[1:-1].tolist()]
     header = [a.class_name, *between, b.class_name]
     write_grid(path, images, [f"latent {i}" for i in range(_LATENTS)], header)

@@ -345,7 +345,7 @@ Config = TypeVar("Config")
 
 
 def flatten(config: object) -> dict[str, Any]:
-    """All settings of a (nested) configuration by their flat names."""
+    """Return all settings of a (nested) configuration by their flat names."""
     flat: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration dataclass
         value = getattr(config, f.name)
@@ -354,7 +354,7 @@ def flatten(config: object) -> dict[str, Any]:
 
 
 def override(config: Config, flat: Mapping[str, Any]) -> Config:
-    """A copy of ``config`` in which the settings of ``flat`` (flat names) are replaced.
+    """Copy ``config`` with the settings of ``flat``, by their flat names, replaced.
 
     Raises:
         UserError: ``config`` has no setting of that name, or a value does not fit its setting.
@@ -387,7 +387,7 @@ def _override(config: Config, flat: Mapping[str, Any]) -> Config:
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
-    """The settings with paths that hold in every folder, so that a run can be resumed in any."""
+    """Make the settings' paths absolute, so that a run can be resumed from any folder."""
     data, features = config.dataset.data, config.evaluation.features
     weights = config.evaluation.inception_weights
     return override(

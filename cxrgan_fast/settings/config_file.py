@@ -32,7 +32,7 @@ def _settings_in(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Settings of a sparse YAML file by their flat names, each of the right type.
+    """Read the settings of a sparse YAML file by their flat names, each of the right type.
 
     Raises:
         UserError: The file cannot be read, a key is unknown (the nearest name is given) or a
@@ -46,7 +46,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def read_config(text: str, path: Path) -> dict[str, Any]:
-    """The same from the text of a file; ``path`` is what errors name."""
+    """Read the same from the text of a file; errors name ``path``."""
     try:
         document = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError) as error:
@@ -126,7 +126,7 @@ _KNOWN = settings_of(TrainConfig()) | {
 
 
 def write_config(config: TrainConfig) -> str:
-    """The complete configuration as YAML, by group; ``read_config_file`` reads it back."""
+    """Write the complete configuration as YAML, by group; ``read_config_file`` reads it back."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

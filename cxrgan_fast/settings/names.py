@@ -15,7 +15,7 @@ _OTHERS = {
 
 
 def answers_to(settings: Mapping[str, Known]) -> dict[str, str]:
-    """What to say, by the name that a setting has elsewhere.
+    """Map each name that a setting has elsewhere to what is said about it.
 
     Args:
         settings: those that there are, by name.
@@ -29,10 +29,10 @@ def answers_to(settings: Mapping[str, Known]) -> dict[str, str]:
 
 
 def unknown_setting(name: str, settings: Mapping[str, Known]) -> str:
-    """The end of a message about an unknown setting: what it is called here, or what is near it.
+    """Word the end of a message about an unknown setting: its name here, or a similar one.
 
     Args:
-        name: with underscores.
+        name: name of the setting, with underscores.
         settings: those that there are, by name.
     """
     if answer := answers_to(settings).get(name.casefold()):

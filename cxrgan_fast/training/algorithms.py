@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def algorithms(deterministic: bool) -> Iterator[None]:
-    """Within, cuDNN tries its algorithms and takes the fastest; or everything is deterministic.
+    """Let cuDNN take its fastest algorithms within the block, or make everything deterministic.
 
     Call it before anything has run on a GPU: cuBLAS reads its environment once.
 

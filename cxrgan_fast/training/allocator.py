@@ -42,12 +42,12 @@ def keep_large_tensors_off_mmap() -> bool:
 
 
 def describe() -> str:
-    """What the allocator of this process does with large tensors, in a few words."""
+    """Describe in a few words what this process's allocator does with large tensors."""
     return _state
 
 
 def glibc_version() -> str:
-    """The version of glibc, such as ``2.36``; empty where the C library is another."""
+    """Return the version of glibc, such as ``2.36``; empty if the C library is another."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (AttributeError, ValueError, OSError):  # Windows has no confstr, macOS not this one

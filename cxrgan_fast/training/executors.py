@@ -163,7 +163,7 @@ class GraphExecutor(Executor):
 
 @contextmanager
 def unchanged(step: TrainingStep) -> Iterator[Callable[[], None]]:
-    """Within, steps may be run; afterwards everything that they have changed is as it was.
+    """Undo everything that steps change within the block.
 
     Costs a copy of all of the state for as long. What is yielded restores it at once: two bodies
     after one `TrainingStep.begin` would otherwise go on to images that are not there.
@@ -186,7 +186,7 @@ def unchanged(step: TrainingStep) -> Iterator[Callable[[], None]]:
 
 
 def make_executor(name: ExecutorName, step: TrainingStep) -> Executor:
-    """The executor of that name for a step.
+    """Make the executor of that name for a step.
 
     Args:
         name: "auto" is "graph" on a GPU and "eager" on a CPU, where compiling gains less than it

@@ -16,7 +16,7 @@ class HostCopy:
         self._state, self._arrivals = state, arrivals
 
     def wait(self) -> Any:
-        """The copy, once it is whole. Meant for another thread than the one that trains."""
+        """Wait for the copy and return it. Meant for another thread than the one that trains."""
         for arrival in self._arrivals:
             arrival.synchronize()
         return self._state

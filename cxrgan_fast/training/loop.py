@@ -210,7 +210,7 @@ def _train_one(
         threads = StepThreads(chosen.adapts, step.images_per_step, most_threads)
     evaluation = PeriodicEvaluation(config, dataset, extractor, device) if extractor else None
     limit = 60 * config.max_minutes or float("inf")
-    drawn = saved = step.steps_done
+    grid_saved = saved = step.steps_done
     log = RunLog(folder, step.steps_done, config.steps, title)
     log.settings(facts["settings"])
     # Left from the last to the first: Ctrl-C is held back until all is written.
@@ -229,7 +229,7 @@ def _train_one(
             return run.evaluate(evaluation, writer, log, stop)
 
         if step.steps_done == 0:
-            run.draw(writer, log)
+            run.save_grid(writer, log)
         elif is_due(config, step.steps_done):  # cut short by what ended the run
             logged += evaluate()
         while step.steps_done < config.steps and run.seconds - before < limit and not stop:
@@ -247,8 +247,8 @@ def _train_one(
                 log.metrics(run.measure(step.images_seen - logged_images, now - logged))
                 logged, logged_images = now, step.images_seen
             if step.steps_done % output.grid_every == 0:
-                run.draw(writer, log)
-                drawn = step.steps_done
+                run.save_grid(writer, log)
+                grid_saved = step.steps_done
             due = is_due(config, step.steps_done)
             if due or step.steps_done % output.checkpoint_every == 0:
                 run.save(writer)
@@ -257,8 +257,10 @@ def _train_one(
                 seconds = evaluate()
                 run.seconds += seconds
                 logged += seconds
-        if step.steps_done > min(drawn, saved):  # the save takes the last grid into the animation
-            run.draw(writer, log)
+        if step.steps_done > min(
+            grid_saved, saved
+        ):  # the save takes the last grid into the animation
+            run.save_grid(writer, log)
             run.save(writer)
         if step.images_seen > logged_images:  # after the save, which has the sums that it reads
             run.check_finite(writer)

@@ -12,8 +12,8 @@ class Meters:
     Nothing is read back from the device but by :meth:`read` and by whoever reads :meth:`flags`.
 
     Args:
-        names: of all numbers that steps may report.
-        networks: by the names that messages give them; their weights are looked at by `flags`.
+        names: names of all numbers that steps may report.
+        networks: networks by the names that messages give them; `flags` looks at their weights.
         device: where the numbers come from.
     """
 
@@ -47,14 +47,14 @@ class Meters:
         self.first_bad += is_first * step
 
     def read(self) -> dict[str, float]:
-        """Means since the last call. Waits for the device."""
+        """Return the means since the last call, by name. Waits for the device."""
         means, counts = (self.sums / self.counts).tolist(), self.counts.tolist()
         self.sums.zero_()
         self.counts.zero_()
         return {name: m for name, m, n in zip(self.names, means, counts, strict=True) if n}
 
     def flags(self) -> Tensor:
-        """What is not finite, as numbers on the device: see :meth:`describe`.
+        """Return what is not finite, as numbers on the device; see :meth:`describe`.
 
         Returns:
             (names + networks,) int64: the step at which each number was first not finite, or 0;
@@ -68,7 +68,7 @@ class Meters:
         return torch.cat((self.first_bad, torch.stack(broken).long()))
 
     def describe(self, flags: Tensor, step: int) -> tuple[int, str] | None:
-        """What :meth:`flags` tell: the step and the name of the first thing that was not finite.
+        """Word what :meth:`flags` tell: the step and the name of what was not finite first.
 
         Args:
             flags: as they were after ``step`` steps; reading them waits for their device.
@@ -85,5 +85,5 @@ class Meters:
         return None
 
     def state(self) -> list[Tensor]:
-        """Tensors that :meth:`record` changes in place."""
+        """Return the tensors that :meth:`record` changes in place."""
         return [self.sums, self.counts, self.first_bad]

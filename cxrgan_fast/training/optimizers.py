@@ -15,7 +15,7 @@ def make_optimizer(
     learning_rate: float,
     device: torch.device,
 ) -> torch.optim.Optimizer:
-    """The optimizer of one network.
+    """Make the optimizer of one network.
 
     Its state exists from the start, with the values that it would have before the first step: a
     step that made its own could not be captured as a CUDA graph.
@@ -24,7 +24,7 @@ def make_optimizer(
         config: which one, and its settings.
         parameters: on ``device``.
         learning_rate: on a GPU it becomes a tensor, so that a captured step reads it anew.
-        device: of the parameters.
+        device: device of the parameters.
     """
     params = list(parameters)
     on_cuda = device.type == "cuda"
@@ -69,7 +69,7 @@ def _make_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """The tensors that a step changes in place, beside the parameters."""
+    """Return the tensors that a step changes in place, beside the parameters."""
     return [
         value
         for state in optimizer.state.values()
@@ -102,7 +102,7 @@ class Scaler(torch.amp.GradScaler):
             self.scale(torch.zeros((), device=device))
 
     def tensors(self) -> list[Tensor]:
-        """The scale and the growth tracker; none where nothing is scaled."""
+        """Return the scale and the growth tracker; none if nothing is scaled."""
         if not self.is_enabled():
             return []
         assert self._scale is not None

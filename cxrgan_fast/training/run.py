@@ -36,8 +36,8 @@ class NonFiniteError(UserError):
 class Run:
     """A training with its folder.
 
-    What :meth:`draw` and :meth:`save` write is copied when they are called and written later, by
-    the writer's thread; nothing there reads what the steps change.
+    What :meth:`save_grid` and :meth:`save` write is copied when they are called and written later,
+    by the writer's thread; nothing there reads what the steps change.
 
     Args:
         config: Settings, resolved.
@@ -101,17 +101,17 @@ class Run:
 
     @property
     def executor(self) -> str:
-        """How steps run: eager, compile or graph."""
+        """Return how steps run: "eager", "compile" or "graph"."""
         return self._execute.name
 
     def train(self) -> None:
-        """Do one step. While it fails, :attr:`is_between_steps` stays False."""
+        """Run one step. While it fails, :attr:`is_between_steps` stays False."""
         self.is_between_steps = False
         self._execute()
         self.is_between_steps = True
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
-        """The next line of the log, for the last ``images`` in ``seconds``."""
+        """Return the next line of the log, for the last ``images`` in ``seconds``."""
         config, step = self.config, self.training_step
         return {
             "step": step.steps_done,
@@ -135,7 +135,7 @@ class Run:
             writer.drain()  # so that the last good checkpoint is among the files
         self._refuse_non_finite(flags, step)
 
-    def draw(self, writer: BackgroundWriter, log: RunLog) -> None:
+    def save_grid(self, writer: BackgroundWriter, log: RunLog) -> None:
         """Have a grid of samples written."""
         step = self.training_step.steps_done
         path = grid_path(self.folder / "grids", step)

@@ -13,7 +13,7 @@ AGAIN_SECONDS = 10.0
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Within, Ctrl-C, SIGTERM and SIGHUP fill the list that is given; no step is ever cut.
+    """Collect Ctrl-C, SIGTERM and SIGHUP in the list that the block gets; no step is cut short.
 
     More of them, whichever they are, belong to the first: a wrapper forwards the Ctrl-C that the
     program has had from the terminal, and batch systems repeat themselves. Only a Ctrl-C that

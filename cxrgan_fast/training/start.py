@@ -64,7 +64,7 @@ def describe_start(run: Run, start: Start) -> dict[str, Any]:
 
 
 def start_lines(facts: dict[str, Any], folder: Path, start: Start) -> list[str]:
-    """What :func:`describe_start` gives, for people."""
+    """Format what :func:`describe_start` returns for people."""
     by_backend: dict[str, list[str]] = {}
     for op, backend in facts["backends"].items():
         by_backend.setdefault(backend, []).append(op)

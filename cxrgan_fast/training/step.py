@@ -49,7 +49,7 @@ class TrainingStep:
     Attributes:
         objective: the game; its networks are those that are trained.
         steps_done: steps so far, as the host counts them.
-        clock: the same for the device: 0-dimensional int64.
+        clock: the same number on the device, 0-dimensional int64.
     """
 
     def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device) -> None:
@@ -109,24 +109,24 @@ class TrainingStep:
 
     def begin(self) -> None:
         """Have the images of the next step ready."""
-        self.batches.prepare(self.images_seen)
+        self.batches.seek(self.images_seen)
 
     def end(self) -> None:
         """Count the step that the body has done."""
         self.steps_done += 1
 
     def kind(self) -> Hashable:
-        """The kind of the next step."""
+        """Return the kind of the next step."""
         return self.objective.kind(self.steps_done)
 
     @property
     def images_per_step(self) -> int:
-        """Real images that a step shows to the discriminator."""
+        """Return how many real images a step shows to the discriminator."""
         return self.config.batch_size * self.config.objective.discriminator_steps
 
     @property
     def images_seen(self) -> int:
-        """Real images shown to the discriminator so far."""
+        """Return how many real images the discriminator has been shown so far."""
         return self.steps_done * self.images_per_step
 
     # --- The device's part -------------------------------------------------------------------
@@ -153,12 +153,12 @@ class TrainingStep:
         scaler.update()
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision in which the networks run."""
+        """Return a context in which the networks run in their precision."""
         dtype = AUTOCAST_DTYPE.get(self.config.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def averaged_generator(self) -> GeneratorNow:
-        """The moving average as it is now, to draw with."""
+        """Return the moving average as it is now, to generate with."""
         return GeneratorNow(
             self.ema.module, self.value_range, self.autocast, self.steps_done, self.images_seen
         )
@@ -166,7 +166,7 @@ class TrainingStep:
     # --- State -------------------------------------------------------------------------------
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor that :meth:`body` changes in place: with ``random``, all of its state."""
+        """Return all tensors that :meth:`body` changes in place; with ``random``, its state."""
         modules = (*self.networks.values(), self.ema.module)
         return [
             *(p.detach() for module in modules for p in module.parameters()),
@@ -182,7 +182,7 @@ class TrainingStep:
         return [tensor for scaler in self.scalers.values() for tensor in scaler.tensors()]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values."""
+        """Return all that the next step depends on, as tensors and plain values."""
         return {
             **{name: network.state_dict() for name, network in self.networks.items()},
             "ema": self.ema.state_dict(),

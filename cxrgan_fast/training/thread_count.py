@@ -32,7 +32,7 @@ class Start:
     Attributes:
         threads: how many.
         adapts: whether steps may change the number.
-        reason: for the reader of the log.
+        reason: the reason, for the reader of the log.
     """
 
     threads: int
@@ -107,7 +107,7 @@ class StepThreads:
 
     Args:
         adapts: whether to change the number. If not, a line says once that fewer may help.
-        images_per_step: for the lines.
+        images_per_step: real images of a step, for the lines of the log.
         most: the largest number of threads.
         wall: a clock, in seconds.
         processor: the processor time of all threads of this process, in seconds.
@@ -138,7 +138,7 @@ class StepThreads:
         self._steps, self._seconds, self._busy = 0, 0.0, 0.0
 
     def run(self, step: Callable[[], None]) -> str | None:
-        """Do a step. Returns a line for the log where the number of threads was changed."""
+        """Run a step. Return a line for the log where the number of threads was changed."""
         wall, processor = self._wall(), self._processor()
         step()
         if not self._warm:  # the first step allocates, compiles and tunes

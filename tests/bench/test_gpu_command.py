@@ -189,7 +189,7 @@ def test_every_case_is_in_the_file_before_the_next_is_measured(command) -> None:
     assert found == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_is_left_of_a_killed_run_can_be_drawn(command, monkeypatch) -> None:
+def test_what_is_left_of_a_killed_run_can_be_plotted(command, monkeypatch) -> None:
     main, out = command
     found = []
     write = record.write_named

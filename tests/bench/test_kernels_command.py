@@ -77,7 +77,7 @@ def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
         assert words in printed
 
     pytest.importorskip("matplotlib")
-    plot_kernels.draw(record, tmp_path / "result.png")
+    plot_kernels.plot(record, tmp_path / "result.png")
     across, down, size = size_of_picture(tmp_path / "result.png")
     assert (across, down > 1000, size > 30_000) == (1620, True, True)
 

@@ -24,7 +24,7 @@ PICTURES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", PICTURES)
-def test_every_picture_of_the_docs_can_be_drawn_again(name: str, tmp_path: Path, capsys) -> None:
+def test_every_picture_of_the_docs_can_be_plotted_again(name: str, tmp_path: Path, capsys) -> None:
     """Among them results that name commands as they were called then."""
     pytest.importorskip("matplotlib")
     png = tmp_path / "new" / "result.png"
@@ -45,19 +45,19 @@ OF_KERNELS = {"command": "python -m bench.kernels --threads 1", "device": "cpu",
         (None, "No such file or directory"),
         ("{", "is not JSON"),
         ("[]", "holds no result"),
-        ("{}", "results of no command have no draw"),
-        ('{"command": "python -m bench.data"}', "results of bench.data have no draw"),
-        ('{"command": "python -m bench.nothing"}', "results of bench.nothing have no draw"),
-        ('{"command": "python -m os.path"}', "results of no command have no draw"),
+        ("{}", "results of no command have no plot"),
+        ('{"command": "python -m bench.data"}', "results of bench.data have no plot"),
+        ('{"command": "python -m bench.nothing"}', "results of bench.nothing have no plot"),
+        ('{"command": "python -m os.path"}', "results of no command have no plot"),
         (json.dumps(OF_KERNELS), "lacks 'cases', which python -m bench.kernels writes"),
-        (json.dumps({**OF_KERNELS, "cases": []}), "the file has no case with a ratio to draw"),
+        (json.dumps({**OF_KERNELS, "cases": []}), "the file has no case with a ratio to plot"),
         (
             '{"command": "python -m bench.throughput", "points": []}',
-            "the file has no point with a variant to draw",
+            "the file has no point with a variant to plot",
         ),
     ],
 )
-def test_files_that_cannot_be_drawn_are_refused(tmp_path: Path, capsys, text, message) -> None:
+def test_files_that_cannot_be_plotted_are_refused(tmp_path: Path, capsys, text, message) -> None:
     file = tmp_path / "result.json"
     if text is not None:
         file.write_text(text)

@@ -147,7 +147,7 @@ def test_a_sweep_goes_over_batch_sizes_and_resolutions(
     assert "grows" in capsys.readouterr().out
 
     pytest.importorskip("matplotlib")
-    plot_throughput.draw(record, tmp_path / "sweep.png")
+    plot_throughput.plot(record, tmp_path / "sweep.png")
     assert size_of_picture(tmp_path / "sweep.png")[0] == 180 * 11  # two panels
 
 

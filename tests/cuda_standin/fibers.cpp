@@ -53,7 +53,7 @@ bool reserve_stacks(int count) {
 
 #if defined(CXRGAN_STANDIN_UCONTEXT)
 
-void prepare(Context& context, int stack, void (*entry)()) {
+void set_up(Context& context, int stack, void (*entry)()) {
   getcontext(&context);
   context.uc_stack.ss_sp = bottoms[static_cast<size_t>(stack)];
   context.uc_stack.ss_size = kStackBytes;
@@ -134,7 +134,7 @@ cuda_standin_switch:
 )");
 #endif
 
-void prepare(Context& context, int stack, void (*entry)()) {
+void set_up(Context& context, int stack, void (*entry)()) {
   // Stacks start at different places within a page, or they would compete for the same few sets of
   // the caches.
   const size_t color = static_cast<size_t>(stack) * 192 % 4096;

@@ -24,7 +24,7 @@ using Context = void*;  // the stack pointer; everything else that must survive 
 bool reserve_stacks(int count);
 
 // Makes a context that will call entry(), which must not return, on a stack from its start.
-void prepare(Context& context, int stack, void (*entry)());
+void set_up(Context& context, int stack, void (*entry)());
 
 void switch_context(Context& from, Context& to);
 

@@ -253,7 +253,7 @@ void run_cluster(uint3 base) {
   for (size_t i = 0; i < fibers.size(); ++i) {
     fibers[i].state = State::kReady;
     fibers[i].arrivals = 0;
-    prepare(fibers[i].context, static_cast<int>(i), fiber_entry);
+    set_up(fibers[i].context, static_cast<int>(i), fiber_entry);
   }
   std::fill(waiting.begin(), waiting.end(), 0u);
   live = static_cast<int>(fibers.size());

@@ -53,6 +53,21 @@ def test_prepare(run: Run, xrays: Path, tmp_path: Path) -> None:
     assert made.settings["fit"] == "pad"
 
 
+@pytest.mark.parametrize("words", [["--exposure", "percentile"], ["--exposure=percentile"]])
+def test_contrast_by_its_name_of_before(run: Run, xrays: Path, tmp_path: Path, words) -> None:
+    """A script of an earlier version makes the same set, which has the setting's old name."""
+    command = ("prepare", xrays, tmp_path / "out", "--resolution", 16)
+    code, _, err = run(*command, *words)
+    assert (code, err) == (0, "")
+    assert open_packed(tmp_path / "out").settings["exposure"] == "percentile"
+    before = (tmp_path / "out/set.json").stat().st_mtime_ns
+    assert run(*command, "--contrast", "percentile")[0] == 0
+    assert (tmp_path / "out/set.json").stat().st_mtime_ns == before
+    code, _, err = run("inspect", xrays, *words)  # which has no such option by any name
+    assert code == 2
+    assert "--exposure" in err
+
+
 def test_prepare_with_the_sources_splits_warns_of_them(
     run: Run, xrays: Path, tmp_path: Path
 ) -> None:

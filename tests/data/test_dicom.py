@@ -120,7 +120,7 @@ def test_run_length_compression() -> None:
 def test_percentiles_are_of_the_deep_values() -> None:
     deep = (RAMP // 64).astype(np.uint16)  # 6 bits' worth in the middle of 16
     deep[0, 0] = 60000
-    found = read(dataset(deep, bits=16), exposure="percentile", percentiles=(1, 99))
+    found = read(dataset(deep, bits=16), contrast="percentile", percentiles=(1, 99))
     assert len(np.unique(found.pixels)) > 40
     assert found.pixels.min() == 0
     assert found.pixels.max() > 250

@@ -13,7 +13,7 @@ from PIL import Image
 from cxrgan_fast.data import duplicates, inspection_sheet, phantom_image
 from cxrgan_fast.data.duplicates import groups, near_duplicates, perceptual_hashes, thumbnail
 from cxrgan_fast.data.inspection import as_json, as_table, inspect_source
-from cxrgan_fast.data.inspection_sheet import draw_sheet
+from cxrgan_fast.data.inspection_sheet import write_sheet
 from cxrgan_fast.data.readers import look_at
 from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.errors import UserError
@@ -138,7 +138,7 @@ def test_the_number_of_threads_changes_nothing(xrays: Path) -> None:
 
 def test_the_sheet_is_a_picture(xrays: Path, tmp_path: Path) -> None:
     source = open_source(xrays)
-    draw_sheet(inspect_source(source, progress=False), source, tmp_path / "sheet.png")
+    write_sheet(inspect_source(source, progress=False), source, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
         pixels = np.asarray(sheet.convert("L"))
@@ -160,7 +160,7 @@ def test_a_sheet_keeps_no_whole_image(tmp_path: Path, monkeypatch: pytest.Monkey
         return kept[-1]
 
     monkeypatch.setattr(inspection_sheet, "look_at", noted)
-    draw_sheet(found, source, tmp_path / "sheet.png")
+    write_sheet(found, source, tmp_path / "sheet.png")
     assert len(kept) >= 3
     assert {max(image.size) for image in kept} == {384}
 
@@ -174,7 +174,7 @@ def test_a_sheet_without_matplotlib(
     with pytest.raises(
         UserError, match=r"--sheet needs Matplotlib: pip install 'cxrgan_fast\[data\]'"
     ):
-        draw_sheet(found, source, tmp_path / "sheet.png")
+        write_sheet(found, source, tmp_path / "sheet.png")
 
 
 def jpeg(image: Image.Image) -> Image.Image:

@@ -23,7 +23,7 @@ from cxrgan_fast.data import (
 )
 from cxrgan_fast.data.load import data_place, packed_shape
 from cxrgan_fast.data.prepare import Division
-from cxrgan_fast.data.readers import prepare
+from cxrgan_fast.data.readers import prepare_image
 from cxrgan_fast.data.sources import Columns, classes_with_images
 from cxrgan_fast.errors import UserError
 
@@ -108,7 +108,7 @@ def test_the_phantom_set_is_the_sequence_of_phantoms() -> None:
         assert dataset.labels.tolist() == [0, 0, 0, 1, 1]
         for row, label in enumerate(dataset.labels.tolist()):
             drawn = phantom_image(3, (block << 40) + row, label).image
-            alone = prepare(Image.fromarray(drawn), Preparation(16))
+            alone = prepare_image(Image.fromarray(drawn), Preparation(16))
             assert np.array_equal(dataset.images[row], alone)
         assert dataset.patients[4] == f"phantom-{split}-000004"
         assert dataset.files[4] == "bacterial/phantom000004.png"

@@ -1,4 +1,4 @@
-"""What is done to an image beside decoding it: fit, exposure, markers, and the settings."""
+"""What is done to an image beside decoding it: fit, contrast, markers, and the settings."""
 
 import io
 import sys
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrgan_fast.data.exposure import percentile_range, stretch, to_bytes
+from cxrgan_fast.data.contrast import percentile_range, stretch, to_bytes
 from cxrgan_fast.data.fit import to_square
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.readers import prepare, read_image
+from cxrgan_fast.data.readers import prepare_image, read_image
 from cxrgan_fast.errors import UserError
 
 
@@ -94,7 +94,7 @@ def test_one_tone_stays_what_it_is() -> None:
     flat = np.full((9, 9), 120, np.uint8)
     assert (np.asarray(stretch(Image.fromarray(flat), (0.5, 99.5))) == 120).all()
     picture = read_image(
-        encoded(flat.astype(np.uint16) * 100), Preparation(8, exposure="percentile")
+        encoded(flat.astype(np.uint16) * 100), Preparation(8, contrast="percentile")
     )
     assert len(np.unique(picture.pixels)) == 1
 
@@ -108,13 +108,13 @@ def test_colors_are_stretched_alike() -> None:
     assert (steps.max(2) > 30).all()
 
 
-def test_exposure_of_deep_values_loses_nothing_to_bytes() -> None:
+def test_contrast_of_deep_values_loses_nothing_to_bytes() -> None:
     """A narrow band of 16-bit values has all its steps in the result."""
     deep = (30_000 + np.arange(256).repeat(4)).reshape(32, 32).astype(np.uint16)
     plain = read_image(encoded(deep), Preparation(32))
     assert len(np.unique(plain.pixels)) <= 2
     stretched = read_image(
-        encoded(deep), Preparation(32, exposure="percentile", percentiles=(0, 100))
+        encoded(deep), Preparation(32, contrast="percentile", percentiles=(0, 100))
     )
     assert np.array_equal(stretched.pixels[0].reshape(-1), np.arange(256).repeat(4))
 
@@ -123,15 +123,15 @@ def test_two_exposures_become_one() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(60, 180, (64, 64)).astype(np.uint8)
     dim = (image * 0.7).astype(np.uint8)
-    settings = Preparation(64, exposure="percentile")
-    first, second = (prepare(Image.fromarray(each), settings) for each in (image, dim))
+    settings = Preparation(64, contrast="percentile")
+    first, second = (prepare_image(Image.fromarray(each), settings) for each in (image, dim))
     assert np.abs(first.astype(int) - second).max() <= 3
 
 
-def test_exposure_is_measured_before_padding() -> None:
+def test_contrast_is_measured_before_padding() -> None:
     image = np.linspace(50, 200, 400).round().astype(np.uint8).reshape(1, 400).repeat(8, 0)
-    settings = {"exposure": "percentile", "percentiles": (5, 95)}
-    padded = prepare(Image.fromarray(image), Preparation(64, fit="pad", **settings))  # type: ignore[arg-type]
+    settings = {"contrast": "percentile", "percentiles": (5, 95)}
+    padded = prepare_image(Image.fromarray(image), Preparation(64, fit="pad", **settings))  # type: ignore[arg-type]
     assert padded[0, 31].min() == 0
     assert padded[0, 31].max() == 255
 
@@ -148,7 +148,7 @@ def test_ranges() -> None:
     [
         ({"fit": "stretch"}, "fit 'stretch': expected one of squash, pad, crop"),
         ({"markers": "no"}, "markers 'no': expected one of keep, mask, inpaint"),
-        ({"exposure": "auto"}, "exposure 'auto'"),
+        ({"contrast": "auto"}, "contrast 'auto'"),
         ({"percentiles": (99, 1)}, r"percentiles 99 1: expected two numbers"),
         ({"percentiles": (-1, 99)}, "percentiles -1 99"),
         ({"resolution": 4}, "resolution 4"),
@@ -158,6 +158,19 @@ def test_ranges() -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Preparation(**settings).validate()
+
+
+def test_settings_in_files_have_their_names_of_before() -> None:
+    """They go into the hash that finds a set: with other names, every cache would be made anew."""
+    settings = Preparation(32, 3, "pad", "mask", "percentile", (1, 99))
+    assert list(settings.recorded().items()) == [
+        ("resolution", 32),
+        ("image_channels", 3),
+        ("fit", "pad"),
+        ("markers", "mask"),
+        ("exposure", "percentile"),
+        ("percentiles", (1, 99)),
+    ]
 
 
 def test_markers_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:

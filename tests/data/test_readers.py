@@ -32,7 +32,7 @@ def read_image(path: Path, resolution: int, image_channels: int = 1) -> np.ndarr
 
 
 def prepare(image: Image.Image, resolution: int, image_channels: int) -> np.ndarray:
-    return readers.prepare(image, Preparation(resolution, image_channels))
+    return readers.prepare_image(image, Preparation(resolution, image_channels))
 
 
 def read_ramp(path: Path) -> np.ndarray:

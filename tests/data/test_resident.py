@@ -26,7 +26,7 @@ def made(dataset: ImageDataset, share: float) -> StepImages:
 
 def batches(source: StepImages, position: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The images and labels of a step, copied."""
-    source.prepare(position)
+    source.seek(position)
     rows = [source.next_rows() for _ in range(BATCHES)]
     return [(source.images[each], source.labels[each]) for each in rows]
 
@@ -81,7 +81,7 @@ def test_streaming_leaves_the_cores_to_the_training(dataset: ImageDataset, set_t
             return super().rows(start, count)
 
     set_threads(3)
-    step_images(dataset, Watched(N, 0), BATCH, BATCHES, CPU, 0.0).prepare(0)
+    step_images(dataset, Watched(N, 0), BATCH, BATCHES, CPU, 0.0).seek(0)
     assert threads[0] == 1
     assert torch.get_num_threads() == 3
 

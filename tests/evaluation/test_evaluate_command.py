@@ -256,15 +256,15 @@ def test_all_checkpoints(a_run, evaluate):
 
 
 def test_ctrl_c_keeps_the_checkpoints_that_are_done(a_run, evaluate, monkeypatch):
-    draw, calls = sides.draw_set, []
+    generate, calls = sides.generate_set, []
 
     def interrupted(*arguments):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return draw(*arguments)
+        return generate(*arguments)
 
-    monkeypatch.setattr(sides, "draw_set", interrupted)
+    monkeypatch.setattr(sides, "generate_set", interrupted)
     assert evaluate(a_run, *QUICK, "--all-checkpoints")[0] == 130
     (row,) = read(a_run / "evaluation", "checkpoints.json")["checkpoints"]
     assert row["step"] == 10

@@ -109,11 +109,11 @@ def test_a_checkpoint_that_came_to_nothing_does_not_hide_the_others(a_run, evalu
     code, out, _ = evaluate(a_run, *QUICK, "--all-checkpoints")
     assert code == 0
     first, second = read(a_run / "evaluation", "checkpoints.json")["checkpoints"]
-    assert "draws values that are not numbers" in first["error"]
+    assert "produces values that are not numbers" in first["error"]
     assert second["metrics"]["fid"]["value"] > 0
-    assert re.search(r"^step 10: .*generator-00000010.safetensors@\d+ draws values", out, re.M)
+    assert re.search(r"^step 10: .*generator-00000010.safetensors@\d+ produces values", out, re.M)
     write_broken(generator_path(a_run, 20))
-    assert "draws values that are not numbers" in fails(a_run, *QUICK, "--all-checkpoints")
+    assert "produces values that are not numbers" in fails(a_run, *QUICK, "--all-checkpoints")
 
 
 # ---------------------------------------------------------------------------------- bad input
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_came_to_nothing_does_not_hide_the_others(a_run, evalu
         (["--checkpoint", "nan"], "--checkpoint nan: expected a step"),
         (["--checkpoint", 10, "--all-checkpoints"], "give one of the two"),
         (["--metrics", "diversity", "--all-checkpoints"], "expected some of fid, kid"),
-        (["--classes", "viral"], "--classes viral: .* draws normal, bacterial"),
+        (["--classes", "viral"], "--classes viral: .* generates normal, bacterial"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--device", "tpu"], "--device tpu cannot be used here"),
     ],
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(a_run, fails, options, sa
 
 def test_another_resolution_than_the_generators(a_run, fails):
     said = fails(a_run, *PIXELS, "--resolution", 64)
-    assert said.startswith("--resolution 64: the generator draws 32 pixels")
+    assert said.startswith("--resolution 64: the generated images have 32 pixels")
 
 
 def test_no_metrics_at_all(a_run, fails):
@@ -220,9 +220,9 @@ def test_data_without_the_runs_classes(make_run, data, fails):
     assert "no class 'viral' in" in fails(run, "--data", data, *QUICK)
 
 
-def test_a_generator_that_draws_no_numbers(a_run, fails):
+def test_a_generator_that_produces_no_numbers(a_run, fails):
     write_broken(a_run / "generator.safetensors")
-    assert "generator.safetensors@30 draws values that are not numbers" in fails(a_run, *QUICK)
+    assert "generator.safetensors@30 produces values that are not numbers" in fails(a_run, *QUICK)
     assert not (a_run / "evaluation" / "evaluation.json").exists()
 
 

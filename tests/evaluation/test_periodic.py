@@ -21,7 +21,7 @@ from cxrgan_fast.metrics.fid import fid
 from cxrgan_fast.runs.checkpoint import checkpoint_path, saved_steps
 from cxrgan_fast.runs.logs import RunLog
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import draw_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images, latents_for
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training import loop
 from cxrgan_fast.training.executors import GraphExecutor
@@ -82,12 +82,15 @@ def test_an_evaluation_is_of_the_saved_generator_and_of_all_real_images(train, t
     dataset = load_dataset(data, resolution=32)
     for row in rows:
         # 21 images in the frequencies 7 to 2: 16.3 and 4.7.
-        drawn = [
-            draw_images(source, latents_for(3, f"evaluations of {source.class_name}", range(n), 8),
-                        torch.full((n,), source.label))
+        generated = [
+            generate_images(
+                source,
+                latents_for(3, f"evaluations of {source.class_name}", range(n), 8),
+                torch.full((n,), source.label),
+            )
             for source, n in zip(load_sources(folder, str(row["step"])), (16, 5), strict=True)
-        ]  # fmt: skip
-        value = fid_of(torch.cat(drawn), dataset)
+        ]
+        value = fid_of(torch.cat(generated), dataset)
         # An image may stand elsewhere in its group here, and a last bit make a level of 255.
         assert row["metrics"]["fid"]["value"] == pytest.approx(value, rel=1e-3)
         assert row["metrics"]["fid"]["n_real"] == row["metrics"]["kid"]["n_real"] == 9
@@ -236,11 +239,11 @@ def test_the_same_generator_gives_the_same_numbers(dataset):
     assert first == second
 
 
-def test_a_generator_that_draws_no_numbers_is_named(dataset):
+def test_a_generator_that_produces_no_numbers_is_named(dataset):
     step, evaluation = TrainingStep(CONFIG, dataset, CPU), evaluation_of(dataset)
     with torch.no_grad():
         next(step.ema.module.parameters()).fill_(torch.nan)
-    with pytest.raises(UserError, match=r"^the generator of step 0 draws values that are not"):
+    with pytest.raises(UserError, match=r"^the generator of step 0 produces values that are not"):
         evaluation(step.averaged_generator(), [])
 
 
@@ -300,19 +303,19 @@ def test_ctrl_c_gives_the_evaluation_up_and_a_resumed_run_makes_up_for_it(
 ):
     options = [*PIXELS, "--eval-samples", 100, "--eval-every", 2, "--steps", 6]
     assert train(*PHANTOM, *options, "--out", tmp_path / "straight")[0] == 0
-    original, drawn = periodic.draw, []
+    original, generated = periodic.run_generator, []
 
     def interrupted(*arguments):
-        drawn.append(len(arguments[1]))
-        if len(drawn) == 3:  # the first of two batches of the second evaluation
+        generated.append(len(arguments[1]))
+        if len(generated) == 3:  # the first of two batches of the second evaluation
             os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(periodic, "draw", interrupted)
+        patch.setattr(periodic, "run_generator", interrupted)
         code, out, err = train(*PHANTOM, *options, "--out", tmp_path / "parts")
     assert code == 130
-    assert drawn == [64, 36, 64]
+    assert generated == [64, 36, 64]
     folder = only_run(tmp_path / "parts")
     assert f"saved {checkpoint_path(folder, 4)}" in out
     assert "Traceback" not in err

@@ -19,8 +19,6 @@ from typing import Any
 
 import torch
 import triton
-from stub_driver import TARGETS, CompileOnly, pretend
-
 from cxrgan_fast.kernels import (
     adversarial_loss,
     augmented_batch,
@@ -28,6 +26,7 @@ from cxrgan_fast.kernels import (
     conditional_batch_norm,
     moments,
 )
+from stub_driver import TARGETS, CompileOnly, pretend
 
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 import pytest
 import torch
 import triton.testing
-from torch import Tensor
-
 from cxrgan_fast.kernels import (
     adversarial_loss,
     bias_leaky_relu,
@@ -20,6 +18,8 @@ from cxrgan_fast.kernels import (
     moments,
     tiles,
 )
+from torch import Tensor
+
 from cxrgan_fast.ops import reference
 from op_cases import LAYOUTS, relative_error
 

@@ -10,18 +10,17 @@ import sys
 from typing import Any
 
 import torch
-from stub_driver import pretend
-from torch import Tensor
-from torch._functorch.aot_autograd import aot_function
-from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
-from torch._subclasses import FakeTensorMode
-
 from cxrgan_fast.kernels import (
     adversarial_loss,
     augmented_batch,
     bias_leaky_relu,
     conditional_batch_norm,
 )
+from stub_driver import pretend
+from torch import Tensor
+from torch._functorch.aot_autograd import aot_function
+from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+from torch._subclasses import FakeTensorMode
 
 
 def update_running(running_mean: Tensor, running_var: Tensor, statistics: Tensor) -> Tensor:

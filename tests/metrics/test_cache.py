@@ -86,7 +86,7 @@ def test_anything_that_changes_the_features_is_another_file(folder, dataset, mon
     monkeypatch.setattr(extractor, "input_size", 8)
     features_of(dataset, extractor, CPU)
     assert extractor.calls == 7
-    monkeypatch.setattr(module, "PREPARATION", 10**6)
+    monkeypatch.setattr(module, "INPUT_VERSION", 10**6)
     features_of(dataset, extractor, CPU)
     assert extractor.calls == 8
     assert len(list(folder.iterdir())) == 8

@@ -14,7 +14,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import cxr as cxr_module
 from cxrgan_fast.metrics.cxr import Cxr
 from cxrgan_fast.metrics.cxr_network import CxrNetwork
-from cxrgan_fast.metrics.extractor import Features, extract_features, prepare
+from cxrgan_fast.metrics.extractor import Features, extract_features, extractor_input
 from cxrgan_fast.metrics.registry import extractor_names, load_extractor
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def images(n: int = 5, channels: int = 1, size: int = 64, seed: int = 0) -> torc
 @pytest.mark.parametrize("size", [16, 32, 128])
 def test_resizing_is_pillows_antialiased_bicubic(size):
     (image,) = images(1)
-    ours = prepare(image[None], size, 1)[0, 0].numpy()
+    ours = extractor_input(image[None], size, 1)[0, 0].numpy()
     theirs = Image.fromarray(image[0].numpy().astype(np.float32), "F")
     theirs = np.asarray(theirs.resize((size, size), Image.Resampling.BICUBIC)) / 255
     np.testing.assert_allclose(ours, theirs.clip(0, 1), atol=2e-6)
@@ -42,22 +42,22 @@ def test_a_fine_pattern_becomes_gray_rather_than_moire():
     stripes = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
     stripes[..., ::2] = 255
     # Away from the borders, where the filter is cut off.
-    assert (prepare(stripes, 16, 1)[..., 2:-2] - 0.5).abs().max() < 0.02
+    assert (extractor_input(stripes, 16, 1)[..., 2:-2] - 0.5).abs().max() < 0.02
 
 
 def test_channels():
     rgb = images(2, 3)
-    gray = prepare(rgb, None, 1)
+    gray = extractor_input(rgb, None, 1)
     torch.testing.assert_close(gray, rgb.float().mean(1, keepdim=True) / 255)
-    torch.testing.assert_close(prepare(rgb, None, 3), rgb / 255)
-    assert prepare(images(2), None, 3).shape == (2, 3, 64, 64)
+    torch.testing.assert_close(extractor_input(rgb, None, 3), rgb / 255)
+    assert extractor_input(images(2), None, 3).shape == (2, 3, 64, 64)
 
 
 def test_what_is_no_image_is_refused():
     with pytest.raises(TypeError, match=r"expected torch.uint8, got torch.float32"):
-        prepare(torch.rand(1, 1, 8, 8), 8, 1)
+        extractor_input(torch.rand(1, 1, 8, 8), 8, 1)
     with pytest.raises(ValueError, match=r"got \(1, 2, 8, 8\)"):
-        prepare(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), 8, 1)
+        extractor_input(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), 8, 1)
 
 
 # --------------------------------------------------------------------------------------- features
@@ -125,7 +125,7 @@ def test_folded_norms_change_nothing():
     network.load_state_dict(
         load_file(Path(cxr_module.__file__).parent / "weights" / "cxr.safetensors")
     )
-    ready = prepare(images(3), 128, 1)
+    ready = extractor_input(images(3), 128, 1)
     with torch.no_grad():
         expected = network.eval().features(ready)
     found = Cxr().extract(ready)

@@ -188,7 +188,7 @@ def test_what_is_complete_is_never_done_again(
     assert "was trained with steps 3, not 4: name a new folder" in capsys.readouterr().err
 
 
-def test_a_generator_that_draws_no_numbers_is_no_match(command, tmp_path: Path, capsys) -> None:
+def test_a_generator_that_produces_no_numbers_is_no_match(command, tmp_path: Path, capsys) -> None:
     assert command("--precisions", "bf16") == 0
     folder = tmp_path / "work" / "seed-1" / "bf16"
     path = folder / "generator-000003.safetensors"
@@ -204,7 +204,7 @@ def test_a_generator_that_draws_no_numbers_is_no_match(command, tmp_path: Path, 
         "equivalence" not in record["comparisons"]["bf16"]["Welch"]
     )  # of one seed nothing can be said
     pytest.importorskip("matplotlib")
-    plot_parity.draw(record, tmp_path / "result.png")
+    plot_parity.plot(record, tmp_path / "result.png")
     # A file that is gone is another thing.
     capsys.readouterr()
     (folder / "evaluation.json").unlink()

@@ -183,7 +183,7 @@ def test_a_folder_for_a_class_never_takes_anothers_by_chance(make_run, tmp_path,
     from cxrgan_fast.sampling import generation
 
     sources = load_sources(make_run(class_names=("a", "b")))
-    real = generation.draw_images
+    real = generation.generate_images
     calls = []
 
     def fails_later(*arguments):
@@ -192,7 +192,7 @@ def test_a_folder_for_a_class_never_takes_anothers_by_chance(make_run, tmp_path,
             raise UserError("stopped")
         return real(*arguments)
 
-    monkeypatch.setattr(generation, "draw_images", fails_later)
+    monkeypatch.setattr(generation, "generate_images", fails_later)
     with pytest.raises(UserError, match="stopped"):
         generate_to_folder(
             sources, tmp_path / "out", n_per_class=1, folders={"a": "X", "b": "X"}, progress=False

@@ -15,7 +15,7 @@ def names_and_labels(sources):
     return [(source.class_name, source.label) for source in sources]
 
 
-def test_a_conditional_run_draws_all_its_classes_with_one_network(make_run):
+def test_a_conditional_run_generates_all_its_classes_with_one_network(make_run):
     run = make_run()
     normal, bacterial = load_sources(run)
     assert names_and_labels([normal, bacterial]) == [("normal", 0), ("bacterial", 1)]
@@ -93,7 +93,7 @@ def test_a_per_class_run_that_has_not_come_to_all_classes_is_refused(make_run):
 def test_the_folder_of_all_runs_is_not_taken_for_a_per_class_run(make_run, tmp_path):
     make_run("runs/00000-a")
     make_run("runs/00001-b")
-    with pytest.raises(UserError, match=r"holds several runs that draw normal: .*runs/00001-b"):
+    with pytest.raises(UserError, match=r"holds several runs that generate normal: .*runs/00001-b"):
         load_sources(tmp_path / "runs")
 
 
@@ -138,10 +138,12 @@ def test_a_file_has_no_checkpoints(make_run):
 
 def test_an_unknown_class_is_named_with_the_nearest(make_run):
     run = make_run()
-    message = rf"^--classes bactrial: {run} draws normal, bacterial; did you mean 'bacterial'\?$"
+    message = (
+        rf"^--classes bactrial: {run} generates normal, bacterial; did you mean 'bacterial'\?$"
+    )
     with pytest.raises(UserError, match=message):
         load_sources(run, None, ["bactrial"])
-    with pytest.raises(UserError, match=r"^--classes xyz: .* draws normal, bacterial$"):
+    with pytest.raises(UserError, match=r"^--classes xyz: .* generates normal, bacterial$"):
         load_sources(run, None, ["xyz"])
 
 

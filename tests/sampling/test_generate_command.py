@@ -177,7 +177,7 @@ def test_each_bad_input_is_one_line_and_exit_code_2(make_run, tmp_path, fails):
     assert fails(empty_run, "--out", out).startswith(f"{empty_run} has no generator yet")
     assert fails(damaged, "--out", out).startswith(f"{damaged} is damaged")
     assert fails(run, "--out", out, "--classes", "norml") == (
-        f"--classes norml: {run} draws normal, bacterial; did you mean 'normal'?"
+        f"--classes norml: {run} generates normal, bacterial; did you mean 'normal'?"
     )
     assert fails(run, "--out", out, "--checkpoint", 11).startswith("--checkpoint 11: ")
     assert fails(run, "--out", full).startswith(f"{full} is not empty")

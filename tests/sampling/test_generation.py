@@ -17,7 +17,12 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.sampling import generation
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import draw, draw_images, generate_to_folder, latents_for
+from cxrgan_fast.sampling.generation import (
+    generate_images,
+    generate_to_folder,
+    latents_for,
+    run_generator,
+)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -125,25 +130,27 @@ def test_the_network_sees_groups_of_one_size_whatever_is_asked(make_run, monkeyp
     monkeypatch.setattr(source.snapshot.generator, "forward", spy)
     for n in (1, 16, 35):
         latents = torch.randn(n, 8)
-        assert draw_images(source, latents, torch.zeros(n, dtype=torch.int64)).shape[0] == n
-        assert draw_images(source, latents, torch.full((n, 2), 0.5)).shape[0] == n
+        assert generate_images(source, latents, torch.zeros(n, dtype=torch.int64)).shape[0] == n
+        assert generate_images(source, latents, torch.full((n, 2), 0.5)).shape[0] == n
     assert set(seen) == {(16, 16)}
 
 
-def test_a_network_as_it_is_in_training_draws_the_same(make_run):
+def test_a_network_as_it_is_in_training_generates_the_same(make_run):
     (source, _) = load_sources(make_run())
     snapshot = source.snapshot
     latents, labels = torch.randn(21, 8), torch.arange(21) % 2
-    pixels = draw(snapshot.generator, latents, labels, snapshot.network.image_range, "it")
-    assert torch.equal(pixels, draw_images(source, latents, labels))
+    pixels = run_generator(snapshot.generator, latents, labels, snapshot.network.image_range, "it")
+    assert torch.equal(pixels, generate_images(source, latents, labels))
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = draw(snapshot.generator, latents, labels, snapshot.network.image_range, "it")
+        rounded = run_generator(
+            snapshot.generator, latents, labels, snapshot.network.image_range, "it"
+        )
     difference = (rounded.int() - pixels.int()).abs()
     assert 0 < difference.float().mean() < 4  # levels of 255: it was bfloat16, and not much else
     with torch.no_grad():
         next(snapshot.generator.parameters()).fill_(torch.nan)
-    with pytest.raises(UserError, match=r"^it draws values that are not numbers"):
-        draw(snapshot.generator, latents, labels, (-1, 1), "it")
+    with pytest.raises(UserError, match=r"^it produces values that are not numbers"):
+        run_generator(snapshot.generator, latents, labels, (-1, 1), "it")
 
 
 def test_latents_depend_on_seed_class_and_index_alone():
@@ -286,12 +293,12 @@ def test_a_generator_that_diverged_is_named(make_run, tmp_path):
     sources = load_sources(make_run())
     with torch.no_grad():
         next(sources[0].snapshot.generator.parameters()).fill_(torch.nan)
-    with pytest.raises(UserError, match=r"generator\.safetensors@20 draws values that are not"):
+    with pytest.raises(UserError, match=r"generator\.safetensors@20 produces values that are not"):
         generate(sources, tmp_path / "out", n_per_class=1)
     assert not (tmp_path / "out").exists()
 
 
-def test_cudnn_stays_on_while_drawing(make_run, monkeypatch):
+def test_cudnn_stays_on_while_generating(make_run, monkeypatch):
     """`cudnn.flags` turns it off unless told otherwise; convolutions are slow without."""
     (source, _), seen = load_sources(make_run()), []
     network = source.snapshot.generator
@@ -300,5 +307,7 @@ def test_cudnn_stays_on_while_drawing(make_run, monkeypatch):
         seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
 
     network.register_forward_pre_hook(watched)
-    draw_images(source, latents_for(0, "normal", range(2), 8), torch.zeros(2, dtype=torch.int64))
+    generate_images(
+        source, latents_for(0, "normal", range(2), 8), torch.zeros(2, dtype=torch.int64)
+    )
     assert set(seen) == {(True, False)}

@@ -9,7 +9,7 @@ from PIL import Image
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.sampling import interpolation
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import draw_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images, latents_for
 from cxrgan_fast.sampling.interpolation import interpolation_sheets, slerp
 
 T = torch.linspace(0, 1, 9)
@@ -72,7 +72,7 @@ def close(images: torch.Tensor, expected: torch.Tensor) -> bool:
 
 def images_of(source, count: int, seed: int = 0) -> torch.Tensor:
     latents = latents_for(seed, source.class_name, range(count), 8)
-    return draw_images(source, latents, torch.full((count,), source.label))
+    return generate_images(source, latents, torch.full((count,), source.label))
 
 
 def test_the_latent_sheet_joins_the_images_of_the_set(make_run, tmp_path, sheets):
@@ -97,7 +97,7 @@ def test_the_class_sheet_goes_from_class_to_class_with_the_same_latents(make_run
     assert (columns[0], columns[4], columns[-1]) == ("normal", "0.5", "bacterial")
     latents = latents_for(0, "normal", range(6), 8)
     for column, label in ((0, 0), (-1, 1)):
-        expected = draw_images(sources[label], latents, torch.full((6,), label))
+        expected = generate_images(sources[label], latents, torch.full((6,), label))
         assert close(images[:, column], expected)
     away = [(images[:, 0].float() - images[:, i].float()).abs().mean() for i in range(9)]
     assert away == sorted(away)

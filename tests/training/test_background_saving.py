@@ -182,7 +182,7 @@ def test_a_disk_that_fills_up_while_steps_go_on_stops_them(fails, tmp_path, monk
 
 
 @pytest.mark.first_tier(1)
-@pytest.mark.parametrize(("call", "folder"), [("save", "checkpoints"), ("draw", "grids")])
+@pytest.mark.parametrize(("call", "folder"), [("save", "checkpoints"), ("save_grid", "grids")])
 def test_a_folder_that_vanishes_stops_the_run(fails, tmp_path, at_step, call, folder):
     def vanish(run: Run, writer: BackgroundWriter) -> None:
         writer.drain()  # rmtree fails where a file comes or goes meanwhile
@@ -199,7 +199,7 @@ def test_a_failure_is_noticed_at_the_next_step(fails, tmp_path, at_step, monkeyp
     """Not only when there is something to write again, here after six seconds."""
     steps = []
     monkeypatch.setattr(RunLog, "advance", steps.append)
-    at_step("draw", 0, lambda run, _: shutil.rmtree(run.folder / "grids"))
+    at_step("save_grid", 0, lambda run, _: shutil.rmtree(run.folder / "grids"))
     seldom = [f"--{name}-every={10**7}" for name in ("log", "grid", "checkpoint")]
     line = fails(*PHANTOM, *seldom, "--max-minutes", 0.1, "--steps", 10**6, "--out", tmp_path)
     assert "grid-000000.png" in line
@@ -231,8 +231,8 @@ def test_broken_weights_are_not_saved(fails, tmp_path, at_step):
     assert not checkpoint.generator_path(folder, 6).exists()
 
 
-def test_broken_weights_are_not_drawn(fails, tmp_path, at_step):
-    at_step("draw", 2, poison)
+def test_no_grid_is_saved_of_broken_weights(fails, tmp_path, at_step):
+    at_step("save_grid", 2, poison)
     line = fails(*PHANTOM, "--grid-every", 2, "--steps", 9, "--out", tmp_path)
     folder = only_run(tmp_path)
     assert "not finite; there is no checkpoint yet" in line

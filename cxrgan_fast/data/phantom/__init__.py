@@ -1,11 +1,11 @@
 """Synthetic chest radiographs: deterministic, with known anatomy, in two classes.
 
-A phantom is drawn as an X-ray sees a chest: fields of path length through soft tissue, air and
+A phantom is rendered as an X-ray sees a chest: fields of path length through soft tissue, air and
 bone are summed and the sum is developed like a digital radiograph. Disease therefore behaves
 as it does in patients: consolidation takes air away, so ribs stay visible over it and the
 border of the heart beside it disappears.
 
-Nothing depends on how many processes or threads draw: every phantom has its own streams of
+Nothing depends on how many processes or threads render: every phantom has its own streams of
 random numbers, derived from (seed, index, part).
 """
 
@@ -31,9 +31,9 @@ class Phantom:
     Attributes:
         image: uint8, (H, W); sizes and aspect ratios vary.
         label: 0 normal, 1 bacterial.
-        marker_box: of the burned-in letter R: left, top, right, bottom in pixels, the last two
+        marker_box: box of the burned-in letter R: left, top, right, bottom in pixels, the last two
             exclusive.
-        consolidation_box: of the consolidated lung, likewise; None in a normal chest.
+        consolidation_box: box of the consolidated lung, as `marker_box`; None in a normal chest.
         lung_mask: bool, (H, W), the lung fields beside heart and mediastinum.
     """
 
@@ -45,7 +45,7 @@ class Phantom:
 
 
 def phantom_image(seed: int, index: int, label: int) -> Phantom:
-    """Draw phantom number `index` of the sequence that `seed` names.
+    """Render phantom number `index` of the sequence that `seed` names.
 
     The two labels of one (seed, index) are the same patient, exposure and noise with and
     without disease.

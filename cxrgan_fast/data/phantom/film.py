@@ -66,7 +66,7 @@ def burn_marker(image: Field, frame: Frame, rng: np.random.Generator) -> tuple[F
 
 
 def _letter_r(width: int, height: int, bold: float) -> Field:
-    """Draw an R that fills its box, antialiased, 0 to 1; no font is involved."""
+    """Render an R that fills its box, antialiased, 0 to 1; no font is involved."""
     scale = 4
     w, h = width * scale - 1, height * scale - 1
     pen_width = max(1, round(bold * h))

@@ -1,4 +1,4 @@
-"""The coordinates a phantom is drawn in, and the few brushes it is drawn with.
+"""The coordinates a phantom is rendered in, and the few brushes it is rendered with.
 
 Everything is a function of two fields: u runs across the chest (0 on the midline, ±1 at the
 inner rib cage where it is widest; negative is the patient's right, on the image's left) and v
@@ -20,8 +20,8 @@ class Frame:
     """How a chest lies in its image.
 
     Attributes:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
         u: across, (H, W).
         v: down, (H, W).
         across: pixels in one unit of u.
@@ -39,7 +39,7 @@ class Frame:
 
     @property
     def a(self) -> Field:
-        """The distance from the midline, |u|, (H, W)."""
+        """Return the distance from the midline, |u|, (H, W)."""
         return np.abs(self.u)
 
     def window(
@@ -49,7 +49,7 @@ class Frame:
     ) -> tuple[tuple[slice, slice], "Frame"]:
         """Cut out the smallest box of pixels that covers a range of u and v.
 
-        Small parts are drawn in a window: the time is in the pixels.
+        Small parts are rendered in a window: the time is in the pixels.
 
         Returns:
             Where the window lies, as an index into (H, W), and the frame in it.
@@ -116,7 +116,7 @@ def step(distance: Field, softness: float) -> Field:
 
 
 def bump(distance: Field, width: float) -> Field:
-    """A Gaussian ridge of height 1 around distance 0."""
+    """Compute a Gaussian ridge of height 1 around distance 0."""
     t = distance * np.float32(np.sqrt(0.5) / width)
     t *= t
     np.negative(t, out=t)
@@ -172,11 +172,11 @@ def length(x: Field, y: Field) -> Field:
 
 
 def tube(distance: Field, radius: float | Field, hollow: float) -> Field:
-    """The X-ray path through a cylinder seen from the side, 1 at the axis of a solid one.
+    """Compute the X-ray path through a cylinder seen from the side, 1 at the axis of a solid one.
 
     Args:
         distance: from the axis.
-        radius: of the cylinder.
+        radius: radius of the cylinder.
         hollow: how much of its inside (of 0.72 the radius) is taken out: bones have a dense
             shell, which shows as two bright edges.
     """
@@ -200,7 +200,7 @@ def cloud(rng: np.random.Generator, frame: Frame, cells: float, octaves: int = 1
 
     Args:
         rng: where the randomness comes from.
-        frame: whose size it takes.
+        frame: frame whose size the result has.
         cells: how many blobs fit across a unit of u.
         octaves: how many times finer noise of half the strength is added.
 

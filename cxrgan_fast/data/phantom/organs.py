@@ -1,6 +1,6 @@
 """Soft tissue and air: body, lungs, heart, diaphragm, vessels, gut gas.
 
-Each function returns fields of path length; `draw_chest` in the package adds them up.
+Each function returns fields of path length; `phantom_image` in the package adds them up.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Thorax:
     Attributes:
         cage: half-width of the rib cage at this height, in units of u.
         diaphragm: the v of the diaphragm at this distance from the midline.
-        lungs: 1 within the lung fields as drawn between wall, mediastinum and diaphragm.
+        lungs: 1 within the lung fields as they lie between wall, mediastinum and diaphragm.
     """
 
     cage: Field
@@ -86,7 +86,7 @@ def thorax(frame: Frame, rng: np.random.Generator) -> Thorax:
 
 
 def body(frame: Frame, shape: Thorax, arms: Arms, rng: np.random.Generator) -> Field:
-    """Trunk, shoulders, neck, head and arms: the thickness of soft tissue, 1 at the trunk."""
+    """Render the soft tissue of trunk, shoulders, neck, head and arms: its thickness, up to 1."""
     a, v = frame.a, frame.v
     fat = np.float32(rng.uniform(0.09, 0.20))
     flank = np.maximum(shape.cage, np.float32(0.74)) + fat
@@ -118,7 +118,7 @@ def body(frame: Frame, shape: Thorax, arms: Arms, rng: np.random.Generator) -> F
 
 
 def heart(frame: Frame, rng: np.random.Generator) -> Field:
-    """Heart, great vessels and thymus: 1 inside the silhouette.
+    """Render heart, great vessels and thymus: 1 inside the silhouette.
 
     The left ventricle reaches to the image's right; the right atrium just passes the spine.
     """
@@ -151,7 +151,7 @@ def _join(first: Field, second: Field, fillet: float) -> Field:
 
 
 def airways(frame: Frame, rng: np.random.Generator) -> Field:
-    """Trachea and main bronchi: the air column over the upper spine."""
+    """Render trachea and main bronchi, the column of air over the upper spine."""
     carina = rng.uniform(0.30, 0.36)
     lean = rng.normal(-0.01, 0.02)
     total = np.zeros_like(frame.u)
@@ -166,7 +166,7 @@ def airways(frame: Frame, rng: np.random.Generator) -> Field:
 
 
 def vessels(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
-    """The pulmonary vessels: trees from each hilum that thin out towards the edge, 0 to 1."""
+    """Render the pulmonary vessels, 0 to 1: trees from each hilum that thin out to the edge."""
     canvas = Image.new("L", (frame.width, frame.height))
     pen = ImageDraw.Draw(canvas)
     for side in (-1, 1):
@@ -199,7 +199,7 @@ def _branch(
     angle: float,
     width: float,
 ) -> None:
-    """Draw one vessel and, on its way, the two smaller ones that leave it."""
+    """Render one vessel and, on its way, the two smaller ones that leave it."""
     bend = rng.normal(0, 0.10)
     stride = rng.uniform(0.05, 0.09)
     column, row = frame.origin
@@ -220,7 +220,7 @@ def _branch(
 
 
 def gut_gas(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
-    """Gas in stomach and bowel below the left dome, in some patients, 0 to 1."""
+    """Render gas in stomach and bowel below the left dome, 0 to 1; only some patients have it."""
     total = np.zeros_like(frame.u)
     where, near = frame.window((0.0, 1.1), (1.0, 1.7))
     if rng.random() > 0.65 or not near.u.size:

@@ -7,7 +7,7 @@ from cxrgan_fast.data.phantom.organs import Arms, Thorax
 
 
 def ribs(frame: Frame, shape: Thorax, rng: np.random.Generator) -> Field:
-    """Twelve pairs: posterior arcs from the spine, anterior ends that fall to the middle.
+    """Render twelve pairs of ribs: posterior arcs from the spine, anterior ends to the middle.
 
     The arcs of all ribs are one family of curves, v = start + i·spacing + arc(|u|), so the rib
     a pixel lies on, and where in it, comes from solving for i.
@@ -53,7 +53,7 @@ def _bands(index: Field, thickness: float, rng: np.random.Generator) -> Field:
 
 
 def spine(frame: Frame, rng: np.random.Generator) -> Field:
-    """Vertebral bodies with disc spaces, pedicles, and a row of spinous processes."""
+    """Render vertebral bodies with disc spaces, pedicles, and a row of spinous processes."""
     total = np.zeros_like(frame.u)
     where, near = frame.window(u_range=(-0.26, 0.26))
     u, v, a = near.u, near.v, near.a
@@ -76,7 +76,7 @@ def spine(frame: Frame, rng: np.random.Generator) -> Field:
 
 
 def shoulder_girdle(frame: Frame, arms: Arms, rng: np.random.Generator) -> Field:
-    """Clavicles, shoulder blades and upper arms."""
+    """Render clavicles, shoulder blades and upper arms."""
     total = np.zeros_like(frame.u)
     lift = rng.uniform(-0.10, 0.16)
     for side, (joint, elbow) in zip((-1, 1), arms, strict=True):
@@ -96,7 +96,7 @@ def shoulder_girdle(frame: Frame, arms: Arms, rng: np.random.Generator) -> Field
 
 
 def _clavicle(frame: Frame, side: int, lift: float, rng: np.random.Generator) -> Field:
-    """Draw the S from the breastbone out and up to the shoulder."""
+    """Render the S from the breastbone out and up to the shoulder."""
     here = frame.u * np.float32(side)
     height = rng.normal(-0.01, 0.015)
     swing = np.float32(rng.uniform(0.02, 0.05))

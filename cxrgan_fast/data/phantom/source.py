@@ -1,4 +1,4 @@
-"""The phantom set as a source of images: drawn when asked for, on no disk."""
+"""The phantom set as a source of images: rendered when asked for, on no disk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 from cxrgan_fast.data.dataset import ImageDataset
 from cxrgan_fast.data.phantom import CLASS_NAMES, phantom_image
 from cxrgan_fast.data.preparation import Preparation
-from cxrgan_fast.data.readers import prepare
+from cxrgan_fast.data.readers import prepare_image
 from cxrgan_fast.data.reading import in_threads
 from cxrgan_fast.data.sources import SPLITS, ImageFile, folder_names, read_classes, select
 from cxrgan_fast.errors import UserError
@@ -96,12 +96,12 @@ class PhantomSource:
         classes: Sequence[str] | None = None,
         progress: bool = False,
     ) -> ImageDataset:
-        """Draw the images of some classes and one split; how many threads do it changes nothing.
+        """Render the images of some classes and one split; how many threads do it changes nothing.
 
         Args:
             preparation: what is done to each image.
             split: as `select` takes it.
-            classes: likewise.
+            classes: as `select` takes them.
             progress: show a bar on standard error, if that is a terminal.
 
         Raises:
@@ -110,15 +110,17 @@ class PhantomSource:
         chosen = select(self, split, classes)
         images = preparation.empty(len(chosen.files))
 
-        def draw(at: int) -> None:
+        def render(at: int) -> None:
             block, row = divmod(chosen.places[at], self.count)
             # Splits take disjoint ranges of the infinite sequence of phantoms.
             label = CLASS_NAMES.index(chosen.files[at].class_name)
             phantom = phantom_image(self.seed, (block << 40) + row, label)
-            images[at] = prepare(Image.fromarray(phantom.image), preparation)
+            images[at] = prepare_image(Image.fromarray(phantom.image), preparation)
 
-        drawn = in_threads(draw, len(images), "drawing phantoms", workers=None, progress=progress)
-        for _ in drawn:
+        rendered = in_threads(
+            render, len(images), "rendering phantoms", workers=None, progress=progress
+        )
+        for _ in rendered:
             pass
         return ImageDataset(
             images=torch.from_numpy(images),

@@ -30,12 +30,12 @@ _DICOM_GROUPS = (b"\x02\x00", b"\x08\x00")  # of the first element of a file wit
 
 
 def has_image_name(name: str) -> bool:
-    """Whether a file is an image by its name; suffixes count in any case."""
+    """Tell whether a file is an image by the suffix of its name; case does not matter."""
     return suffix(name) in IMAGE_SUFFIXES
 
 
 def is_image_content(head: bytes) -> bool:
-    """Whether a file's first bytes are those of an image that is read.
+    """Tell whether a file's first bytes are those of an image format that can be read.
 
     Args:
         head: the first `HEAD_BYTES` bytes, or all of a shorter file.

@@ -49,7 +49,7 @@ class Folders:
         return self.inside.get(folder, [])
 
     def classes(self, top: str) -> list[str]:
-        """The class folders of a folder: also empty ones, whose emptiness is then told."""
+        """Find the class folders of a folder; empty ones too, so that this is reported."""
         inside = self.children(top)
         beside_images = any(is_container(base(each)) for each in inside)
         return [
@@ -60,7 +60,7 @@ class Folders:
         ]
 
     def root(self, name: str) -> str:
-        """The folder that holds the folders of splits, or the class folders."""
+        """Return the folder that holds the folders of splits, or the class folders."""
         folder = ""
         while True:
             inside = self.children(folder)
@@ -73,7 +73,7 @@ class Folders:
             folder = full[0]
 
     def splits(self, root: str) -> dict[str, str]:
-        """The folders of splits, each with the split that it is."""
+        """Find the folders of splits, each with the split that it is."""
         inside = self.children(root)
         found = {each: split for each in inside if (split := split_of(base(each))) is not None}
         usual = {each: split for each, split in found.items() if base(each).casefold() in SPLITS}
@@ -95,7 +95,7 @@ class Folders:
         return groups[0] if len(groups) == 1 else {}
 
     def entered(self, top: str) -> str:
-        """The folder that holds the class folders below a split or a part: train/images/CLASS."""
+        """Find the folder of the class folders below a split or a part: train/images/CLASS."""
         while True:
             full = [each for each in self.children(top) if self.weight[each]]
             if len(full) != 1 or not is_wrapper(base(full[0])):
@@ -105,7 +105,7 @@ class Folders:
             top = full[0]
 
     def parts(self, root: str, where: str) -> list[str]:
-        """The folders that hold the class folders where parts of a set lie above them.
+        """Find the folders that hold the class folders where parts of a set lie above them.
 
         Args:
             root: the folder that holds the parts, fold1 and fold2 or images_001 and images_002.

@@ -75,7 +75,7 @@ def lay_out(
         images: those that are images by name or content.
         left_out: folders that hold no data, each with what they are.
         where: as the user named it, for messages.
-        name: of the folder or archive itself.
+        name: name of the folder or archive itself.
 
     Raises:
         UserError: there is no class folder or no image.

@@ -26,7 +26,7 @@ class ListedFiles:
         self._folders: dict[str, str] = {}
 
     def problem_of(self, name: str) -> str | None:
-        """Why the file of a name cannot be used; None if it can, and it is listed then."""
+        """List the file of a name. Return why it cannot be used; None if it can."""
         try:
             self.tree.stamps[name] = stamp_of(self.folder / name)
         except (OSError, ValueError) as error:  # ValueError: a name with a NUL
@@ -34,15 +34,15 @@ class ListedFiles:
         return None
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file; UserError with its name if that cannot be."""
+        """Read the bytes of one file; a UserError names the file if that fails."""
         return read_file(self.folder / name, name, self.tree.stamps[name])
 
     def head(self, name: str, size: int) -> bytes:
-        """The first bytes of one file; UserError with its name if that cannot be."""
+        """Read the first bytes of one file; a UserError names the file if that fails."""
         return self.read(name)[:size]
 
     def add_unnamed(self, table: str, source: Source) -> None:
-        """Count the images that are there and that the table does not name.
+        """Count the images that are present but not named by the table.
 
         They are looked for below the table's folder, and in folders elsewhere that hold files
         which it names.

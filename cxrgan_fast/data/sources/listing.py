@@ -15,7 +15,7 @@ class ImageFile:
     Attributes:
         name: path in the source, "/"-separated; no two are the same.
         class_name: its class.
-        patient: whose it is, as far as columns, folders and names tell; else the file's own name.
+        patient: the patient that columns, folders or names tell; without any, the file's own name.
         split: "train", "test" or "val"; "train" where the source has no splits.
         patient_given: whether a column of the user's table names the patient: nothing goes before.
         folder: name of its class folder; "" in a table.
@@ -36,7 +36,7 @@ class Unused:
     Attributes:
         reason: why, in words.
         folder: where they lie; "" for the source's top folder.
-        suffix: of all of them, in lower case, or "no suffix".
+        suffix: the suffix of all of them, in lower case, or "no suffix".
         files: how many there are.
     """
 

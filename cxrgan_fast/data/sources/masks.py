@@ -21,7 +21,7 @@ def find_masks(images: Sequence[str], folders: Collection[str]) -> set[str]:
 
     Args:
         images: the names of all images.
-        folders: of all folders.
+        folders: the names of all folders.
     """
     named = {folder for folder in folders if is_mask_folder(base(folder))}
     masks = _in_folders(images, folders, named) if named else set()

@@ -95,7 +95,7 @@ def split_and_rest(name: str) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=1 << 16)
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name speaks of masks, labels or segmentations."""
+    """Tell whether a folder's name speaks of masks, labels or segmentations."""
     plain = re.sub(r"ground[ _-]truth", "groundtruth", _HUMP.sub(" ", name).casefold())
     words = set(re.split(r"[^a-z]+", plain))
     return bool(_MASK_WORDS & words) or any(word.endswith(("mask", "masks")) for word in words)
@@ -108,17 +108,17 @@ def without_mask_word(stem: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def is_container(name: str) -> bool:
-    """Whether a folder's name (images, PA, png) is no class's and no patient's."""
+    """Tell whether a folder's name (images, PA, png) names neither a class nor a patient."""
     return name.strip().casefold() in _CONTAINERS
 
 
 def is_wrapper(name: str) -> bool:
-    """Whether a folder's name is that of a container, or of a numbered one (images_001)."""
+    """Tell whether a folder's name is that of a container, perhaps numbered (images_001)."""
     return is_container(name) or is_container(_NUMBER_AFTER.sub("", name.strip()))
 
 
 def is_part(name: str) -> bool:
-    """Whether a folder's name is that of a part of a set: batch2, fold_0, hospital 3."""
+    """Tell whether a folder's name is that of a part of a set: batch2, fold_0, hospital 3."""
     word = name.strip().casefold()
     return word not in _PARTS and _NUMBER_AFTER.sub("", word) in _PARTS
 
@@ -139,7 +139,7 @@ def patient_of_file(name: str) -> str | None:
 
 
 def is_patient_folder(name: str) -> bool:
-    """Whether a folder is named as published sets name patients: patient00001, p10000032."""
+    """Tell whether a folder is named as published sets name patients: patient00001, p10000032."""
     return _PATIENT_FOLDER.fullmatch(name) is not None
 
 

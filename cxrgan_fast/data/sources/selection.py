@@ -43,10 +43,10 @@ class Selection:
     """Classes and their images.
 
     Attributes:
-        class_names: in the order of the labels.
+        class_names: names of the classes, in the order of the labels.
         files: the images in the order of class, then as listed; `class_name` is one of
             `class_names`, also where that joins several classes.
-        places: of each image in the order in which the source lists them.
+        places: place of each image in the order in which the source lists them.
     """
 
     class_names: tuple[str, ...]

@@ -24,7 +24,7 @@ class Source:
 
     Attributes:
         where: as the user named it, for messages.
-        name: of the set: the folder's or file's name.
+        name: name of the set: that of the folder or file.
         store: where the files lie.
         classes: all class names, in the order of class folders; a class may have no images.
         default_classes: those that are used when none are named.
@@ -55,16 +55,16 @@ class Source:
         return sorted([*of_images, *self.refused])
 
     def read(self, file: ImageFile) -> bytes:
-        """The bytes of one image; several threads may read.
+        """Read the bytes of one image; several threads may do so at once.
 
         Raises:
-            UserError: with the file's name: it cannot be read, or changed since it was listed.
+            UserError: the file, which is named, cannot be read or has changed since it was listed.
         """
         return self.store.read(file.name)
 
     @contextlib.contextmanager
     def held(self, file: ImageFile) -> Iterator[bytes]:
-        """The bytes of one image for a block, within the memory that all threads share.
+        """Read the bytes of one image for a block, within the memory that all threads share.
 
         Raises:
             UserError: as `read`.
@@ -74,7 +74,7 @@ class Source:
             yield self.read(file)
 
     def stamp(self, file: ImageFile) -> str:
-        """What changes when the file changes: size and time, or size and checksum."""
+        """Return what changes when the file changes: size and time, or size and checksum."""
         return self.store.tree.stamps[file.name]
 
     def parts(
@@ -107,11 +107,11 @@ class Source:
     def without_kind(
         self, classes: Sequence[str] | None, split: str | None
     ) -> list[tuple[str, str]]:
-        """(name, reason) of the images whose kind of pneumonia is unknown, if the kind matters.
+        """List the images whose kind of pneumonia is unknown, if the kind matters: (name, reason).
 
         Args:
             classes: as `select` takes them.
-            split: likewise.
+            split: as `select` takes it.
         """
         parts = self.parts(classes)
         members = {member for of_class in parts.values() for member in of_class}
@@ -124,7 +124,7 @@ class Source:
 
         Args:
             classes: as `select` takes them.
-            split: likewise.
+            split: as `select` takes it.
         """
         parts = self.parts(classes)
         members = {member for of_class in parts.values() for member in of_class}

@@ -45,7 +45,7 @@ class Tree:
 
     Attributes:
         folders: all folders below the root.
-        stamps: of each file, by its name, what changes when the file changes.
+        stamps: for each file, by its name, what changes when the file changes.
         problems: (name, reason) of what cannot be used.
     """
 
@@ -64,10 +64,10 @@ class Store(Protocol):
     tree: Tree
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file of the tree; UserError with its name if that cannot be."""
+        """Read the bytes of one file of the tree; a UserError names the file if that fails."""
 
     def head(self, name: str, size: int) -> bytes:
-        """The first bytes of one file of the tree; UserError with its name if that cannot be."""
+        """Read the first bytes of one file of the tree; a UserError names it if that fails."""
 
 
 class FolderStore:
@@ -124,18 +124,18 @@ class FolderStore:
                     self.tree.problems.append((name, "is a device or a pipe, not a file"))
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file.
+        """Read the bytes of one file.
 
         Raises:
-            UserError: with the file's name: it is gone, changed, too large or cannot be read.
+            UserError: the file, which is named, is gone, changed, too large or cannot be read.
         """
         return read_file(self.root / name, name, self.tree.stamps[name])
 
     def head(self, name: str, size: int) -> bytes:
-        """The first bytes of one file, or all of a shorter one.
+        """Read the first bytes of one file, or all of a shorter one.
 
         Raises:
-            UserError: with the file's name: it cannot be read, or is no file any more.
+            UserError: the file, which is named, cannot be read, or is no file any more.
         """
         try:
             # Not blocking: a pipe that has taken the file's place would be waited for.
@@ -220,10 +220,11 @@ class ZipStore:
             self.tree.stamps[name] = f"{entry.file_size}:{entry.CRC:08x}"
 
     def read(self, name: str) -> bytes:
-        """The bytes of one entry, its checksum compared.
+        """Read the bytes of one entry and compare its checksum.
 
         Raises:
-            UserError: with the entry's name: damaged, encrypted, too large, or the archive changed.
+            UserError: the entry, which is named, is damaged, encrypted or too large, or the
+                archive has changed.
         """
         entry = self._entries[name]
         if entry.flag_bits & _ENCRYPTED:
@@ -261,10 +262,10 @@ class ZipStore:
         return content
 
     def head(self, name: str, size: int) -> bytes:
-        """The first bytes of one entry, or all of a shorter one; no checksum is compared.
+        """Read the first bytes of one entry, or all of a shorter one; no checksum is compared.
 
         Raises:
-            UserError: with the entry's name: it cannot be read.
+            UserError: the entry, which is named, cannot be read.
         """
         entry = self._entries[name]
         try:
@@ -302,11 +303,11 @@ def read_file(path: Path, name: str, stamp: str) -> bytes:
 
     Args:
         path: the file.
-        name: for the message.
+        name: the file's name, for the message.
         stamp: what `stamp_of` said when it was listed.
 
     Raises:
-        UserError: with the name.
+        UserError: naming the file.
     """
     try:
         # Not blocking: a pipe that has taken the file's place would be waited for.
@@ -333,7 +334,7 @@ def _opened(path: Path) -> int:
 
 
 def stamp_of(path: Path) -> str:
-    """What changes when a file changes.
+    """Return what changes when a file changes.
 
     Raises:
         OSError: it is not there, or is no regular file.
@@ -350,7 +351,7 @@ def bytes_of(tree: Tree, name: str) -> int:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is passed over by its name."""
+    """Tell whether a file or folder is passed over because of its name."""
     return name.startswith(".") or name == "__MACOSX"
 
 

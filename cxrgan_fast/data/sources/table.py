@@ -60,7 +60,7 @@ class Columns(Settings):
 
 
 def is_table(content: bytes) -> bool:
-    """Whether a file's first line names a column of paths and one of labels."""
+    """Tell whether a file's first line names a column of paths and one of labels."""
     try:
         header, _ = _header(content[:4096].decode("utf-8-sig", "ignore"))
     except csv.Error:
@@ -83,7 +83,7 @@ def read_table(
     are sorted as numbers.
 
     Args:
-        content: of the CSV file, in UTF-8.
+        content: bytes of the CSV file, in UTF-8.
         where: its path, for messages.
         store: what it names the files of.
         problem_of: why the file of a name cannot be used; None if it can. Asked once for each.
@@ -93,7 +93,7 @@ def read_table(
         The source, which is called what `where` says; what cannot be used is in `refused`.
 
     Raises:
-        UserError: with the line's number, something that cannot be understood.
+        UserError: something cannot be understood; the message has the line's number.
     """
     if (lines := content.count(b"\n")) > MAX_ENTRIES:
         raise UserError(

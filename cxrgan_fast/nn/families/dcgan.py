@@ -62,7 +62,7 @@ class DCGANGenerator(nn.Module):
             channels = out_channels
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Draw images.
+        """Generate images.
 
         Args:
             latents: (N, latent_size).

@@ -27,7 +27,7 @@ from cxrgan_fast.ops import bias_leaky_relu
 
 
 class GeneratorBlock(nn.Module):
-    """norm-act-conv-norm-act-conv and a skip, at twice the size or the same.
+    """A residual block, norm-act-conv-norm-act-conv, at twice the size or the same.
 
     Args:
         config: the networks' configuration.
@@ -59,7 +59,7 @@ class GeneratorBlock(nn.Module):
         )
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
-        """(N, I, H, W) -> (N, O, 2H, 2W), or (N, O, H, W) without resampling."""
+        """Map (N, I, H, W) to (N, O, 2H, 2W), or to (N, O, H, W) without resampling."""
         skip = self.skip(input)  # 1×1 convolution and upsampling commute: the small side is cheap
         if self.resample == "up":
             skip = F.interpolate(skip, scale_factor=2, mode="nearest")
@@ -96,7 +96,7 @@ class ResNetGenerator(nn.Module):
         self.to_image = Conv2d(last, config.image_channels)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Draw images.
+        """Generate images.
 
         Args:
             latents: (N, latent_size).
@@ -113,7 +113,7 @@ class ResNetGenerator(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """act-conv-act-conv and a skip, at half the size or the same.
+    """A residual block, act-conv-act-conv, at half the size or the same.
 
     Args:
         config: the networks' configuration.
@@ -161,7 +161,7 @@ class DiscriminatorBlock(nn.Module):
         )
 
     def forward(self, input: Tensor, weights: Weights) -> Tensor:
-        """(N, I, H, W) -> (N, O, H/2, W/2), or (N, O, H, W) without resampling."""
+        """Map (N, I, H, W) to (N, O, H/2, W/2), or to (N, O, H, W) without resampling."""
         hidden = input if self.first else bias_leaky_relu(input, negative_slope=self.slope)
         hidden = self.conv2(self.act(self.conv1(hidden, weights)), weights)
         # Average pooling and 1×1 convolution commute: the small side is cheap.

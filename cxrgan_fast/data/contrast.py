@@ -13,7 +13,7 @@ Percentiles = tuple[float, float]
 def percentile_range(
     values: npt.NDArray[np.number], percentiles: Percentiles
 ) -> tuple[float, float] | None:
-    """The values at two percentiles, by nearest rank; None if they are the same.
+    """Find the values at two percentiles, by nearest rank; None if they are equal.
 
     Of more than four million values, every n-th is looked at.
     """
@@ -47,7 +47,7 @@ def stretch(image: Image.Image, percentiles: Percentiles) -> Image.Image:
     """Map two percentiles of an image's luma to 0 and 255, in all channels alike.
 
     Args:
-        image: of mode L or RGB.
+        image: an image of mode L or RGB.
         percentiles: from 0 to 100.
 
     Returns:
