@@ -26,7 +26,7 @@ VERBS = re.compile(
    |Download|Draw|Embed|End|Escape|Evaluate|Extract|Fall|Fill|Find|Format
    |Generate|Give|Go|Group|Have|Hold|Import|Initialize|Interpolate|Join|Judge
    |Keep|Lay|Let|List|Load|Locate|Look|Make|Map|Match|Measure|Merge|Move
-   |Multiply|Name|Normalize|Note|Open|Order|Parse|Plot|Prepare|Put|Queue|Raise
+   |Multiply|Name|Normalize|Note|Open|Order|Parse|Plot|Prepare|Put|Queue|Quote|Raise
    |Read|Refuse|Remove|Rename|Render|Replace|Report|Resize|Restore|Return|Rise
    |Round|Run|Sample|Save|Say|Scale|See|Select|Set|Shape|Show|Shrink|Smooth
    |Split|Start|Stop|Store|Sum|Take|Tell|Train|Turn|Undo|Update|Upsample|Wait

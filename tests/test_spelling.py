@@ -18,7 +18,7 @@ FILES = sorted(
 WHOLE = {
     "csrc": ("*.h", "*.cpp", "*.cuh", "*.cu"),
     "kernels": ("*.py",),
-    "bench": ("*.h", "*.cpp", "*.cu"),
+    "bench": ("*.cu",),
     "tests/cuda_standin": ("*.h", "*.cpp", "*.cu"),
 }
 BRITISH = re.compile(
