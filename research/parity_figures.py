@@ -126,7 +126,7 @@ def _equivalence(
                 "p_not_worse": difference.p_not_higher(margin),
                 "equivalent": shown,
                 "verdict": _verdict(shown, failed, difference),
-                "power": tost_power(margin, difference.standard_error, difference.freedom),
+                "power": tost_power(margin, difference.parts),
                 "smallest_margin": smallest,
                 "smallest_share": smallest / reference["mean"],
                 "seeds_needed": seeds_needed(margin, deviations),

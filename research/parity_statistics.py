@@ -30,7 +30,11 @@ from cxrgan_fast.errors import UserError
 ALPHA = 0.05  # of each of the two tests
 POWER = 0.8
 MOST_SEEDS = 1000
-_QUANTILES = 2000  # of the spread that a repetition would see, over which its power is averaged
+# Of the spread that a repetition would see, over which its power is averaged: by parts.
+_QUANTILES = {1: 2000, 2: 64}
+
+Parts = tuple[tuple[float, float], ...]
+"""The squared standard error and the degrees of freedom of each of one or two means."""
 
 
 def require_scipy(module: str = "scipy.stats") -> ModuleType:
@@ -54,30 +58,35 @@ class Difference:
         standard_error: of the difference.
         freedom: degrees of freedom; of two samples by Welch and Satterthwaite, of pairs one less
             than they are.
+        parts: of each sample the squared standard error of its mean and its degrees of freedom;
+            of pairs those of their differences alone.
     """
 
     value: float
     standard_error: float
     freedom: float
+    parts: Parts
 
     @classmethod
     def of(cls, values: Sequence[float], reference: Sequence[float]) -> Difference:
         """The difference of two samples of at least two values each."""
-        parts = [statistics.variance(each) / len(each) for each in (values, reference)]
-        squares = [
-            part**2 / (len(each) - 1) for part, each in zip(parts, (values, reference), strict=True)
-        ]
+        parts = tuple(
+            (statistics.variance(each) / len(each), len(each) - 1.0) for each in (values, reference)
+        )
+        total = sum(square for square, _ in parts)
+        squares = sum(square**2 / freedom for square, freedom in parts)
         # Without any spread every number of degrees gives the same answers.
-        freedom = sum(parts) ** 2 / sum(squares) if sum(squares) else len(values) - 1.0
+        freedom = total**2 / squares if squares else len(values) - 1.0
         value = statistics.fmean(values) - statistics.fmean(reference)
-        return cls(value, math.sqrt(sum(parts)), freedom)
+        return cls(value, math.sqrt(total), freedom, parts)
 
     @classmethod
     def paired(cls, values: Sequence[float], reference: Sequence[float]) -> Difference:
         """The mean difference of pairs, two at least."""
         differences = [value - other for value, other in zip(values, reference, strict=True)]
         error = statistics.stdev(differences) / math.sqrt(len(differences))
-        return cls(statistics.fmean(differences), error, len(differences) - 1.0)
+        freedom = len(differences) - 1.0
+        return cls(statistics.fmean(differences), error, freedom, ((error**2, freedom),))
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """The two-sided interval, such as that of 0.95."""
@@ -99,47 +108,56 @@ class Difference:
         return float(require_scipy().t.sf(distance / self.standard_error, self.freedom))
 
 
-def tost_power(margin: float, standard_error: float, freedom: float, true: float = 0.0) -> float:
+def tost_power(margin: float, parts: Parts, true: float = 0.0) -> float:
     """How likely the TOST is to show equivalence.
 
-    The difference that comes out is normal, its estimated squared standard error independently
+    The difference that comes out is normal, the estimates of its variances are independently
     chi-squared (Phillips, Power of the Two One-Sided Tests Procedure in Bioequivalence, 1990).
+    Welch's test of two samples takes its degrees of freedom from these estimates: fewer than both
+    samples have together, even if their true variances are equal.
 
     Args:
         margin: of equivalence.
-        standard_error: the true one of the difference.
-        freedom: degrees of freedom of its estimate.
+        parts: of each mean the true squared standard error and the degrees of freedom that its
+            estimate has.
         true: the true difference.
     """
     stats = require_scipy()
+    standard_error = math.sqrt(sum(square for square, _ in parts))
     if standard_error == 0:
         return float(abs(true) < margin)
-    quantile = float(stats.t.ppf(1 - ALPHA, freedom))
-    # Averaged over equally likely spreads: the integral over their distribution.
-    room = margin - quantile * standard_error * _spreads(freedom)  # for |difference|
+    room = margin - _half_widths(parts)  # for |difference|
     upper = stats.norm.cdf((room - true) / standard_error)
     lower = stats.norm.cdf((-room - true) / standard_error)
     return float((upper - lower).clip(min=0).mean())
 
 
-@functools.cache
-def _spreads(freedom: float) -> NDArray[np.float64]:
-    """Equally likely ratios of an estimated standard deviation to the true one."""
-    shares = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    spreads: NDArray[np.float64] = np.sqrt(require_scipy().chi2.ppf(shares, freedom) / freedom)
-    return spreads
+@functools.lru_cache(maxsize=64)
+def _half_widths(parts: Parts) -> NDArray[np.float64]:
+    """Half of the 90 % interval in equally likely repetitions."""
+    stats = require_scipy()
+    count = _QUANTILES[len(parts)]
+    shares = (np.arange(count) + 0.5) / count
+    seen = np.meshgrid(
+        *(square * stats.chi2.ppf(shares, freedom) / freedom for square, freedom in parts)
+    )
+    total = sum(seen)
+    degrees = total**2 / sum(
+        square**2 / freedom for square, (_, freedom) in zip(seen, parts, strict=True)
+    )
+    widths: NDArray[np.float64] = stats.t.ppf(1 - ALPHA, degrees) * np.sqrt(total)
+    return widths
 
 
 def smallest_margin(difference: Difference) -> float:
     """The margin that such a comparison would meet in 80 of 100 repetitions, were there none."""
     if difference.standard_error == 0:
         return 0.0
-    error, freedom = difference.standard_error, difference.freedom
-    high = error
-    while tost_power(high, error, freedom) < POWER:
+    parts, high = difference.parts, difference.standard_error
+    while tost_power(high, parts) < POWER:
         high *= 2
     find_root = require_scipy("scipy.optimize").brentq
-    return float(find_root(lambda margin: tost_power(margin, error, freedom) - POWER, 0, high))
+    return float(find_root(lambda margin: tost_power(margin, parts) - POWER, 0, high))
 
 
 def seeds_needed(margin: float, deviations: Sequence[float]) -> int | None:
@@ -155,10 +173,8 @@ def seeds_needed(margin: float, deviations: Sequence[float]) -> int | None:
     """
 
     def enough(seeds: int) -> bool:
-        variances = [deviation**2 / seeds for deviation in deviations]
-        spread = sum(variance**2 for variance in variances)
-        freedom = sum(variances) ** 2 / spread * (seeds - 1) if spread else 1.0
-        return tost_power(margin, math.sqrt(sum(variances)), freedom) >= POWER
+        parts = tuple((deviation**2 / seeds, seeds - 1.0) for deviation in deviations)
+        return tost_power(margin, parts) >= POWER
 
     if not enough(MOST_SEEDS):
         return None

@@ -34,9 +34,9 @@ from cxrgan_fast.metrics.strata import Strata
 # A covariance needs two images.
 MIN_IMAGES = 2
 # Directions are cut to what this many floating-point operations pay for, a few seconds on two
-# cores: of 1,000 images, 190 in 256 dimensions and 50 in 1,024. But never below ten, of which a
+# cores: of 1,000 images, 76 in 256 dimensions and 20 in 1,024. But never below ten, of which a
 # standard error is itself known to about a quarter.
-_BUDGET = 5e10
+_BUDGET = 2e10
 _FEWEST_DIRECTIONS = 10
 _RANK_TOLERANCE = 1e-9  # singular values of that share of the largest are rounding
 

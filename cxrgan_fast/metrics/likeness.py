@@ -189,6 +189,7 @@ register(
         takes="features",
         function=lambda sets: likeness_score(*sets.vectors, resamples=sets.resamples),
         fewest=(MIN_IMAGES, MIN_IMAGES),
+        divisions=5,
         place=80,
     )
 )

@@ -20,7 +20,7 @@ share (Probable Inference, the Law of Succession, and Statistical Inference, 192
 
     (T - d²)² ≤ 1.96²·(Var Q + c·d²)
 
-It reaches farther up than down. `research.statistics` shows what it holds: 95 % of the truths.
+It reaches farther up than down. `research.certainty` shows what it holds: 95 % of the truths.
 """
 
 import math
