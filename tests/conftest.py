@@ -73,6 +73,13 @@ def pytest_report_header() -> str:
     return tiers.header()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
+    """Leave out combinations of parameters that no tier runs before they become items."""
+    yield
+    tiers.thin_out(metafunc, metafunc.config.getoption("--products"))
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run here, and put the rest into tiers."""
