@@ -167,6 +167,26 @@ def test_the_first_tier_may_have_fewer(collected: Collected) -> None:
     ]
 
 
+def test_a_value_that_is_long_is_in_the_second_tier_and_stands_for_none_of_the_first(
+    collected: Collected,
+) -> None:
+    items = collected(
+        """
+        @pytest.mark.parametrize("first", [pytest.param(1, marks=pytest.mark.long), 2])
+        @pytest.mark.parametrize("second", "ab")
+        def test_long_in_part(first, second): ...
+
+        @pytest.mark.long
+        @pytest.mark.parametrize("first", [1, 2])
+        @pytest.mark.parametrize("second", "ab")
+        def test_long_in_whole(first, second): ...
+        """
+    )
+    kept, left_out = tiers.sort_into_tiers(items, products=False)
+    assert (kept, left_out) == (items, [])
+    assert names(first_tier(kept)) == ["test_long_in_part[a-2]", "test_long_in_part[b-2]"]
+
+
 def test_what_is_slow_stands_for_nothing_else(collected: Collected) -> None:
     items = collected(
         """
@@ -224,6 +244,11 @@ def test_what_no_tier_runs_is_not_even_made_an_item(
         @pytest.mark.parametrize("second", "abcd")
         @pytest.mark.parametrize(("third", "fourth"), [(1, 2), (True, 2), (1, 3)])
         def test_product(first, second, third, fourth): ...
+
+        @pytest.mark.parametrize("first", [1, 2, pytest.param(3, marks=pytest.mark.long)])
+        @pytest.mark.parametrize("second", "abc")
+        @pytest.mark.parametrize("third", range(3))
+        def test_long_in_part(first, second, third): ...
 
         @pytest.mark.slow
         @pytest.mark.parametrize("first", range(3))

@@ -72,6 +72,24 @@ def cover(
     return chosen
 
 
+def tables(
+    rows: Sequence[Sequence[Hashable]], marks: Sequence[Iterable[pytest.Mark]]
+) -> tuple[list[int], list[int]]:
+    """Choose the combinations of both tiers, of a test that is not slow.
+
+    Args:
+        rows: Values of the test's parameters, combination by combination.
+        marks: Of each combination, and of the test.
+
+    Returns:
+        Positions of the rows with every value that is not marked ``long``, and of those with every
+        pair of values, which begin with the former.
+    """
+    short = [row for row, each in enumerate(marks) if not any(mark.name == "long" for mark in each)]
+    first_tier = [short[row] for row in cover([rows[row] for row in short], 1)] if short else []
+    return first_tier, cover(rows, 2, begun=first_tier)
+
+
 def spread(rows: Sequence[int], count: int) -> list[int]:
     """Pick ``count`` of the rows, or all if there are fewer, from the first to the last."""
     count = min(count, len(rows))
@@ -135,12 +153,13 @@ def thin_out(metafunc: pytest.Metafunc, products: bool) -> None:
     if not calls:
         return
     here = [call for call in calls if runnable(call.params, metafunc.fixturenames)]
-    slow = metafunc.definition.get_closest_marker("slow")
+    of_test = list(metafunc.definition.iter_markers())
+    slow = any(mark.name == "slow" for mark in of_test)
     product = [each for each in here if not any(mark.name == "slow" for mark in each.marks)]
     if product and not slow and not products:
-        marks = list(metafunc.definition.iter_markers("parametrize"))
-        rows = [values(call.params, marks) for call in product]
-        in_table = set(cover(rows, 2, begun=cover(rows, 1)))
+        together = [mark for mark in of_test if mark.name == "parametrize"]
+        rows = [values(call.params, together) for call in product]
+        in_table = set(tables(rows, [[*call.marks, *of_test] for call in product])[1])
         gone = {id(call) for row, call in enumerate(product) if row not in in_table}
         here = [call for call in here if id(call) not in gone]
     calls[:] = here or calls[:1]  # of none pytest makes an item without any parameters
@@ -169,8 +188,7 @@ def sort_into_tiers(
     for product in products_of.values():
         marks = list(product[0].iter_markers("parametrize"))
         rows = [values(_params(item), marks) for item in product]
-        first_tier = cover(rows, 1)
-        table = cover(rows, 2, begun=first_tier)
+        first_tier, table = tables(rows, [list(item.iter_markers()) for item in product])
         if limit := product[0].get_closest_marker("first_tier"):
             first_tier = spread(first_tier, *limit.args)
         for row, item in enumerate(product):
