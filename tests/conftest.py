@@ -17,8 +17,6 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-import torch._dynamo  # as the first optimizer does: see pytest_collection_finish
-
 import tiers
 from cuda_standin import building, standing_in
 from cxrgan_fast.ops import use_backend
@@ -93,6 +91,7 @@ def pytest_collection_finish() -> None:
     A million objects stay until the end. What captures, measures or ends a run collects garbage
     first, and each time these would take half a second.
     """
+    importlib.import_module("torch._dynamo")  # as the first optimizer does, too late for this
     gc.collect()
     gc.freeze()
 
