@@ -122,6 +122,7 @@ print(sorted({"torch._dynamo", "torch._inductor"} & set(sys.modules)))
 """
 
 
+@pytest.mark.long
 def test_the_compiler_is_not_imported_before_something_needs_it() -> None:
     assert run_program(STARTS) == "[]\n"
 
