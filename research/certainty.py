@@ -28,7 +28,7 @@ from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.floors import differences, mean_of_divisions
 from cxrgan_fast.evaluation.matching import choose_rows, patient_halves, strata_of, subset
-from cxrgan_fast.evaluation.report import aligned
+from cxrgan_fast.evaluation.table import aligned
 from cxrgan_fast.metrics import Features, Resamples
 from cxrgan_fast.metrics.comparison import Comparison, compare
 from cxrgan_fast.metrics.estimate import Estimate

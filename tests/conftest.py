@@ -1,5 +1,6 @@
 """Fixtures for every room's tests."""
 
+import gc
 import importlib.util
 import os
 import signal
@@ -70,11 +71,29 @@ def pytest_report_header() -> str:
     return tiers.header()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
+    """Leave out combinations of parameters that no tier runs before they become items."""
+    yield
+    tiers.thin_out(metafunc, metafunc.config.getoption("--products"))
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run here, and put the rest into tiers."""
     items[:], left_out = tiers.sort_into_tiers(items, config.getoption("--products"))
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of every later collection of garbage.
+
+    A million objects stay until the end. What captures, measures or ends a run collects garbage
+    first, and each time these would take half a second.
+    """
+    importlib.import_module("torch._dynamo")  # as the first optimizer does, too late for this
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
 from unittest.mock import create_autospec
 
@@ -167,6 +167,26 @@ def test_the_first_tier_may_have_fewer(collected: Collected) -> None:
     ]
 
 
+def test_a_value_that_is_long_is_in_the_second_tier_and_stands_for_none_of_the_first(
+    collected: Collected,
+) -> None:
+    items = collected(
+        """
+        @pytest.mark.parametrize("first", [pytest.param(1, marks=pytest.mark.long), 2])
+        @pytest.mark.parametrize("second", "ab")
+        def test_long_in_part(first, second): ...
+
+        @pytest.mark.long
+        @pytest.mark.parametrize("first", [1, 2])
+        @pytest.mark.parametrize("second", "ab")
+        def test_long_in_whole(first, second): ...
+        """
+    )
+    kept, left_out = tiers.sort_into_tiers(items, products=False)
+    assert (kept, left_out) == (items, [])
+    assert names(first_tier(kept)) == ["test_long_in_part[a-2]", "test_long_in_part[b-2]"]
+
+
 def test_what_is_slow_stands_for_nothing_else(collected: Collected) -> None:
     items = collected(
         """
@@ -201,6 +221,58 @@ def test_targets_that_are_not_here_are_left_out(collected: Collected) -> None:
     assert [name for name in names(left_out) if MISSING.device not in name] == [
         item.name for item in items if NATIVE_CPU.why_not and "nobody" not in item.name
     ]
+
+
+class Thinning:
+    """A plugin that does to combinations of parameters what tests/conftest.py does to ours."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Iterator[None]:
+        yield
+        tiers.thin_out(metafunc, products=False)
+
+
+def test_what_no_tier_runs_is_not_even_made_an_item(
+    collected: Collected, pytester: pytest.Pytester
+) -> None:
+    source = f"""
+        MISSING = Target({MISSING.backend!r}, {MISSING.device!r})
+        slow = pytest.param(3, marks=pytest.mark.slow)
+
+        @pytest.mark.first_tier(2)
+        @pytest.mark.parametrize("first", [1, 2, slow])
+        @pytest.mark.parametrize("second", "abcd")
+        @pytest.mark.parametrize(("third", "fourth"), [(1, 2), (True, 2), (1, 3)])
+        def test_product(first, second, third, fourth): ...
+
+        @pytest.mark.parametrize("first", [1, 2, pytest.param(3, marks=pytest.mark.long)])
+        @pytest.mark.parametrize("second", "abc")
+        @pytest.mark.parametrize("third", range(3))
+        def test_long_in_part(first, second, third): ...
+
+        @pytest.mark.slow
+        @pytest.mark.parametrize("first", range(3))
+        @pytest.mark.parametrize("second", range(3))
+        @pytest.mark.parametrize("third", range(3))
+        def test_all_of_it_slow(first, second, third): ...
+
+        @pytest.mark.parametrize("other", [1, 2])
+        @pytest.mark.parametrize("target", ["no target", MISSING], ids=str)
+        def test_here_in_part(target, other): ...
+
+        @pytest.mark.parametrize("target", [MISSING], ids=str)
+        @pytest.mark.parametrize("other", [1, 2])
+        def test_nowhere_here(target, other): ...
+
+        def test_without_parameters(): ...
+        """
+    whole, left_out = tiers.sort_into_tiers(collected(source), products=False)
+    pytester.plugins.append(Thinning())
+    thinned, still_left_out = tiers.sort_into_tiers(collected(source), products=False)
+    assert names(thinned) == names(whole)
+    assert names(first_tier(thinned)) == names(first_tier(whole))
+    assert len(left_out) > 10
+    assert len(still_left_out) == 1  # pytest would make an item without parameters of none
 
 
 @pytest.mark.parametrize("here", [True, False])

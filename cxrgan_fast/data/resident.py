@@ -17,7 +17,10 @@ from cxrgan_fast.threads import use_one_core
 
 _ASSUMED_MEMORY = 8 << 30
 
-_ROWS_AHEAD = 1 << 16  # row numbers that are sent to the device at a time, at most
+# Row numbers that are sent to the device at a time, at most. The order of an epoch takes time even
+# where it is short, and 65,536 rows are five thousand epochs of a set of twelve.
+_ROWS_AHEAD = 1 << 16
+_EPOCHS_AHEAD = 64
 
 
 class StepImages(ABC):
@@ -73,7 +76,8 @@ class ResidentImages(StepImages):
         self.labels = dataset.labels.to(device)
         self.order = order
         self.per_step = batch_size * batches
-        steps = max(1, _ROWS_AHEAD // self.per_step)
+        ahead = min(_ROWS_AHEAD, _EPOCHS_AHEAD * len(self.labels))
+        steps = max(1, ahead // self.per_step)
         self._ahead = torch.zeros(steps * self.per_step, dtype=torch.int64, device=device)
         self._cursor = torch.zeros((), dtype=torch.int64, device=device)
         self._within = torch.arange(batch_size, device=device)

@@ -322,16 +322,19 @@ def choose_backend(tensor: Tensor, op: str) -> str:
     return _resolve(_selected, device.type, device.index, tensor.dtype, op)
 
 
-import_triton()  # before PyTorch does, in the next line: see there
+import_triton()  # before PyTorch does: see there
 
 
-# torch.compile takes the answer as a constant; it guards on _selected, and recompiles when it
-# changes.
-@torch.compiler.assume_constant_result
 def _resolve(selected: str, device: str, index: int | None, dtype: torch.dtype, op: str) -> str:
     if selected == "auto" and _in_onnx_export():
         return "reference"  # ONNX has no name for our kernels
     return _cached_resolve(selected, device, index, dtype, op)
+
+
+# torch.compile takes the answer as a constant; it guards on _selected, and recompiles when it
+# changes. This is all that torch.compiler.assume_constant_result does, which imports the compiler
+# for it: a second of every command's start.
+_resolve._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _in_onnx_export() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
@@ -38,13 +37,10 @@ class Capturer(graphs.Capturer):
 
 
 @pytest.fixture
-def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is measured is called as few times as can be."""
     for least in ("MAX_ROUNDS", "MIN_ROUNDS", "MAX_REPETITIONS", "MIN_REPETITIONS", "WARM_UP"):
         monkeypatch.setattr(timing, least, 1)
-    gc.freeze()  # each measurement begins with a collection: not of all that was imported
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -202,9 +202,10 @@ def compared(before: list[tuple[Any, Any]], after: list[tuple[Any, Any]], loss: 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_float32_trainings_stay_together(monkeypatch, loss, family):
+@pytest.mark.parametrize("steps", [5, pytest.param(30, marks=pytest.mark.long)])
+def test_float32_trainings_stay_together(monkeypatch, steps, loss, family):
     settings = {"family": family, "loss": loss, **GENTLE, **BESIDE[loss]}
-    errors = train_both(monkeypatch, steps=30, **settings)
+    errors = train_both(monkeypatch, steps=steps, **settings)
     assert errors.loss < 1e-4, errors
     # A step of 1e-6 is some ten units in the last place of a weight: that is how it is rounded.
     assert errors.movement < 0.05, errors

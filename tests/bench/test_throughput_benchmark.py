@@ -13,7 +13,7 @@ from bench.throughput import measure_point
 from bench.throughput_figures import VARIANTS
 from bench.throughput_variants import COMPILING, Running, forget
 from bench.timing import wait
-from cxrgan_fast.data import load_dataset
+from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, override
 
@@ -23,6 +23,11 @@ CONFIG = override(
 )
 
 
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    return load_dataset("phantom", resolution=32, phantom_images=64, progress=False)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "variant" in metafunc.fixturenames:
         timed = metafunc.config.getoption("benchmark_only")
@@ -30,9 +35,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", VARIANTS if timed else quick)
 
 
-def test_a_step(timed: Any, variant: str) -> None:
+def test_a_step(timed: Any, variant: str, dataset: ImageDataset) -> None:
     timed.group = "32 pixels, batch 4, 8 base channels"
-    dataset = load_dataset("phantom", resolution=32, phantom_images=64, progress=False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         running = Running.start(variant, CONFIG, dataset, device)
@@ -50,8 +54,7 @@ def test_a_step(timed: Any, variant: str) -> None:
     forget()
 
 
-def test_the_floor_is_below_what_it_is_the_floor_of() -> None:
-    dataset = load_dataset("phantom", resolution=32, phantom_images=16, progress=False)
+def test_the_floor_is_below_what_it_is_the_floor_of(dataset: ImageDataset) -> None:
     device = torch.device("cpu")
     point = measure_point(
         CONFIG, dataset, device, ("eager", "floor"), rounds=5, seconds=1.0, limit=600.0

@@ -43,6 +43,7 @@ def test_the_test_split_in_its_default_classes() -> None:
     assert dataset.class_counts() == {"normal": 234, "bacterial": 242}
 
 
+@pytest.mark.long
 @needs_originals
 def test_originals_and_prepared_copies_give_the_same_images() -> None:
     names = ["normal", "bacterial", "viral"]

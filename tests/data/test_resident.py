@@ -72,6 +72,22 @@ def test_rows_are_sent_again_when_those_that_were_are_used_up(
         assert torch.equal(images, dataset.images[order.rows(step * PER_STEP, BATCH)])
 
 
+def test_no_more_than_some_epochs_are_ordered_ahead(dataset: ImageDataset) -> None:
+    asked = []
+
+    class Watched(EpochOrder):
+        def rows(self, start: int, count: int) -> torch.Tensor:
+            asked.append((start, count))
+            return super().rows(start, count)
+
+    source, order = step_images(dataset, Watched(N, 0), BATCH, BATCHES, CPU, 0.5), EpochOrder(N, 0)
+    for position in range(0, 70 * N, PER_STEP):
+        (images, _), *_ = batches(source, position)
+        assert torch.equal(images, dataset.images[order.rows(position, BATCH)])
+    steps = 64 * N // PER_STEP
+    assert asked == [(0, steps * PER_STEP), (steps * PER_STEP, steps * PER_STEP)]
+
+
 def test_streaming_leaves_the_cores_to_the_training(dataset: ImageDataset, set_threads) -> None:
     threads = []
 

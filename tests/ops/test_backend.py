@@ -19,6 +19,7 @@ from cxrgan_fast.ops import (
     use_backend,
 )
 from cxrgan_fast.ops.backend import BACKENDS, choose_backend, load_native, selected_backend
+from programs import run_program
 
 NATIVE = available_backends()["native"]
 needs_native = pytest.mark.skipif("cpu" not in NATIVE.runs_on, reason="the extension is not built")
@@ -105,6 +106,25 @@ def test_compiled_code_follows_a_change_of_backend() -> None:
     with use_backend("reference"):
         assert compiled(torch.zeros(1)) == "reference"
     assert compiled(torch.zeros(1)) == "native"
+
+
+def test_the_choice_is_marked_as_pytorch_marks_a_constant() -> None:
+    """Without torch.compiler.assume_constant_result, which imports the compiler to do it."""
+    assumed = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(assumed)
+    assert vars(backend._resolve) == vars(assumed)
+
+
+STARTS = """
+import sys
+import cxrgan_fast.train
+print(sorted({"torch._dynamo", "torch._inductor"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.long
+def test_the_compiler_is_not_imported_before_something_needs_it() -> None:
+    assert run_program(STARTS) == "[]\n"
 
 
 @pytest.mark.parametrize(

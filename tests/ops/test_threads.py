@@ -170,7 +170,8 @@ for _ in range(2):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_forked_workers_after_the_parent_has_used_its_pool() -> None:
-    run_program(FORKED)
+    # Waiting threads sleep: where others work too, spinning takes most of the processor time.
+    run_program(FORKED, OMP_WAIT_POLICY="passive")
 
 
 # Another thread counts, offering the GIL back at every step, and the interpreter takes it from

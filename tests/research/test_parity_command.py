@@ -188,6 +188,7 @@ def test_what_is_complete_is_never_done_again(
     assert "was trained with steps 3, not 4: name a new folder" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_generator_that_produces_no_numbers_is_no_match(command, tmp_path: Path, capsys) -> None:
     assert command("--precisions", "bf16") == 0
     folder = tmp_path / "work" / "seed-1" / "bf16"

@@ -4,10 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cxrgan_fast.data import Preparation, open_source, prepare_set
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
+from cxrgan_fast.training.loop import train as train_in_process
 from evaluations import write_images
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--base-channels", 8, "--latent-size", 8,
@@ -28,6 +31,29 @@ def run(train, tmp_path, monkeypatch):
     code, _, err = train(*TINY, "--data", "lungs", "--resolution", 32, "--steps", 1)
     assert code == 0, err
     (run,) = (tmp_path / "home" / "runs").iterdir()
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Such a run, trained once."""
+    home = tmp_path_factory.mktemp("trained") / "home"
+    settings = {"data": str(write_images(home / "lungs", "train", 12)), "resolution": 32,
+                "base_channels": 8, "latent_size": 8, "batch_size": 4, "precision": "fp32",
+                "steps": 1, "out": home / "runs"}  # fmt: skip
+    run, _ = train_in_process(override(TrainConfig(), settings), torch.device("cpu"))
+    return run
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """Such a run with its data, copied: it is to be refused before it trains."""
+    home = trained.parents[1]
+    shutil.copytree(home, tmp_path / "home")
+    run = tmp_path / "home" / "runs" / trained.name
+    settings = (run / "config.yaml").read_text()
+    assert str(home) in settings
+    (run / "config.yaml").write_text(settings.replace(str(home), str(tmp_path / "home")))
     return run
 
 
@@ -80,19 +106,20 @@ def test_a_run_of_an_earlier_version_has_its_data_as_typed(run, train, tmp_path,
     assert f"found in {tmp_path / 'home' / 'lungs'}" in out
 
 
-def test_data_that_are_nowhere_are_said_to_be(run, fails, tmp_path):
+def test_data_that_are_nowhere_are_said_to_be(copied, fails, tmp_path):
     shutil.rmtree(tmp_path / "home" / "lungs")
-    assert "--data may say where the run's images are now" in fails("--resume", run, "--steps", 2)
+    line = fails("--resume", copied, "--steps", 2)
+    assert "--data may say where the run's images are now" in line
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 10**5,
                                      '{"name": 1}', '{"name": "x"}',
                                      '{"name": "x", "fingerprint": "y", "images": {"a": "b"}}',
                                      ])  # fmt: skip
-def test_a_record_that_was_edited_is_refused_by_name(run, fails, content):
-    (run / "dataset.json").write_text(content)
-    line = fails("--resume", run, "--steps", 2)
-    assert f"{run / 'dataset.json'} is damaged (" in line
+def test_a_record_that_was_edited_is_refused_by_name(copied, fails, content):
+    (copied / "dataset.json").write_text(content)
+    line = fails("--resume", copied, "--steps", 2)
+    assert f"{copied / 'dataset.json'} is damaged (" in line
 
 
 def test_features_that_are_code_run_only_where_the_command_line_names_them(
@@ -118,31 +145,31 @@ def test_features_that_are_code_run_only_where_the_command_line_names_them(
 def test_a_packed_set_brings_its_resolution_and_channels(train, fails, tmp_path):
     write_images(tmp_path / "lungs", "train", 12)
     packed = tmp_path / "packed"
-    prepare_set(open_source(tmp_path / "lungs"), packed, Preparation(128, 3), progress=False)
+    prepare_set(open_source(tmp_path / "lungs"), packed, Preparation(32, 3), progress=False)
     options = [*TINY, "--data", packed, "--steps", 1, "--out", tmp_path / "runs"]
     code, _, err = train(*options)
     assert code == 0, err
     (run,) = (tmp_path / "runs").iterdir()
     settings = read_config_file(run / "config.yaml")
-    assert (settings["resolution"], settings["image_channels"]) == (128, 3)
-    assert "train at --resolution 128" in fails(*options, "--resolution", 64)
+    assert (settings["resolution"], settings["image_channels"]) == (32, 3)
+    assert "train at --resolution 32" in fails(*options, "--resolution", 64)
 
 
 @pytest.mark.parametrize("option", ["--resume", "--data", "--out", "--config"])
 @pytest.mark.parametrize("form", ["two words", "one word"])
-def test_empty_paths_are_refused_and_change_nothing(run, fails, option, form, monkeypatch):
-    monkeypatch.chdir(run)  # where the empty path would be the run itself
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def test_empty_paths_are_refused_and_change_nothing(copied, fails, option, form, monkeypatch):
+    monkeypatch.chdir(copied)  # where the empty path would be the run itself
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     words = [option, ""] if form == "two words" else [f"{option}="]
     assert fails(*words, "--steps", 2) == (
         f"error: an empty argument after {option}: give a value, or leave it out"
     )
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_that_cannot_go_on_is_not_changed(run, fails):
-    for path in (run / "checkpoints").iterdir():
+def test_a_run_that_cannot_go_on_is_not_changed(copied, fails):
+    for path in (copied / "checkpoints").iterdir():
         path.unlink()
-    before = (run / "config.yaml").read_bytes()
-    assert "it has no checkpoint yet" in fails("--resume", run, "--steps", 7)
-    assert (run / "config.yaml").read_bytes() == before
+    before = (copied / "config.yaml").read_bytes()
+    assert "it has no checkpoint yet" in fails("--resume", copied, "--steps", 7)
+    assert (copied / "config.yaml").read_bytes() == before

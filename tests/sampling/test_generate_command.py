@@ -128,7 +128,8 @@ generate.main()
 SHEETS = ("latent_interpolation.png", "class_interpolation_normal_to_bacterial.png")
 
 
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.first_tier(1)
+@pytest.mark.parametrize("number", [2, 0])
 @pytest.mark.parametrize("sheet", SHEETS)
 def test_a_set_killed_at_its_sheets_is_not_taken_for_whole(
     make_run, tmp_path, generate, sheet, number

@@ -95,6 +95,7 @@ def test_help_shows_the_default_the_bounds_and_what_it_needs(name, help_of):
         assert known.setting.needs.hint in shown
 
 
+@pytest.mark.first_tier(8)
 @pytest.mark.parametrize(
     "name", [name for name in KNOWN if NUMBERS.get(name) or KNOWN[name].choices]
 )

@@ -9,10 +9,11 @@ of values; the rest of the product runs with ``--products``. Where even every va
 
 from __future__ import annotations
 
+import functools
 import heapq
 import shutil
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 
 import pytest
@@ -71,27 +72,60 @@ def cover(
     return chosen
 
 
+def tables(
+    rows: Sequence[Sequence[Hashable]], marks: Sequence[Iterable[pytest.Mark]]
+) -> tuple[list[int], list[int]]:
+    """Choose the combinations of both tiers, of a test that is not slow.
+
+    Args:
+        rows: Values of the test's parameters, combination by combination.
+        marks: Of each combination, and of the test.
+
+    Returns:
+        Positions of the rows with every value that is not marked ``long``, and of those with every
+        pair of values, which begin with the former.
+    """
+    short = [row for row, each in enumerate(marks) if not any(mark.name == "long" for mark in each)]
+    first_tier = [short[row] for row in cover([rows[row] for row in short], 1)] if short else []
+    return first_tier, cover(rows, 2, begun=first_tier)
+
+
 def spread(rows: Sequence[int], count: int) -> list[int]:
     """Pick ``count`` of the rows, or all if there are fewer, from the first to the last."""
     count = min(count, len(rows))
     return [rows[place * (len(rows) - 1) // max(count - 1, 1)] for place in range(count)]
 
 
-def runnable(item: pytest.Item) -> bool:
-    """Tell whether every target and device that the test is parametrized over is here."""
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    if any(isinstance(value, Target) and value.why_not for value in params.values()):
+def runnable(params: Mapping[str, object], fixtures: Collection[str]) -> bool:
+    """Tell whether every target and device that a test is parametrized over is here.
+
+    Args:
+        params: Values of the parameters.
+        fixtures: Names of the fixtures that the test asks for.
+    """
+    if any(isinstance(value, Target) and _why_not(value) for value in params.values()):
         return False
     # A parameter may have the fixture's name: of a GPU that is described, say.
-    asks = GPU_FIXTURE in getattr(item, "fixturenames", ()) and GPU_FIXTURE not in params
+    asks = GPU_FIXTURE in fixtures and GPU_FIXTURE not in params
     return torch.cuda.is_available() or not asks
 
 
-def values(item: pytest.Item) -> tuple[Hashable, ...]:
-    """List the values of a test's parameters; those that are given together are one value."""
-    params = item.callspec.params  # type: ignore[attr-defined]  # of a function with parameters
+@functools.cache
+def _why_not(target: Target) -> str:
+    return target.why_not
+
+
+def values(
+    params: Mapping[str, object], marks: Iterable[pytest.Mark]
+) -> tuple[tuple[Hashable, ...], ...]:
+    """List the values of a test's parameters; those that are given together are one value.
+
+    Args:
+        params: Values of the parameters.
+        marks: The test's marks of the name ``parametrize``, which say what is given together.
+    """
     together = {}
-    for mark in item.iter_markers("parametrize"):
+    for mark in marks:
         names = mark.args[0] if mark.args else mark.kwargs["argnames"]
         names = names.replace(",", " ").split() if isinstance(names, str) else names
         together.update(dict.fromkeys(names, tuple(names)))
@@ -108,6 +142,29 @@ def _key(value: object) -> Hashable:
     return type(value), value
 
 
+def thin_out(metafunc: pytest.Metafunc, products: bool) -> None:
+    """Leave a test those combinations of its parameters that some tier runs.
+
+    sort_into_tiers leaves out the same ones, but sees them as items, which take most of the time of
+    a collection to make: two of three are never run. pytest has no public place for the
+    combinations; where they are not in this one, nothing is thinned out here.
+    """
+    calls = getattr(metafunc, "_calls", None)
+    if not calls:
+        return
+    here = [call for call in calls if runnable(call.params, metafunc.fixturenames)]
+    of_test = list(metafunc.definition.iter_markers())
+    slow = any(mark.name == "slow" for mark in of_test)
+    product = [each for each in here if not any(mark.name == "slow" for mark in each.marks)]
+    if product and not slow and not products:
+        together = [mark for mark in of_test if mark.name == "parametrize"]
+        rows = [values(call.params, together) for call in product]
+        in_table = set(tables(rows, [[*call.marks, *of_test] for call in product])[1])
+        gone = {id(call) for row, call in enumerate(product) if row not in in_table}
+        here = [call for call in here if id(call) not in gone]
+    calls[:] = here or calls[:1]  # of none pytest makes an item without any parameters
+
+
 def sort_into_tiers(
     items: Sequence[pytest.Item], products: bool
 ) -> tuple[list[pytest.Item], list[pytest.Item]]:
@@ -121,15 +178,17 @@ def sort_into_tiers(
         The tests that are to run in some tier, and those that are left out, each in the order of
         ``items``.
     """
-    gone = {item for item in items if not runnable(item)}
+    gone = {
+        item for item in items if not runnable(_params(item), getattr(item, "fixturenames", ()))
+    }
     products_of: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if item not in gone and hasattr(item, "callspec") and not item.get_closest_marker("slow"):
             products_of[item.nodeid.split("[")[0]].append(item)
     for product in products_of.values():
-        rows = [values(item) for item in product]
-        first_tier = cover(rows, 1)
-        table = cover(rows, 2, begun=first_tier)
+        marks = list(product[0].iter_markers("parametrize"))
+        rows = [values(_params(item), marks) for item in product]
+        first_tier, table = tables(rows, [list(item.iter_markers()) for item in product])
         if limit := product[0].get_closest_marker("first_tier"):
             first_tier = spread(first_tier, *limit.args)
         for row, item in enumerate(product):
@@ -139,6 +198,10 @@ def sort_into_tiers(
             in_table = set(table)
             gone.update(item for row, item in enumerate(product) if row not in in_table)
     return [item for item in items if item not in gone], [item for item in items if item in gone]
+
+
+def _params(item: pytest.Item) -> Mapping[str, object]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 def header(targets: Sequence[Target] = TARGETS) -> str:

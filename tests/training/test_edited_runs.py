@@ -107,7 +107,7 @@ ALIASES = "a: &a [1, 1]\n" + "\n".join(
 
 EDITS: dict[str, Callable[[Path], object]] = {
     **{f"config {value[:20]!r}": text("config.yaml", value) for value in (
-        "", "[]", "5", "{", "\0", "a: *b", "steps", "steps: x", "steps: null", "? [a]\n: 5",
+        "5", "[]", "", "{", "\0", "a: *b", "steps", "steps: x", "steps: null", "? [a]\n: 5",
         "steps: 2000-13-45", "steps: 2000-99-99T1:1:1Z", "steps: " + "9" * 5000, "{a: " * 5000,
         "[" * 5000, "!!python/object/apply:os.system [ls]", "dataset: 5", "dataset: [1]",
         "network: {steps: {a: 1}}", "data: 5", "data: ''", 'data: "a\\0b"', "classes: normal",

@@ -103,10 +103,12 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaStandIn:
 @pytest.mark.first_tier(1)
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("case", CASES)
-def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, case):
+@pytest.mark.parametrize("steps", [10, pytest.param(50, marks=pytest.mark.long)])
+def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, steps, case):
     eager, graph = step_with(dataset, **CASES[case]), step_with(dataset, **CASES[case])
     run, replay = OpByOp(eager), GraphExecutor(graph)
-    steps = 10 if case == "fp16" else 50  # whose convolutions take a CPU ten times as long
+    if case == "fp16":
+        steps = 10  # its convolutions take a CPU ten times as long
     for _ in range(steps):
         run()
         replay()

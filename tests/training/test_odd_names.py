@@ -35,7 +35,12 @@ def shown(name: str) -> str:
 FEW = ["a\nb", "--", "..", ".", "$HOME", "%s%d", " a ", "x" * 300, "\udcff\udcfe", "a\0b",
        "\x1b[31mred", "e\u0301", "../esc"]  # fmt: skip
 
-odd_names = pytest.mark.parametrize("name", NAMES, ids=shown)
+# One of each kind again, of what takes less.
+odd_names = pytest.mark.parametrize(
+    "name",
+    [name if name in FEW else pytest.param(name, marks=pytest.mark.long) for name in NAMES],
+    ids=shown,
+)
 
 
 @pytest.fixture
@@ -85,6 +90,7 @@ def test_a_folder_of_runs(call, tmp_path, name):
         assert (run / "checkpoints/step-00000002.pt").is_file()
 
 
+@pytest.mark.first_tier(5)
 @pytest.mark.parametrize("name", FEW, ids=shown)
 def test_a_name_of_a_run(call, name):
     call("train", *SMALL, "--steps", 1, "--out", "runs", f"--name={name}", writes="runs")
@@ -102,6 +108,7 @@ def test_a_folder_of_generated_images(call, make_run, name):
     call("generate", run, "--out=o3", *few, f"--checkpoint={name}", writes="o3")
 
 
+@pytest.mark.first_tier(5)
 @pytest.mark.parametrize("name", FEW, ids=shown)
 def test_a_folder_of_an_evaluation(call, a_run, name):
     few = ["--features", "pixels", "--samples", 6, "--metrics", "fid", "--device", "cpu"]

@@ -206,23 +206,23 @@ def reads(path: Path) -> bool:
     return path.suffix == ".jsonl" or ".tfevents." in path.name
 
 
-def test_kill_9_leaves_a_run_that_goes_on(train, tmp_path):
+@pytest.mark.first_tier(1)
+@pytest.mark.parametrize("after", [0.3, 0.47, 0.64])
+def test_kill_9_leaves_a_run_that_goes_on(train, tmp_path, after):
     """Killed while it writes a checkpoint at every step, at moments that differ."""
-    for attempt in range(3):
-        root = tmp_path / str(attempt)
-        options = ["--checkpoint-every", 1, "--grid-every", 1, "--log-every", 1, "--out", root]
-        process = start(*PHANTOM, "--steps", 10**6, *options)
-        run = wait_for_checkpoint(root, process)
-        time.sleep(0.3 + 0.17 * attempt)
-        process.kill()
-        process.communicate()
-        unreadable = [path for path in run.rglob("*") if path.is_file() and not reads(path)]
-        assert unreadable == []
-        step = saved_steps(run)[-1]
-        code, out, err = train("--resume", run, "--steps", step + 1)
-        assert code == 0, err
-        assert "passed over" not in out
-        assert saved_steps(run)[-1] == step + 1
+    options = ["--checkpoint-every", 1, "--grid-every", 1, "--log-every", 1, "--out", tmp_path]
+    process = start(*PHANTOM, "--steps", 10**6, *options)
+    run = wait_for_checkpoint(tmp_path, process)
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    unreadable = [path for path in run.rglob("*") if path.is_file() and not reads(path)]
+    assert unreadable == []
+    step = saved_steps(run)[-1]
+    code, out, err = train("--resume", run, "--steps", step + 1)
+    assert code == 0, err
+    assert "passed over" not in out
+    assert saved_steps(run)[-1] == step + 1
 
 
 @pytest.mark.long
