@@ -86,6 +86,51 @@ def assign_splits(
     return [chosen[patient] for patient in patients]
 
 
+def held_out_patients(
+    patients: Sequence[str], labels: Sequence[int], amount: float, seed: int = 0
+) -> set[str]:
+    """Choose patients of each class who are left out of a training, to judge it by.
+
+    The order of the images does not matter. A patient with images of several classes counts in the
+    first of them, and is left out of all.
+
+    Args:
+        patients: whose image it is, for each of N images.
+        labels: the class of each.
+        amount: share of each class's patients below 1, or their number from 1 on.
+        seed: of the choice.
+
+    Returns:
+        Their names: of each class the whole number nearest to the share, but at least one.
+
+    Raises:
+        UserError: an amount that cannot be, or one that leaves a class without patients.
+    """
+    if not (0 < amount < 1 or (amount >= 1 and float(amount).is_integer())):
+        raise UserError(
+            f"--hold-out-patients {amount:g}: expected a share of the patients below 1, or a whole "
+            "number of patients of each class"
+        )
+    class_of: dict[str, int] = {}
+    for patient, label in sorted(zip(patients, labels, strict=True)):
+        class_of.setdefault(patient, label)
+    rng = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for label in sorted(set(labels)):
+        of_class = [patient for patient, of in class_of.items() if of == label]
+        count = max(1, round(amount * len(of_class))) if amount < 1 else int(amount)
+        order = rng.permutation(len(of_class)).tolist()
+        chosen |= {of_class[place] for place in order[:count]}
+    left = {label for patient, label in zip(patients, labels, strict=True) if patient not in chosen}
+    for label in sorted(set(labels) - left):
+        n = len({patient for patient, of in zip(patients, labels, strict=True) if of == label})
+        raise UserError(
+            f"--hold-out-patients {amount:g}: class {label} has {n} patients, and none is left to "
+            "train on; hold out fewer"
+        )
+    return chosen
+
+
 def split_warnings(patients: Sequence[str], splits: Sequence[str]) -> list[str]:
     """What speaks against splits that a set comes with, a line each.
 
