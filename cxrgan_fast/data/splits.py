@@ -1,10 +1,13 @@
 """Dividing a set into training, validation and test images so that no patient is in two."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
+from cxrgan_fast.data.dataset import ImageDataset
 from cxrgan_fast.errors import UserError
 
 _FEW_IMAGES = 100  # of a validation split: its figures say next to nothing
@@ -129,6 +132,26 @@ def held_out_patients(
             "train on; hold out fewer"
         )
     return chosen
+
+
+def hold_out(dataset: ImageDataset, patients: Collection[str]) -> tuple[ImageDataset, ImageDataset]:
+    """Divide a set into the images of all other patients and those of the patients named.
+
+    Both have all of its classes, and their images in its order.
+    """
+    out = torch.tensor([patient in patients for patient in dataset.patients], dtype=torch.bool)
+    return _part(dataset, ~out), _part(dataset, out)
+
+
+def _part(dataset: ImageDataset, mask: torch.Tensor) -> ImageDataset:
+    rows = mask.nonzero().flatten()
+    return replace(
+        dataset,
+        images=dataset.images[rows],
+        labels=dataset.labels[rows],
+        patients=[dataset.patients[row] for row in rows.tolist()],
+        files=[dataset.files[row] for row in rows.tolist()],
+    )
 
 
 def split_warnings(patients: Sequence[str], splits: Sequence[str]) -> list[str]:

@@ -73,7 +73,7 @@ def evaluate(
     write_json(files[0], record)
     write_samples(files[1], evaluation.fake)
     nearest = out / "nearest.png"
-    if evaluation.pooled.memorization is not None:
+    if evaluation.near_copies is not None:
         files.append(nearest)
         write_nearest(nearest, evaluation, real.train)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED, Evaluation, Part
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
-from cxrgan_fast.metrics.memorization import Memorization
+from cxrgan_fast.metrics.memorization import MOST_LISTED, Memorization
 from cxrgan_fast.metrics.metric import all_metrics, direction
 
 
@@ -27,6 +27,7 @@ def to_record(evaluation: Evaluation) -> dict[str, Any]:
             "among_generated": evaluation.duplicates,
             "of_training_images": evaluation.copies,
         },
+        "copies": _copies(evaluation),
         "near_copies": _near_copies(evaluation),
         "seconds": evaluation.seconds,
     }
@@ -51,6 +52,7 @@ def _part(part: Part) -> dict[str, Any]:
         "generated": comparison_record(part.comparison),
         "floors": {name: comparison_record(floor) for name, floor in part.floors.items()},
         "memorisation": _memorization(part.memorization),
+        "memorisation_by_test_split": _memorization(part.second_opinion),
     }
 
 
@@ -84,20 +86,44 @@ def _memorization(found: Memorization | None) -> dict[str, Any] | None:
         "reference_median_distance": found.reference_median,
         "median_ratio": found.median_ratio,
         "p_value": found.p_value,
-        "near_copy_distance": found.near_copy_distance,
-        "near_copies": found.n_near_copies,
+    }
+
+
+def _copies(evaluation: Evaluation) -> dict[str, Any] | None:
+    """How many near copies there are by pixels, and how often the search is wrong."""
+    copies = evaluation.near_copies
+    if copies is None:
+        return None
+    labels = evaluation.fake.labels[copies.found.cpu()]
+    names = evaluation.fake.class_names
+    counts = labels.bincount(minlength=len(names)).tolist()
+    return {
+        "near_copies": len(copies.found),
+        "of_generated": len(evaluation.fake),
+        "classes": dict(zip(names, counts, strict=True)),
+        "threshold": copies.threshold.likeness,
+        "false_rate": copies.threshold.false_rate,
+        "calibrated_by_patients": copies.threshold.n,
+        "held_out_share": copies.held_out_share,
+        "n_held_out": copies.n_held_out,
+        "median_likeness": float(copies.nearest.likeness.quantile(0.5)),
+        "largest_likeness": float(copies.nearest.likeness.max()),
     }
 
 
 def _near_copies(evaluation: Evaluation) -> list[dict[str, Any]]:
-    found = evaluation.pooled.memorization
+    copies = evaluation.near_copies
+    if copies is None:
+        return []
+    nearest = copies.nearest
     return [
         {
-            "generated": evaluation.fake.files[copy.fake],
-            "training": evaluation.train_files[copy.train],
-            "distance": copy.distance,
+            "generated": evaluation.fake.files[row],
+            "training": evaluation.train_files[int(nearest.rows[row])],
+            "likeness": float(nearest.likeness[row]),
+            "transform": nearest.transforms[row]._asdict(),
         }
-        for copy in (found.near_copies if found else [])
+        for row in copies.found[:MOST_LISTED].tolist()
     ]
 
 
@@ -167,13 +193,33 @@ def _memorized(evaluation: Evaluation, label: str) -> Iterable[str]:
             f"memorisation ({label}), {name}: {share.value:.1%} of {share.n_fake} generated images "
             f"are as near to one of {share.n_real} training images as the nearest "
             f"{found.reference_share:.1%} of {len(found.reference_distances)} {found.reference} "
-            f"(p = {found.p_value:.2g}); {found.n_near_copies} near copies"
+            f"(p = {found.p_value:.2g})"
         )
-    if evaluation.pooled.memorization is None:
+        if part.second_opinion is not None:
+            second = part.second_opinion
+            yield (
+                f"  by {second.reference}: {second.share.value:.1%} beside "
+                f"{second.reference_share:.1%} (p = {second.p_value:.2g})"
+            )
+    copies = evaluation.near_copies
+    if copies is None:
         return
-    files = evaluation.fake.files
-    for copy in evaluation.pooled.memorization.near_copies[:5]:
-        yield f"  {files[copy.fake]} is near {evaluation.train_files[copy.train]}"
+    limit, nearest = copies.threshold, copies.nearest
+    yield (
+        f"near copies by pixels: {len(copies.found)} of {len(evaluation.fake)} generated images "
+        f"are more like a training image than {limit.likeness:.3f}, which {limit.false_rate:.1%} "
+        f"of real images of other patients pass ({limit.n} compared)"
+    )
+    if copies.held_out_share is not None:
+        yield (
+            f"  of {copies.n_held_out} images of held-out patients, {copies.held_out_share:.1%} do"
+        )
+    for row in copies.found[:5].tolist():
+        original = evaluation.train_files[int(nearest.rows[row])]
+        yield (
+            f"  {evaluation.fake.files[row]} is {original}, {nearest.transforms[row]} "
+            f"({nearest.likeness[row]:.3f})"
+        )
 
 
 def _repeated(evaluation: Evaluation) -> Iterable[str]:

@@ -13,6 +13,7 @@ from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.image_sets import (
     RealImages,
     draw_set,
+    held_out_of,
     image_size,
     in_order_of_data,
     is_run,
@@ -50,7 +51,8 @@ def reference_of(
     """Load the real images of the classes that are drawn, at the size at which they are drawn."""
     resolution, channels = image_size(sources, request.resolution)
     classes = [source.class_name for source in sources]
-    real = load_real(data, classes, resolution, channels, request.progress)
+    left_out = held_out_of(request.subject)
+    real = load_real(data, classes, resolution, channels, request.progress, left_out)
     return real, make_reference(request, real, extractor, device)
 
 
@@ -59,7 +61,13 @@ def make_reference(
 ) -> Reference:
     """Make what generated images are compared with, by the seed of the request."""
     return Reference(
-        real.train, real.test, extractor, device, seed=request.seed, progress=request.progress
+        real.train,
+        real.test,
+        extractor,
+        device,
+        held_out=real.held_out,
+        seed=request.seed,
+        progress=request.progress,
     )
 
 
@@ -83,6 +91,7 @@ def header(
 ) -> dict[str, Any]:
     """Say what was compared, with what and how: the head of every record of an evaluation."""
     test = None if real.test is None else real.test.class_counts()
+    held_out = None if real.held_out is None else real.held_out.class_counts()
     return {
         "format": FORMAT,
         "generated_by": origin,
@@ -93,6 +102,7 @@ def header(
             "image_channels": real.train.images.shape[1],
             "train": real.train.class_counts(),
             "test": test,
+            "held_out": held_out,
         },
         "samples": request.samples,
         "seed": request.seed,

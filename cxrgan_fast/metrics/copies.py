@@ -66,6 +66,38 @@ class Copies:
         return order[likeness[order] > self.threshold.likeness]
 
 
+def find_copies(
+    images: Tensor,
+    train: Tensor,
+    patients: Tensor,
+    held_out: Tensor | None = None,
+    *,
+    seed: int = 0,
+    progress: bool = False,
+) -> Copies:
+    """Find the images that are near copies of training images.
+
+    Args:
+        images: (Q, 1 or 3, H, W) uint8, generated.
+        train: (N, 1 or 3, H, W) uint8, all that was trained on, on the same device.
+        patients: (N,) int64, whose each training image is.
+        held_out: (H, 1 or 3, H, W) uint8, of patients who were left out of the training.
+        seed: as `calibrate` takes it.
+        progress: show bars on standard error, if that is a terminal.
+
+    Raises:
+        UserError: as `calibrate`.
+    """
+    title = "likeness of other patients" if progress else None
+    threshold = calibrate(train, patients, seed=seed, progress=title)
+    nearest = find_nearest(images, train, progress="copies" if progress else None)
+    if held_out is None or not len(held_out):
+        return Copies(nearest, threshold)
+    others = find_nearest(held_out, train, progress=title)
+    above = (others.likeness > threshold.likeness).double().mean()
+    return Copies(nearest, threshold, float(above), len(held_out))
+
+
 def calibrate(
     train: Tensor, patients: Tensor, *, seed: int = 0, progress: str | None = None
 ) -> Threshold:
