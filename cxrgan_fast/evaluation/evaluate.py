@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.chosen import chosen_and_judged
 from cxrgan_fast.evaluation.image_sets import (
     ImageFolder,
     RealImages,
@@ -56,7 +57,7 @@ def evaluate(
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, data, sources, extractor, device)
         fake = draw_compared(request, sources, reference)
-        origin = _origin(sources, real)
+        origin = _origin(sources, real, extractor)
     else:
         folder = ImageFolder.look(request.subject, data, request.classes, request.resolution)
         make_output(out)
@@ -81,11 +82,14 @@ def evaluate(
     return f"{_title(request, origin, real)}\n{to_table(evaluation)}", files
 
 
-def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
-    """Which generators draw, and whether the data are those that they were trained on."""
-    notes = []
+def _origin(
+    sources: Sequence[ClassSource], real: RealImages, extractor: FeatureExtractor
+) -> dict[str, Any]:
+    """Say which generators draw, by what they were chosen, and whether the data are theirs."""
     names = real.train.class_names
-    for snapshot in {id(source.snapshot): source.snapshot for source in sources}.values():
+    snapshots = {id(source.snapshot): source.snapshot for source in sources}.values()
+    chosen, notes = chosen_and_judged([snapshot.extra for snapshot in snapshots], extractor)
+    for snapshot in snapshots:
         trained_on = snapshot.extra.get("data_fingerprint")
         if trained_on is None or not set(snapshot.class_names) <= set(names):
             continue  # unknown, or only some of its classes are compared
@@ -96,7 +100,7 @@ def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
             )
             break
     origin = {source.class_name: source.checkpoint for source in sources}
-    return {"generators": origin, "notes": notes}
+    return {"generators": origin, **chosen, "notes": notes}
 
 
 def _skipped(dataset: ImageDataset) -> list[str]:
