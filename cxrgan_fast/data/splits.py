@@ -1,10 +1,13 @@
 """Dividing a set into training, validation and test images so that no patient is in two."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
+from cxrgan_fast.data.dataset import ImageDataset
 from cxrgan_fast.errors import UserError
 
 _FEW_IMAGES = 100  # of a validation split: its figures say next to nothing
@@ -84,6 +87,71 @@ def assign_splits(
         for label, n in of_patient.items():
             lacking[split][label] -= n / (shares[split] * totals[label])
     return [chosen[patient] for patient in patients]
+
+
+def held_out_patients(
+    patients: Sequence[str], labels: Sequence[int], amount: float, seed: int = 0
+) -> set[str]:
+    """Choose patients of each class who are left out of a training, to judge it by.
+
+    The order of the images does not matter. A patient with images of several classes counts in the
+    first of them, and is left out of all.
+
+    Args:
+        patients: whose image it is, for each of N images.
+        labels: the class of each.
+        amount: share of each class's patients below 1, or their number from 1 on.
+        seed: of the choice.
+
+    Returns:
+        Their names: of each class the whole number nearest to the share, but at least one.
+
+    Raises:
+        UserError: an amount that cannot be, or one that leaves a class without patients.
+    """
+    if not (0 < amount < 1 or (amount >= 1 and float(amount).is_integer())):
+        raise UserError(
+            f"--hold-out-patients {amount:g}: expected a share of the patients below 1, or a whole "
+            "number of patients of each class"
+        )
+    class_of: dict[str, int] = {}
+    for patient, label in sorted(zip(patients, labels, strict=True)):
+        class_of.setdefault(patient, label)
+    rng = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for label in sorted(set(labels)):
+        of_class = [patient for patient, of in class_of.items() if of == label]
+        count = max(1, round(amount * len(of_class))) if amount < 1 else int(amount)
+        order = rng.permutation(len(of_class)).tolist()
+        chosen |= {of_class[place] for place in order[:count]}
+    left = {label for patient, label in zip(patients, labels, strict=True) if patient not in chosen}
+    for label in sorted(set(labels) - left):
+        n = len({patient for patient, of in zip(patients, labels, strict=True) if of == label})
+        raise UserError(
+            f"--hold-out-patients {amount:g}: class {label} has {n} patients, and none is left to "
+            "train on; hold out fewer"
+        )
+    return chosen
+
+
+def hold_out(dataset: ImageDataset, patients: Collection[str]) -> tuple[ImageDataset, ImageDataset]:
+    """Divide a set into the images of all other patients and those of the patients named.
+
+    Both have all of its classes, and their images in its order.
+    """
+    out = torch.tensor([patient in patients for patient in dataset.patients], dtype=torch.bool)
+    return _part(dataset, ~out), _part(dataset, out)
+
+
+def _part(dataset: ImageDataset, mask: torch.Tensor) -> ImageDataset:
+    rows = mask.nonzero().flatten()
+    return replace(
+        dataset,
+        images=dataset.images[rows],
+        labels=dataset.labels[rows],
+        patients=[dataset.patients[row] for row in rows.tolist()],
+        files=[dataset.files[row] for row in rows.tolist()],
+    )
 
 
 def split_warnings(patients: Sequence[str], splits: Sequence[str]) -> list[str]:

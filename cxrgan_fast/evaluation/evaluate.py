@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.chosen import chosen_and_judged
 from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.image_sets import (
     ImageFolder,
@@ -72,7 +73,7 @@ def evaluate(
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, opponent, sources, extractors[0], device)
         fake = generate_compared(request, sources, reference)
-        origin = _origin(sources, real)
+        origin = _origin(sources, real, extractors[0])
     else:
         folder = ImageFolder.look(
             request.subject,
@@ -96,7 +97,7 @@ def evaluate(
     write_csv(files[1], [evaluation, *others])
     write_samples(files[2], evaluation.fake)
     nearest = out / "nearest.png"
-    if evaluation.pooled.memorization is not None:
+    if evaluation.near_copies is not None:
         files.append(nearest)
         write_nearest(nearest, evaluation, real.train)
     else:
@@ -128,11 +129,14 @@ def _second_opinions(
     ]
 
 
-def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
-    """Which generators there are, and whether the data are those that they were trained on."""
-    notes = []
+def _origin(
+    sources: Sequence[ClassSource], real: RealImages, extractor: FeatureExtractor
+) -> dict[str, Any]:
+    """Say which generators there are, by what they were chosen, and whether the data are theirs."""
     names = real.train.class_names
-    for snapshot in {id(source.snapshot): source.snapshot for source in sources}.values():
+    snapshots = {id(source.snapshot): source.snapshot for source in sources}.values()
+    chosen, notes = chosen_and_judged([snapshot.extra for snapshot in snapshots], extractor)
+    for snapshot in snapshots:
         trained_on = snapshot.extra.get("data_fingerprint")
         if trained_on is None or not set(snapshot.class_names) <= set(names):
             continue  # unknown, or only some of its classes are compared
@@ -143,7 +147,7 @@ def _origin(sources: Sequence[ClassSource], real: RealImages) -> dict[str, Any]:
             )
             break
     origin = {source.class_name: source.checkpoint for source in sources}
-    return {"generators": origin, "notes": notes}
+    return {"generators": origin, **chosen, "notes": notes}
 
 
 def _skipped(dataset: ImageDataset) -> list[str]:

@@ -1,7 +1,7 @@
 """From what a user names to the two sets that are compared: real images and generated ones."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cxrgan_fast.data.sources import (
     open_source,
     select,
 )
+from cxrgan_fast.data.splits import hold_out
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import check_classes, subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
@@ -38,11 +39,14 @@ class RealImages:
 
     Attributes:
         train: the images that it was trained on, of the classes compared.
+        held_out: images of the patients that were left out of the training; None where there are
+            none.
         test: the same classes of the data's test split; None where there is none.
     """
 
     train: ImageDataset
     test: ImageDataset | None
+    held_out: ImageDataset | None = None
 
 
 def is_run(path: Path) -> bool:
@@ -109,13 +113,14 @@ def _same_place(one: str, other: str) -> bool:
 
 def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
     """Where the data of a run are now."""
-    if read_record(run) is None:
+    record = read_record(run)
+    if record is None:
         if Path(own.data).exists():
             return own.data
         raise UserError("the run has no record of them by which to know them")
 
     def load(data: str) -> ImageDataset:
-        return load_dataset(
+        dataset = load_dataset(
             data,
             resolution=stored.network.resolution,
             image_channels=stored.network.image_channels,
@@ -123,6 +128,7 @@ def _found(run: Path, stored: TrainConfig, own: DatasetConfig) -> str:
             columns=own.columns,
             skip_bad=own.skip_bad,
         )
+        return hold_out(dataset, record.held_out)[0]
 
     return find_dataset(run, own.data, load)[0]
 
@@ -133,8 +139,9 @@ def load_real(
     resolution: int,
     image_channels: int,
     progress: bool,
+    held_out: Collection[str] = (),
 ) -> RealImages:
-    """Load the training images and, if the data have them, those of the test split.
+    """Load the training images, those of patients left out, and those of the data's test split.
 
     Args:
         data: where they are.
@@ -142,6 +149,7 @@ def load_real(
         resolution: R.
         image_channels: C.
         progress: show bars on standard error, if that is a terminal.
+        held_out: patients who were left out of the training; the data may lack some of them.
 
     Raises:
         UserError: as `load_dataset`.
@@ -162,7 +170,20 @@ def load_real(
         )
 
     asked = _as_asked(classes, data)
-    return RealImages(load("train"), load("test") if _has_test_split(data, asked) else None)
+    train, others = hold_out(load("train"), held_out)
+    test = load("test") if _has_test_split(data, asked) else None
+    return RealImages(train, test, others if len(others) else None)
+
+
+def held_out_of(subject: Path) -> list[str]:
+    """Return the patients that were left out of a run's training; none where nothing is known.
+
+    Raises:
+        UserError: the run's record of its data is damaged.
+    """
+    run, stored = _stored_settings(subject) if is_run(subject) else (subject, None)
+    record = None if stored is None else read_record(run)
+    return [] if record is None else record.held_out
 
 
 def generate_set(

@@ -160,6 +160,12 @@ def patient_halves(dataset: ImageDataset, seed: int) -> tuple[Tensor, Tensor]:
     return mask, ~mask
 
 
+def numbered_patients(dataset: ImageDataset) -> Tensor:
+    """Whose each image is, as numbers from 0 in the order of their first images: (N,) int64."""
+    numbers = {patient: n for n, patient in enumerate(dict.fromkeys(dataset.patients))}
+    return torch.tensor([numbers[patient] for patient in dataset.patients], dtype=torch.int64)
+
+
 def subset(dataset: ImageDataset, rows: Tensor) -> ImageDataset:
     """Some of the images of a data set, with its classes."""
     rows = rows.cpu()

@@ -12,6 +12,7 @@ from cxrgan_fast.evaluation.image_sets import (
     choose_data,
     classes_of,
     generate_set,
+    held_out_of,
     image_size,
     in_order_of,
     is_run,
@@ -60,8 +61,11 @@ def find_opponent(request: Request, device: torch.device) -> Opponent:
     data = choose_data(named, request.subject, request.skip_bad, request.columns)
     classes, usual = classes_of(data)
 
+    # Of a data set that the run was not trained on, nobody was left out.
+    left_out = held_out_of(request.subject) if request.against is None else ()
+
     def load(names: Sequence[str], resolution: int, channels: int) -> RealImages:
-        real = load_real(data, names, resolution, channels, request.progress)
+        real = load_real(data, names, resolution, channels, request.progress, left_out)
         # A folder of anyone's images is compared with whole, whatever its own splits are for.
         return real if request.against is None else RealImages(real.train, None)
 

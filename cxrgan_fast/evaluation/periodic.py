@@ -102,6 +102,7 @@ class PeriodicEvaluation:
             "images": generator.images_seen,
             "features": f"{self.extractor.name}-{self.real.vectors.shape[1]}",
             "features_version": self.extractor.version,
+            "features_family": self.extractor.family,
             "metrics": {
                 name: {
                     "value": estimate.value,

@@ -1,10 +1,12 @@
 """Pictures of an evaluation: samples, the nearest training images, metrics over checkpoints."""
 
 import io
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cxrgan_fast.data import ImageDataset
@@ -12,10 +14,11 @@ from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.metric import all_metrics, direction
-from cxrgan_fast.sampling.grid import evenly, write_grid
+from cxrgan_fast.sampling.grid import evenly, image_grid, write_grid
 
 COLUMNS = 10
 MOST_STEPS = 12  # rows of a picture that is still looked at
+_CAPTION = 16  # characters of a line above an image
 
 
 def write_samples(path: Path, fake: ImageDataset) -> None:
@@ -32,27 +35,48 @@ def write_samples(path: Path, fake: ImageDataset) -> None:
 
 
 def write_nearest(path: Path, evaluation: Evaluation, train: ImageDataset) -> None:
-    """Write the generated images that are nearest to a training image, with it below them.
+    """Write the generated images that are most like a training image, with it below them.
+
+    Each class has its rows, the most copied first; above each pair stand its likeness and what was
+    done to the training image.
 
     Args:
         path: file to write.
-        evaluation: with memorisation.
+        evaluation: with near copies.
         train: the training images.
 
     Raises:
         UserError: the file cannot be written.
     """
-    found = evaluation.pooled.memorization
-    assert found is not None
-    rows = found.fake_distances.argsort(stable=True)[:COLUMNS]
-    nearest = found.fake_nearest[rows].cpu()
-    images = torch.cat([evaluation.fake.images[rows.cpu()], train.images[nearest]])
-    distances = [f"{distance:.3g}" for distance in found.fake_distances[rows].tolist()]
-    unit = f"distance of {evaluation.extractor['name']} features"
-    limit = f"near copy below {found.near_copy_distance:.3g}"
-    write_grid(
-        path, images, [f"generated ({unit} above)", f"nearest training image ({limit})"], distances
-    )
+    copies, fake = evaluation.near_copies, evaluation.fake
+    assert copies is not None
+    nearest, limit = copies.nearest, copies.threshold.likeness
+    likeness = nearest.likeness.cpu()
+    grids = []
+    for label, name in enumerate(fake.class_names):
+        of_class = (fake.labels == label).nonzero().flatten()
+        rows = of_class[likeness[of_class].argsort(descending=True, stable=True)][:COLUMNS]
+        if not len(rows):
+            continue
+        originals = nearest.rows.cpu()[rows]
+        images = torch.cat([fake.images[rows], train.images[originals]])
+        above = [
+            "\n".join(
+                [f"{likeness[row]:.3f}", *textwrap.wrap(str(nearest.transforms[row]), _CAPTION)]
+            )
+            for row in rows.tolist()
+        ]
+        below = f"nearest training image (a copy above {limit:.3f})"
+        grids.append(image_grid(images, [f"{name}, generated", below], above))
+    size = max(grid.width for grid in grids), sum(grid.height for grid in grids)
+    whole = Image.new(grids[0].mode, size, "white")
+    top = 0
+    for grid in grids:
+        whole.paste(grid, (0, top))
+        top += grid.height
+    png = io.BytesIO()
+    whole.save(png, "PNG")
+    write_atomic(path, png.getvalue())
 
 
 def some_of_each_class(fake: ImageDataset) -> Tensor:

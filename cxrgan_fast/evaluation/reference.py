@@ -35,11 +35,12 @@ from cxrgan_fast.evaluation.matching import (
     strata_of,
     subset,
 )
+from cxrgan_fast.evaluation.memorized import memorized, near_copies_of, second_opinion
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
 from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
-from cxrgan_fast.metrics.memorization import exact_copies, exact_duplicates, memorization
+from cxrgan_fast.metrics.memorization import exact_copies, exact_duplicates
 from cxrgan_fast.metrics.metric import Images, all_metrics, check_metrics, metric_names
 from cxrgan_fast.metrics.strata import Strata
 
@@ -57,6 +58,8 @@ class Reference:
         test: the same classes of the data's test split; None where it has none.
         extractor: on `device`.
         device: where features and metrics are computed.
+        held_out: images of patients who were left out of the training, the yardstick of
+            memorization; None where there are none.
         seed: of every choice made at random.
         resamples: bootstrap resamples, from which intervals come; 0 for none.
         cache: keep the features of real images in files.
@@ -73,6 +76,7 @@ class Reference:
         extractor: FeatureExtractor,
         device: torch.device,
         *,
+        held_out: ImageDataset | None = None,
         seed: int = 0,
         resamples: int = 100,
         cache: bool = True,
@@ -90,6 +94,7 @@ class Reference:
         with _timed(self.seconds, "features of real images"):
             self.train = describe(train)
             self.test = None if test is None else describe(test)
+            self.held_out = None if held_out is None else describe(held_out)
 
     def label(self) -> dict[str, Any]:
         """What numbers of these features must be labelled with."""
@@ -285,10 +290,16 @@ class Reference:
             part.differences = {
                 title: differences(part.comparison, floor) for title, floor in part.floors.items()
             }
+        near_copies = None
         if "memorisation" in metrics:
             with _timed(seconds, "memorisation"):
                 for name, part in parts.items():
                     self._add_memorization(part, generated, name)
+            with _timed(seconds, "copies"):
+                held_out = None if self.held_out is None else self.held_out.dataset
+                near_copies = near_copies_of(
+                    self.train.dataset, generated.dataset, held_out, self.device, self.progress
+                )
         with _timed(seconds, "duplicates"):
             groups = exact_duplicates(fake.images)
             pairs_of_rows = exact_copies(fake.images, self.train.dataset.images)
@@ -299,6 +310,7 @@ class Reference:
             train_files=train_files,
             pooled=parts[None],
             classes={name: part for name, part in parts.items() if name is not None},
+            near_copies=near_copies,
             n_given=len(fake),
             duplicates=[[fake.files[row] for row in group] for group in groups],
             copies=[(fake.files[row], train_files[train]) for row, train in pairs_of_rows],
@@ -321,27 +333,22 @@ class Reference:
         return found
 
     def _add_memorization(self, part: Part, generated: Described, name: str | None) -> None:
-        train, test = self.train, self.test
+        train, held_out, test = self.train, self.held_out, self.test
         if name is not None:
             label = train.dataset.class_names.index(name)
             train, generated = train.of_label(label), generated.of_label(label)
-            test = None if test is None else test.of_label(label)
-        numbers = {patient: n for n, patient in enumerate(dict.fromkeys(train.dataset.patients))}
-        patients = torch.tensor([numbers[patient] for patient in train.dataset.patients])
+            held_out = held_out and held_out.of_label(label)
+            test = test and test.of_label(label)
         resamples = None
         if len(generated.dataset):
             strata = strata_of(train.dataset, generated.dataset)
             resamples = self._resamples(strata, self.resamples)
         try:
-            part.memorization = memorization(
-                train.features.vectors,
-                generated.features.vectors,
-                None if test is None else test.features.vectors,
-                patients=patients.to(self.device),
-                resamples=resamples,
-            )
+            part.memorization = memorized(train, generated, held_out, resamples)
         except UserError as error:
             part.comparison.omitted["memorisation"] = str(error)
+        if test is not None:
+            part.second_opinion = second_opinion(train, generated, test)
 
     def _notes(self, n: int, samples: int, pairs: Mapping[str, Pair]) -> list[str]:
         notes = []

@@ -9,7 +9,7 @@ from cxrgan_fast.evaluation.reference import ALL_CLASSES
 from cxrgan_fast.evaluation.verdict import verdict
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
-from cxrgan_fast.metrics.memorization import Memorization
+from cxrgan_fast.metrics.memorization import MOST_LISTED, Memorization
 
 
 def to_record(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def to_record(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> dict
             "among_generated": evaluation.duplicates,
             "of_training_images": evaluation.copies,
         },
+        "copies": _copies(evaluation),
         "near_copies": _near_copies(evaluation),
         "second_opinions": [
             {"features": other.extractor, **_of_features(other), "seconds": other.seconds}
@@ -59,6 +60,7 @@ def _part(part: Part) -> dict[str, Any]:
             for name, of_metrics in part.differences.items()
         },
         "memorisation": _memorization(part.memorization),
+        "memorisation_by_test_split": _memorization(part.second_opinion),
     }
 
 
@@ -103,18 +105,42 @@ def _memorization(found: Memorization | None) -> dict[str, Any] | None:
         "reference_median_distance": found.reference_median,
         "median_ratio": found.median_ratio,
         "p_value": found.p_value,
-        "near_copy_distance": found.near_copy_distance,
-        "near_copies": found.n_near_copies,
+    }
+
+
+def _copies(evaluation: Evaluation) -> dict[str, Any] | None:
+    """How many near copies there are by pixels, and how often the search is wrong."""
+    copies = evaluation.near_copies
+    if copies is None:
+        return None
+    labels = evaluation.fake.labels[copies.found.cpu()]
+    names = evaluation.fake.class_names
+    counts = labels.bincount(minlength=len(names)).tolist()
+    return {
+        "near_copies": len(copies.found),
+        "of_generated": len(evaluation.fake),
+        "classes": dict(zip(names, counts, strict=True)),
+        "threshold": copies.threshold.likeness,
+        "false_rate": copies.threshold.false_rate,
+        "calibrated_by_patients": copies.threshold.n,
+        "held_out_share": copies.held_out_share,
+        "n_held_out": copies.n_held_out,
+        "median_likeness": float(copies.nearest.likeness.quantile(0.5)),
+        "largest_likeness": float(copies.nearest.likeness.max()),
     }
 
 
 def _near_copies(evaluation: Evaluation) -> list[dict[str, Any]]:
-    found = evaluation.pooled.memorization
+    copies = evaluation.near_copies
+    if copies is None:
+        return []
+    nearest = copies.nearest
     return [
         {
-            "generated": evaluation.fake.files[copy.fake],
-            "training": evaluation.train_files[copy.train],
-            "distance": copy.distance,
+            "generated": evaluation.fake.files[row],
+            "training": evaluation.train_files[int(nearest.rows[row])],
+            "likeness": float(nearest.likeness[row]),
+            "transform": nearest.transforms[row]._asdict(),
         }
-        for copy in (found.near_copies if found else [])
+        for row in copies.found[:MOST_LISTED].tolist()
     ]

@@ -66,7 +66,13 @@ def make_reference(
 ) -> Reference:
     """Make what generated images are compared with, by the seed of the request."""
     return Reference(
-        real.train, real.test, extractor, device, seed=request.seed, progress=request.progress
+        real.train,
+        real.test,
+        extractor,
+        device,
+        held_out=real.held_out,
+        seed=request.seed,
+        progress=request.progress,
     )
 
 
@@ -90,6 +96,7 @@ def header(
 ) -> dict[str, Any]:
     """Say what was compared, with what and how: the head of every record of an evaluation."""
     test = None if real.test is None else real.test.class_counts()
+    held_out = None if real.held_out is None else real.held_out.class_counts()
     return {
         "format": FORMAT,
         "generated_by": origin,
@@ -100,6 +107,7 @@ def header(
             "image_channels": real.train.images.shape[1],
             "train": real.train.class_counts(),
             "test": test,
+            "held_out": held_out,
         },
         "samples": request.samples,
         "seed": request.seed,

@@ -30,7 +30,7 @@ def to_table(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> str:
     for name in (ALL_CLASSES, *evaluation.classes):
         parts = {feature_label(e): _part_of(e, name) for e in every}
         lines += ["", *_block(name, parts)]
-    copied = [*_memorized(evaluation), *_repeated(evaluation)]
+    copied = [*_memorized(evaluation), *_copied(evaluation), *_repeated(evaluation)]
     if copied:
         lines += ["", *copied]
     lines += [
@@ -135,13 +135,36 @@ def _memorized(evaluation: Evaluation) -> Iterable[str]:
             f"memorisation ({label}), {name}: {share.value:.1%} of {share.n_fake} generated images "
             f"are as near to one of {share.n_real} training images as the nearest "
             f"{found.reference_share:.1%} of {len(found.reference_distances)} {found.reference} "
-            f"(p = {found.p_value:.2g}); {found.n_near_copies} near copies"
+            f"(p = {found.p_value:.2g})"
         )
-    if evaluation.pooled.memorization is None:
+        if part.second_opinion is not None:
+            second = part.second_opinion
+            yield (
+                f"  by {second.reference}: {second.share.value:.1%} beside "
+                f"{second.reference_share:.1%} (p = {second.p_value:.2g})"
+            )
+
+
+def _copied(evaluation: Evaluation) -> Iterable[str]:
+    copies = evaluation.near_copies
+    if copies is None:
         return
-    files = evaluation.fake.files
-    for copy in evaluation.pooled.memorization.near_copies[:5]:
-        yield f"  {files[copy.fake]} is near {evaluation.train_files[copy.train]}"
+    limit, nearest = copies.threshold, copies.nearest
+    yield (
+        f"near copies by pixels: {len(copies.found)} of {len(evaluation.fake)} generated images "
+        f"are more like a training image than {limit.likeness:.3f}, which {limit.false_rate:.1%} "
+        f"of real images of other patients pass ({limit.n} compared)"
+    )
+    if copies.held_out_share is not None:
+        yield (
+            f"  of {copies.n_held_out} images of held-out patients, {copies.held_out_share:.1%} do"
+        )
+    for row in copies.found[:5].tolist():
+        original = evaluation.train_files[int(nearest.rows[row])]
+        yield (
+            f"  {evaluation.fake.files[row]} is {original}, {nearest.transforms[row]} "
+            f"({nearest.likeness[row]:.3f})"
+        )
 
 
 def _repeated(evaluation: Evaluation) -> Iterable[str]:

@@ -44,16 +44,17 @@ def _variety(evaluation: Evaluation) -> str:
 
 def _copies(evaluation: Evaluation) -> str:
     n, exact = evaluation.n_given, len(evaluation.copies)
-    found = evaluation.pooled.memorization
     if exact:
         return f"Copies: {exact} of {n} images are training images byte for byte."
-    if found is None:
+    copies = evaluation.near_copies
+    if copies is None:
         return f"Copies: none of {n} images byte for byte; near copies were not looked for."
-    compared = len(evaluation.fake)
-    if found.n_near_copies:
+    found, compared = len(copies.found), len(evaluation.fake)
+    by_chance = f"{copies.threshold.false_rate:.1%} of other patients' images look like one"
+    if found:
         return (
-            f"Copies: {found.n_near_copies} of {compared} images are near copies of training "
-            "images; look at nearest.png."
+            f"Copies: {found} of {compared} images look like copies of training images "
+            f"({by_chance}); look at nearest.png."
         )
     return f"Copies: none found among {compared} images."
 

@@ -57,6 +57,14 @@ class FeatureExtractor(ABC):
     class_names: tuple[str, ...] = ()
     is_versioned: bool = True
 
+    @property
+    def family(self) -> str:
+        """What its network is made of, by a name: what one was chosen by flatters its family.
+
+        The extractor's own name, unless a class says otherwise.
+        """
+        return self.name
+
     @abstractmethod
     def extract(self, images: Tensor) -> Features:
         """Features of prepared images.

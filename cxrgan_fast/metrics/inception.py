@@ -32,6 +32,7 @@ class Inception(FeatureExtractor):
     """
 
     name = "inception"
+    family = "imagenet"
     input_size = 299
     input_channels = 3
     dimension = 2048

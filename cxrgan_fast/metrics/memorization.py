@@ -11,7 +11,8 @@ statistic, there also cell by cell; here once for all). Given are
   distances, about 0.01 where nothing is memorised (of fewer than 100 held-out images, about one
   divided by them: the quantile is then the smallest). A few copies among many good images show;
 - a one-sided p-value of "nearer than held-out images" by Mann and Whitney 1947, "On a Test of
-  Whether one of Two Random Variables is Stochastically Larger than the Other": a general shift;
+  Whether one of Two Random Variables is Stochastically Larger than the Other": a general shift.
+  Its variance is that of whole patients: two images of one say less than two of different ones;
 - near copies, one by one: generated images nearer than half that quantile. Where nearness is by
   chance, the share of images within a distance r grows like r to the power of the features'
   local dimension d, so that half the distance leaves 0.01·2⁻ᵈ: of 1,000 images fewer than one
@@ -65,7 +66,7 @@ class Memorization:
         share: of generated images no farther from a training image than `quantile_distance`.
         fake_distances: (M,) float64, of each generated image to its nearest training image.
         fake_nearest: (M,) int64, the rows of these training images.
-        reference: what nearness is measured by, "held-out images" or "other patients".
+        reference: what nearness is measured by, such as "held-out images" or "other patients".
         reference_distances: (H,) float64, of each of these to its nearest training image.
         quantile_distance: the 1 % quantile of the reference distances.
         reference_share: of the reference images at most that far: more than 0.01 where there are
@@ -110,6 +111,8 @@ def memorization(
     held_out: Tensor | None = None,
     *,
     patients: Tensor | None = None,
+    held_out_patients: Tensor | None = None,
+    reference: str = "held-out images",
     resamples: Resamples | None = None,
 ) -> Memorization:
     """Compare the distances of generated and of held-out images to the training images.
@@ -123,6 +126,8 @@ def memorization(
         fake: (M, D), of generated images.
         held_out: (H, D), of real images that were not trained on, of other patients.
         patients: (N,) int64, whose each training image is; needed without `held_out`.
+        held_out_patients: (H,) int64, whose each held-out image is; None where each has its own.
+        reference: what the held-out images are called in the result.
         resamples: whose `fake` gives the standard error of the share. Its `real` is not used:
             the training images are what they are.
 
@@ -139,11 +144,10 @@ def memorization(
     found = nearest_neighbors(fake, train)
     distances, rows = found.distances[:, 0], found.rows[:, 0]
     if held_out is not None:
-        reference = "held-out images"
-        expected = nearest_neighbors(held_out, train).distances[:, 0]
+        expected, units = nearest_neighbors(held_out, train).distances[:, 0], held_out_patients
     else:
         reference = "other patients"
-        expected = _to_other_patients(train, patients)
+        expected, units = _to_other_patients(train, patients), patients
     # One of the distances themselves: of new images the share within the k-th of H distances is
     # k / (H + 1) on average, and this k makes it about 1 %.
     limit = float(expected.quantile(QUANTILE, interpolation="lower"))
@@ -174,7 +178,7 @@ def memorization(
         reference_distances=expected,
         quantile_distance=limit,
         reference_share=float((expected <= limit).double().mean()),
-        p_value=smaller_p_value(distances, expected),
+        p_value=smaller_p_value(distances, expected, second_groups=units),
         near_copy_distance=NEAR_COPY * limit,
         n_near_copies=n_copies,
         near_copies=listed[:n_copies],
@@ -193,32 +197,70 @@ def _to_other_patients(train: Tensor, patients: Tensor | None) -> Tensor:
     return others.distances[:, 0]
 
 
-def smaller_p_value(first: Tensor, second: Tensor) -> float:
+def smaller_p_value(
+    first: Tensor,
+    second: Tensor,
+    *,
+    first_groups: Tensor | None = None,
+    second_groups: Tensor | None = None,
+) -> float:
     """Mann and Whitney's one-sided p-value that `first` tends to be smaller than `second`.
 
     By the normal approximation with the corrections for ties and for continuity, good from
-    about eight values in each.
+    about eight values in each. Values of one group, such as the images of one patient, may depend
+    on each other: where there are such, the variance of each mean rank is that of the groups' sums
+    (as in Datta and Satten 2005, "Rank-Sum Tests for Clustered Data", with every value of the same
+    weight), good from some twenty groups in each.
 
     Args:
         first: (N,) float64, at least one value.
         second: (M,) float64, at least one value.
+        first_groups: (N,) int64; None where each value is a group of its own.
+        second_groups: (M,) int64, likewise.
 
     Returns:
-        Near 0 where `first` is smaller; 1 where all values of both are equal.
+        Near 0 where `first` is smaller; 1 where all values of both are equal, or where all of
+        one side are of one group, so that nothing is known of how groups differ.
     """
     n, m = len(first), len(second)
     ordered = second.sort().values
     below = torch.searchsorted(ordered, first)
     not_above = torch.searchsorted(ordered, first, right=True)
     u = float((below + not_above).sum()) / 2  # pairs with the first larger; ties count one half
-    ties = torch.cat([first, second]).unique(return_counts=True)[1].double()
-    total = n + m
-    tied = float((ties**3 - ties).sum()) / (total * (total - 1))
-    variance = n * m / 12 * (total + 1 - tied)
-    if variance <= 0:
+    if _repeat(first_groups) or _repeat(second_groups):
+        values = torch.cat([first, second])
+        _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
+        ranks = (counts.cumsum(0) - (counts - 1) / 2)[inverse]  # (N + M,), those of ties the mean
+        # Of the difference of the mean ranks, which is (N + M)(U / NM - 1/2), to that of U.
+        variance = _variance_of_mean(ranks[:n], first_groups)
+        variance += _variance_of_mean(ranks[n:], second_groups)
+        variance *= (n * m / (n + m)) ** 2
+    else:
+        ties = torch.cat([first, second]).unique(return_counts=True)[1].double()
+        total = n + m
+        tied = float((ties**3 - ties).sum()) / (total * (total - 1))
+        variance = n * m / 12 * (total + 1 - tied)
+    if not 0 < variance < math.inf:
         return 1.0
     z = (u - n * m / 2 + 0.5) / math.sqrt(variance)
     return min(1.0, 0.5 * math.erfc(-z / math.sqrt(2)))
+
+
+def _repeat(groups: Tensor | None) -> bool:
+    return groups is not None and len(groups.unique()) < len(groups)
+
+
+def _variance_of_mean(values: Tensor, groups: Tensor | None) -> float:
+    """The variance of the mean of values in groups that are independent of each other."""
+    of_each = values - values.mean()
+    if groups is not None:
+        _, inverse = groups.unique(return_inverse=True)
+        sums = of_each.new_zeros(int(inverse.max()) + 1).index_add_(0, inverse, of_each)
+        of_each = sums
+    count = len(of_each)
+    if count < 2:
+        return math.inf
+    return float(of_each.square().sum()) * count / (count - 1) / len(values) ** 2
 
 
 def exact_duplicates(images: Tensor) -> list[list[int]]:

@@ -41,6 +41,8 @@ def keep_best(run: Path, row: Row) -> None:
         "fid_generated_images": str(fid["n_fake"]),
         "features": row["features"],
         "features_version": row["features_version"],
+        # Rows of earlier versions do not say: the name before the dimension.
+        "features_family": row.get("features_family") or row["features"].rpartition("-")[0],
     }
     copy_generator(generator_path(run, row["step"]), best_generator_path(run), extra)
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
@@ -25,6 +25,7 @@ class DataRecord(BaseModel):
     fingerprint: str
     images: dict[str, NonNegativeInt]
     skipped: list[list[str]] = []
+    held_out: list[str] = []  # patients, of --hold-out-patients
 
 
 def record_path(run: Path) -> Path:
@@ -54,8 +55,8 @@ def read_record(run: Path) -> DataRecord | None:
     )
 
 
-def write_record(run: Path, dataset: ImageDataset) -> None:
-    """Note what a run is trained on.
+def write_record(run: Path, dataset: ImageDataset, held_out: Iterable[str] = ()) -> None:
+    """Note what a run is trained on, and which patients were left out of it.
 
     Raises:
         UserError: The file cannot be written.
@@ -65,6 +66,7 @@ def write_record(run: Path, dataset: ImageDataset) -> None:
         fingerprint=dataset.fingerprint,
         images=dataset.class_counts(),
         skipped=[list(item) for item in dataset.skipped],
+        held_out=sorted(held_out),
     )
     write_atomic(record_path(run), json.dumps(record.model_dump(), indent=1).encode())
 

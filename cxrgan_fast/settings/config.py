@@ -184,6 +184,15 @@ class DatasetConfig(Settings):
     """Show all classes equally often, instead of as often as they occur in the data."""
     per_class: bool = False
     """Train one GAN for each class instead of one conditional GAN."""
+    hold_out_patients: Annotated[
+        float, Setting(least=0, elsewhere="holdout held_out val_patients")
+    ] = 0.0
+    """Patients of each class to leave out of the training, so that evaluate can compare with them:
+    a share below 1, or their number; 0 leaves out none."""
+    hold_out_seed: Annotated[
+        int, Setting(least=0, most=2**63 - 1, needs=Needs("hold_out_patients"))
+    ] = 0
+    """Random seed of the choice of those patients; the seed of the training does not change it."""
     resident_share: Annotated[float, Setting(least=0, most=1, resumable=True)] = 0.5
     """Share of the device's memory that the images may fill; larger sets are streamed to it."""
 

@@ -9,6 +9,7 @@ import torch
 
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.data.sources import folder_names
+from cxrgan_fast.data.splits import held_out_patients, hold_out
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
@@ -80,8 +81,10 @@ def _train(
         weights = config.evaluation.inception_weights
         extractor = load_extractor(config.evaluation.features, device, inception_weights=weights)
 
+    held_out: set[str] = set()
+
     def load(data: str) -> ImageDataset:
-        return load_dataset(
+        dataset = load_dataset(
             data,
             resolution=config.network.resolution,
             image_channels=config.network.image_channels,
@@ -91,6 +94,18 @@ def _train(
             phantom_images=source.phantom_images,
             seed=0,
         )
+        if not source.hold_out_patients:
+            return dataset
+        held_out.clear()  # of data that were looked at and are others
+        held_out.update(
+            held_out_patients(
+                dataset.patients,
+                dataset.labels.tolist(),
+                source.hold_out_patients,
+                source.hold_out_seed,
+            )
+        )
+        return hold_out(dataset, held_out)[0]
 
     if resume is None:
         dataset = load(source.data)
@@ -101,6 +116,8 @@ def _train(
     if extractor:
         check_counts(config, dataset)
     _say_dataset(dataset)
+    if held_out:
+        print(f"held out: {len(held_out)} patients, who are not among these", flush=True)
     if resume is None:
         family, resolution = config.network.family, config.network.resolution
         out, name = config.output.out, config.output.name
@@ -113,7 +130,7 @@ def _train(
         # Also when resuming, so that the file says what was done last (the number of steps, say);
         # but not before the checkpoint has been looked at, so that what cannot go on is unchanged.
         if not record_path(run).exists():
-            write_record(run, dataset)
+            write_record(run, dataset, held_out)
         write_atomic(run / "config.yaml", settings)
 
     with locked(run):

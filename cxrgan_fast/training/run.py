@@ -54,7 +54,13 @@ class Run:
     ) -> None:
         self.config, self.folder = config, folder
         self.class_names = dataset.class_names
-        self.data = {"data": dataset.name, "data_fingerprint": dataset.fingerprint}
+        self.data = {
+            "data": dataset.name,
+            "data_fingerprint": dataset.fingerprint,
+            # Families of networks that the training has learned from, with commas: none yet. An
+            # objective with a discriminator on pretrained features has to name them here.
+            "networks_seen": "",
+        }
         self.training_step = TrainingStep(config, dataset, device)
         self._execute = make_executor(config.executor, self.training_step)
         self.is_between_steps = True

@@ -3,12 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrgan_fast.data.sources import open_source, select
-from cxrgan_fast.data.splits import assign_splits, split_warnings
+from cxrgan_fast.data.splits import assign_splits, held_out_patients, split_warnings
 from cxrgan_fast.errors import UserError
 
 images = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=1, max_size=200)
@@ -107,3 +108,40 @@ def test_the_published_set(chest_xrays: Path) -> None:
             assert abs(counts[split] / counts.total() - share) < 0.005
     (warning,) = split_warnings(patients, [file.split for file in files])
     assert "train and test share 170 of 427 patients" in warning
+
+
+def test_whole_patients_of_each_class_are_held_out() -> None:
+    patients = [f"p{image // 3}" for image in range(150)]  # three images each
+    labels = [int(image >= 90) for image in range(150)]  # 30 patients and 20
+    by_share = held_out_patients(patients, labels, 0.1, seed=4)
+    class_of = dict(zip(patients, labels, strict=True))
+    assert sorted(class_of[patient] for patient in by_share) == [0, 0, 0, 1, 1]
+    by_count = held_out_patients(patients, labels, 4, seed=4)
+    assert sorted(class_of[patient] for patient in by_count) == [0] * 4 + [1] * 4
+    order = np.random.default_rng(0).permutation(150).tolist()
+    mixed = ([patients[place] for place in order], [labels[place] for place in order])
+    assert held_out_patients(*mixed, 0.1, seed=4) == by_share
+    assert held_out_patients(patients, labels, 0.1, seed=5) != by_share
+    assert len(held_out_patients(patients, labels, 0.001)) == 2  # one of each class at least
+
+
+@pytest.mark.parametrize(
+    ("amount", "message"),
+    [
+        (0.0, "--hold-out-patients 0: expected a share"),
+        (1.5, "--hold-out-patients 1.5: expected a share"),
+        (float("inf"), "--hold-out-patients inf: expected a share"),
+        (2, "--hold-out-patients 2: class 1 has 2 patients, and none is left to train on"),
+        (0.9, "--hold-out-patients 0.9: class 0 has 3 patients, and none is left"),
+    ],
+)
+def test_who_cannot_be_held_out(amount: float, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        held_out_patients(["a", "b", "c", "d", "e"], [0, 0, 0, 1, 1], amount)
+
+
+def test_a_patient_of_two_classes_is_held_out_of_both() -> None:
+    patients, labels = ["a", "b", "c", "a", "d", "e"], [0, 0, 0, 1, 1, 1]
+    drawn = [held_out_patients(patients, labels, 1, seed) for seed in range(20)]
+    assert all(len(chosen & {"a", "b", "c"}) == 1 for chosen in drawn)
+    assert all(len(chosen & {"d", "e"}) == 1 for chosen in drawn)

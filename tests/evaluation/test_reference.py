@@ -163,6 +163,9 @@ def test_copies_and_duplicates_are_found_among_all_that_were_given(train, test_s
     near = {(c["generated"], c["training"]) for c in record["near_copies"]}
     assert taken
     assert {(f, t) for f, t in copies if f in taken} <= near
+    assert record["copies"]["near_copies"] == len(near)
+    assert record["copies"]["classes"]["normal"] >= len(taken)
+    assert record["near_copies"][0]["transform"]["mirrored"] is False
     table = to_table(found)
     assert "3 of 60 generated images repeat another one byte for byte" in table
     assert "5 of 60 generated images are training images byte for byte" in table
@@ -231,7 +234,10 @@ def test_the_table_labels_every_number(evaluation):
     assert real.split("images")[1].split()[:2] == ["near", "0.5"]
     assert f" {details['real_accuracy']:.4g} " in real
     assert table.count("memorisation (pixels, 1024-d), ") == 3
-    assert "the nearest 2.5% of 40 held-out images" in table
+    shown = evaluation.pooled.memorization
+    assert f"the nearest {shown.reference_share:.1%} of 90 other patients (p = " in table
+    assert table.count("  by the test split (another distribution): ") == 3
+    assert "near copies by pixels: 0 of 45 generated images" in table
 
 
 def test_columns_are_aligned():

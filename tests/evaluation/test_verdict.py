@@ -35,6 +35,7 @@ def an_evaluation(name: str = "pixels", copies: int = 0, **differences: Differen
         classes={},
         n_given=4,
         duplicates=[],
+        near_copies=None,
         copies=[("0.png", "a.png")] * copies,
         notes=[],
         seconds={},

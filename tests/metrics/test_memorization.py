@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from scipy.stats import mannwhitneyu
+from scipy.stats import kstest, mannwhitneyu
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
@@ -193,3 +193,52 @@ def test_what_cannot_be_judged() -> None:
         memorization(normal(9, 0), normal(5, 1), patients=torch.zeros(9, dtype=torch.int64))
     with pytest.raises(ValueError, match="patients: expected"):
         memorization(normal(9, 0), normal(5, 1))
+
+
+def clustered(patients: int, seed: int, correlation: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of one distribution, one to five a patient, and whose they are."""
+    generator = torch.Generator().manual_seed(seed)
+    count = torch.randint(1, 6, (patients,), generator=generator)
+    whose = torch.arange(patients).repeat_interleave(count)
+    shared = torch.randn(patients, generator=generator).double()[whose]
+    own = torch.randn(len(whose), generator=generator).double()
+    return correlation**0.5 * shared + (1 - correlation) ** 0.5 * own, whose
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_the_p_value_is_uniform_where_patients_have_several_images(correlation: float) -> None:
+    by_patient, by_image = [], []
+    for draw in range(400):
+        first, of_first = clustered(60, 2 * draw, correlation)
+        second, of_second = clustered(100, 2 * draw + 1, correlation)
+        groups = {"first_groups": of_first, "second_groups": of_second}
+        by_patient.append(smaller_p_value(first, second, **groups))
+        by_image.append(smaller_p_value(first, second))
+    assert kstest(by_patient, "uniform").pvalue > 1e-3
+    assert 0.02 < np.mean(np.array(by_patient) < 0.05) < 0.085  # 5 % ± 3.2 standard errors
+    if correlation:  # which images as units do not know
+        assert np.mean(np.array(by_image) < 0.05) > 0.12
+
+
+def test_groups_of_one_value_change_nothing_and_one_group_says_nothing() -> None:
+    first, second = torch.arange(9).double(), torch.arange(9).double() + 1.5
+    alone = smaller_p_value(first, second)
+    whose = torch.arange(9)
+    assert smaller_p_value(first, second, first_groups=whose, second_groups=whose + 3) == alone
+    assert smaller_p_value(first, second, second_groups=whose * 0) == 1
+    # Two equal values of each group say no more than one of them does.
+    twice = {"first_groups": whose.repeat(2), "second_groups": whose.repeat(2)}
+    of_two = smaller_p_value(first.repeat(2), second.repeat(2), **twice)
+    assert of_two == pytest.approx(alone, rel=0.15)
+    assert smaller_p_value(first.repeat(2), second.repeat(2)) < 0.6 * alone
+
+
+def test_the_patients_of_the_yardstick_count() -> None:
+    train, fake, held_out = normal(200, 0), normal(150, 1), normal(120, 2)
+    whose = torch.arange(120) // 4
+    of_patients = held_out[whose * 4] + 0.01 * held_out
+    found = memorization(train, fake, of_patients, held_out_patients=whose, reference="kept out")
+    expected = smaller_p_value(found.fake_distances, found.reference_distances, second_groups=whose)
+    assert found.p_value == expected
+    assert found.p_value != memorization(train, fake, of_patients).p_value
+    assert found.reference == "kept out"
