@@ -17,6 +17,7 @@ from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
 from cxrgan_fast.evaluation.request import Request, output_folders
 from cxrgan_fast.evaluation.several import evaluate_several
+from cxrgan_fast.flags import SOME_FLAGS
 from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
 from cxrgan_fast.metrics.registry import DEFAULTS, load_extractors
 
@@ -50,9 +51,10 @@ class Arguments:
     features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = DEFAULTS
     """Features that the metrics compare; the first decides, the others are second opinions. Each is
     cxr, inception, pixels, or FILE.py:NAME for an extractor of your own."""
-    inception_weights: Path | None = None
-    """File with the weights of torch-fidelity's Inception network, for --features inception;
-    downloaded if not given."""
+    inception_weights: Annotated[
+        Path | None, tyro.conf.arg(help_behavior_hint="(default: downloaded)")
+    ] = None
+    """File with the weights of torch-fidelity's Inception network, for --features inception."""
     samples: int = 1000
     """Number of images of each kind (real and generated) to compare, or all where there are
     fewer."""
@@ -88,7 +90,8 @@ class Arguments:
 
 def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
-    arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
+    with SOME_FLAGS:
+        arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
     device = resolve_device(arguments.device)
     extractors = load_extractors(
         arguments.features, device, inception_weights=arguments.inception_weights

@@ -78,6 +78,7 @@ class Setting:
         multiple_of: number that it has to be a multiple of.
         choices: the numbers that it may be, instead of bounds.
         needs: without what it does nothing.
+        unset: what a default of None or of the empty text means, for help; "none" if empty.
         resumable: whether a run that is resumed may change it.
         is_path: whether a text names a file or folder; a `Path` always does.
         aliases: further flags that mean it.
@@ -91,6 +92,7 @@ class Setting:
     multiple_of: int = 1
     choices: tuple[int, ...] = ()
     needs: Needs | None = None
+    unset: str = ""
     resumable: bool = False
     is_path: bool = False
     aliases: tuple[str, ...] = ()

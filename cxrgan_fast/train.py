@@ -13,6 +13,7 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data.load import packed_shape
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.flags import FLAGS
 from cxrgan_fast.metrics.registry import is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.nn.family import FAMILIES, families_with
@@ -21,9 +22,10 @@ from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import changed_on_resume
 from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
-from cxrgan_fast.settings.flags import FLAGS
 from cxrgan_fast.settings.names import refuse_names_from_elsewhere
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
+
+PlaceOption = Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: none)")]
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Arguments:
 
     settings: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """All settings."""
-    config: Path | None = None
+    config: PlaceOption = None
     """YAML file of settings; flags override it, and it overrides the preset."""
-    resume: Path | None = None
+    resume: PlaceOption = None
     """Folder of the run to continue, or last or auto, which find it in --out (by --name, if given).
     last is the newest run that has a checkpoint. auto is the newest run, or a new one where there
     is none or it has no checkpoint yet."""

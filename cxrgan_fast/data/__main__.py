@@ -29,9 +29,11 @@ from cxrgan_fast.data.splits import split_warnings
 from cxrgan_fast.data.subset import make_subset
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import write_named
+from cxrgan_fast.flags import SOME_FLAGS
 
 _SHOWN = 20  # problems that are listed
 
+OutputOption = Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: none)")]
 WorkersOption = Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: one per core)")]
 
 
@@ -165,9 +167,9 @@ class Inspect:
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder of class folders, CSV file, or zip archive of either."""
-    json: Path | None = None
+    json: OutputOption = None
     """JSON file to write all findings to, with the names of all files concerned."""
-    sheet: Path | None = None
+    sheet: OutputOption = None
     """PNG file to write histograms and examples to."""
     columns: Annotated[Columns, tyro.conf.arg(name="")] = field(default_factory=Columns)
     """What the columns of a table hold."""
@@ -223,15 +225,16 @@ _COMMANDS: dict[type, Callable[[Any], None]] = {
 
 def main() -> None:
     """Parse and run."""
-    options = parse_arguments(
-        Annotated[Prepare, tyro.conf.subcommand("prepare")]
-        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-        | Annotated[Subset, tyro.conf.subcommand("subset")]
-        | Annotated[Download, tyro.conf.subcommand("download")],
-        prog="python -m cxrgan_fast.data",
-        description="Inspect a set of X-rays and prepare it for training.",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with SOME_FLAGS:
+        options = parse_arguments(
+            Annotated[Prepare, tyro.conf.subcommand("prepare")]
+            | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+            | Annotated[Subset, tyro.conf.subcommand("subset")]
+            | Annotated[Download, tyro.conf.subcommand("download")],
+            prog="python -m cxrgan_fast.data",
+            description="Inspect a set of X-rays and prepare it for training.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     _COMMANDS[type(options)](options)
 
 

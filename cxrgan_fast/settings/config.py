@@ -258,9 +258,10 @@ class EvaluationConfig(Settings):
     )
     """Features that evaluations compare: cxr, inception, pixels, or FILE.py:NAME for your own."""
     inception_weights: Annotated[
-        Path | None, Setting(needs=Needs("features", among=("inception",)), resumable=True)
+        Path | None,
+        Setting(needs=Needs("features", among=("inception",)), resumable=True, unset="downloaded"),
     ] = None
-    """File with the weights of torch-fidelity's Inception network; downloaded if not given."""
+    """File with the weights of torch-fidelity's Inception network."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def test_help_shows_the_default_the_bounds_and_what_it_needs(name, help_of):
     assert known.help[:20] in shown
     if name not in ("preset", "base_channels", "batch_size", "family"):  # by device and family
         default = known.default if known.is_list else (known.default,)
-        said = " ".join(map(str, default)) or "none"
+        said = " ".join(str(each) for each in default if each is not None)
+        said = said or known.setting.unset or "none"
         assert f"(default: {said}" in shown
     if known.number is not None:
         assert known.expected() in shown

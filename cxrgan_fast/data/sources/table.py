@@ -40,22 +40,23 @@ _NEAR = {
 }
 
 
-_COLUMN = Setting(resumable=True, needs=Needs("data", but="phantom"))
+def _column(unset: str) -> Setting:
+    return Setting(resumable=True, needs=Needs("data", but="phantom"), unset=unset)
 
 
 @dataclass(frozen=True)
 class Columns(Settings):
     """Which columns of a table say what, by name; an empty name leaves it to the usual ones."""
 
-    path_column: Annotated[str, _COLUMN] = ""
-    """Column with the paths of the files; if not given, the one called path, file, Image Index or
-    the like."""
-    label_column: Annotated[str, _COLUMN] = ""
+    path_column: Annotated[str, _column("the one called path, file, Image Index or the like")] = ""
+    """Column with the paths of the files."""
+    label_column: Annotated[str, _column("the one called label, class or the like")] = ""
     """Column with the class of each image; images without a value there are left out."""
-    patient_column: Annotated[str, _COLUMN] = ""
-    """Column with the patient of each image; if not given, the one called patient, Patient ID,
-    subject_id or the like."""
-    split_column: Annotated[str, _COLUMN] = ""
+    patient_column: Annotated[
+        str, _column("the one called patient, Patient ID, subject_id or the like, if there is one")
+    ] = ""
+    """Column with the patient of each image."""
+    split_column: Annotated[str, _column("the one called split, if there is one")] = ""
     """Column with the split of each image: train, test or val."""
 
 

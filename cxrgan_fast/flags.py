@@ -1,6 +1,6 @@
 """Settings as flags of a command: what `tyro` is told of those that are described at their fields.
 
-Within ``with FLAGS:`` it reads and shows them as they are described.
+Within ``with FLAGS:`` or ``with SOME_FLAGS:`` it reads and shows them as they are described.
 """
 
 import dataclasses
@@ -17,8 +17,6 @@ from tyro.constructors import (
 
 from cxrgan_fast.plain_numbers import decimal, whole
 from cxrgan_fast.setting import Known, Settings, docs_of, settings_of
-
-FLAGS = ConstructorRegistry()
 
 
 def read_flag(known: Known, words: list[str]) -> Any:
@@ -45,30 +43,36 @@ def _plain(known: Known, word: str) -> str | int | float:
     return word
 
 
-@FLAGS.struct_rule
-def _flags_of_settings(info: StructTypeInfo) -> StructConstructorSpec | None:
-    if not (isinstance(info.type, type) and issubclass(info.type, Settings)):
-        return None
-    config = info.default if isinstance(info.default, info.type) else info.type()
-    owner: Any = info.type
-    described, docs = settings_of(config), docs_of(owner)
-    fields = []
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # of settings: a dataclass
-        value = getattr(config, field.name)
-        kind: Any = type(value)  # a group, by its own class
-        if not isinstance(value, Settings):
-            kind = _described(described[field.name])
-        fields.append(StructFieldSpec(field.name, kind, value, docs.get(field.name)))
-    return StructConstructorSpec(instantiate=info.type, fields=tuple(fields))
+def _rules(*, with_needs: bool) -> ConstructorRegistry:
+    """Make the rules by which settings are flags; `with_needs`, help says what each needs."""
+    registry = ConstructorRegistry()
+
+    @registry.struct_rule
+    def of_settings(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if not (isinstance(info.type, type) and issubclass(info.type, Settings)):
+            return None
+        config = info.default if isinstance(info.default, info.type) else info.type()
+        owner: Any = info.type
+        described, docs = settings_of(config), docs_of(owner)
+        fields = []
+        for field in dataclasses.fields(config):  # type: ignore[arg-type]  # a dataclass
+            value = getattr(config, field.name)
+            kind: Any = type(value)  # a group, by its own class
+            if not isinstance(value, Settings):
+                kind = _described(described[field.name], with_needs)
+            fields.append(StructFieldSpec(field.name, kind, value, docs.get(field.name)))
+        return StructConstructorSpec(instantiate=info.type, fields=tuple(fields))
+
+    return registry
 
 
-def _described(known: Known) -> Any:
+def _described(known: Known, with_needs: bool) -> Any:
     """The type of a setting with all that its flag's line of help says, and how it is read."""
 
     def hint(default: str) -> str:
-        needs = known.setting.needs
+        needs = known.setting.needs if with_needs else None
         bounds = known.expected() if known.number is not None else ""  # choices are seen before it
-        shown = default if default not in ("", "''") else "none"
+        shown = default if default not in ("", "''", "None") else known.setting.unset or "none"
         parts = [f"default: {shown}", bounds, needs.hint if needs else ""]
         return f"({'; '.join(filter(None, parts))})"
 
@@ -97,3 +101,9 @@ def _reader(known: Known) -> PrimitiveConstructorSpec[Any]:
         is_instance=lambda value: True,
         str_from_instance=lambda value: [*map(str, value if known.is_list else [value])],
     )
+
+
+FLAGS = _rules(with_needs=True)
+"""Rules for a command that has all settings of a training."""
+SOME_FLAGS = _rules(with_needs=False)
+"""Rules for a command that has a few settings, without those that they need."""
