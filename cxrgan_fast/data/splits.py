@@ -95,10 +95,10 @@ def held_out_patients(
     """Choose patients of each class who are left out of a training, to judge it by.
 
     The order of the images does not matter. A patient with images of several classes counts in the
-    first of them, and is left out of all.
+    first of these, and is left out of every class.
 
     Args:
-        patients: whose image it is, for each of N images.
+        patients: the patient of each image, for each of N images.
         labels: the class of each.
         amount: share of each class's patients below 1, or their number from 1 on.
         seed: of the choice.
