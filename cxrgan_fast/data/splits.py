@@ -98,7 +98,7 @@ def held_out_patients(
     first of these, and is left out of every class.
 
     Args:
-        patients: the patient of each image, for each of N images.
+        patients: the patient of each of N images.
         labels: the class of each.
         amount: share of each class's patients below 1, or their number from 1 on.
         seed: of the choice.
