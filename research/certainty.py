@@ -299,16 +299,16 @@ def main() -> None:
                 repetitions.append(repeat(case, options.seed + number))
                 bar.update()
             found.append(summary(case, repetitions))
-    record = {
-        "settings": {
-            "repetitions": options.repetitions,
-            "images": options.images,
-            "seed": options.seed,
-        },
-        "cases": found,
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    result.write(record)
+            record = {
+                "settings": {
+                    "repetitions": options.repetitions,
+                    "images": options.images,
+                    "seed": options.seed,
+                },
+                "cases": found,
+                "seconds": round(time.perf_counter() - start, 1),
+            }
+            result.write(record)
     print(report(record))
 
 

@@ -4,11 +4,14 @@ Each sentence goes by the difference from the floor and its 95 % interval, not b
 what lies within chance of new real images is said to be so.
 """
 
+import math
 from collections.abc import Sequence
 
 from cxrgan_fast.evaluation.findings import Evaluation, Part
 from cxrgan_fast.evaluation.floors import Difference
 from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
+
+_BY_CHANCE = 0.05  # a number of copies that is more probable than this is no finding
 
 
 def verdict(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> list[str]:
@@ -50,13 +53,25 @@ def _copies(evaluation: Evaluation) -> str:
     if copies is None:
         return f"Copies: none of {n} images byte for byte; near copies were not looked for."
     found, compared = len(copies.found), len(evaluation.fake)
-    by_chance = f"{copies.threshold.false_rate:.1%} of other patients' images look like one"
-    if found:
+    if not found:
+        return f"Copies: none found among {compared} images."
+    rate = copies.threshold.false_rate
+    by_chance = f"{rate:.1%} of new patients' images do"
+    if _chance_of(found, compared, rate) > _BY_CHANCE:
         return (
-            f"Copies: {found} of {compared} images look like copies of training images "
-            f"({by_chance}); look at nearest.png."
+            f"Copies: {found} of {compared} images look like a training image, no more than by "
+            f"chance ({by_chance}); look at nearest.png."
         )
-    return f"Copies: none found among {compared} images."
+    return (
+        f"Copies: {found} of {compared} images look like copies of training images ({by_chance}); "
+        "look at nearest.png."
+    )
+
+
+def _chance_of(found: int, compared: int, rate: float) -> float:
+    """Return the probability of so many or more of the images, each at a rate."""
+    fewer = (math.comb(compared, k) * rate**k * (1 - rate) ** (compared - k) for k in range(found))
+    return 1 - math.fsum(fewer)
 
 
 def _distance(evaluation: Evaluation, others: Sequence[Evaluation]) -> str:

@@ -14,9 +14,9 @@ of its patients, since what the images of one patient have in common biases FID 
 would. The shares are from 1/2 to 1, not from 1/10: terms in 1/n² are then small, and the line has
 not far to go. And a share is not drawn at random. Patients are put in random order on a circle of
 which windows are taken, evenly spaced, so that in the mean over them every patient has nearly the
-same weight. What the sample at hand does to FID then cancels between the
-sizes instead of being extrapolated, and the intercept varies hardly more than FID itself (measured
-on Gaussians of 8 to 64 dimensions: its standard deviation is 1.0 to 1.2 times FID's).
+same weight. What the sample at hand does to FID then cancels between the sizes instead of being
+extrapolated, and the intercept varies hardly more than FID itself (measured on Gaussians of 8 to 64
+dimensions: its standard deviation is 1.0 to 1.2 times FID's).
 
 How many images it needs. The bias follows 1/n as long as the covariances are known in all
 directions that matter. With fewer images than directions it levels out, and the line through it
