@@ -30,6 +30,7 @@ from cxrgan_fast.evaluation.matching import (
     subset,
 )
 from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.class_agreement import columns_of_classes
 from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
 from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
@@ -39,7 +40,7 @@ from cxrgan_fast.metrics.memorization import (
     exact_duplicates,
     memorization,
 )
-from cxrgan_fast.metrics.metric import Images, all_metrics, check_metrics, metric_names
+from cxrgan_fast.metrics.metric import Asked, Images, all_metrics, check_metrics, metric_names
 
 ALL_CLASSES = "all classes"
 GENERATED = "generated"
@@ -231,7 +232,15 @@ class Reference:
             images=images,
             resamples=resamples,
             seed=self.seed,
+            asked=self._asked(fake.dataset),
         )
+
+    def _asked(self, fake: ImageDataset) -> Asked | None:
+        """What generated images were asked to show; None where the features have no classifier."""
+        if not self.extractor.class_names:
+            return None
+        columns = columns_of_classes(fake.class_names, self.extractor.class_names)
+        return Asked(fake.labels.to(self.device), columns)
 
     def evaluate(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
-from cxrgan_fast.metrics.metric import Images, Sets, all_metrics, check_metrics
+from cxrgan_fast.metrics.metric import Asked, Images, Sets, all_metrics, check_metrics
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ def compare(
     images: Images | None = None,
     resamples: Resamples | None = None,
     seed: int = 0,
+    asked: Asked | None = None,
 ) -> Comparison:
     """Compute metrics of real and generated images.
 
@@ -43,6 +44,7 @@ def compare(
         images: these N and M images, for the metrics that take them.
         resamples: of these N and M images; gives standard errors where a metric has them.
         seed: of what is random in a metric, and of the parts taken.
+        asked: what the M generated images were asked to show, for the metric that takes it.
 
     Returns:
         The estimates, and the reasons for those that there are not: too few images, or an
@@ -59,7 +61,7 @@ def compare(
     if resamples is not None:
         device = real.vectors.device
         resamples = Resamples(resamples.real.to(device), resamples.fake.to(device))
-    sets = Sets(real, fake, images, resamples, seed)
+    sets = Sets(real, fake, images, resamples, seed, asked)
     comparison = Comparison()
     for name in (name for name in comparable if name in metrics):
         try:

@@ -49,6 +49,21 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Which class each generated image was asked to show, and what a classifier calls it.
+
+    Attributes:
+        labels: (M,) int64, places among the classes of the data.
+        columns: of each class of the data the columns of the classifier's probabilities that mean
+            it: (0,) for its first class, (1, 2) where the data join two of its classes. Empty for a
+            class that the classifier does not know.
+    """
+
+    labels: Tensor
+    columns: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Sets:
     """Two sets of images, as the function of a metric takes them.
 
@@ -59,6 +74,7 @@ class Sets:
         resamples: of these N and M images, on the device of the features; None where no standard
             errors are asked for.
         seed: of what is random in a metric.
+        asked: what the M generated images were asked to show; None where nobody knows.
     """
 
     real: Features
@@ -66,6 +82,7 @@ class Sets:
     images: Images | None = None
     resamples: Resamples | None = None
     seed: int = 0
+    asked: Asked | None = None
     _kept: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -90,7 +107,9 @@ class Sets:
         rows_real, rows_fake = (
             _part(len(features), n, self.seed).to(device) for features in (self.real, self.fake)
         )
-        images, resamples = self.images, self.resamples
+        images, resamples, asked = self.images, self.resamples, self.asked
+        if asked is not None:
+            asked = replace(asked, labels=asked.labels[rows_fake.to(asked.labels.device)])
         if images is not None:
             real, fake = images.real, images.fake
             images = replace(
@@ -98,7 +117,7 @@ class Sets:
             )
         if resamples is not None:
             resamples = Resamples(resamples.real[:, rows_real], resamples.fake[:, rows_fake])
-        return Sets(self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed)
+        return Sets(self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed, asked)
 
 
 def _part(size: int, n: int, seed: int) -> Tensor:
