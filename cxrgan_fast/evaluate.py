@@ -1,6 +1,7 @@
 """``python -m cxrgan_fast.evaluate``: how good the images of a run, or of a folder, are."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,11 @@ from cxrgan_fast.classes_option import ClassesOption, given
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.devices import resolve_device
+from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
+from cxrgan_fast.evaluation.reading import DEFAULT_IMAGES, default_reading, write_sheet
+from cxrgan_fast.evaluation.reading_scores import score_reading
 from cxrgan_fast.evaluation.request import Request, default_output
 from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
 from cxrgan_fast.metrics.registry import DEFAULT, load_extractor
@@ -72,6 +76,16 @@ class Arguments:
         tyro.conf.arg(help_behavior_hint="(default: RUN/evaluation or FOLDER-evaluation)"),
     ] = None
     """Folder to write the results to."""
+    reader_sheet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Instead of metrics, write a sheet of real and generated images in mixed order for people to
+    tell apart, a table for their answers, and a sealed key."""
+    reader_images: int = DEFAULT_IMAGES
+    """Number of different images on the sheet of --reader-sheet, real and generated together."""
+    score_reading: Annotated[
+        tuple[Path, ...],
+        tyro.conf.arg(metavar="FILE ...", help_behavior_hint="(default: metrics are computed)"),
+    ] = ()
+    """Filled-in tables of --reader-sheet, one per reader, to score instead of computing metrics."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
 
@@ -79,11 +93,28 @@ class Arguments:
 def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
     arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
+    if arguments.score_reading:
+        if arguments.reader_sheet:
+            raise UserError("--reader-sheet and --score-reading: give one of the two")
+        reading = arguments.out or default_reading(arguments.subject)
+        _tell(*score_reading(arguments.score_reading, reading))
+        return
     device = resolve_device(arguments.device)
+    request = _request(arguments)
+    if arguments.reader_sheet:
+        reading = arguments.out or default_reading(arguments.subject)
+        _tell(*write_sheet(request, arguments.reader_images, device, reading))
+        return
     extractor = load_extractor(
         arguments.features, device, inception_weights=arguments.inception_weights
     )
-    request = Request(
+    out = arguments.out or default_output(arguments.subject, arguments.checkpoint)
+    work = evaluate_checkpoints if arguments.all_checkpoints else evaluate
+    _tell(*work(request, extractor, device, out))
+
+
+def _request(arguments: Arguments) -> Request:
+    return Request(
         subject=arguments.subject,
         data=arguments.data,
         metrics=arguments.metrics,
@@ -95,9 +126,9 @@ def main() -> None:
         skip_bad=arguments.skip_bad,
         columns=arguments.columns,
     )
-    out = arguments.out or default_output(arguments.subject, arguments.checkpoint)
-    work = evaluate_checkpoints if arguments.all_checkpoints else evaluate
-    table, files = work(request, extractor, device, out)
+
+
+def _tell(table: str, files: Sequence[Path]) -> None:
     print(table)
     for file in files:
         print(f"written: {file}")
