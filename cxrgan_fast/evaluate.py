@@ -1,10 +1,12 @@
 """``python -m cxrgan_fast.evaluate``: how good the images of a run, or of a folder, are."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from cxrgan_fast.arguments import parse_arguments
@@ -15,6 +17,8 @@ from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.checkpoints import evaluate_checkpoints
 from cxrgan_fast.evaluation.evaluate import evaluate
+from cxrgan_fast.evaluation.reading import DEFAULT_IMAGES, default_reading, write_sheet
+from cxrgan_fast.evaluation.reading_scores import score_reading
 from cxrgan_fast.evaluation.request import Request, output_folders
 from cxrgan_fast.evaluation.several import evaluate_several
 from cxrgan_fast.flags import SOME_FLAGS
@@ -50,7 +54,8 @@ class Arguments:
     """Metrics to compute."""
     features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = DEFAULTS
     """Features that the metrics compare; the first decides, the others are second opinions. Each is
-    cxr, inception, pixels, or FILE.py:NAME for an extractor of your own."""
+    cxr, inception, pixels, random (an untrained network, as a control), or FILE.py:NAME for an
+    extractor of your own."""
     inception_weights: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: downloaded)")
     ] = None
@@ -84,6 +89,16 @@ class Arguments:
         tyro.conf.arg(help_behavior_hint="(default: RUN/evaluation or FOLDER-evaluation)"),
     ] = None
     """Folder to write the results to."""
+    reader_sheet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Instead of metrics, write a sheet of real and generated images in mixed order for people to
+    tell apart, a table for their answers, and a sealed key."""
+    reader_images: int = DEFAULT_IMAGES
+    """Number of different images on the sheet of --reader-sheet, real and generated together."""
+    score_reading: Annotated[
+        tuple[Path, ...],
+        tyro.conf.arg(metavar="FILE ...", help_behavior_hint="(default: metrics are computed)"),
+    ] = ()
+    """Filled-in tables of --reader-sheet, one per reader, to score instead of computing metrics."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:1, ...; auto is a GPU if there is one."""
 
@@ -92,28 +107,45 @@ def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
     with SOME_FLAGS:
         arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
+    outputs = output_folders(arguments.subjects, arguments.checkpoint, arguments.out)
     device = resolve_device(arguments.device)
+    requests = [_request(arguments, subject) for subject in arguments.subjects]
+    if arguments.reader_sheet or arguments.score_reading:
+        _read(arguments, requests, device)
+        return
     extractors = load_extractors(
         arguments.features, device, inception_weights=arguments.inception_weights
     )
-    outputs = output_folders(arguments.subjects, arguments.checkpoint, arguments.out)
-    requests = [_request(arguments, subject) for subject in arguments.subjects]
     failed: dict[str, str] = {}
     if arguments.all_checkpoints:
-        if len(requests) > 1:
-            raise UserError(f"--all-checkpoints: expected one run, got {len(requests)}")
-        table, files = evaluate_checkpoints(requests[0], extractors[0], device, outputs[0])
+        _require_one(requests, "--all-checkpoints")
+        _tell(*evaluate_checkpoints(requests[0], extractors[0], device, outputs[0]))
     elif len(requests) > 1:
         work = list(zip(requests, outputs, strict=True))
         table, files, failed = evaluate_several(work, extractors, device)
+        _tell(table, files)
     else:
         outcome = evaluate(requests[0], extractors, device, outputs[0])
-        table, files = outcome.table, outcome.files
-    print(table)
-    for file in files:
-        print(f"written: {file}")
+        _tell(outcome.table, outcome.files)
     if failed:
         raise UserError("; ".join(f"{subject}: {reason}" for subject, reason in failed.items()))
+
+
+def _read(arguments: Arguments, requests: Sequence[Request], device: torch.device) -> None:
+    """Write a sheet for readers, or score their answers."""
+    if arguments.reader_sheet and arguments.score_reading:
+        raise UserError("--reader-sheet and --score-reading: give one of the two")
+    _require_one(requests, "--reader-sheet" if arguments.reader_sheet else "--score-reading")
+    folder = arguments.out or default_reading(requests[0].subject)
+    if arguments.score_reading:
+        _tell(*score_reading(arguments.score_reading, folder))
+    else:
+        _tell(*write_sheet(requests[0], arguments.reader_images, device, folder))
+
+
+def _require_one(requests: Sequence[Request], option: str) -> None:
+    if len(requests) > 1:
+        raise UserError(f"{option}: expected one run, got {len(requests)}")
 
 
 def _request(arguments: Arguments, subject: Path) -> Request:
@@ -130,6 +162,12 @@ def _request(arguments: Arguments, subject: Path) -> Request:
         skip_bad=arguments.skip_bad,
         columns=arguments.columns,
     )
+
+
+def _tell(table: str, files: Sequence[Path]) -> None:
+    print(table)
+    for file in files:
+        print(f"written: {file}")
 
 
 if __name__ == "__main__":

@@ -37,11 +37,12 @@ from cxrgan_fast.evaluation.matching import (
 )
 from cxrgan_fast.evaluation.memorized import memorized, near_copies_of, second_opinion
 from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.class_agreement import columns_of_classes
 from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
 from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
 from cxrgan_fast.metrics.memorization import exact_copies, exact_duplicates
-from cxrgan_fast.metrics.metric import Images, all_metrics, check_metrics, metric_names
+from cxrgan_fast.metrics.metric import Asked, Images, all_metrics, check_metrics, metric_names
 from cxrgan_fast.metrics.strata import Strata
 
 ALL_CLASSES = "all classes"
@@ -239,6 +240,7 @@ class Reference:
             resamples=self._resamples(strata, count),
             seed=self.seed,
             strata=strata,
+            asked=self._asked(fake.dataset),
         )
 
     def _resamples(self, strata: Strata, count: int) -> Resamples | None:
@@ -246,6 +248,13 @@ class Reference:
             return None
         sizes = len(strata.real), len(strata.fake)
         return Resamples.draw(*sizes, strata=strata, count=count, seed=self.seed)
+
+    def _asked(self, fake: ImageDataset) -> Asked | None:
+        """What generated images were asked to show; None where the features have no classifier."""
+        if not self.extractor.class_names:
+            return None
+        columns = columns_of_classes(fake.class_names, self.extractor.class_names)
+        return Asked(fake.labels.to(self.device), columns)
 
     def evaluate(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
-from cxrgan_fast.metrics.metric import Images, Sets, all_metrics, check_metrics
+from cxrgan_fast.metrics.metric import Asked, Images, Sets, all_metrics, check_metrics
 from cxrgan_fast.metrics.strata import Strata
 
 
@@ -32,6 +32,7 @@ def compare(
     resamples: Resamples | None = None,
     seed: int = 0,
     strata: Strata | None = None,
+    asked: Asked | None = None,
 ) -> Comparison:
     """Compute metrics of real and generated images.
 
@@ -47,6 +48,7 @@ def compare(
         seed: of what is random in a metric, and of the parts taken.
         strata: the classes and patients of these images; without, all are taken for images of one
             class, and each for one of a patient of its own. Give the same to `Resamples.draw`.
+        asked: what the M generated images were asked to show, for the metric that takes it.
 
     Returns:
         The estimates, and the reasons for those that there are not: too few images, or an
@@ -70,7 +72,7 @@ def compare(
                 f"{len(strata.real)} and {len(strata.fake)}"
             )
         strata = strata.to(real.vectors.device)
-    sets = Sets(real, fake, images, resamples, seed, strata)
+    sets = Sets(real, fake, images, resamples, seed, strata, asked)
     comparison = Comparison()
     for name in (name for name in comparable if name in metrics):
         try:

@@ -50,6 +50,21 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Which class each generated image was asked to show, and what a classifier calls it.
+
+    Attributes:
+        labels: (M,) int64, places among the classes of the data.
+        columns: of each class of the data the columns of the classifier's probabilities that mean
+            it: (0,) for its first class, (1, 2) where the data join two of its classes. Empty for a
+            class that the classifier does not know.
+    """
+
+    labels: Tensor
+    columns: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Sets:
     """Two sets of images, as the function of a metric takes them.
 
@@ -62,6 +77,7 @@ class Sets:
         seed: of what is random in a metric.
         strata: the classes and patients of these N and M images, on the device of the features;
             None where they are unknown.
+        asked: what the M generated images were asked to show; None where nobody knows.
     """
 
     real: Features
@@ -70,6 +86,7 @@ class Sets:
     resamples: Resamples | None = None
     seed: int = 0
     strata: Strata | None = None
+    asked: Asked | None = None
     _kept: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -94,7 +111,10 @@ class Sets:
         rows_real, rows_fake = (
             _part(len(features), n, self.seed).to(device) for features in (self.real, self.fake)
         )
-        images, resamples, strata = self.images, self.resamples, self.strata
+        images, resamples = self.images, self.resamples
+        strata, asked = self.strata, self.asked
+        if asked is not None:
+            asked = replace(asked, labels=asked.labels[rows_fake.to(asked.labels.device)])
         if images is not None:
             real, fake = images.real, images.fake
             images = replace(
@@ -105,7 +125,7 @@ class Sets:
         if strata is not None:
             strata = strata.take(rows_real, rows_fake)
         return Sets(
-            self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed, strata
+            self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed, strata, asked
         )
 
 

@@ -132,6 +132,52 @@ def within_any_ball(queries: Tensor, centers: Tensor, radii: Tensor) -> Tensor:
     return inside
 
 
+def count_balls(queries: Tensor, centers: Tensor, radii: Tensor) -> Tensor:
+    """Count the balls that hold each query, their surfaces included.
+
+    Args:
+        queries: (Q, D), finite.
+        centers: (R, D), finite, on the queries' device.
+        radii: (R,) float64, of the balls; distances as this module computes them.
+
+    Returns:
+        (Q,) int64.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    counts = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+    squared_radii = radii.double().square()
+    for first, last, squared, error in squared_distance_blocks(queries, centers):
+        error.add_(squared_radii * 1e-15)  # the radii's own rounding
+        inside = squared + error < squared_radii
+        unsure = (squared - error <= squared_radii) & ~inside
+        rows, columns = unsure.nonzero(as_tuple=True)
+        inside[rows, columns] = (
+            pair_distances(queries, centers, rows + first, columns) <= radii[columns]
+        )
+        counts[first:last] = inside.sum(1)
+    return counts
+
+
+def nearest_drawn(neighbors: Neighbors, k: int, drawn: Tensor) -> Tensor:
+    """Return the distance to the k-th nearest of those references that a resample holds.
+
+    Args:
+        neighbors: the nearest references of Q queries, more than k of each.
+        k: which of them.
+        drawn: (R,) bool, which references the resample holds.
+
+    Returns:
+        (Q,) float64; where fewer than k of the neighbors listed were drawn, the distance to the
+        last of them.
+    """
+    enough = drawn[neighbors.rows].cumsum(1) >= k  # (Q, listed)
+    enough[:, -1] = True
+    place = enough.to(torch.uint8).argmax(1, keepdim=True)  # the first that is 1
+    return neighbors.distances.gather(1, place)[:, 0]
+
+
 def squared_distances(queries: Tensor, references: Tensor, relative_error: float) -> Tensor:
     """All squared distances, none off by more than a share of itself.
 

@@ -25,7 +25,7 @@ from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.fid import require_vectors
 from cxrgan_fast.metrics.metric import Metric, Sets, register
 from cxrgan_fast.metrics.neighbors import (
-    Neighbors,
+    nearest_drawn,
     nearest_neighbors,
     squared_distance_blocks,
     within_any_ball,
@@ -93,7 +93,8 @@ def _share_inside(
     distances, balls = _deepest_balls(vectors, others, neighbors.distances[:, -1])
     shares = []
     for weight, other_weight in zip(weights, other_weights, strict=True):
-        radii = _resampled_radii(neighbors, k, other_weight > 0)
+        # Of images that were not drawn −1, which nothing is within.
+        radii = nearest_drawn(neighbors, k, other_weight > 0).where(other_weight > 0, -1.0)
         inside = (distances <= radii[balls]).any(1)
         shares.append((weight * inside).sum() / weight.sum())
     return value, standard_error(torch.stack(shares))
@@ -111,17 +112,6 @@ def _deepest_balls(vectors: Tensor, centers: Tensor, radii: Tensor) -> tuple[Ten
         chosen = squared.gather(1, rows[first:last])
         distances[first:last] = chosen.clamp_min_(0).sqrt_()
     return distances, rows
-
-
-def _resampled_radii(neighbors: Neighbors, k: int, drawn: Tensor) -> Tensor:
-    """Distances to the k-th neighbour drawn, (R,); −1, which nothing is within, of the others.
-
-    Where fewer than k of the neighbours listed were drawn, the distance to the last of them.
-    """
-    enough = drawn[neighbors.rows].cumsum(1) >= k  # (R, listed)
-    enough[:, -1] = True
-    place = enough.to(torch.uint8).argmax(1, keepdim=True)  # the first that is 1
-    return neighbors.distances.gather(1, place)[:, 0].where(drawn, -1.0)
 
 
 def _of_sets(sets: Sets) -> tuple[Estimate, Estimate]:

@@ -11,11 +11,13 @@ from cxrgan_fast.metrics.cxr import Cxr
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.inception import Inception
 from cxrgan_fast.metrics.pixels import Pixels
+from cxrgan_fast.metrics.random_network import RandomNetwork
 
 _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     "cxr": Cxr,
     "inception": Inception,
     "pixels": Pixels,
+    "random": RandomNetwork,
 }
 
 DEFAULT = "cxr"

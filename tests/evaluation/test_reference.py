@@ -13,6 +13,7 @@ from cxrgan_fast.evaluation.matching import subset
 from cxrgan_fast.evaluation.reference import OTHER_PATIENTS, TEST_SPLIT, Reference
 from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.table import aligned, to_table
+from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.metrics.metric import all_metrics, metric_names
 from cxrgan_fast.metrics.pixels import Pixels
 
@@ -206,9 +207,11 @@ def test_the_record_is_json_and_says_all_of_every_number(evaluation):
         assert part["memorisation"]["share"]["n_fake"] > 0
     assert "no classifier" in parts["all"]["generated"]["omitted"]["inception_score"]
     of_images = {name for name, metric in all_metrics().items() if metric.takes == "images"}
-    assert of_images == {"creativity", "inheritance", "diversity"}
+    together = {"creativity", "inheritance", "diversity"}
+    assert of_images == {*together, "power_spectrum"}
     assert of_images <= set(parts["all"]["generated"]["metrics"])
-    assert of_images <= set(parts["normal"]["generated"]["omitted"])
+    assert together <= set(parts["normal"]["generated"]["omitted"])
+    assert "power_spectrum" in parts["normal"]["generated"]["metrics"]
     assert all(seconds >= 0 for seconds in record["seconds"].values())
 
 
@@ -224,7 +227,9 @@ def test_the_table_labels_every_number(evaluation):
     assert "floor: test split" in table
     assert max(map(len, table.splitlines())) < 400
     why = "these features come from no classifier"
-    assert table.count(f"not computed: inception_score: {why}") == 3  # and not of each floor again
+    assert (
+        table.count(f"not computed: inception_score, class_agreement: {why}") == 3
+    )  # and not of each floor again
     assert not [row for row in table.splitlines() if "of the floor" in row and why in row]
     details = evaluation.pooled.comparison.estimates["nearest_neighbour"].details
     rows = table.split("normal  ")[0].splitlines()
@@ -305,3 +310,26 @@ def test_the_real_features_come_from_the_cache(train, test_split, fake, tmp_path
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(Pixels, "extract", None)  # nothing is left to compute
     reference(train, test_split, cache=True)
+
+
+class Brightness(Pixels):
+    """A classifier that calls bright images bacterial; its classes have another order and case."""
+
+    class_names = ("Bacterial", "viral", "Normal")
+
+    def extract(self, images: torch.Tensor) -> Features:
+        bright = images.mean((1, 2, 3))
+        return Features(images.flatten(1), torch.stack([bright, 0 * bright, 1 - bright], 1))
+
+
+def test_the_class_asked_for_is_held_against_the_classifier(train):
+    bright = 200 * train.labels.to(torch.uint8)[:, None, None, None]  # the bacterial ones
+    real = replace(train, images=train.images // 8 + bright)
+    swapped = replace(real, images=train.images // 8 + 200 - bright)
+    judge = Reference(real, None, Brightness(), CPU, resamples=5, cache=False, progress=False)
+    right, wrong = (judge.evaluate(fake, metrics=("class_agreement",)) for fake in (real, swapped))
+    assert right.pooled.comparison.estimates["class_agreement"].value == 1
+    assert wrong.pooled.comparison.estimates["class_agreement"].value == 0
+    assert {p.comparison.estimates["class_agreement"].value for p in wrong.classes.values()} == {0}
+    (floor,) = wrong.pooled.floors.values()
+    assert floor.estimates["class_agreement"].value == 1

@@ -9,7 +9,7 @@ from cxrgan_fast.metrics.comparison import comparable_metrics, compare
 from cxrgan_fast.metrics.creativity import creativity_inheritance_diversity
 from cxrgan_fast.metrics.fid import fid
 from cxrgan_fast.metrics.kid import kid
-from cxrgan_fast.metrics.metric import Images, all_metrics
+from cxrgan_fast.metrics.metric import Asked, Images, all_metrics
 from cxrgan_fast.metrics.nearest_neighbor import nearest_neighbor_accuracy
 from cxrgan_fast.metrics.precision_recall import precision_recall
 
@@ -17,6 +17,8 @@ N, M, D = 60, 90, 6
 FEATURE_METRICS = tuple(
     name for name in comparable_metrics() if all_metrics()[name].takes != "images"
 )
+
+OF_A_CLASSIFIER = ("inception_score", "class_agreement")
 
 
 @pytest.fixture
@@ -30,7 +32,9 @@ def sets() -> tuple[Features, Features]:
 
 
 def test_all_metrics_in_their_order_with_standard_errors(sets):
-    found = compare(*sets, metrics=FEATURE_METRICS[::-1], resamples=Resamples.draw(N, M, count=20))
+    asked = Asked(torch.arange(M) % 3, ((0,), (1,), (2,)))
+    resamples = Resamples.draw(N, M, count=20)
+    found = compare(*sets, metrics=FEATURE_METRICS[::-1], resamples=resamples, asked=asked)
     assert tuple(found.estimates) == FEATURE_METRICS
     assert found.omitted == {}
     for name, estimate in found.estimates.items():
@@ -82,8 +86,9 @@ def test_one_of_two_that_come_together(sets):
 def test_what_cannot_be_computed_is_left_out_with_its_reason(sets):
     real, fake = sets
     found = compare(real, Features(fake.vectors))
-    assert found.omitted == {"inception_score": "these features come from no classifier"}
-    assert set(found.estimates) == set(FEATURE_METRICS) - {"inception_score"}
+    why = "these features come from no classifier"
+    assert found.omitted == dict.fromkeys(OF_A_CLASSIFIER, why)
+    assert set(found.estimates) == set(FEATURE_METRICS) - set(OF_A_CLASSIFIER)
     few = compare(real, fake[:1])
     assert "fid" in few.omitted
     assert "1 generated" in few.omitted["fid"]
@@ -102,6 +107,8 @@ def test_metrics_of_images_are_computed_where_the_images_are(sets):
     rng = torch.Generator().manual_seed(0)
     real, fake = (torch.randint(256, (n, 1, 16, 16), generator=rng).to(torch.uint8) for n in (N, M))
     names = ("creativity", "inheritance", "diversity")
+    of_images = {name for name in comparable_metrics() if all_metrics()[name].takes == "images"}
+    assert of_images == {*names, "power_spectrum"}
     found = compare(*sets, metrics=names)
     why = "it is computed of images, and only their features are at hand"
     assert found.omitted == dict.fromkeys(names, why)
@@ -110,10 +117,12 @@ def test_metrics_of_images_are_computed_where_the_images_are(sets):
     found = compare(*sets, metrics=names, images=images, resamples=resamples).estimates
     cid = creativity_inheritance_diversity(real, fake, originals=real[:7], resamples=resamples)
     assert found == {name: getattr(cid, name) for name in names}
-    assert set(compare(*sets, images=images).estimates) == {*FEATURE_METRICS, *names}
+    whole = compare(*sets, images=images)
+    assert {*whole.estimates, *whole.omitted} == {*FEATURE_METRICS, *of_images}
+    assert set(whole.omitted) == {"class_agreement"}  # nobody says what was asked
 
 
-@pytest.mark.parametrize("metric", [m for m in FEATURE_METRICS if m != "inception_score"])
+@pytest.mark.parametrize("metric", [m for m in FEATURE_METRICS if m not in OF_A_CLASSIFIER])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_features_that_are_no_numbers_give_no_number(sets, metric, value):
     real, fake = sets[0], sets[1][:N]

@@ -15,6 +15,7 @@ from cxrgan_fast.metrics import Estimate, Features, Resamples, metric, precision
 from cxrgan_fast.metrics.comparison import comparable_metrics, compare
 from cxrgan_fast.metrics.memorization import memorization
 from cxrgan_fast.metrics.metric import (
+    Asked,
     Images,
     Metric,
     Sets,
@@ -26,8 +27,9 @@ from cxrgan_fast.metrics.metric import (
 )
 
 ORDER = (
-    "fid", "fid_infinity", "kid", "inception_score", "precision", "recall", "nearest_neighbour",
-    "likeness", "creativity", "inheritance", "diversity", "memorisation",
+    "fid", "fid_infinity", "kid", "mmd", "inception_score", "class_agreement", "precision",
+    "recall", "density", "coverage", "authenticity", "nearest_neighbour", "likeness", "vendi",
+    "creativity", "inheritance", "diversity", "power_spectrum", "memorisation",
 )  # fmt: skip
 
 
@@ -40,6 +42,11 @@ def features(n: int, seed: int, shift: float = 0.0, dimension: int = 4) -> Featu
 def noise(n: int, seed: int, spread: int = 256) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     return torch.randint(spread, (n, 1, 16, 16), generator=rng).to(torch.uint8)
+
+
+def asked(fake: Features, columns: tuple[int, ...] = (0, 1, 2)) -> Asked:
+    """What a classifier says of each image, or in other `columns` what it does not."""
+    return Asked(fake.probabilities.argmax(1), tuple((column,) for column in columns))
 
 
 def images(real: Tensor, fake: Tensor) -> Images:
@@ -62,20 +69,27 @@ def test_as_few_images_as_the_record_says_and_no_fewer(name):
     n = max(real, 1)  # a set of nothing has no features either
     sets = Sets(features(n, 0, dimension=1), features(fake, 1, dimension=1),
                 images(noise(n, 0), noise(fake, 1)))  # fmt: skip
-    sets = Sets(Features(sets.real.vectors, torch.ones(n, 1)),
-                Features(sets.fake.vectors, torch.ones(fake, 1)), sets.images)  # fmt: skip
+    sets = Sets(Features(sets.real.vectors, torch.ones(n, 2) / 2),
+                Features(sets.fake.vectors, torch.ones(fake, 2) / 2), sets.images)  # fmt: skip
+    sets = Sets(sets.real, sets.fake, sets.images, asked=asked(sets.fake, (0, 1)))
     assert math.isfinite(known.compute(sets).value)
-    fewer = Sets(sets.real, sets.fake[:-1], sets.images)
-    with pytest.raises(UserError, match=rf"^{known.title}: expected .*{fake} .*got {n} real and "):
+    of_fewer = asked(sets.fake[:-1], (0, 1))
+    fewer = Sets(sets.real, sets.fake[:-1], sets.images, asked=of_fewer)
+    with pytest.raises(
+        UserError, match=rf"^{re.escape(known.title)}: expected .*{fake} .*got {n} real and "
+    ):
         known.compute(fewer)
     assert known.function is not None
+    drawn = images(noise(n, 0), noise(fake - 1, 1))
     with pytest.raises((UserError, ValueError)):  # it is no bound of the record's alone
-        known.function(Sets(fewer.real, fewer.fake, images(noise(n, 0), noise(fake - 1, 1))))
+        known.function(Sets(fewer.real, fewer.fake, drawn, asked=of_fewer))
 
 
 @pytest.mark.parametrize("name", comparable_metrics())
 def test_sets_of_different_sizes_are_cut_where_the_record_says(name):
-    sets = Sets(features(60, 0), features(90, 1), images(noise(60, 0), noise(90, 1)))
+    fake = features(90, 1)
+    of_both = images(noise(60, 0), noise(90, 1))
+    sets = Sets(features(60, 0), fake, of_both, asked=asked(fake))
     found = all_metrics()[name].compute(sets)
     cut = found.n_real == found.n_fake == 60
     assert cut == all_metrics()[name].needs_equal_sizes
@@ -100,6 +114,7 @@ GOOD_AND_BAD_IMAGES = {
     "creativity": (noise(40, 1), noise(40, 0)),  # copies
     "inheritance": (noise(40, 1), noise(40, 1, spread=64)),  # another contrast
     "diversity": (noise(40, 1), noise(40, 1)[:1].expand(40, 1, 16, 16)),  # the same again
+    "power_spectrum": (noise(40, 1), noise(40, 1, spread=64)),
 }
 
 
@@ -127,12 +142,19 @@ def _value(name: str, is_good: bool) -> float:
         drawn = GOOD_AND_BAD_IMAGES[name][0 if is_good else 1]
         sets = Sets(real[:40], fake[:40], images(noise(40, 0), drawn))
         return all_metrics()[name].compute(sets).value
-    return all_metrics()[name].compute(Sets(real, fake)).value
+    if name == "authenticity" and not is_good:
+        fake = real  # copies
+    if name == "vendi" and not is_good:
+        fake = fake[torch.zeros(200, dtype=torch.int64)]  # the same again
+    columns = (0, 1, 2) if is_good else (2, 0, 1)
+    return all_metrics()[name].compute(Sets(real, fake, asked=asked(fake, columns))).value
 
 
 @pytest.mark.parametrize("name", comparable_metrics())
 def test_the_details_of_a_record_are_there(name):
-    sets = Sets(features(60, 0), features(60, 1), images(noise(60, 0), noise(60, 1)))
+    fake = features(60, 1)
+    of_both = images(noise(60, 0), noise(60, 1))
+    sets = Sets(features(60, 0), fake, of_both, asked=asked(fake))
     found = all_metrics()[name].compute(sets)
     for detail in all_metrics()[name].details:
         assert isinstance(found.details[detail.key], float), detail.key

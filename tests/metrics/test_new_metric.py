@@ -121,7 +121,7 @@ def read(path: Path) -> dict:
 def test_the_help_names_it_among_the_metrics(done):
     words = " ".join(done.help.replace("│", " ").split())
     assert "(default: fid mean_gray fid_infinity kid " in words
-    assert "diversity memorisation certainty count)" in words
+    assert "diversity power_spectrum memorisation certainty count)" in words
     assert "FID, mean gray, KID, precision, recall, certainty of every generator" in words
 
 
