@@ -85,11 +85,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
-def pytest_collection_finish() -> None:
-    """Keep what was imported and collected out of every later collection of garbage.
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> None:
+    """Keep what is there before a file's tests out of their collections of garbage.
 
-    A million objects stay until the end. What captures, measures or ends a run collects garbage
-    first, and each time these would take half a second.
+    A million objects stay until the end: what was imported and collected, and what compilers and
+    caches have kept. What captures, measures or ends a run collects garbage first, and each time
+    these would take half a second.
     """
     importlib.import_module("torch._dynamo")  # as the first optimizer does, too late for this
     gc.collect()

@@ -130,6 +130,7 @@ def test_four_images_have_standard_errors_too() -> None:
     assert all(np.isfinite(one.standard_error) for one in both)
 
 
+@pytest.mark.first_tier(1)
 @pytest.mark.parametrize(("dimension", "shift", "scale"), [(8, 0.5, 1.0), (32, 0.0, 0.8)])
 def test_standard_errors_are_those_of_fresh_draws(
     dimension: int, shift: float, scale: float

@@ -215,6 +215,7 @@ def test_a_generator_that_produces_no_numbers_is_no_match(command, tmp_path: Pat
     assert f"{path} is missing or damaged: remove {folder} to train it again" in error
 
 
+@pytest.mark.long
 def test_no_seed_is_begun_that_would_not_end_in_time(
     command, trained, tmp_path: Path, monkeypatch, capsys
 ) -> None:

@@ -68,7 +68,8 @@ def test_the_reference_draws_by_its_seed_whatever_was_drawn_before(dataset) -> N
     torch.testing.assert_close(*weights)
 
 
-@pytest.mark.parametrize("variant", ["reference", "bf16"])
+@pytest.mark.first_tier(1)
+@pytest.mark.parametrize("variant", ["bf16", "reference"])
 def test_a_training_keeps_its_average_and_its_clock(dataset, tmp_path: Path, variant) -> None:
     folder, told = tmp_path / "run", list[int]()
     config = override(CONFIG, {"r1_interval": 2})

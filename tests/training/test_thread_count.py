@@ -235,7 +235,8 @@ def counted(monkeypatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.first_tier(1)
+@pytest.mark.parametrize("count", [2, 1])
 def test_the_command_records_the_threads_and_a_resumed_run_says_them(
     train, tmp_path, counted, count
 ):

@@ -109,15 +109,16 @@ def test_the_executor_that_is_asked_for_runs_and_may_be_another_when_resuming(tr
 @pytest.mark.parametrize(
     ("family", "precision"), [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16")]
 )
-def test_resumed_equals_straight_to_the_bit(train, tmp_path, family, precision):
+@pytest.mark.parametrize("steps", [20, pytest.param(40, marks=pytest.mark.long)])
+def test_resumed_equals_straight_to_the_bit(train, tmp_path, family, precision, steps):
     options = [*PHANTOM, "--family", family, "--precision", precision, "--noise-std", 0.2,
                "--noise-decay-steps", 30, "--log-every", 5, "--checkpoint-every", 100]  # fmt: skip
-    assert train(*options, "--steps", 40, "--out", tmp_path / "straight")[0] == 0
-    assert train(*options, "--steps", 20, "--out", tmp_path / "parts")[0] == 0
+    assert train(*options, "--steps", steps, "--out", tmp_path / "straight")[0] == 0
+    assert train(*options, "--steps", steps // 2, "--out", tmp_path / "parts")[0] == 0
     straight, parts = only_run(tmp_path / "straight"), only_run(tmp_path / "parts")
-    code, _, err = train("--resume", parts, "--steps", 40)
+    code, _, err = train("--resume", parts, "--steps", steps)
     assert code == 0, err
-    a, b = (torch.load(checkpoint_path(r, 40), weights_only=True) for r in (straight, parts))
+    a, b = (torch.load(checkpoint_path(r, steps), weights_only=True) for r in (straight, parts))
     assert equal(a["training"], b["training"])
 
     def measured(run: Path) -> list[dict]:
