@@ -2,8 +2,7 @@
 
 The network of `cxr` with weights of chance, always the same. What a metric says in these features
 owes nothing to training: where another extractor tells two sets apart no better than this one, its
-training is not what does it. Naeem et al. 2020 compare in such
-embeddings as well.
+training is not what does it. Naeem et al. 2020 compare in such embeddings as well.
 """
 
 import torch
