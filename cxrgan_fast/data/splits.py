@@ -101,7 +101,7 @@ def held_out_patients(
         patients: the patient of each of N images.
         labels: the class of each.
         amount: share of each class's patients below 1, or their number from 1 on.
-        seed: of the choice.
+        seed: random seed of the choice.
 
     Returns:
         Their names: of each class the whole number nearest to the share, but at least one.
