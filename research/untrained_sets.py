@@ -78,9 +78,12 @@ def _rotate(images: Tensor, strength: float) -> Tensor:
 
 
 def _mapped(images: Tensor, matrix: Tensor) -> Tensor:
-    """Look up each pixel where a matrix (2, 3) says, in units of half a side."""
+    """Look up each pixel where a matrix (2, 3) says, in units of half a side.
+
+    Bicubic, so that what is seen is the movement rather than a blur.
+    """
     grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def _jpeg(images: Tensor, strength: float) -> Tensor:
