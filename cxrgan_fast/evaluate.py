@@ -38,8 +38,8 @@ class Arguments:
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = metric_names()
     """Metrics to compute."""
     features: str = DEFAULT
-    """Features that the metrics compare: cxr, inception, pixels, or FILE.py:NAME for an extractor
-    of your own."""
+    """Features that the metrics compare: cxr, cxr_ssl, inception, pixels, or FILE.py:NAME for an
+    extractor of your own."""
     inception_weights: Path | None = None
     """File with the weights of torch-fidelity's Inception network, for --features inception;
     downloaded if not given."""

@@ -61,6 +61,7 @@ ELSEWHERE = {
     "cxrgan_fast/metrics/cxr.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/cxr_blocks.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/cxr_network.py": "metrics/test_embedded.py",
+    "cxrgan_fast/metrics/cxr_ssl.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/cxr_ssl_network.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/custom.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/pixels.py": "metrics/test_extractor.py",

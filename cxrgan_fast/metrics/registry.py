@@ -7,12 +7,14 @@ import torch
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.metrics.custom import load_custom
 from cxrgan_fast.metrics.cxr import Cxr
+from cxrgan_fast.metrics.cxr_ssl import CxrSsl
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.inception import Inception
 from cxrgan_fast.metrics.pixels import Pixels
 
 _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     "cxr": Cxr,
+    "cxr_ssl": CxrSsl,
     "inception": Inception,
     "pixels": Pixels,
 }

@@ -17,13 +17,14 @@ from cxrgan_fast.metrics import embedded as embedded_module
 from cxrgan_fast.metrics.cxr import Cxr
 from cxrgan_fast.metrics.cxr_blocks import round_weights
 from cxrgan_fast.metrics.cxr_network import CxrNetwork
+from cxrgan_fast.metrics.cxr_ssl import CxrSsl
 from cxrgan_fast.metrics.cxr_ssl_network import CxrSslNetwork
 from cxrgan_fast.metrics.embedded import Embedded
 
 ROOT = Path(embedded_module.__file__).parents[2]
 WEIGHTS = Path(embedded_module.__file__).parent / "weights"
 
-BOTH = pytest.mark.parametrize(("kind", "network"), [(Cxr, CxrNetwork)])
+BOTH = pytest.mark.parametrize(("kind", "network"), [(Cxr, CxrNetwork), (CxrSsl, CxrSslNetwork)])
 
 
 def images(n: int = 3) -> Tensor:

@@ -60,7 +60,7 @@ def test_what_is_no_image_is_refused():
 # --------------------------------------------------------------------------------------- features
 
 
-@pytest.mark.parametrize("name", ["cxr", "pixels"])
+@pytest.mark.parametrize("name", ["cxr", "cxr_ssl", "pixels"])
 def test_features_are_as_stated(name):
     extractor = load_extractor(name, CPU)
     found = extract_features(extractor, images(7), CPU, batch_size=3)
