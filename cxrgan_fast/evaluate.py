@@ -54,8 +54,8 @@ class Arguments:
     """Metrics to compute."""
     features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = DEFAULTS
     """Features that the metrics compare; the first decides, the others are second opinions. Each is
-    cxr, inception, pixels, random (an untrained network, as a control), or FILE.py:NAME for an
-    extractor of your own."""
+    cxr, cxr_ssl, inception, pixels, random (an untrained network, as a control), or FILE.py:NAME
+    for an extractor of your own."""
     inception_weights: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: downloaded)")
     ] = None

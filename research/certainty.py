@@ -32,6 +32,7 @@ from cxrgan_fast.evaluation.table import aligned
 from cxrgan_fast.metrics import Features, Resamples
 from cxrgan_fast.metrics.comparison import Comparison, compare
 from cxrgan_fast.metrics.estimate import Estimate
+from cxrgan_fast.threads import MOST_THREADS
 from research.parity_statistics import require_scipy
 
 CORRELATIONS = (0.0, 0.5, 0.8)
@@ -282,7 +283,11 @@ def main() -> None:
     add("--threads", type=int, help="of PyTorch (default: PyTorch's)")
     add("--out", type=Path, default=RESULTS / "certainty.json", help="where the JSON goes")
     options = parser.parse_args()
-    check(options, least={"repetitions": 2, "images": LEAST_IMAGES, "seed": 0, "threads": 1})
+    check(
+        options,
+        least={"repetitions": 2, "images": LEAST_IMAGES, "threads": 1},
+        most={"repetitions": 10**6, "images": 10**6, "threads": MOST_THREADS},
+    )
     require_scipy()
     prepare_process(options.threads)
     start = time.perf_counter()

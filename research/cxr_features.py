@@ -11,15 +11,16 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.command import check, parser_of, recorded
@@ -27,7 +28,8 @@ from bench.record import write_result
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, DAMAGES, INPUT_SIZE, CxrNetwork
+from cxrgan_fast.metrics.cxr_blocks import DAMAGES, INPUT_SIZE, round_weights
+from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, CxrNetwork
 from cxrgan_fast.metrics.extractor import extractor_input
 from research.damage import KINDS, damage
 
@@ -53,11 +55,19 @@ class Labeled:
         return len(self.images)
 
 
-def split_patients(dataset: ImageDataset, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows for training and for validation; no patient has images in both."""
+def split_patients(
+    dataset: ImageDataset, seed: int, share: float = VALIDATION
+) -> tuple[Tensor, Tensor]:
+    """Rows for training and for validation; no patient has images in both.
+
+    Args:
+        dataset: the images.
+        seed: of the patients' order.
+        share: of the patients, kept for validation; a larger one keeps those of a smaller as well.
+    """
     patients = np.unique(dataset.patients)
     np.random.default_rng(seed).shuffle(patients)
-    kept = set(patients[: round(VALIDATION * len(patients))])
+    kept = set(patients[: round(share * len(patients))])
     validation = torch.tensor([patient in kept for patient in dataset.patients])
     return torch.nonzero(~validation).flatten(), torch.nonzero(validation).flatten()
 
@@ -80,22 +90,41 @@ def move(images: Tensor, generator: torch.Generator) -> Tensor:
     grid = F.affine_grid(matrices.view(n, 2, 3), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     images = torch.where((chosen < 0.7)[:, None, None, None], moved, images)
-    # Exposure and processing differ between devices: gamma, brightness and an uneven field.
-    gamma, gain, offset, across, down = 2 * torch.rand(5, n, 1, 1, 1, generator=generator) - 1
+    return change_tone(images, generator)
+
+
+def change_tone(images: Tensor, generator: torch.Generator, amount: float = 1.0) -> Tensor:
+    """Change what differs between devices: gamma, brightness and an uneven field.
+
+    Args:
+        images: (N, 1, H, W) float32, 0 to 1.
+        generator: on the CPU.
+        amount: of every change; 0 makes none.
+    """
+    n = len(images)
+    tones = (2 * torch.rand(5, n, 1, 1, 1, generator=generator) - 1) * amount
+    gamma, gain, offset, across, down = tones
     ramp = torch.linspace(-1, 1, images.shape[-1])
     field = 1 + 0.15 * (across * ramp + down * ramp[:, None])
     images = images.clamp(min=1e-4) ** torch.exp(0.4 * gamma)
     return (images * field * (1 + 0.15 * gain) + 0.08 * offset).clamp(0, 1)
 
 
-def spoil(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def spoil(
+    images: Tensor, generator: torch.Generator, share: float = DAMAGED
+) -> tuple[Tensor, Tensor]:
     """Bring images to one of the resolutions, damage some, and bring them to the network's size.
+
+    Args:
+        images: (N, 1, H, W) float32, 0 to 1.
+        generator: on the CPU; the same state does the same to other images.
+        share: of the images that each damage is done to, whatever else is.
 
     Returns:
         The images, and the strength of each damage, 0 where it was not done: (N, 5).
     """
     n = len(images)
-    done = torch.rand(n, len(KINDS), generator=generator) < DAMAGED
+    done = torch.rand(n, len(KINDS), generator=generator) < share
     strengths = WEAKEST + (1 - WEAKEST) * torch.rand(n, len(KINDS), generator=generator)
     strengths = strengths * done
     parts = []
@@ -238,29 +267,77 @@ def load(data: str, split: str) -> ImageDataset:
     return load_dataset(data, resolution=INPUT_SIZE, classes=CLASS_NAMES, split=split)  # type: ignore[arg-type]
 
 
-def train(data: Labeled, validation: Labeled, options: argparse.Namespace) -> CxrNetwork:
-    """Train, or go on with what was interrupted."""
-    training = Training(data, options.epochs, options.batch_size, options.seed)
-    unfinished = options.out.with_suffix(".unfinished.pt")
-    settings = [options.epochs, options.batch_size, options.seed, len(data)]
-    first = 0
+class Resumable(Protocol):
+    """What `epochs` trains."""
+
+    def epoch(self, title: str) -> float:
+        """Train for an epoch; return the mean loss."""
+
+    def state(self) -> dict[str, Any]:
+        """Return all that an interrupted training goes on from."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+
+
+def epochs(
+    training: Resumable, count: int, settings: list[int], unfinished: Path
+) -> Iterator[tuple[int, float, float]]:
+    """Train, or go on with what was interrupted.
+
+    Args:
+        training: what is trained.
+        count: epochs in all.
+        settings: what an interrupted training has to have been started with.
+        unfinished: the file in which it goes on.
+
+    Yields:
+        After each epoch, and after an interruption for the last one before it: its number, its mean
+        loss, and the processor seconds of all until then.
+
+    Raises:
+        UserError: the file is of other settings.
+    """
+    first, seconds = 0, 0.0
     if unfinished.exists():
         state = torch.load(unfinished, weights_only=True)
         if state["settings"] != settings:
             raise UserError(f"{unfinished} is of other settings: delete it, or give those again")
         training.restore(state["training"])
-        first = state["epochs"]
+        first, seconds = state["epochs"], state["seconds"]
         print(f"going on after epoch {first}")
-    for epoch in range(first, options.epochs):
-        loss = training.epoch(f"epoch {epoch + 1}/{options.epochs}")
-        state = {"settings": settings, "epochs": epoch + 1, "training": training.state()}
+        yield first, state["loss"], seconds
+    for epoch in range(first, count):
+        start = time.process_time()
+        loss = training.epoch(f"epoch {epoch + 1}/{count}")
+        seconds += time.process_time() - start
+        about = {"settings": settings, "epochs": epoch + 1, "loss": loss, "seconds": seconds}
+        state = {**about, "training": training.state()}
         beside = unfinished.with_suffix(".tmp")
         torch.save(state, beside)
         os.replace(beside, unfinished)
+        yield epoch + 1, loss, seconds
+
+
+def train(data: Labeled, validation: Labeled, options: argparse.Namespace) -> CxrNetwork:
+    """Train, or go on with what was interrupted."""
+    training = Training(data, options.epochs, options.batch_size, options.seed)
+    settings = [options.epochs, options.batch_size, options.seed, len(data)]
+    unfinished = options.out.with_suffix(".unfinished.pt")
+    for epoch, loss, _ in epochs(training, options.epochs, settings, unfinished):
         told = predict(training.network, extractor_input(validation.images, None, 1))[0]
         accuracy = float((told.argmax(1) == validation.labels).float().mean())
-        print(f"epoch {epoch + 1}: loss {loss:.3f}, validation accuracy {accuracy:.3f}", flush=True)
-    return training.network.round_weights().eval()
+        print(f"epoch {epoch}: loss {loss:.3f}, validation accuracy {accuracy:.3f}", flush=True)
+    return round_weights(training.network).eval()
+
+
+def half_weights(network: nn.Module) -> bytes:
+    """Return the file of a network's weights, in float16."""
+    tensors = {
+        name: tensor.half().contiguous() if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    return safetensors.torch.save(tensors)
 
 
 def main() -> None:
@@ -281,11 +358,7 @@ def main() -> None:
     start = time.perf_counter()
     network = train(data, validation, options)
     seconds = time.perf_counter() - start
-    tensors = {
-        name: tensor.half().contiguous() if tensor.is_floating_point() else tensor
-        for name, tensor in network.state_dict().items()
-    }
-    content = safetensors.torch.save(tensors)
+    content = half_weights(network)
     options.out.write_bytes(content)
     figures = {
         "classes": list(CLASS_NAMES),

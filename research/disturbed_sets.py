@@ -63,20 +63,21 @@ Disturbance = Callable[[float], list[DisturbedSet]]
 """Of a strength the disturbed sets, of whose metrics the mean is meant."""
 
 
-def divide(dataset: ImageDataset, samples: int, seed: int) -> Parts:
+def divide(dataset: ImageDataset, samples: int, seed: int, *, held_out: float = HELD_OUT) -> Parts:
     """Deal the patients out until each part has the images that it needs of every class.
 
     Args:
         dataset: the images.
         samples: how many are compared with as many, n.
         seed: of all choices.
+        held_out: images of that part, times n.
 
     Raises:
         UserError: the data set is too small.
     """
     frequencies = list(dataset.class_counts().values())
     counts = class_shares(frequencies, samples)
-    wanted = [counts, class_shares(frequencies, int(HELD_OUT * samples))]
+    wanted = [counts, class_shares(frequencies, int(held_out * samples))]
     labels = dataset.labels.tolist()
     rows_of: dict[str, list[int]] = {}
     for row, patient in enumerate(dataset.patients):
@@ -95,7 +96,7 @@ def divide(dataset: ImageDataset, samples: int, seed: int) -> Parts:
         if part < 2:
             for row in rows:
                 lacking[part][labels[row]] -= 1
-    real, held_out, source = (torch.tensor(sorted(rows), dtype=torch.int64) for rows in dealt)
+    real, kept, source = (torch.tensor(sorted(rows), dtype=torch.int64) for rows in dealt)
     if len(source) < SOURCE * samples:
         raise UserError(
             f"{dataset.name}: {len(dataset)} images in parts that share no patient leave "
@@ -104,10 +105,10 @@ def divide(dataset: ImageDataset, samples: int, seed: int) -> Parts:
     try:
         base = _stratified(dataset.labels, source, counts, seed)
         real = _stratified(dataset.labels, real, counts, seed)
-        held_out = _stratified(dataset.labels, held_out, wanted[1], seed)
+        kept = _stratified(dataset.labels, kept, wanted[1], seed)
     except ValueError as error:
         raise UserError(f"{dataset.name}: {error}; lower --samples") from None
-    return Parts(real=real, base=base, source=source, held_out=held_out)
+    return Parts(real=real, base=base, source=source, held_out=kept)
 
 
 def _stratified(labels: Tensor, rows: Tensor, counts: Sequence[int], seed: int) -> Tensor:

@@ -59,8 +59,11 @@ ELSEWHERE = {
     "cxrgan_fast/training/optimizers.py": "training/test_step.py",
     "cxrgan_fast/nn/family.py": "nn/test_config.py",
     # One evaluation, and the extractors that it is made with.
-    "cxrgan_fast/metrics/cxr.py": "metrics/test_extractor.py",
-    "cxrgan_fast/metrics/cxr_network.py": "metrics/test_extractor.py",
+    "cxrgan_fast/metrics/cxr.py": "metrics/test_embedded.py",
+    "cxrgan_fast/metrics/cxr_blocks.py": "metrics/test_embedded.py",
+    "cxrgan_fast/metrics/cxr_network.py": "metrics/test_embedded.py",
+    "cxrgan_fast/metrics/cxr_ssl.py": "metrics/test_embedded.py",
+    "cxrgan_fast/metrics/cxr_ssl_network.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/custom.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/pixels.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/registry.py": "metrics/test_extractor.py",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrgan_fast.metrics import cxr_network
+from cxrgan_fast.metrics.cxr_blocks import INPUT_SIZE
 from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
 
 _SEED = 0
@@ -19,7 +20,7 @@ class RandomNetwork(FeatureExtractor):
 
     name = "random"
     version = "1"
-    input_size = cxr_network.INPUT_SIZE
+    input_size = INPUT_SIZE
     input_channels = 1
     dimension = cxr_network.DIMENSION
 

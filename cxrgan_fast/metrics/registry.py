@@ -8,6 +8,7 @@ import torch
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.metrics.custom import load_custom
 from cxrgan_fast.metrics.cxr import Cxr
+from cxrgan_fast.metrics.cxr_ssl import CxrSsl
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.inception import Inception
 from cxrgan_fast.metrics.pixels import Pixels
@@ -15,6 +16,7 @@ from cxrgan_fast.metrics.random_network import RandomNetwork
 
 _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     "cxr": Cxr,
+    "cxr_ssl": CxrSsl,
     "inception": Inception,
     "pixels": Pixels,
     "random": RandomNetwork,

@@ -256,7 +256,8 @@ class EvaluationConfig(Settings):
     features: Annotated[str, Setting(is_path=True, needs=Needs("eval_every"), resumable=True)] = (
         DEFAULT
     )
-    """Features that evaluations compare: cxr, inception, pixels, or FILE.py:NAME for your own."""
+    """Features that evaluations compare: cxr, cxr_ssl, inception, pixels, or FILE.py:NAME for
+    your own."""
     inception_weights: Annotated[
         Path | None,
         Setting(needs=Needs("features", among=("inception",)), resumable=True, unset="downloaded"),

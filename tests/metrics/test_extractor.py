@@ -11,9 +11,6 @@ from PIL import Image
 from torch import nn
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics import cxr as cxr_module
-from cxrgan_fast.metrics.cxr import Cxr
-from cxrgan_fast.metrics.cxr_network import CxrNetwork
 from cxrgan_fast.metrics.extractor import Features, extract_features, extractor_input
 from cxrgan_fast.metrics.registry import extractor_names, load_extractor
 
@@ -63,7 +60,7 @@ def test_what_is_no_image_is_refused():
 # --------------------------------------------------------------------------------------- features
 
 
-@pytest.mark.parametrize("name", ["cxr", "pixels", "random"])
+@pytest.mark.parametrize("name", ["cxr", "cxr_ssl", "pixels", "random"])
 def test_features_are_as_stated(name):
     extractor = load_extractor(name, CPU)
     found = extract_features(extractor, images(7), CPU, batch_size=3)
@@ -98,54 +95,6 @@ def test_features_that_are_not_numbers_are_counted(tmp_path):
     file.write_text("def f(x):\n    y = x.flatten(1)\n    y[1:3] /= 0 * y[1:3]\n    return y\n")
     with pytest.raises(UserError, match=r"features of 2 of 5 images are not numbers"):
         extract_features(load_extractor(f"{file}:f", CPU), images(5, size=8), CPU)
-
-
-# -------------------------------------------------------------------------------------------- cxr
-
-
-def test_the_weights_in_the_package_are_those_that_the_scores_are_of():
-    import hashlib
-    import json
-
-    file = Path(cxr_module.__file__).parent / "weights" / "cxr.safetensors"
-    root = Path(cxr_module.__file__).parents[2]
-    record = json.loads((root / "bench" / "results" / "cxr_features.json").read_text())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert digest == record["sha256"]
-    assert Cxr().version == digest[:8]
-    assert file.stat().st_size == record["bytes"] <= 4_000_000
-    for size in ("32", "64", "128"):
-        assert record["test"]["classes"][size]["auc_normal_pneumonia"] >= 0.95
-
-
-def test_folded_norms_change_nothing():
-    from safetensors.torch import load_file
-
-    network = CxrNetwork()
-    network.load_state_dict(
-        load_file(Path(cxr_module.__file__).parent / "weights" / "cxr.safetensors")
-    )
-    ready = extractor_input(images(3), 128, 1)
-    with torch.no_grad():
-        expected = network.eval().features(ready)
-    found = Cxr().extract(ready)
-    torch.testing.assert_close(found.vectors, expected, rtol=1e-4, atol=1e-5)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in Cxr()._network.modules())
-
-
-def test_weights_are_rounded_to_what_a_file_holds():
-    network = CxrNetwork().round_weights()
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            assert torch.equal(tensor, tensor.half().float())
-
-
-def test_a_damaged_package_says_so(monkeypatch, tmp_path):
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "cxr.safetensors").write_bytes(b"nothing")
-    monkeypatch.setattr(cxr_module.resources, "files", lambda _: tmp_path)
-    with pytest.raises(UserError, match="install the package anew"):
-        Cxr()
 
 
 # ---------------------------------------------------------------------------------------- inception
@@ -229,20 +178,6 @@ def test_inception_with_a_torchvision_that_does_not_import(monkeypatch, tmp_path
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="a torchvision of the same build as torch"):
         load_extractor("inception", CPU)
-
-
-def test_cudnn_stays_on(monkeypatch):
-    """`cudnn.flags` turns it off unless told otherwise; convolutions are slow without."""
-    extractor, seen = Cxr(), []
-    features = extractor._network.features
-
-    def watched(images):
-        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
-        return features(images)
-
-    monkeypatch.setattr(extractor._network, "features", watched)
-    extractor.extract(torch.rand(2, 1, 128, 128))
-    assert seen == [(True, False)]
 
 
 # ------------------------------------------------------------------------------------- a user's own

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from cxrgan_fast.command import run_command
 from cxrgan_fast.data import load_dataset
-from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, INPUT_SIZE, CxrNetwork
+from cxrgan_fast.metrics.cxr_blocks import INPUT_SIZE
+from cxrgan_fast.metrics.cxr_network import CLASS_NAMES, CxrNetwork
 from research import cxr_features
 from research.cxr_features import main, split_patients, spoil
 from research.damage import KINDS

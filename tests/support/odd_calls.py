@@ -18,6 +18,8 @@ import bench.profile_step
 import bench.reference_gan
 import bench.sanitize
 import bench.throughput
+import research.certainty
+import research.copies
 import research.cxr_features
 import research.cxr_held_out
 import research.disturbances
@@ -25,6 +27,7 @@ import research.markers
 import research.parity
 from bench.first_minute import ANSWERED, Result
 from bench.record import RESULTS
+from cxrgan_fast.metrics.copies import Threshold
 from cxrgan_fast.metrics.cxr_network import CxrNetwork
 
 KERNELS, THROUGHPUT = RESULTS / "kernels_cpu.json", RESULTS / "throughput_cpu.json"
@@ -77,6 +80,10 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         {**IN_32, "--batch-size": "4", "--device": "cpu", "--variants": "eager", "--out": "OUT"},
     ),
     ("bench.training_run", ""): (["RUN", "OUT"], {}),
+    ("research.certainty", ""): ([], {"--repetitions": "2", "--out": "OUT"}),
+    ("research.copies", ""): (
+        [], {**IN_32, "--features": "pixels", "--copies": "1", "--out": "OUT"},
+    ),
     ("research.cxr_features", ""): ([], {"--data": "PUBLISHED", "--out": "OUT.safetensors"}),
     ("research.cxr_held_out", ""): ([], {"--data": "PUBLISHED", "--out": "OUT"}),
     ("research.disturbances", ""): ([], {**IN_32, "--features": "pixels", "--out": "OUT"}),
@@ -138,6 +145,19 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
     "research.cxr_features": [
         (research.cxr_features, "train", CxrNetwork()),
         (research.cxr_features, "scores", {}),
+    ],
+    "research.certainty": [
+        (research.certainty, "repeat", {}),
+        (research.certainty, "summary", {}),
+        (research.certainty, "report", ""),
+    ],
+    "research.copies": [
+        (research.copies, "calibrate", Threshold(0.9, 0.0, 20)),
+        (research.copies, "found_copies", {}),
+        (research.copies, "new_images", {}),
+        (research.copies, "p_values", {}),
+        (research.copies, "timed_search", {}),
+        (research.copies, "report", ""),
     ],
     "research.cxr_held_out": [
         (research.cxr_held_out, "features_of", None),
