@@ -267,7 +267,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    check(options, least={"epochs": 1, "batch_size": 2}, out="record")
+    check(
+        options,
+        least={"epochs": 1, "batch_size": 2},
+        most={"epochs": 10**6, "batch_size": 10**6},
+        out="record",
+    )
     dataset = load(options.data, "train")
     rows, held_out = split_patients(dataset, options.seed, HELD_OUT)
     options.out.parent.mkdir(parents=True, exist_ok=True)

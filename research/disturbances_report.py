@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.tables import table
 from cxrgan_fast.metrics.estimate import CONFIDENCE_Z
+from cxrgan_fast.metrics.metric import all_metrics
 
 COLUMNS = {
     "fid": ("FID", "{:.4g}"),
@@ -152,7 +153,8 @@ def report(record: dict[str, Any]) -> str:
     parts.append(_verdict_table(record))
     for metric, reason in record["omitted"].items():
         where = "where it shows -" if metric in shown else "everywhere"
-        parts.append(f"{COLUMNS[metric][0]} is left out {where}: {reason}")
+        heading = COLUMNS[metric][0] if metric in COLUMNS else all_metrics()[metric].title
+        parts.append(f"{heading} is left out {where}: {reason}")
     return "\n\n".join(parts)
 
 

@@ -42,7 +42,7 @@ from odd_calls import BESIDE, CALLS, DOUBLES, KERNELS, SMALLEST
 
 WRITTEN = ("--out", "OUT", "--json", "--sheet", "--record", "file", "png")
 WITHOUT_THE_PACKAGE = ("bench.packages", "bench.reference_gan")  # nor its way to end
-TRAINING = ("research.cxr_features", "research.parity")
+TRAINING = ("research.cxr_features", "research.cxr_ssl_features", "research.parity")
 UNWRITABLE = ("/dev/full", "/proc/x")
 NO_OPTION = Option("", "flag", n=0)
 LIMIT = 20  # seconds; most take a fiftieth

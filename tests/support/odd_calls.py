@@ -22,13 +22,16 @@ import research.certainty
 import research.copies
 import research.cxr_features
 import research.cxr_held_out
+import research.cxr_ssl_features
 import research.disturbances
+import research.extractors
 import research.markers
 import research.parity
 from bench.first_minute import ANSWERED, Result
 from bench.record import RESULTS
 from cxrgan_fast.metrics.copies import Threshold
 from cxrgan_fast.metrics.cxr_network import CxrNetwork
+from cxrgan_fast.metrics.cxr_ssl_network import CxrSslNetwork
 
 KERNELS, THROUGHPUT = RESULTS / "kernels_cpu.json", RESULTS / "throughput_cpu.json"
 IN_32 = {"--data": "DATA", "--resolution": "32"}
@@ -86,6 +89,10 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
     ),
     ("research.cxr_features", ""): ([], {"--data": "PUBLISHED", "--out": "OUT.safetensors"}),
     ("research.cxr_held_out", ""): ([], {"--data": "PUBLISHED", "--out": "OUT"}),
+    ("research.cxr_ssl_features", ""): ([], {"--data": "PUBLISHED", "--out": "OUT.safetensors"}),
+    ("research.extractors", ""): (
+        [], {"--data": "PUBLISHED", "--features": "pixels", "--out": "OUT"},
+    ),
     ("research.disturbances", ""): ([], {**IN_32, "--features": "pixels", "--out": "OUT"}),
     ("research.markers", ""): (["OUT"], {"--phantoms": "1"}),
     ("research.parity", ""): (
@@ -158,6 +165,11 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
         (research.copies, "p_values", {}),
         (research.copies, "timed_search", {}),
         (research.copies, "report", ""),
+    ],
+    "research.cxr_ssl_features": [(research.cxr_ssl_features, "train", (CxrSslNetwork(), 1.0))],
+    "research.extractors": [
+        (research.extractors, "measure", {}),
+        (research.extractors, "report", ""),
     ],
     "research.cxr_held_out": [
         (research.cxr_held_out, "features_of", None),
