@@ -147,6 +147,7 @@ def made(values: list[float], **clean: float) -> dict[str, Any]:
         ([1, 1.1, 1.15, 2, 3], {}, ["blur"]),  # within the floor's interval at one half
         ([1, 1.6, 1.5, 2, 3], {}, ["blur"]),  # not ranked
         ([1, 0.7, 0.5, 0.3, 0.1], {}, ["blur"]),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], {}, ["blur"]),  # rises, but is nearer than real images are
         ([1, 1.1, 1.5, 2, 3], {"participation_ratio": 29.9}, ["participation_ratio"]),
         ([1, 1.1, 1.5, 2, 3], {"probe_auc": 0.94}, ["probe_auc"]),
     ],
