@@ -19,7 +19,7 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     "pixels": Pixels,
 }
 
-DEFAULT = "cxr"
+DEFAULT = "cxr_ssl"
 
 
 def extractor_names() -> tuple[str, ...]:

@@ -365,7 +365,7 @@ def test_lines_after_the_checkpoint_are_dropped(train, tmp_path):
         (["--eval-every", 2, "--features", "pixls"],
          "--features pixls: expected .*; did you mean 'pixels'?"),
         (["--eval-every", 2, "--inception-weights", "w.pth"],
-         "--inception-weights does nothing without --features inception, got --features cxr"),
+         "--inception-weights does nothing without --features inception, got --features cxr_ssl"),
         (["--eval-every", 2, "--phantom-images", 2, "--per-class"],
          "--eval-every: FID needs 2 real images or more, normal has 1; add images, or leave it"),
         (["--eval-every", 2, "--phantom-images", 1, "--classes", "normal"],
