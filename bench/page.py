@@ -1,7 +1,8 @@
 """``python -m bench.page FILE PAGE``: put the tables of a result into a page.
 
 The result is of ``bench.kernels``, ``bench.predict``, ``bench.throughput``,
-``bench.profile_step``, ``research.disturbances``, ``research.certainty`` or ``research.parity``.
+``bench.profile_step``, ``research.disturbances``, ``research.extractors``, ``research.certainty``,
+``research.copies`` or ``research.parity``.
 The page has a line ``<!-- NAME -->`` for the file of that name, in bench/results its path there,
 and a block of code after it, which is replaced.
 """

@@ -1,4 +1,4 @@
-"""``python -m research.cxr_features``: train the network of the default feature extractor.
+"""``python -m research.cxr_features``: train the network of the extractor ``cxr``.
 
 It learns from the training images of the paediatric chest X-ray set (Kermany et al. 2018) which
 class an image is of, and from images that it is shown damaged what was done to them. Patients are

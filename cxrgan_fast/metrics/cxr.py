@@ -1,4 +1,4 @@
-"""The default features: those of a small network trained on chest X-rays, which is in the package.
+"""Features of a small classifier of chest X-rays, which is in the package.
 
 ``research/cxr_features.py`` trains it; ``bench/results/cxr_features.json`` tells how well it does.
 """

@@ -1,4 +1,4 @@
-"""The small convolutional network whose features the default metrics are computed on."""
+"""The small convolutional network that tells classes and damages of chest X-rays."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Features of chest X-rays that were learnt without labels, by a network in the package.
+"""The features that decide an evaluation: learnt from chest X-rays without labels, by a network in the package.
 
 ``research/cxr_ssl_features.py`` trains it; ``bench/results/extractors_64.json`` tells what it sees.
 """

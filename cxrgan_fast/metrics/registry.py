@@ -22,9 +22,10 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     "random": RandomNetwork,
 }
 
-DEFAULT = "cxr"
 # Of an evaluation: the first decides, the second shows whether that hangs on its features.
-DEFAULTS = (DEFAULT, "pixels")
+DEFAULTS = ("cxr_ssl", "cxr")
+# Of the evaluations of a training, which choose its best generator: not what judges it afterwards.
+DEFAULT = "cxr"
 
 
 def extractor_names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The training of the default extractor's network, on a set of a few small files."""
+"""The training of the network of ``cxr``, on a set of a few small files."""
 
 import json
 import sys

@@ -125,6 +125,13 @@ def test_what_cells_have_in_common_is_not_punished() -> None:
     apart = rows(16000, 16).view(1000, 4, 4, 16).permute(0, 3, 1, 2)
     costs = [float(vicreg(parts(cells), parts(cells))) for cells in (alike, apart)]
     assert costs[0] == pytest.approx(costs[1], abs=0.05)
+    # What a cell has in all images says nothing of any.
+    places = 3 * rows(16, 16, seed=1).view(1, 4, 4, 16).permute(0, 3, 1, 2)
+    assert float(vicreg(parts(apart + places), parts(apart + places))) == pytest.approx(
+        costs[1], abs=1e-3
+    )
+    nothing = (torch.zeros(9, 16, 4, 4), torch.zeros(9, 20), torch.zeros(9, 4))
+    assert float(vicreg(nothing, nothing)) == pytest.approx(2 * 0.99)  # of cells and of the whole
     one = parts(apart)
     other = (apart + 1, one[1], one[2])
     assert float(vicreg(one, other)) == pytest.approx(costs[1] + 1, rel=1e-4)
