@@ -1,5 +1,6 @@
-"""The features that decide an evaluation: learnt from chest X-rays without labels, by a network in the package.
+"""The features that decide an evaluation, learnt from chest X-rays without labels.
 
+Their network is in the package.
 ``research/cxr_ssl_features.py`` trains it; ``bench/results/extractors_64.json`` tells what it sees.
 """
 
