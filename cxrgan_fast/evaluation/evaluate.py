@@ -11,7 +11,6 @@ from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.chosen import chosen_and_judged
 from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.image_sets import (
-    ImageFolder,
     RealImages,
     image_size,
     is_run,
@@ -23,6 +22,7 @@ from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.rows import write_csv
 from cxrgan_fast.evaluation.sides import (
+    folder_of,
     generate_compared,
     header,
     make_reference,
@@ -75,12 +75,7 @@ def evaluate(
         fake = generate_compared(request, sources, reference)
         origin = _origin(sources, real, extractors[0])
     else:
-        folder = ImageFolder.look(
-            request.subject,
-            (opponent.classes, opponent.usual_classes),
-            request.classes,
-            request.resolution or opponent.resolution,
-        )
+        folder = folder_of(request, opponent)
         make_output(out)
         fake = folder.read(opponent.skip_bad, request.progress)
         real = opponent.load(fake.class_names, folder.resolution, 1)

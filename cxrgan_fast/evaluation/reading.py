@@ -21,7 +21,6 @@ from torch import Tensor
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.image_sets import (
-    ImageFolder,
     generate_set,
     image_size,
     is_run,
@@ -29,7 +28,7 @@ from cxrgan_fast.evaluation.image_sets import (
 from cxrgan_fast.evaluation.matching import choose_rows, subset
 from cxrgan_fast.evaluation.opponents import find_opponent
 from cxrgan_fast.evaluation.request import Request, make_output
-from cxrgan_fast.evaluation.sides import sources_of, write_json
+from cxrgan_fast.evaluation.sides import folder_of, sources_of, write_json
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.sampling.grid import image_grid
 
@@ -92,12 +91,7 @@ def write_sheet(
         counts = [each] * len(names)
         fake = generate_set(sources, counts, real.class_names, request.seed, request.progress)
     else:
-        folder = ImageFolder.look(
-            request.subject,
-            (opponent.classes, opponent.usual_classes),
-            request.classes,
-            request.resolution or opponent.resolution,
-        )
+        folder = folder_of(request, opponent)
         each = _of_each(images, len(folder.classes))
         fake = folder.read(opponent.skip_bad, request.progress)
         names = list(fake.class_names)

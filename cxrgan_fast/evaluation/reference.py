@@ -367,7 +367,9 @@ class Reference:
                 f"frequencies of the classes ({len(self.train.dataset)} training images)"
             )
         for floor in (OTHER_PATIENTS, TEST_SPLIT):
-            if floor not in pairs:
+            if floor == TEST_SPLIT and self.test is None:
+                notes.append("there is no floor by test split: there is no such split")
+            elif floor not in pairs:
                 notes.append(f"there is no floor by {floor}: the data have too few images for it")
             elif len(pairs[floor].real.dataset) < n:
                 notes.append(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.image_folder import ImageFolder
 from cxrgan_fast.evaluation.image_sets import (
     RealImages,
     generate_set,
@@ -59,6 +60,20 @@ def reference_of(
     classes = [source.class_name for source in sources]
     real = opponent.load(classes, resolution, channels)
     return real, make_reference(request, real, extractor, device)
+
+
+def folder_of(request: Request, opponent: Opponent) -> ImageFolder:
+    """Look at the subject of a request, a folder of images, without reading them.
+
+    Raises:
+        UserError: as `ImageFolder.look`.
+    """
+    return ImageFolder.look(
+        request.subject,
+        (opponent.classes, opponent.usual_classes),
+        request.classes,
+        request.resolution or opponent.resolution,
+    )
 
 
 def make_reference(

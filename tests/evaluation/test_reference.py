@@ -136,7 +136,7 @@ def test_without_a_test_split_there_is_one_floor_and_other_patients_stand_in(tra
     found = reference(train, None).evaluate(fake)
     assert list(found.pooled.floors) == [OTHER_PATIENTS]
     assert found.pooled.memorization.reference == "other patients"
-    assert "there is no floor by test split: the data have too few images for it" in found.notes
+    assert "there is no floor by test split: there is no such split" in found.notes
 
 
 def test_one_patient_leaves_no_floor(train, fake):

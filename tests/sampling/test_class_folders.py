@@ -11,8 +11,8 @@ from PIL import Image
 from cxrgan_fast.data import load_dataset, memory
 from cxrgan_fast.data.sources import folder_names, open_source
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.image_folder import ImageFolder
 from cxrgan_fast.evaluation.image_sets import (
-    ImageFolder,
     choose_data,
     classes_of,
     is_run,
