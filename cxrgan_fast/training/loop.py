@@ -274,9 +274,8 @@ def _train_one(
                 seconds = evaluate()
                 run.seconds += seconds
                 logged += seconds
-        if step.steps_done > min(
-            grid_saved, saved
-        ):  # the save takes the last grid into the animation
+        # The grid before the save, which takes it into the animation.
+        if step.steps_done > min(grid_saved, saved):
             run.save_grid(writer, log)
             run.save(writer)
         if step.images_seen > logged_images:  # after the save, which has the sums that it reads
