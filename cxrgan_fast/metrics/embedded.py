@@ -24,6 +24,7 @@ class Embedded(FeatureExtractor, Generic[Network]):
 
     input_size = INPUT_SIZE
     input_channels = 1
+    license = "Apache-2.0"
     weights: ClassVar[str]
 
     def __init__(self, network: Network) -> None:

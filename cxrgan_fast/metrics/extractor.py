@@ -46,6 +46,7 @@ class FeatureExtractor(ABC):
         input_channels: 1 or 3.
         dimension: of the feature vectors, D; None if it depends on the images' size.
         class_names: of the classifier's K classes; empty where there is none.
+        license: under which its weights are published; empty where it has none, or none is known.
         is_versioned: whether `version` tells all that features depend on; else they are never kept.
     """
 
@@ -55,6 +56,7 @@ class FeatureExtractor(ABC):
     input_channels: int
     dimension: int | None
     class_names: tuple[str, ...] = ()
+    license: str = ""
     is_versioned: bool = True
 
     @property

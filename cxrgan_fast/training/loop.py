@@ -79,7 +79,12 @@ def _train(
     extractor = None
     if config.evaluation.eval_every:
         weights = config.evaluation.inception_weights
-        extractor = load_extractor(config.evaluation.features, device, inception_weights=weights)
+        extractor = load_extractor(
+            config.evaluation.features,
+            device,
+            inception_weights=weights,
+            features_weights=config.evaluation.features_weights,
+        )
 
     held_out: set[str] = set()
 

@@ -391,11 +391,14 @@ def test_a_fid_that_cannot_be_computed_ends_the_run_with_its_reason(fails, tmp_p
     assert saved_steps(only_run(tmp_path)) == [2]
 
 
-def test_the_weights_of_inception_reach_it(fails, tmp_path, monkeypatch):
-    def load(name, device, *, inception_weights):
-        raise UserError(f"{name} on {device} from {inception_weights}")
+def test_the_weights_of_an_extractor_reach_it(fails, tmp_path, monkeypatch):
+    def load(name, device, *, inception_weights, features_weights):
+        raise UserError(f"{name} on {device} from {inception_weights or features_weights}")
 
     monkeypatch.setattr(loop, "load_extractor", load)
     options = ["--eval-every", 2, "--features", "inception", "--inception-weights", "w.pth"]
     line = fails(*PHANTOM, *options, "--out", tmp_path / "runs")
     assert line == "error: inception on cpu from w.pth"
+    options = ["--eval-every", 2, "--features", "dinov2", "--features-weights", "w"]
+    line = fails(*PHANTOM, *options, "--out", tmp_path / "runs")
+    assert line == "error: dinov2 on cpu from w"

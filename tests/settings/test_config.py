@@ -135,7 +135,7 @@ def test_only_what_cannot_change_the_result_may_change_on_resume():
     harmless = {"steps": 10**6, "log_every": 7, "device": "cpu", "data": "moved"}
     harmless |= {"executor": "eager", "resident_share": 0.0}
     harmless |= {"eval_every": 50, "eval_samples": 9, "features": "inception"}
-    harmless |= {"inception_weights": Path("weights.pth")}
+    harmless |= {"inception_weights": Path("weights.pth"), "features_weights": "download"}
     changed_on_resume(stored, override(stored, harmless), source)
     with pytest.raises(UserError, match=r"--batch-size 7 \(config.yaml has 32\), --d-lr 0\.5"):
         changed_on_resume(stored, override(stored, {"batch_size": 7, "d_lr": 0.5}), source)
