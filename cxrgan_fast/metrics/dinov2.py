@@ -20,7 +20,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import read_small, require_small
 from cxrgan_fast.metrics.backbones import DOWNLOAD, digest_of, require_weights
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, full_precision
 from cxrgan_fast.metrics.libraries import import_library
 
 _WEIGHTS, _CONFIG, _PREPARATION = "model.safetensors", "config.json", "preprocessor_config.json"
@@ -67,11 +67,7 @@ class Dinov2(FeatureExtractor):
 
     def extract(self, images: Tensor) -> Features:
         """Compute the features of (N, 3, input_size, input_size): (N, dimension)."""
-        # In float32 proper: TF32 would give a GPU other features than a CPU.
-        flags = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), flags:
+        with torch.inference_mode(), full_precision():
             seen = self._network(pixel_values=(images - self._mean) / self._std)
         return Features(seen.pooler_output)
 

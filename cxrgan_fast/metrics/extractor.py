@@ -1,6 +1,7 @@
 """What turns images into the numbers that metrics compare, and how images get to it."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +79,17 @@ class FeatureExtractor(ABC):
     def to(self, device: torch.device) -> "FeatureExtractor":
         """Move to a device; gives itself."""
         return self
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """Let convolutions compute in float32 proper: TF32 would give a GPU other features than a CPU.
+
+    Matrix products do so unless a program has asked for less; this package never does.
+    """
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
 
 
 def extractor_input(images: Tensor, size: int | None, channels: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import read_small
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, full_precision
 from cxrgan_fast.metrics.libraries import import_library
 
 _PUBLISHED = "6726825d"  # the first digits of the SHA-256 of the published weights
@@ -70,10 +70,7 @@ class Inception(FeatureExtractor):
         """Features of (N, 3, 299, 299)."""
         # The network takes bytes, and at its own size leaves them as they are.
         pixels = images.mul(255).round().to(torch.uint8)
-        flags = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), flags:
+        with torch.inference_mode(), full_precision():
             vectors, logits = self._network(pixels)
             return Features(vectors, logits.softmax(1))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import require_small
 from cxrgan_fast.metrics.backbones import DOWNLOAD, require_weights
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, full_precision
 from cxrgan_fast.metrics.libraries import import_library
 
 _PUBLISHED = "densenet121-res224-all"
@@ -72,11 +72,7 @@ class Xrv(FeatureExtractor):
 
     def extract(self, images: Tensor) -> Features:
         """Compute the features of (N, 1, 224, 224): (N, 1024)."""
-        # In float32 proper: TF32 would give a GPU other features than a CPU.
-        flags = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), flags:
+        with torch.inference_mode(), full_precision():
             # The network was trained on images from -1024 (black) to 1024 (white).
             return Features(self._network.features2(images.mul(2048).sub(1024)))
 

@@ -270,7 +270,6 @@ class EvaluationConfig(Settings):
             is_path=True,
             needs=Needs("features", among=backbone_names()),
             resumable=True,
-            unset="required",
         ),
     ] = None
     """Folder (file for xrv) with the weights of --features rad-dino, dinov2 or xrv, or download to

@@ -117,11 +117,17 @@ def test_the_version_is_the_hash_of_the_weights_and_their_description(made):
     assert load("dinov2", folder).version != version
 
 
-def test_half_precision_is_computed_in_float32(made):
+def test_half_precision_is_computed_in_float32(made, monkeypatch):
     network, folder = made()
     network.half().save_pretrained(folder)
-    found = load("dinov2", folder).extract(torch.rand(1, 3, 224, 224))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = set()
+    with torch.nn.modules.module.register_module_forward_hook(
+        lambda *_: seen.add(torch.backends.cudnn.allow_tf32)
+    ):
+        found = load("dinov2", folder).extract(torch.rand(1, 3, 224, 224))
     assert found.vectors.dtype == torch.float32
+    assert seen == {False}
 
 
 def test_a_network_without_some_of_its_weights_is_refused(made, monkeypatch):
