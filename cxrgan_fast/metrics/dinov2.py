@@ -137,7 +137,7 @@ class RadDino(Dinov2):
     """The class token of RAD-DINO, of an image at 518 pixels."""
 
     name = "rad-dino"
-    license = "MIT by its card since 2025, MSRLA before; for research"
+    license = "MIT or MSRLA, by the version: see its card"
     input_size = 518
     repository = "microsoft/rad-dino"
 
