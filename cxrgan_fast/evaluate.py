@@ -23,7 +23,7 @@ from cxrgan_fast.evaluation.request import Request, output_folders
 from cxrgan_fast.evaluation.several import evaluate_several
 from cxrgan_fast.flags import SOME_FLAGS
 from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
-from cxrgan_fast.metrics.registry import DEFAULTS, load_extractors
+from cxrgan_fast.metrics.registry import DEFAULTS, backbone_names, load_extractors
 
 _ALL_CHECKPOINTS = (
     f"Compute {', '.join(all_metrics()[name].title for name in quick_metrics())} of every "
@@ -54,12 +54,21 @@ class Arguments:
     """Metrics to compute."""
     features: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = DEFAULTS
     """Features that the metrics compare; the first decides, the others are second opinions. Each is
-    cxr, cxr_ssl, inception, pixels, random (an untrained network, as a control), or FILE.py:NAME
-    for an extractor of your own."""
+    cxr, cxr_ssl, inception, pixels, random (an untrained network, as a control), rad-dino, dinov2,
+    xrv, or FILE.py:NAME for an extractor of your own."""
     inception_weights: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: downloaded)")
     ] = None
     """File with the weights of torch-fidelity's Inception network, for --features inception."""
+    features_weights: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="FOLDER|FILE|download ...",
+            help_behavior_hint=f"(required by {', '.join(backbone_names())})",
+        ),
+    ] = ()
+    """Weights of --features rad-dino, dinov2 and xrv, one for each of these in the order of
+    --features: a folder (a file for xrv), or download to fetch the published ones."""
     samples: int = 1000
     """Number of images of each kind (real and generated) to compare, or all where there are
     fewer."""
@@ -114,7 +123,10 @@ def main() -> None:
         _read(arguments, requests, device)
         return
     extractors = load_extractors(
-        arguments.features, device, inception_weights=arguments.inception_weights
+        arguments.features,
+        device,
+        inception_weights=arguments.inception_weights,
+        features_weights=arguments.features_weights,
     )
     failed: dict[str, str] = {}
     if arguments.all_checkpoints:

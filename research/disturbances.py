@@ -207,12 +207,17 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder of images, or phantom")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--features", default=DEFAULT, help=", ".join(extractor_names()))
+    parser.add_argument(
+        "--features-weights", metavar="FOLDER|FILE|download", help="as evaluate takes it"
+    )
     parser.add_argument("--samples", type=int, default=1000, help="images on either side")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     options = parser.parse_args()
     check(options, least={"samples": FEWEST_SAMPLES, "seed": 0})
-    extractor = load_extractor(options.features, torch.device("cpu"))
+    extractor = load_extractor(
+        options.features, torch.device("cpu"), features_weights=options.features_weights
+    )
     dataset = load_dataset(
         options.data, resolution=options.resolution, phantom_images=5 * options.samples
     )

@@ -65,7 +65,9 @@ ELSEWHERE = {
     "cxrgan_fast/metrics/cxr_network.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/cxr_ssl.py": "metrics/test_embedded.py",
     "cxrgan_fast/metrics/cxr_ssl_network.py": "metrics/test_embedded.py",
+    "cxrgan_fast/metrics/backbones.py": "metrics/test_dinov2.py",
     "cxrgan_fast/metrics/custom.py": "metrics/test_extractor.py",
+    "cxrgan_fast/metrics/libraries.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/pixels.py": "metrics/test_extractor.py",
     "cxrgan_fast/metrics/registry.py": "metrics/test_extractor.py",
     # Names from before.

@@ -99,9 +99,11 @@ class Reference:
 
     def label(self) -> dict[str, Any]:
         """What numbers of these features must be labelled with."""
+        license = self.extractor.license
         return {
             "name": self.extractor.name,
             "version": self.extractor.version,
+            **({"license": license} if license else {}),
             "input_size": self.extractor.input_size,
             "dimension": self.train.features.vectors.shape[1],
         }

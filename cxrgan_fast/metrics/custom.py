@@ -39,7 +39,7 @@ class _Checked(FeatureExtractor):
     def __init__(self, inner: FeatureExtractor, name: str, version: str) -> None:
         self._inner = inner
         self.name, self.version = name, version
-        self.is_versioned = inner.is_versioned
+        self.is_versioned, self.license = inner.is_versioned, inner.license
         self.input_size, self.input_channels = inner.input_size, inner.input_channels
         self.dimension, self.class_names = inner.dimension, inner.class_names
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.cxr_blocks import INPUT_SIZE, Network, fold_norms
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, full_precision
 
 
 class Embedded(FeatureExtractor, Generic[Network]):
@@ -24,6 +24,7 @@ class Embedded(FeatureExtractor, Generic[Network]):
 
     input_size = INPUT_SIZE
     input_channels = 1
+    license = "Apache-2.0"
     weights: ClassVar[str]
 
     def __init__(self, network: Network) -> None:
@@ -50,11 +51,7 @@ class Embedded(FeatureExtractor, Generic[Network]):
     def extract(self, images: Tensor) -> Features:
         """Compute the features of (N, 1, 128, 128)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        # In float32 proper: TF32 would give a GPU other features than a CPU.
-        flags = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), flags:
+        with torch.inference_mode(), full_precision():
             return self.describe(images)
 
     @abstractmethod

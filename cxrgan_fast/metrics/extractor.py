@@ -1,6 +1,7 @@
 """What turns images into the numbers that metrics compare, and how images get to it."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,7 @@ class FeatureExtractor(ABC):
         input_channels: 1 or 3.
         dimension: of the feature vectors, D; None if it depends on the images' size.
         class_names: of the classifier's K classes; empty where there is none.
+        license: under which its weights are published; empty where it has none, or none is known.
         is_versioned: whether `version` tells all that features depend on; else they are never kept.
     """
 
@@ -55,6 +57,7 @@ class FeatureExtractor(ABC):
     input_channels: int
     dimension: int | None
     class_names: tuple[str, ...] = ()
+    license: str = ""
     is_versioned: bool = True
 
     @property
@@ -76,6 +79,17 @@ class FeatureExtractor(ABC):
     def to(self, device: torch.device) -> "FeatureExtractor":
         """Move to a device; gives itself."""
         return self
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """Let convolutions compute in float32 proper: TF32 would give a GPU other features than a CPU.
+
+    Matrix products do so unless a program has asked for less; this package never does.
+    """
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
 
 
 def extractor_input(images: Tensor, size: int | None, channels: int) -> Tensor:

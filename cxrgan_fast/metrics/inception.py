@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import read_small
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, full_precision
+from cxrgan_fast.metrics.libraries import import_library
 
 _PUBLISHED = "6726825d"  # the first digits of the SHA-256 of the published weights
 _MOST_BYTES = 512 << 20  # of a file of weights; the published one has 95 MB
@@ -33,29 +34,20 @@ class Inception(FeatureExtractor):
 
     name = "inception"
     family = "imagenet"
+    license = "Apache-2.0"
     input_size = 299
     input_channels = 3
     dimension = 2048
 
     def __init__(self, weights: Path | None = None) -> None:
         self.version = _PUBLISHED if weights is None else _digest_of_safe(weights)
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"--features inception needs torch-fidelity ({error}): "
-                "pip install 'cxrgan_fast[inception]'"
-            ) from None
-        except Exception as error:  # a torchvision of another build of torch raises RuntimeError
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"--features inception: torch-fidelity does not import here ({reason}): install "
-                "a torchvision of the same build as torch, or use --features cxr"
-            ) from None
+        networks = import_library(
+            "torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", self.name, "inception"
+        )
         self.class_names = tuple(f"imagenet-{k}" for k in range(1008))
         path = None if weights is None else str(weights)
         try:
-            self._network = FeatureExtractorInceptionV3(
+            self._network = networks.FeatureExtractorInceptionV3(
                 self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=path
             )
         except OSError as error:
@@ -78,10 +70,7 @@ class Inception(FeatureExtractor):
         """Features of (N, 3, 299, 299)."""
         # The network takes bytes, and at its own size leaves them as they are.
         pixels = images.mul(255).round().to(torch.uint8)
-        flags = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), flags:
+        with torch.inference_mode(), full_precision():
             vectors, logits = self._network(pixels)
             return Features(vectors, logits.softmax(1))
 

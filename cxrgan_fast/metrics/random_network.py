@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cxrgan_fast.metrics import cxr_network
 from cxrgan_fast.metrics.cxr_blocks import INPUT_SIZE
-from cxrgan_fast.metrics.extractor import FeatureExtractor, Features
+from cxrgan_fast.metrics.extractor import FeatureExtractor, Features, full_precision
 
 _SEED = 0
 
@@ -42,9 +42,5 @@ class RandomNetwork(FeatureExtractor):
 
     def extract(self, images: Tensor) -> Features:
         """Features of (N, 1, 128, 128)."""
-        # In float32 proper: TF32 would give a GPU other features than a CPU.
-        flags = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), flags:
+        with torch.inference_mode(), full_precision():
             return Features(self._network.features(images))

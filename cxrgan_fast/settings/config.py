@@ -15,7 +15,8 @@ from cxrgan_fast.augment.diffaugment import Policy
 from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.sources import Columns
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.metrics.registry import DEFAULT, is_code
+from cxrgan_fast.metrics.backbones import DOWNLOAD
+from cxrgan_fast.metrics.registry import DEFAULT, backbone_names, is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.nn.family import families_with
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
@@ -256,13 +257,23 @@ class EvaluationConfig(Settings):
     features: Annotated[str, Setting(is_path=True, needs=Needs("eval_every"), resumable=True)] = (
         DEFAULT
     )
-    """Features that evaluations compare: cxr, cxr_ssl, inception, pixels, or FILE.py:NAME for
-    your own."""
+    """Features that evaluations compare: cxr, cxr_ssl, inception, pixels, random, rad-dino, dinov2,
+    xrv, or FILE.py:NAME for your own."""
     inception_weights: Annotated[
         Path | None,
         Setting(needs=Needs("features", among=("inception",)), resumable=True, unset="downloaded"),
     ] = None
     """File with the weights of torch-fidelity's Inception network."""
+    features_weights: Annotated[
+        str | None,
+        Setting(
+            is_path=True,
+            needs=Needs("features", among=backbone_names()),
+            resumable=True,
+        ),
+    ] = None
+    """Folder (file for xrv) with the weights of --features rad-dino, dinov2 or xrv, or download to
+    fetch the published ones."""
 
 
 @dataclass(frozen=True)
@@ -400,12 +411,15 @@ def _override(config: Config, flat: Mapping[str, Any]) -> Config:
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Make the settings' paths absolute, so that a run can be resumed from any folder."""
     data, features = config.dataset.data, config.evaluation.features
-    weights = config.evaluation.inception_weights
+    weights, backbone = config.evaluation.inception_weights, config.evaluation.features_weights
+    if backbone is not None and backbone != DOWNLOAD:
+        backbone = os.path.abspath(backbone)
     return override(
         config,
         {
             "data": data if data_place(data) is None else os.path.abspath(data),
             "features": os.path.abspath(features) if is_code(features) else features,
             "inception_weights": None if weights is None else weights.absolute(),
+            "features_weights": backbone,
         },
     )

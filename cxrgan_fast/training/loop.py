@@ -15,6 +15,7 @@ from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
+from cxrgan_fast.metrics.registry import backbone_names
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.calls import record_call
 from cxrgan_fast.runs.data_record import find_dataset, record_path, write_record
@@ -23,7 +24,7 @@ from cxrgan_fast.runs.lock import locked
 from cxrgan_fast.runs.logs import RunLog
 from cxrgan_fast.sampling.grid import grid_path
 from cxrgan_fast.settings.checks import check
-from cxrgan_fast.settings.config import TrainConfig, override, with_absolute_paths
+from cxrgan_fast.settings.config import EvaluationConfig, TrainConfig, override, with_absolute_paths
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.threads import default_threads, threads_kept
 from cxrgan_fast.training.algorithms import algorithms
@@ -70,6 +71,20 @@ def train(
         ) from None
 
 
+def _extractor(asked: EvaluationConfig, device: torch.device) -> FeatureExtractor:
+    """Load the extractor of the evaluations.
+
+    Weights that a resumed run has kept of other features are no mistake, and do nothing.
+    """
+    features = asked.features
+    return load_extractor(
+        features,
+        device,
+        inception_weights=asked.inception_weights if features == "inception" else None,
+        features_weights=asked.features_weights if features in backbone_names() else None,
+    )
+
+
 def _train(
     config: TrainConfig, device: torch.device, resume: Path | None
 ) -> tuple[Path, list[Path]]:
@@ -78,8 +93,7 @@ def _train(
     most_threads = default_threads()  # before a training sets its own
     extractor = None
     if config.evaluation.eval_every:
-        weights = config.evaluation.inception_weights
-        extractor = load_extractor(config.evaluation.features, device, inception_weights=weights)
+        extractor = _extractor(config.evaluation, device)
 
     held_out: set[str] = set()
 

@@ -391,11 +391,32 @@ def test_a_fid_that_cannot_be_computed_ends_the_run_with_its_reason(fails, tmp_p
     assert saved_steps(only_run(tmp_path)) == [2]
 
 
-def test_the_weights_of_inception_reach_it(fails, tmp_path, monkeypatch):
-    def load(name, device, *, inception_weights):
-        raise UserError(f"{name} on {device} from {inception_weights}")
+def test_the_weights_of_an_extractor_reach_it(fails, tmp_path, monkeypatch):
+    def load(name, device, *, inception_weights, features_weights):
+        raise UserError(f"{name} on {device} from {inception_weights or features_weights}")
 
     monkeypatch.setattr(loop, "load_extractor", load)
     options = ["--eval-every", 2, "--features", "inception", "--inception-weights", "w.pth"]
     line = fails(*PHANTOM, *options, "--out", tmp_path / "runs")
     assert line == "error: inception on cpu from w.pth"
+    options = ["--eval-every", 2, "--features", "dinov2", "--features-weights", "w"]
+    line = fails(*PHANTOM, *options, "--out", tmp_path / "runs")
+    assert line == "error: dinov2 on cpu from w"
+
+
+@pytest.mark.parametrize(
+    ("features", "weights"), [("inception", "inception_weights"), ("xrv", "features_weights")]
+)
+def test_a_resumed_run_may_go_over_to_features_without_weights(train, tmp_path, features, weights):
+    assert train(*PHANTOM, *PIXELS, "--eval-every", 2, "--steps", 2, "--out", tmp_path)[0] == 0
+    folder = only_run(tmp_path)
+    text = (folder / "config.yaml").read_text()
+    for line, other in ("features: pixels", features), (f"{weights}: null", "/no/weights"):
+        assert text.count(f" {line}") == 1
+        text = text.replace(line, f"{line.partition(':')[0]}: {other}")
+    (folder / "config.yaml").write_text(text)
+    code, _, err = train("--resume", folder, "--steps", 4)
+    assert code == 2
+    assert "/no/weights" in err
+    assert train("--resume", folder, *PIXELS, "--steps", 4)[0] == 0
+    assert [row["step"] for row in evaluations(folder)] == [2, 4]

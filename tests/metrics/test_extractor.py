@@ -76,6 +76,20 @@ def test_features_are_as_stated(name):
     found.vectors.add_(1)  # no inference tensor, which nothing may write to
 
 
+@pytest.mark.parametrize("name", ["cxr", "cxr_ssl", "random"])
+def test_a_network_computes_in_float32_proper(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = set()
+
+    def note(*_):
+        seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic))
+
+    with nn.modules.module.register_module_forward_hook(note):
+        extract_features(load_extractor(name, CPU), images(1), CPU)
+    assert seen == {(False, True)}
+    assert torch.backends.cudnn.allow_tf32  # as it was
+
+
 def test_some_of_the_features():
     vectors, probabilities = torch.rand(4, 3), torch.rand(4, 2)
     some = Features(vectors, probabilities)[torch.tensor([2, 0])]

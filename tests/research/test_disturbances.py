@@ -333,6 +333,7 @@ def test_the_result_goes_into_a_page_and_a_picture(result: Path, tmp_path: Path)
         ("--samples 10", "--samples: got 10, expected 20 or more"),
         ("--seed -1", "--seed: got -1, expected 0 or more"),
         ("--features pixel", "did you mean 'pixels'"),
+        ("--features-weights w", "--features-weights is for --features rad-dino, dinov2, xrv"),
         ("--out .", "is a folder, expected a file"),
     ],
 )

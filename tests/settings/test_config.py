@@ -1,5 +1,6 @@
 """Settings: their layers, their files and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,13 @@ import torch
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.checks import changed_on_resume, check
-from cxrgan_fast.settings.config import PRESETS, TrainConfig, flatten, override
+from cxrgan_fast.settings.config import (
+    PRESETS,
+    TrainConfig,
+    flatten,
+    override,
+    with_absolute_paths,
+)
 from cxrgan_fast.settings.config_file import read_config_file, write_config
 from cxrgan_fast.train import parse
 
@@ -135,7 +142,7 @@ def test_only_what_cannot_change_the_result_may_change_on_resume():
     harmless = {"steps": 10**6, "log_every": 7, "device": "cpu", "data": "moved"}
     harmless |= {"executor": "eager", "resident_share": 0.0}
     harmless |= {"eval_every": 50, "eval_samples": 9, "features": "inception"}
-    harmless |= {"inception_weights": Path("weights.pth")}
+    harmless |= {"inception_weights": Path("weights.pth"), "features_weights": "download"}
     changed_on_resume(stored, override(stored, harmless), source)
     with pytest.raises(UserError, match=r"--batch-size 7 \(config.yaml has 32\), --d-lr 0\.5"):
         changed_on_resume(stored, override(stored, {"batch_size": 7, "d_lr": 0.5}), source)
@@ -179,3 +186,11 @@ def test_auto_precision_is_bf16_where_the_processor_has_it(monkeypatch, amx, avx
 def test_auto_precision_of_a_gpu_follows_its_capability(monkeypatch, capability, precision):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert resolve_precision("auto", torch.device("cuda")) == precision
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("w", os.path.abspath("w")), ("download", "download"), (None, None)]
+)
+def test_a_run_keeps_where_weights_lie_whatever_folder_it_goes_on_in(given, kept):
+    config = with_absolute_paths(override(TrainConfig(), {"features_weights": given}))
+    assert config.evaluation.features_weights == kept

@@ -129,7 +129,8 @@ EDITS: dict[str, Callable[[Path], object]] = {
         ("max_minutes", float("inf")), ("max_minutes", 1e308), ("device", "x"),
         ("device", "cuda:99999999999"), ("device", "\x1b[31m"), ("device", ""), ("data", "\udcff"),
         ("device", "meta"), ("device", "cpu:5"), ("classes", ["\x1b[31m"]), ("executor", "graph"),
-        ("inception_weights", "/dev/zero"), ("data", "/dev/zero"), ("data", "/dev/null"),
+        ("inception_weights", "/dev/zero"), ("features_weights", "/dev/zero"),
+        ("data", "/dev/zero"), ("data", "/dev/null"),
         ("data", "x" * 5000), ("resident_share", float("nan")), ("per_class", True),
     )},
     **{f"dataset {value[:20]!r}": text("dataset.json", value) for value in (
