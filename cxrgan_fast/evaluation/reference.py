@@ -63,7 +63,7 @@ class Reference:
             memorization; None where there are none.
         seed: of every choice made at random.
         resamples: bootstrap resamples, from which intervals come; 0 for none.
-        cache: keep the features of real images in files.
+        cache: keep the features of real images, and the threshold of copies, in files.
         progress: show bars on standard error, if that is a terminal.
 
     Raises:
@@ -85,6 +85,7 @@ class Reference:
     ) -> None:
         self.extractor, self.device = extractor, device
         self.seed, self.resamples, self.progress = seed, resamples, progress
+        self.cache = cache
         self.seconds: dict[str, float] = {}
         bar = "features of real images" if progress else None
 
@@ -307,7 +308,12 @@ class Reference:
             with _timed(seconds, "copies"):
                 held_out = None if self.held_out is None else self.held_out.dataset
                 near_copies = near_copies_of(
-                    self.train.dataset, generated.dataset, held_out, self.device, self.progress
+                    self.train.dataset,
+                    generated.dataset,
+                    held_out,
+                    self.device,
+                    self.progress,
+                    self.cache,
                 )
         with _timed(seconds, "duplicates"):
             groups = exact_duplicates(fake.images)

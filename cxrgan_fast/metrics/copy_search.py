@@ -34,6 +34,9 @@ from cxrgan_fast.metrics.extractor import extractor_input
 SIDE = 64
 """Side in pixels to which images are stretched before they are compared."""
 
+SEARCH_VERSION = 1
+"""Of `find_nearest`: another one wherever a likeness may differ, since thresholds are kept."""
+
 _INNER = 56  # pixels of a side that are compared, so that a shift brings no border in
 _CELL = 2  # pixels of a side whose mean is compared
 _WINDOW = 4  # cells of a side
