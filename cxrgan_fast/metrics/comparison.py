@@ -7,6 +7,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.metrics.metric import Asked, Images, Sets, all_metrics, check_metrics
+from cxrgan_fast.metrics.shared_distances import shared_distances
 from cxrgan_fast.metrics.strata import Strata
 
 
@@ -74,11 +75,12 @@ def compare(
         strata = strata.to(real.vectors.device)
     sets = Sets(real, fake, images, resamples, seed, strata, asked)
     comparison = Comparison()
-    for name in (name for name in comparable if name in metrics):
-        try:
-            comparison.estimates[name] = known[name].compute(sets)
-        except UserError as error:  # noqa: PERF203 - a dozen metrics
-            comparison.omitted[name] = str(error)
+    with shared_distances(*sets.vectors, *sets.once(Sets.of_equal_sizes).vectors):
+        for name in (name for name in comparable if name in metrics):
+            try:
+                comparison.estimates[name] = known[name].compute(sets)
+            except UserError as error:  # noqa: PERF203 - a dozen metrics
+                comparison.omitted[name] = str(error)
     return comparison
 
 

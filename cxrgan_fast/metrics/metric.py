@@ -107,6 +107,8 @@ class Sets:
     def of_equal_sizes(self) -> "Sets":
         """Return as many real as generated images: a part of the larger set, at random."""
         n = min(len(self.real), len(self.fake))
+        if n == max(len(self.real), len(self.fake)):
+            return self
         device = self.real.vectors.device
         rows_real, rows_fake = (
             _part(len(features), n, self.seed).to(device) for features in (self.real, self.fake)
