@@ -34,6 +34,7 @@ def compare(
     seed: int = 0,
     strata: Strata | None = None,
     asked: Asked | None = None,
+    values_only: bool = False,
 ) -> Comparison:
     """Compute metrics of real and generated images.
 
@@ -50,6 +51,7 @@ def compare(
         strata: the classes and patients of these images; without, all are taken for images of one
             class, and each for one of a patient of its own. Give the same to `Resamples.draw`.
         asked: what the M generated images were asked to show, for the metric that takes it.
+        values_only: leave out details that have no best value and take time, such as p-values.
 
     Returns:
         The estimates, and the reasons for those that there are not: too few images, or an
@@ -73,7 +75,7 @@ def compare(
                 f"{len(strata.real)} and {len(strata.fake)}"
             )
         strata = strata.to(real.vectors.device)
-    sets = Sets(real, fake, images, resamples, seed, strata, asked)
+    sets = Sets(real, fake, images, resamples, seed, strata, asked, values_only)
     comparison = Comparison()
     with shared_distances(*sets.vectors, *sets.once(Sets.of_equal_sizes).vectors):
         for name in (name for name in comparable if name in metrics):
