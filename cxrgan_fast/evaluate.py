@@ -24,6 +24,7 @@ from cxrgan_fast.evaluation.several import evaluate_several
 from cxrgan_fast.flags import SOME_FLAGS
 from cxrgan_fast.metrics.metric import all_metrics, metric_names, quick_metrics
 from cxrgan_fast.metrics.registry import DEFAULTS, backbone_names, load_extractors
+from cxrgan_fast.training import allocator
 
 _ALL_CHECKPOINTS = (
     f"Compute {', '.join(all_metrics()[name].title for name in quick_metrics())} of every "
@@ -116,6 +117,7 @@ def main() -> None:
     """Parse, evaluate, and print the table and where the files lie."""
     with SOME_FLAGS:
         arguments = parse_arguments(Arguments, prog="python -m cxrgan_fast.evaluate")
+    allocator.keep_large_tensors_off_mmap()  # before the first large tensor
     outputs = output_folders(arguments.subjects, arguments.checkpoint, arguments.out)
     device = resolve_device(arguments.device)
     requests = [_request(arguments, subject) for subject in arguments.subjects]

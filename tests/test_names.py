@@ -35,6 +35,7 @@ ELSEWHERE = {
     "cxrgan_fast/arguments.py": "test_odd_arguments.py",
     "cxrgan_fast/devices.py": "settings/test_config.py",
     "cxrgan_fast/plain_numbers.py": "test_odd_arguments.py",
+    "cxrgan_fast/metrics/kept.py": "metrics/test_cache.py",
     "cxrgan_fast/evaluation/checkpoints.py": "evaluation/test_evaluate_command.py",
     "cxrgan_fast/evaluation/findings.py": "evaluation/test_reference.py",
     "cxrgan_fast/evaluation/generator_now.py": "evaluation/test_periodic.py",

@@ -12,6 +12,7 @@ import torch
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import Described, numbered_patients
+from cxrgan_fast.metrics.cache import threshold_of
 from cxrgan_fast.metrics.copies import Copies, find_copies
 from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.memorization import Memorization, memorization
@@ -79,6 +80,7 @@ def near_copies_of(
     held_out: ImageDataset | None,
     device: torch.device,
     progress: bool,
+    cache: bool = True,
 ) -> Copies | None:
     """Find near copies of training images by pixels; None where all are of one patient.
 
@@ -88,13 +90,21 @@ def near_copies_of(
         held_out: of patients who were left out: how often the search is wrong is told by them.
         device: where to search.
         progress: show bars on standard error, if that is a terminal.
+        cache: keep the threshold, which the training images alone decide, in a file.
     """
     if len(set(train.patients)) < 2:
         return None
+    threshold = threshold_of(
+        train,
+        numbered_patients(train),
+        device,
+        cache=cache,
+        progress="likeness of other patients" if progress else None,
+    )
     return find_copies(
         generated.images.to(device),
         train.images.to(device),
-        numbered_patients(train).to(device),
+        threshold,
         None if held_out is None else held_out.images.to(device),
         progress=progress,
     )

@@ -63,7 +63,7 @@ class Reference:
             memorization; None where there are none.
         seed: of every choice made at random.
         resamples: bootstrap resamples, from which intervals come; 0 for none.
-        cache: keep the features of real images in files.
+        cache: keep the features of real images, and the threshold of copies, in files.
         progress: show bars on standard error, if that is a terminal.
 
     Raises:
@@ -85,6 +85,7 @@ class Reference:
     ) -> None:
         self.extractor, self.device = extractor, device
         self.seed, self.resamples, self.progress = seed, resamples, progress
+        self.cache = cache
         self.seconds: dict[str, float] = {}
         bar = "features of real images" if progress else None
 
@@ -201,18 +202,18 @@ class Reference:
 
         def of_division(division: int, wanted: Sequence[str]) -> Comparison:
             pair = self.floor_pairs(counts, division)[OTHER_PATIENTS]
-            resamples = 0 if division else self.resamples
-            return self._compare_class(pair, name, wanted, resamples)
+            # Of all divisions but the first no more is shown than their mean.
+            return self._compare_class(pair, name, wanted, values_only=division > 0)
 
         return {
             title: mean_of_divisions(metrics, of_division)
             if title == OTHER_PATIENTS
-            else self._compare_class(pair, name, metrics, self.resamples)
+            else self._compare_class(pair, name, metrics)
             for title, pair in self.floor_pairs(counts).items()
         }
 
     def compare(
-        self, pair: Pair, metrics: Sequence[str], resamples: int | None = None
+        self, pair: Pair, metrics: Sequence[str], *, values_only: bool = False
     ) -> Comparison:
         """Compute metrics of two sets, those of features and those of the images themselves.
 
@@ -221,14 +222,14 @@ class Reference:
         Args:
             pair: the sets.
             metrics: names.
-            resamples: how many; None for those of all comparisons.
+            values_only: without standard errors and the details that have no best value.
         """
         real, fake = pair.real, pair.fake
         if not len(real.dataset) or not len(fake.dataset):
             reason = "no images of this class are among those compared; more --samples take some"
             return Comparison(omitted=dict.fromkeys(metrics, reason))
         strata = strata_of(real.dataset, fake.dataset)
-        count = self.resamples if resamples is None else resamples
+        count = 0 if values_only else self.resamples
         wanted = [name for name in comparable_metrics() if name in metrics]
         images = None
         if any(all_metrics()[name].takes == "images" for name in wanted):
@@ -243,6 +244,7 @@ class Reference:
             seed=self.seed,
             strata=strata,
             asked=self._asked(fake.dataset),
+            values_only=values_only,
         )
 
     def _resamples(self, strata: Strata, count: int) -> Resamples | None:
@@ -295,7 +297,7 @@ class Reference:
         hidden = None if self.progress else True  # None: shown on a terminal only
         for name, part in tqdm(parts.items(), desc="metrics", leave=False, disable=hidden):
             with _timed(seconds, f"{GENERATED}, {name or ALL_CLASSES}"):
-                part.comparison = self._compare_class(pair, name, metrics, self.resamples)
+                part.comparison = self._compare_class(pair, name, metrics)
             with _timed(seconds, f"floors, {name or ALL_CLASSES}"):
                 part.floors = self.floors(counts, metrics, name)
             part.differences = {
@@ -309,7 +311,12 @@ class Reference:
             with _timed(seconds, "copies"):
                 held_out = None if self.held_out is None else self.held_out.dataset
                 near_copies = near_copies_of(
-                    self.train.dataset, generated.dataset, held_out, self.device, self.progress
+                    self.train.dataset,
+                    generated.dataset,
+                    held_out,
+                    self.device,
+                    self.progress,
+                    self.cache,
                 )
         with _timed(seconds, "duplicates"):
             groups = exact_duplicates(fake.images)
@@ -330,15 +337,15 @@ class Reference:
         )
 
     def _compare_class(
-        self, pair: Pair, name: str | None, metrics: Sequence[str], resamples: int
+        self, pair: Pair, name: str | None, metrics: Sequence[str], *, values_only: bool = False
     ) -> Comparison:
         if name is None:
-            return self.compare(pair, metrics, resamples)
+            return self.compare(pair, metrics, values_only=values_only)
         label = self.train.dataset.class_names.index(name)
         of_class = replace(pair, real=pair.real.of_label(label), fake=pair.fake.of_label(label))
         known = all_metrics()
         of_each = [m for m in metrics if known[m].of_each_class]
-        found = self.compare(of_class, of_each, resamples)
+        found = self.compare(of_class, of_each, values_only=values_only)
         reason = "computed of all classes together only, since it takes long"
         found.omitted.update({m: reason for m in metrics if not known[m].of_each_class})
         return found

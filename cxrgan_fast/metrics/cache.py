@@ -1,29 +1,21 @@
-"""Features of real images, kept in files so that they are computed once.
+"""What follows from real images alone, kept in files so that it is computed once (`kept`)."""
 
-A file's name is the hash of everything that its content depends on, so nothing has to be
-invalidated: other images, another extractor or another `INPUT_VERSION` gives another name.
-"""
-
-import contextlib
 import hashlib
-import os
-import sys
-from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from cxrgan_fast.data import ImageDataset
-from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import cache_folder, write_atomic, write_error
+from cxrgan_fast.metrics import copies
+from cxrgan_fast.metrics.copies import Threshold, calibrate
+from cxrgan_fast.metrics.copy_search import SEARCH_VERSION
 from cxrgan_fast.metrics.extractor import (
     INPUT_VERSION,
     FeatureExtractor,
     Features,
     extract_features,
 )
+from cxrgan_fast.metrics.kept import kept
 
 
 def features_of(
@@ -54,21 +46,33 @@ def features_of(
     """
     if not (cache and extractor.is_versioned):
         return extract_features(extractor, dataset.images, device, progress=progress)
-    key = _key(dataset, extractor, device)
-    path = cache_folder() / f"features-{key}.safetensors"
-    kept = _read(path, key, len(dataset), extractor, device)
-    if kept is not None:
-        return kept
-    features = extract_features(extractor, dataset.images, device, progress=progress)
-    try:
-        _write(path, key, features)
-    except UserError as error:
-        print(f"features are not kept: {error} (CXRGAN_CACHE names it)", file=sys.stderr)
-    return features
+    widths = {"vectors": extractor.dimension}
+    if extractor.class_names:
+        widths["probabilities"] = len(extractor.class_names)
+
+    def compute() -> dict[str, Tensor]:
+        features = extract_features(extractor, dataset.images, device, progress=progress)
+        given = {"vectors": features.vectors, "probabilities": features.probabilities}
+        return {name: tensor for name, tensor in given.items() if tensor is not None}
+
+    def fits(tensors: dict[str, Tensor]) -> bool:
+        # The extractor may still have changed without saying so in its version.
+        if tensors.keys() != widths.keys():
+            return False
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        return all(
+            len(shape) == 2 and shape[0] == len(dataset) and widths[name] in (None, shape[1])
+            for name, shape in shapes.items()
+        )
+
+    tensors = kept("features", _content(dataset, extractor, device), compute, fits)
+    return Features(**{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
-def _key(dataset: ImageDataset, extractor: FeatureExtractor, device: torch.device) -> str:
-    content = (
+def _content(
+    dataset: ImageDataset, extractor: FeatureExtractor, device: torch.device
+) -> tuple[object, ...]:
+    return (
         extractor.name,
         extractor.version,
         extractor.input_size,
@@ -80,52 +84,53 @@ def _key(dataset: ImageDataset, extractor: FeatureExtractor, device: torch.devic
         torch.__version__,
         dataset.fingerprint,
     )
-    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _read(
-    path: Path, key: str, n: int, extractor: FeatureExtractor, device: torch.device
-) -> Features | None:
-    """What the file holds, if it is whole and of this key."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if file.metadata() != {"key": key, "sha256": _digest(tensors)}:
-                return None
-    except (OSError, safetensors.SafetensorError):
-        return None
-    # The extractor may still have changed without saying so in its version.
-    n_classes = len(extractor.class_names)
-    widths = {"vectors": extractor.dimension, **({"probabilities": n_classes} if n_classes else {})}
-    if tensors.keys() != widths.keys():
-        return None
-    for name, width in widths.items():
-        shape = tensors[name].shape
-        if len(shape) != 2 or shape[0] != n or width not in (None, shape[1]):
-            return None
-    return Features(**{name: tensor.to(device) for name, tensor in tensors.items()})
+def threshold_of(
+    train: ImageDataset,
+    patients: Tensor,
+    device: torch.device,
+    *,
+    seed: int = 0,
+    cache: bool = True,
+    progress: str | None = None,
+) -> Threshold:
+    """Return above which likeness an image is a copy, from the cache if it is there.
 
+    Args:
+        train: the training images.
+        patients: (N,) int64, whose each image is.
+        device: where it is computed.
+        seed: as `calibrate` takes it.
+        cache: False neither reads nor writes files.
+        progress: title of a progress bar on standard error; None for none.
 
-def _write(path: Path, key: str, features: Features) -> None:
-    tensors = {"vectors": features.vectors.cpu().contiguous()}
-    if features.probabilities is not None:
-        tensors["probabilities"] = features.probabilities.cpu().contiguous()
-    content = safetensors.torch.save(tensors, {"key": key, "sha256": _digest(tensors)})
-    # By a name of this process's own: two programs may come to the same features at once.
-    own = path.with_name(f"{path.stem}-{os.getpid()}.safetensors")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(own, content)
-        own.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            own.unlink(missing_ok=True)
-        raise write_error(path, error) from error
+    Raises:
+        UserError: as `calibrate`.
+    """
 
+    def compute() -> dict[str, Tensor]:
+        there = train.images.to(device), patients.to(device)
+        found = calibrate(*there, seed=seed, progress=progress)
+        numbers = [found.likeness, found.false_rate, found.n]
+        return {"threshold": torch.tensor(numbers, dtype=torch.float64)}
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """Of the numbers themselves: the format has no checksum, and a bit may have fallen over."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].numpy().data)
-    return digest.hexdigest()
+    def fits(tensors: dict[str, Tensor]) -> bool:
+        # A likeness is up to 1, and what is no number is above or below nothing.
+        found = tensors.get("threshold")
+        return found is not None and found.shape == (3,) and bool(found.isfinite().all())
+
+    content = (
+        SEARCH_VERSION,
+        INPUT_VERSION,
+        copies.FALSE_RATE,
+        copies.MOST_CALIBRATED,
+        seed,
+        device.type,
+        torch.__version__,
+        train.fingerprint,
+        hashlib.sha256(patients.cpu().contiguous().numpy().astype("<i8").data).hexdigest(),
+    )
+    tensors = kept("copy-thresholds", content, compute, fits) if cache else compute()
+    likeness, false_rate, n = tensors["threshold"].tolist()
+    return Threshold(likeness, false_rate, int(n))

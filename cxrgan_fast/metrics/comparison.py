@@ -7,6 +7,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.metrics.metric import Asked, Images, Sets, all_metrics, check_metrics
+from cxrgan_fast.metrics.shared_distances import shared_distances
 from cxrgan_fast.metrics.strata import Strata
 
 
@@ -33,6 +34,7 @@ def compare(
     seed: int = 0,
     strata: Strata | None = None,
     asked: Asked | None = None,
+    values_only: bool = False,
 ) -> Comparison:
     """Compute metrics of real and generated images.
 
@@ -49,6 +51,7 @@ def compare(
         strata: the classes and patients of these images; without, all are taken for images of one
             class, and each for one of a patient of its own. Give the same to `Resamples.draw`.
         asked: what the M generated images were asked to show, for the metric that takes it.
+        values_only: leave out details that have no best value and take time, such as p-values.
 
     Returns:
         The estimates, and the reasons for those that there are not: too few images, or an
@@ -72,13 +75,14 @@ def compare(
                 f"{len(strata.real)} and {len(strata.fake)}"
             )
         strata = strata.to(real.vectors.device)
-    sets = Sets(real, fake, images, resamples, seed, strata, asked)
+    sets = Sets(real, fake, images, resamples, seed, strata, asked, values_only)
     comparison = Comparison()
-    for name in (name for name in comparable if name in metrics):
-        try:
-            comparison.estimates[name] = known[name].compute(sets)
-        except UserError as error:  # noqa: PERF203 - a dozen metrics
-            comparison.omitted[name] = str(error)
+    with shared_distances(*sets.vectors, *sets.once(Sets.of_equal_sizes).vectors):
+        for name in (name for name in comparable if name in metrics):
+            try:
+                comparison.estimates[name] = known[name].compute(sets)
+            except UserError as error:  # noqa: PERF203 - a dozen metrics
+                comparison.omitted[name] = str(error)
     return comparison
 
 

@@ -69,10 +69,9 @@ class Copies:
 def find_copies(
     images: Tensor,
     train: Tensor,
-    patients: Tensor,
+    threshold: Threshold,
     held_out: Tensor | None = None,
     *,
-    seed: int = 0,
     progress: bool = False,
 ) -> Copies:
     """Find the images that are near copies of training images.
@@ -80,19 +79,17 @@ def find_copies(
     Args:
         images: (Q, 1 or 3, H, W) uint8, generated.
         train: (N, 1 or 3, H, W) uint8, all that was trained on, on the same device.
-        patients: (N,) int64, whose each training image is.
+        threshold: of these training images, as `calibrate` gives it.
         held_out: (H, 1 or 3, H, W) uint8, of patients who were left out of the training.
-        seed: as `calibrate` takes it.
         progress: show bars on standard error, if that is a terminal.
 
     Raises:
-        UserError: as `calibrate`.
+        UserError: there are no training images.
     """
-    title = "likeness of other patients" if progress else None
-    threshold = calibrate(train, patients, seed=seed, progress=title)
     nearest = find_nearest(images, train, progress="copies" if progress else None)
     if held_out is None or not len(held_out):
         return Copies(nearest, threshold)
+    title = "likeness of held-out patients" if progress else None
     others = find_nearest(held_out, train, progress=title)
     above = (others.likeness > threshold.likeness).double().mean()
     return Copies(nearest, threshold, float(above), len(held_out))

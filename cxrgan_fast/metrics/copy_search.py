@@ -34,6 +34,9 @@ from cxrgan_fast.metrics.extractor import extractor_input
 SIDE = 64
 """Side in pixels to which images are stretched before they are compared."""
 
+SEARCH_VERSION = 1
+"""Of `find_nearest`: another one wherever a likeness may differ, since thresholds are kept."""
+
 _INNER = 56  # pixels of a side that are compared, so that a shift brings no border in
 _CELL = 2  # pixels of a side whose mean is compared
 _WINDOW = 4  # cells of a side
@@ -241,26 +244,37 @@ def _coarse(normalized: Tensor, down: int = 0, right: int = 0) -> Tensor:
 
 
 class _Template:
-    """The windows of training images, (P, 1, 64, 64), to which places of others are compared."""
+    """The windows of training images, (P, 1, 64, 64), to which places of others are compared.
+
+    Images are the last dimension here: sums over windows are then sums of whole vectors.
+    """
 
     def __init__(self, pixels: Tensor) -> None:
         margin = (SIDE - _INNER) // 2
-        inner = pixels[:, :, margin : SIDE - margin, margin : SIDE - margin]
-        self.cells = F.avg_pool2d(inner, _CELL)  # (P, 1, 28, 28)
-        self.mean = F.avg_pool2d(self.cells, _WINDOW)  # (P, 1, 7, 7)
-        self.variance = F.avg_pool2d(self.cells.square(), _WINDOW) - self.mean.square()
-
-    def windows(self, inner: Tensor) -> Tensor:
-        """The correlation in each window with (P, 1, 56, 56) of other images: (P, 49)."""
-        cells = F.avg_pool2d(inner, _CELL)
-        mean = F.avg_pool2d(cells, _WINDOW)
-        variance = F.avg_pool2d(cells.square(), _WINDOW) - mean.square()
-        covariance = F.avg_pool2d(cells * self.cells, _WINDOW) - mean * self.mean
+        self.cells = _cells(pixels[:, :, margin : SIDE - margin, margin : SIDE - margin])
+        self.mean = _window_means(self.cells)  # (7, 7, P)
+        variance = _window_means(self.cells.square()) - self.mean.square()
         # Rounding may leave a flat window with less than nothing.
-        product = (variance.clamp(min=0) + _COMMON_NOISE) * (
-            self.variance.clamp(min=0) + _COMMON_NOISE
-        )
-        return ((covariance + _COMMON_NOISE) / product.sqrt()).flatten(1)
+        self.variance = variance.clamp_(min=0).add_(_COMMON_NOISE)
+
+    def windows(self, cells: Tensor) -> Tensor:
+        """The correlation in each window with (28, 28, P) cells of other images: (P, 49)."""
+        mean = _window_means(cells)
+        variance = _window_means(cells.square()) - mean.square()
+        covariance = _window_means(cells * self.cells) - mean * self.mean
+        product = variance.clamp_(min=0).add_(_COMMON_NOISE).mul_(self.variance)
+        return covariance.add_(_COMMON_NOISE).div_(product.sqrt_()).flatten(0, 1).T
+
+
+def _cells(inner: Tensor) -> Tensor:
+    """The cells of (P, 1, S, S), (S/2, S/2, P); of an odd S without the last row and column."""
+    return F.avg_pool2d(inner, _CELL)[:, 0].permute(1, 2, 0).contiguous()
+
+
+def _window_means(cells: Tensor) -> Tensor:
+    """The mean of each window of (28, 28, P) cells, (7, 7, P)."""
+    rows = cells.unflatten(0, (-1, _WINDOW)).sum(1)
+    return rows.unflatten(1, (-1, _WINDOW)).sum(2).div_(_WINDOW**2)
 
 
 def _refine_each(
@@ -289,7 +303,8 @@ def _refine(
         step: of the angle, zoom and shift, in units of 2°, 0.05 and 2 pixels.
     """
     reach = round(_CELL * step)
-    size = _INNER + 2 * reach
+    size, inner = _INNER + 2 * reach, _INNER // _CELL
+    remainders = {shift % _CELL for shift in (0, reach, 2 * reach)}
     best = pixels.new_full((len(pixels),), -torch.inf)
     best_places = places.clone()
     for angle in (0, -1, 1):  # nothing done comes first: of equal ones the first stays
@@ -298,11 +313,18 @@ def _refine(
             here[:, 1] += angle * step * _ANGLE_STEP
             here[:, 2] += zoom * step * _ZOOM_STEP
             sampled = _sample(pixels, here, size)
+            # Shifts by whole cells share them: of each remainder they are taken once.
+            cells = {
+                (down, right): _cells(sampled[:, :, down:, right:])
+                for down in remainders
+                for right in remainders
+            }
             for down in (0, -reach, reach):
                 for right in (0, -reach, reach):
-                    top, left = reach + down, reach + right
-                    inner = sampled[:, :, top : top + _INNER, left : left + _INNER]
-                    windows = templates.windows(inner)
+                    top, odd_top = divmod(reach + down, _CELL)
+                    left, odd_left = divmod(reach + right, _CELL)
+                    here_cells = cells[odd_top, odd_left]
+                    windows = templates.windows(here_cells[top : top + inner, left : left + inner])
                     likeness = windows.topk(_KEPT, sorted=False).values.mean(1)
                     better = likeness > best
                     best = torch.where(better, likeness, best)
@@ -336,9 +358,12 @@ def _sample(pixels: Tensor, places: Tensor, size: int) -> Tensor:
         (P, 1, S, S).
     """
     axis = torch.arange(size, device=pixels.device) - (size - 1) / 2
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), 2).view(-1, 2)  # (S * S, 2)
-    moved = grid @ _matrices(places).transpose(1, 2) + places[:, None, 3:]
-    grid = (moved * (2 / SIDE)).view(-1, size, size, 2)  # grid_sample counts from -1 to 1
+    # What a column and what a row adds: (P, 2, S) each. grid_sample counts from -1 to 1.
+    columns, rows = (_matrices(places) * (2 / SIDE))[:, :, :, None].mul(axis).unbind(2)
+    columns = columns + places[:, 3:, None] * (2 / SIDE)
+    grid = pixels.new_empty(len(places), size, size, 2)
+    for axis_of in range(2):
+        torch.add(columns[:, axis_of, None], rows[:, axis_of, :, None], out=grid[..., axis_of])
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 

@@ -45,6 +45,7 @@ def kid(
     seed: int = 0,
     resamples: Resamples | None = None,
     strata: Strata | None = None,
+    subsets: int = SUBSETS,
 ) -> Estimate:
     """Unbiased kernel distance of two sets of features.
 
@@ -56,6 +57,7 @@ def kid(
             (`second_order`): right where both sets are of one distribution, as well as far apart.
         strata: classes and patients of these images. A class without two patients in a set is
             taken together with another.
+        subsets: for `subset_mean` and `subset_deviation`; 0 leaves these out.
 
     Returns:
         The distance, without unit; `details` has the `dimension` D, and mean and standard
@@ -76,8 +78,8 @@ def kid(
     size = min(SUBSET_SIZE, min(n_real, n_fake) // 2)
     rng = np.random.default_rng(seed)
     # The whole sets, subsets and directions are weights on one kernel matrix.
-    real_weights = [torch.ones(1, n_real), _subsets(rng, n_real, size)]
-    fake_weights = [torch.ones(1, n_fake), _subsets(rng, n_fake, size)]
+    real_weights = [torch.ones(1, n_real), _subsets(rng, subsets, n_real, size)]
+    fake_weights = [torch.ones(1, n_fake), _subsets(rng, subsets, n_fake, size)]
     if resamples is not None:
         directions = resamples.directions()
         real_weights.append(directions[0])
@@ -89,23 +91,26 @@ def kid(
     across = _products(sides[0], sides[1])  # (N, R)
     between = (sides[0].weights.T * across).sum(0)  # (R,)
     value = -2 * float(between[0]) / (n_real * n_fake)
-    of_subsets = -2 * between[1 : 1 + SUBSETS] / size**2
+    of_subsets = -2 * between[1 : 1 + subsets] / size**2
     sums, products = [], []
     for side, groups in zip(sides, (strata.real, strata.fake), strict=True):
+        value += _mean_within(side.vectors, groups)
+        if len(side.weights) == 1:
+            continue  # nothing is asked for but the value
         product = _products(side, side)
         total = (side.weights.T * product).sum(0)
-        value += _mean_within(side.vectors, groups)
-        own = side.weights[1 : 1 + SUBSETS] @ side.diagonal()
-        of_subsets = of_subsets + (total[1 : 1 + SUBSETS] - own) / (size * (size - 1))
+        own = side.weights[1 : 1 + subsets] @ side.diagonal()
+        of_subsets = of_subsets + (total[1 : 1 + subsets] - own) / (size * (size - 1))
         sums.append(total)
         products.append(product[:, 0])
-    details = {
-        "dimension": real.shape[1],
-        "subsets": SUBSETS,
-        "subset_size": size,
-        "subset_mean": float(of_subsets.mean()),
-        "subset_deviation": float(of_subsets.std()),
-    }
+    details: dict[str, float | int] = {"dimension": real.shape[1]}
+    if subsets:
+        details |= {
+            "subsets": subsets,
+            "subset_size": size,
+            "subset_mean": float(of_subsets.mean()),
+            "subset_deviation": float(of_subsets.std()),
+        }
     if resamples is None or len(resamples.real) < 2:
         return Estimate(value, n_real, n_fake, None, details)
     # Of whole rows of weights: of the directions, the second-order parts.
@@ -114,14 +119,14 @@ def kid(
     influence_real = 2 / n_real * (products[0] / n_real - across[:, 0] / n_fake)
     influence_fake = 2 / n_fake * (products[1] / n_fake - from_fake / n_real)
     linear = strata.real.variance(influence_real) + strata.fake.variance(influence_fake)
-    spread = SecondOrder.of(linear, squared[1 + SUBSETS :])
+    spread = SecondOrder.of(linear, squared[1 + subsets :])
     details |= {"resamples": len(resamples.real), "error_if_equal": spread.error_if_equal}
     return Estimate(value, n_real, n_fake, spread.standard_error, details, spread.interval(value))
 
 
-def _subsets(rng: np.random.Generator, n: int, size: int) -> Tensor:
-    """(SUBSETS, n), 1 where an image is in the subset; the same on every device."""
-    ranks = rng.random((SUBSETS, n)).argsort(1).argsort(1)
+def _subsets(rng: np.random.Generator, subsets: int, n: int, size: int) -> Tensor:
+    """(subsets, n), 1 where an image is in the subset; the same on every device."""
+    ranks = rng.random((subsets, n)).argsort(1).argsort(1)
     return torch.from_numpy(ranks < size)
 
 
@@ -202,7 +207,11 @@ register(
         better="lower",
         takes="features",
         function=lambda sets: kid(
-            *sets.vectors, seed=sets.seed, resamples=sets.resamples, strata=sets.strata
+            *sets.vectors,
+            seed=sets.seed,
+            resamples=sets.resamples,
+            strata=sets.strata,
+            subsets=0 if sets.values_only else SUBSETS,
         ),
         fewest=(MIN_IMAGES, MIN_IMAGES),
         quick=True,

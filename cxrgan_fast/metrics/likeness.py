@@ -23,6 +23,7 @@ Two sets of one distribution score a little less than 1, by the chance differenc
 distances; a set and its own copy 1 − 1/n, since their n distances of 0 are no distances within.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,7 +107,7 @@ class _Pairs:
             squared_distances(real, fake, _RELATIVE_ERROR).flatten(),
         ]
         self.sizes = [len(part) for part in parts]
-        self.values, self.order = torch.cat(parts).sort()
+        self.values, self.order = _sorted(torch.cat(parts))
         # Where a group of equal distances ends: the distribution functions are compared there.
         beyond = self.values * (1 + 4 * _RELATIVE_ERROR)
         self.group_ends = torch.ones_like(self.values, dtype=torch.bool)
@@ -163,6 +164,15 @@ class _Pairs:
         bins = torch.empty_like(self.order)
         bins[self.order] = starts * _BINS // total
         return bins
+
+
+def _sorted(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values in ascending order, and where each was; equal ones in any order."""
+    if values.device.type != "cpu":
+        in_order = values.sort()
+        return in_order.values, in_order.indices
+    order = torch.from_numpy(np.argsort(values.numpy()))  # up to four times as fast as PyTorch's
+    return values[order], order
 
 
 def _distribution(bins: Tensor, weights: Tensor) -> Tensor:

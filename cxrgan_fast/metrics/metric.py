@@ -78,6 +78,8 @@ class Sets:
         strata: the classes and patients of these N and M images, on the device of the features;
             None where they are unknown.
         asked: what the M generated images were asked to show; None where nobody knows.
+        values_only: no details are looked at but those that have a best value: a metric may leave
+            out what it computes for others only.
     """
 
     real: Features
@@ -87,6 +89,7 @@ class Sets:
     seed: int = 0
     strata: Strata | None = None
     asked: Asked | None = None
+    values_only: bool = False
     _kept: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -107,6 +110,8 @@ class Sets:
     def of_equal_sizes(self) -> "Sets":
         """Return as many real as generated images: a part of the larger set, at random."""
         n = min(len(self.real), len(self.fake))
+        if n == max(len(self.real), len(self.fake)):
+            return self
         device = self.real.vectors.device
         rows_real, rows_fake = (
             _part(len(features), n, self.seed).to(device) for features in (self.real, self.fake)
@@ -124,8 +129,15 @@ class Sets:
             resamples = resamples.take(rows_real, rows_fake)
         if strata is not None:
             strata = strata.take(rows_real, rows_fake)
-        return Sets(
-            self.real[rows_real], self.fake[rows_fake], images, resamples, self.seed, strata, asked
+        return replace(
+            self,
+            real=self.real[rows_real],
+            fake=self.fake[rows_fake],
+            images=images,
+            resamples=resamples,
+            strata=strata,
+            asked=asked,
+            _kept={},
         )
 
 

@@ -46,6 +46,7 @@ from cxrgan_fast.metrics.neighbors import nearest_neighbors, tied_nearest
 from cxrgan_fast.metrics.strata import Strata
 
 MIN_IMAGES = 2
+PERMUTATIONS = 1000
 _LISTED = 13  # neighbours of which at least one is in almost every resample: 0.37^13 is 2e-6
 _AT_ONCE = 1 << 21  # labels of permutations: 16 MB
 _EQUAL = 1e-9  # accuracies that differ by less are the same but for rounding
@@ -55,7 +56,7 @@ def nearest_neighbor_accuracy(
     real: Tensor,
     fake: Tensor,
     *,
-    permutations: int = 1000,
+    permutations: int = PERMUTATIONS,
     seed: int = 0,
     resamples: Resamples | None = None,
     strata: Strata | None = None,
@@ -70,7 +71,7 @@ def nearest_neighbor_accuracy(
     Args:
         real: (N, D) features of real images, float32.
         fake: (N, D) features of generated images, float32.
-        permutations: of the labels, for the p-value.
+        permutations: of the labels, for the p-values; 0 leaves these out.
         seed: of the permutations; the same on every device.
         resamples: for the standard error.
         strata: classes and patients of these images. With them the sets may be of any size: one
@@ -87,7 +88,7 @@ def nearest_neighbor_accuracy(
         UserError: there are fewer than 2 images in a set, or of 2 patients, or features that are
             not finite.
         ValueError: the sets are not of the same size, the shapes do not go together, or
-            `permutations` is below 1.
+            `permutations` is below 0.
     """
     require_vectors("1-NN accuracy", real, fake, least=MIN_IMAGES)
     labels = torch.zeros(2 * len(real), dtype=torch.int64)
@@ -105,27 +106,31 @@ def nearest_neighbor_accuracy(
     count = len(real)
     if count != len(fake):
         raise ValueError(f"real, fake: expected sets of the same size, got {count} and {len(fake)}")
-    if permutations < 1:
-        raise ValueError(f"permutations: expected at least 1, got {permutations}")
+    if permutations < 0:
+        raise ValueError(f"permutations: expected at least 0, got {permutations}")
     vectors = torch.cat([real, fake])  # (2n, D)
     votes = _Votes(vectors)
     is_real = torch.arange(2 * count, device=vectors.device) < count
     right_real, right_fake = votes.right(is_real[None])
     accuracy = float(right_real + right_fake) / (2 * count)
-    p_value, p_value_by_set = _p_values(votes, is_real, labels, permutations, seed)
+    details: dict[str, float | int] = {
+        "real_accuracy": float(right_real) / count,
+        "fake_accuracy": float(right_fake) / count,
+        "chance": (count - 1) / (2 * count - 1),
+    }
+    if permutations:
+        p_value, p_value_by_set = _p_values(votes, is_real, labels, permutations, seed)
+        details |= {
+            "p_value": p_value,
+            "p_value_by_set": p_value_by_set,
+            "permutations": permutations,
+        }
     return Estimate(
         accuracy,
         count,
         count,
         None if resamples is None else _standard_error(vectors, is_real, resamples),
-        {
-            "real_accuracy": float(right_real) / count,
-            "fake_accuracy": float(right_fake) / count,
-            "chance": (count - 1) / (2 * count - 1),
-            "p_value": p_value,
-            "p_value_by_set": p_value_by_set,
-            "permutations": permutations,
-        },
+        details,
     )
 
 
@@ -237,7 +242,11 @@ register(
         better=0.5,
         takes="features",
         function=lambda sets: nearest_neighbor_accuracy(
-            *sets.vectors, seed=sets.seed, resamples=sets.resamples, strata=sets.strata
+            *sets.vectors,
+            permutations=0 if sets.values_only else PERMUTATIONS,
+            seed=sets.seed,
+            resamples=sets.resamples,
+            strata=sets.strata,
         ),
         fewest=(MIN_IMAGES, MIN_IMAGES),
         needs_equal_sizes=True,

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cxrgan_fast.metrics.shared_distances import shared_or_computed
+
 # Pairs of a block: eight bytes each, several times over. With the vectors of a block below, about
 # 50 MB for any number of vectors.
 PAIRS_AT_ONCE = 1 << 19
@@ -224,6 +226,12 @@ def squared_distance_blocks(
             f"queries, references: expected (Q, D) and (R, D), got {tuple(queries.shape)} and "
             f"{tuple(references.shape)}"
         )
+    yield from shared_or_computed(queries, references, _computed_blocks)
+
+
+def _computed_blocks(
+    queries: Tensor, references: Tensor
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
     n_references, dimension = references.shape
     center = _mean(references)
     rows = max(1, min(PAIRS_AT_ONCE // max(1, n_references), _rows_at_once(dimension)))
@@ -295,7 +303,7 @@ def _contenders(
         if groups is not None:
             squared.masked_fill_(groups[0][first:last, None] == groups[1], torch.inf)
         # The k-th nearest is no farther than this; whatever may be nearer is kept.
-        bound = (squared + error).kthvalue(k, dim=1).values  # (block,)
+        bound = (squared + error).topk(k, dim=1, largest=False).values.amax(1)  # (block,)
         if bound.isinf().any():
             row = int(bound.isinf().nonzero()[0])
             left = int(squared[row].isfinite().sum())

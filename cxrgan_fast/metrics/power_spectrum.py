@@ -96,7 +96,8 @@ def radial_spectra(images: Tensor) -> Tensor:
     spectra = []
     for part in images.split(_IMAGES_AT_ONCE):
         gray = part.double().mean(1) / 255
-        power = torch.fft.rfft2(gray - gray.mean((1, 2), keepdim=True)).abs().square()
+        transform = torch.fft.rfft2(gray - gray.mean((1, 2), keepdim=True))
+        power = transform.real.square() + transform.imag.square()  # `abs` takes a root before
         flat = power.flatten(1) * weights / (height * width)
         sums = flat.new_zeros(len(part), len(sizes)).index_add_(1, ring, flat)
         spectra.append(10 * torch.log10(sums[:, kept] / sizes[kept] + _ROUNDING))

@@ -9,14 +9,15 @@ to structural similarity", Eq. 13):
 with C₁ = 0.01² and C₂ = 0.03² for pixels from 0 to 1; the SSIM of the images is its mean over the
 windows. A window here is a square of 7 x 7 pixels, all of equal weight (biased moments), and one is
 taken every 4 pixels, so that they overlap: Wang et al. take a Gaussian of 11 x 11 at every pixel,
-which is too dear for the millions of pairs that a set has. Each of the four factors is then one
-small matrix product over all pairs.
+which is too dear for the millions of pairs that a set has. The covariance is then one small matrix
+product over all pairs for each window.
 
 Images larger than 64 pixels are first reduced to 64, antialiased. Not to less: at 32 pixels chest
 X-rays of different patients often reach 0.8, at 64 pixels they do not.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ C1 = 0.01**2
 C2 = 0.03**2
 
 _SET_BLOCK = 1024  # images of either set whose windows are in memory: 46 MB at 64 pixels
-_ROW_BLOCK = 128  # of them at a time, so that the four factors stay in the cache
+_ROW_BLOCK = 128  # of them at a time, so that the factors stay in the cache
 
 
 def pairwise_ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -95,60 +96,57 @@ def _blocks(first: Tensor, second: Tensor) -> Iterator[tuple[slice, slice, Tenso
     """The matrix of all pairs in blocks, each with its rows and columns."""
     for above in range(0, len(first), _SET_BLOCK):
         rows = slice(above, above + _SET_BLOCK)
-        left = _left_factors(first[rows])
+        left = _windows_of(first[rows])
         for before in range(0, len(second), _SET_BLOCK):
             columns = slice(before, before + _SET_BLOCK)
-            yield rows, columns, _block(left, _right_factors(second[columns]))
+            yield rows, columns, _block(left, _windows_of(second[columns]))
 
 
 def _size(images: Tensor) -> str:
     return "x".join(str(side) for side in images.shape[2:])
 
 
-def _block(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """The mean over the windows, (N, M), of products of (W, N, .) with (W, M, .) factors."""
-    windows, n = left[0].shape[:2]
+class _Windows(NamedTuple):
+    """What is known of each window of N images before they are compared.
+
+    Attributes:
+        centered: (W, N, 49), the pixels less their mean, over 7 = √49, so that the product of two
+            windows' is their covariance.
+        mean: (W, N).
+        variance: (W, N).
+    """
+
+    centered: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def _block(first: _Windows, second: _Windows) -> Tensor:
+    """The mean SSIM over the windows of (N,) and (M,) images, (N, M)."""
+    windows, n = first.mean.shape
     # In float32 the sum of 225 windows would be off by more than 1e-6.
-    total = left[0].new_zeros(n, right[0].shape[1], dtype=torch.float64)
+    total = first.mean.new_zeros(n, second.mean.shape[1], dtype=torch.float64)
     for start in range(0, n, _ROW_BLOCK):
         rows = slice(start, start + _ROW_BLOCK)
+        # What depends on one image of a pair only is spread over the pairs by broadcasting.
+        means, variances = first.mean[:, rows, None], first.variance[:, rows, None]
+        doubled, squares = 2 * means, means.square() + C1
+        covariances, contrast = 2 * first.centered[:, rows], variances + C2
+        other_squares = second.mean.square()
+        factor = total.new_empty(total[rows].shape, dtype=torch.float32)
         for window in range(windows):
-            structure, luminance, variances, means = (
-                a[window, rows] @ b[window].T for a, b in zip(left, right, strict=True)
-            )
-            total[rows] += structure.mul_(luminance).div_(variances.mul_(means))
+            ssim = torch.mm(covariances[window], second.centered[window].T).add_(C2)
+            ssim.mul_(torch.mul(doubled[window], second.mean[window], out=factor).add_(C1))
+            ssim.div_(torch.add(squares[window], other_squares[window], out=factor))
+            ssim.div_(torch.add(contrast[window], second.variance[window], out=factor))
+            total[rows] += ssim
     return total.div_(windows).clamp_(-1, 1).float()  # rounding may pass 1 by 1e-7
 
 
-def _left_factors(images: Tensor) -> list[Tensor]:
-    """What the first image gives to each of the four factors, each (W, N, .)."""
-    mean, centered, variance, one = _moments(images)
-    return [
-        torch.cat([2 * centered, C2 * one], 2),
-        torch.cat([2 * mean, C1 * one], 2),
-        torch.cat([variance + C2, one], 2),
-        torch.cat([mean.square() + C1, one], 2),
-    ]
-
-
-def _right_factors(images: Tensor) -> list[Tensor]:
-    """What the second image gives to them, so that left · right is the factor of the pair."""
-    mean, centered, variance, one = _moments(images)
-    return [
-        torch.cat([centered, one], 2),
-        torch.cat([mean, one], 2),
-        torch.cat([one, variance], 2),
-        torch.cat([one, mean.square()], 2),
-    ]
-
-
-def _moments(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The windows' means (W, N, 1), centred pixels over 7 (W, N, 49), variances, and ones."""
+def _windows_of(images: Tensor) -> _Windows:
     size = SIDE if max(images.shape[2:]) > SIDE else None
     pixels = torch.nn.functional.unfold(extractor_input(images, size, 1), WINDOW, stride=STRIDE)
-    pixels = pixels.permute(2, 0, 1)  # (W, N, 49)
-    mean = pixels.mean(2, keepdim=True)
-    # Over 7 = √49, so that the product of two of them is a covariance.
-    centered = (pixels - mean).div_(WINDOW)
-    variance = centered.square().sum(2, keepdim=True)
-    return mean, centered, variance, torch.ones_like(mean)
+    pixels = pixels.permute(2, 0, 1).contiguous()  # (W, N, 49)
+    mean = pixels.mean(2)
+    centered = pixels.sub_(mean[:, :, None]).div_(WINDOW)
+    return _Windows(centered, mean, centered.square().sum(2))

@@ -1,4 +1,6 @@
-"""Features of real images are computed once, and never taken for other ones."""
+"""What follows from real images is computed once, and never taken for other ones."""
+
+from unittest.mock import create_autospec
 
 import pytest
 import safetensors.torch
@@ -8,7 +10,8 @@ from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.files import cache_folder
 from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
 from cxrgan_fast.metrics import cache as module
-from cxrgan_fast.metrics.cache import features_of
+from cxrgan_fast.metrics.cache import features_of, threshold_of
+from cxrgan_fast.metrics.copies import calibrate
 from cxrgan_fast.metrics.pixels import Pixels
 
 CPU = torch.device("cpu")
@@ -184,3 +187,65 @@ def test_another_pytorch_gives_other_files(folder, dataset, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "99.0")
     features_of(dataset, extractor, CPU)
     assert extractor.calls == 2
+
+
+PATIENTS = torch.arange(12) // 2
+
+
+@pytest.fixture
+def calibrated(monkeypatch):
+    """The real calibration, counted."""
+    double = create_autospec(calibrate, side_effect=calibrate)
+    monkeypatch.setattr(module, "calibrate", double)
+    return double
+
+
+def test_a_threshold_is_computed_once(folder, dataset, calibrated):
+    first = threshold_of(dataset, PATIENTS, CPU)
+    assert first == calibrate(dataset.images, PATIENTS)
+    assert threshold_of(dataset, PATIENTS, CPU) == first
+    assert calibrated.call_count == 1
+    (file,) = folder.iterdir()
+    assert file.name.startswith("copy-thresholds-")
+    assert threshold_of(dataset, PATIENTS, CPU, cache=False) == first
+    assert calibrated.call_count == 2
+    assert list(folder.iterdir()) == [file]
+
+
+def test_a_threshold_of_others_is_not_taken(folder, dataset, calibrated, monkeypatch):
+    threshold_of(dataset, PATIENTS, CPU)
+    images = dataset.images.clone()
+    images[3, 0, 5, 5] ^= 1
+    threshold_of(changed(dataset, images=images), PATIENTS, CPU)
+    threshold_of(dataset, torch.arange(12) // 3, CPU)
+    threshold_of(dataset, PATIENTS, CPU, seed=1)
+    assert calibrated.call_count == 4
+    for calls, name in enumerate(("SEARCH_VERSION", "INPUT_VERSION"), start=5):
+        monkeypatch.setattr(module, name, 10**6)
+        threshold_of(dataset, PATIENTS, CPU)
+        assert calibrated.call_count == calls
+    for calls, (name, value) in enumerate((("FALSE_RATE", 0.4), ("MOST_CALIBRATED", 4)), start=7):
+        monkeypatch.setattr(module.copies, name, value)
+        threshold_of(dataset, PATIENTS, CPU)
+        assert calibrated.call_count == calls
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    threshold_of(dataset, PATIENTS, CPU)
+    assert calibrated.call_count == 9
+
+
+@pytest.mark.parametrize("damage", [_half, _a_bit_fell_over, _foreign, lambda _: b""])
+def test_a_damaged_threshold_is_computed_anew_and_mended(folder, dataset, calibrated, damage):
+    whole = threshold_of(dataset, PATIENTS, CPU)
+    (file,) = folder.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    for _ in range(2):
+        assert threshold_of(dataset, PATIENTS, CPU) == whole
+        assert calibrated.call_count == 2
+
+
+def test_a_threshold_that_cannot_be_kept_is_a_line(tmp_path, monkeypatch, dataset, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CXRGAN_CACHE", str(tmp_path / "file"))
+    assert threshold_of(dataset, PATIENTS, CPU) == calibrate(dataset.images, PATIENTS)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("copy-thresholds are not kept: cannot write")

@@ -12,6 +12,7 @@ from cxrgan_fast.metrics.kid import kid
 from cxrgan_fast.metrics.metric import Asked, Images, all_metrics
 from cxrgan_fast.metrics.nearest_neighbor import nearest_neighbor_accuracy
 from cxrgan_fast.metrics.precision_recall import precision_recall
+from cxrgan_fast.metrics.strata import Grouping, Strata
 
 N, M, D = 60, 90, 6
 FEATURE_METRICS = tuple(
@@ -130,3 +131,23 @@ def test_features_that_are_no_numbers_give_no_number(sets, metric, value):
     found = compare(real, fake, metrics=(metric,))
     assert found.estimates == {}
     assert "the features of 1 of 60 generated images are not finite" in found.omitted[metric]
+
+
+def test_values_alone_are_the_same_without_what_takes_time(sets):
+    """With strata and equal sizes, as the divisions of a floor are compared."""
+    real, fake = sets[0], sets[1][torch.arange(N)]
+    asked = Asked(torch.arange(N) % 3, ((0,), (1,), (2,)))
+    patients = torch.arange(N) // 2
+    strata = Strata(Grouping.of(N, patients=patients), Grouping.of(N, patients=patients))
+    given = {"metrics": FEATURE_METRICS, "strata": strata, "asked": asked}
+    whole, values = (compare(real, fake, values_only=only, **given) for only in (False, True))
+    assert values.omitted == whole.omitted == {}
+    for name, estimate in values.estimates.items():
+        other = whole.estimates[name]
+        assert estimate.value == pytest.approx(other.value, rel=1e-12, abs=1e-12), name
+        for detail in all_metrics()[name].details:
+            if detail.better is not None:
+                assert estimate.details[detail.key] == other.details[detail.key], name
+    for name, left_out in (("kid", "subset_mean"), ("nearest_neighbour", "p_value")):
+        assert left_out in whole.estimates[name].details
+        assert left_out not in values.estimates[name].details

@@ -35,7 +35,7 @@ def test_the_likeness_in_place_is_that_of_the_plain_computation(train: torch.Ten
     template = copy_search._Template(train[:1].float() / 255)
     for other in train[1:6]:
         inner = other[None, :, 4:60, 4:60].float() / 255
-        found = template.windows(inner).topk(36).values.mean()
+        found = template.windows(copy_search._cells(inner)).topk(36).values.mean()
         expected = plain_likeness(train[0, 0].numpy(), other[0].numpy())
         assert float(found) == pytest.approx(expected, abs=1e-4)
 
@@ -101,3 +101,11 @@ def test_nothing_to_search_for_or_among(train: torch.Tensor) -> None:
     assert find_nearest(train[:2], train[:1]).rows.tolist() == [0, 0]
     with pytest.raises(UserError, match="no training images that might be copied"):
         find_nearest(train[:1], train[:0])
+
+
+def test_a_change_of_the_search_is_another_version() -> None:
+    """Kept thresholds are of the likenesses of a version: raise `SEARCH_VERSION` with these."""
+    images = load_dataset("phantom", resolution=64, phantom_images=8, progress=False).images
+    found = find_nearest(images[:3], images[3:])
+    assert copy_search.SEARCH_VERSION == 1
+    assert found.likeness.tolist() == pytest.approx([0.88909, 0.88873, 0.86705], abs=1e-4)

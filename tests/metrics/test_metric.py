@@ -108,6 +108,7 @@ def test_a_cut_takes_the_images_and_resamples_of_the_features_that_it_takes():
     assert torch.equal(cut.images.real, marks[:20])
     assert len(cut.images.originals) == 30
     assert cut.seed == 5
+    assert cut.of_equal_sizes() is cut
 
 
 GOOD_AND_BAD_IMAGES = {

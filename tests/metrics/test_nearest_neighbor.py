@@ -196,8 +196,8 @@ def test_bad_sizes() -> None:
         nearest_neighbor_accuracy(vectors, vectors[:4])
     with pytest.raises(UserError, match=r"1-NN accuracy: expected 2 images .* got 1 real"):
         nearest_neighbor_accuracy(vectors[:1], vectors[:1])
-    with pytest.raises(ValueError, match="permutations: expected at least 1, got 0"):
-        nearest_neighbor_accuracy(vectors, vectors, permutations=0)
+    with pytest.raises(ValueError, match="permutations: expected at least 0, got -1"):
+        nearest_neighbor_accuracy(vectors, vectors, permutations=-1)
     smallest = nearest_neighbor_accuracy(vectors[:2], vectors[2:4], resamples=Resamples.draw(2, 2))
     assert 0 <= smallest.value <= 1
     assert smallest.standard_error is not None
