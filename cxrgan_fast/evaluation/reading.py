@@ -27,7 +27,7 @@ from cxrgan_fast.evaluation.image_sets import (
 )
 from cxrgan_fast.evaluation.matching import choose_rows, subset
 from cxrgan_fast.evaluation.opponents import find_opponent
-from cxrgan_fast.evaluation.request import Request, make_output
+from cxrgan_fast.evaluation.request import Request, make_output, real_path
 from cxrgan_fast.evaluation.sides import folder_of, sources_of, write_json
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.sampling.grid import image_grid
@@ -49,7 +49,7 @@ def default_reading(subject: Path) -> Path:
     """Where the reading of a run, or of a folder of images, lies unless told otherwise."""
     if subject.is_dir() and is_run(subject):
         return subject / "reading"
-    whole = subject.resolve()
+    whole = real_path(subject)
     return whole.with_name(f"{whole.stem if subject.is_file() else whole.name}-reading")
 
 

@@ -1,5 +1,6 @@
 """What an evaluation is asked for, checked before anything is loaded."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,11 +75,16 @@ class Request:
 def default_output(subject: Path, checkpoint: str | None) -> Path:
     """Where the evaluation of something lies unless told otherwise."""
     if subject.is_file() or not is_run(subject):
-        name = subject.stem if subject.is_file() else subject.resolve().name
-        return subject.resolve().with_name(f"{name}-evaluation")
+        name = subject.stem if subject.is_file() else real_path(subject).name
+        return real_path(subject).with_name(f"{name}-evaluation")
     if checkpoint is None:
         return subject / "evaluation"
     return subject / f"evaluation-{Path(checkpoint).stem}"
+
+
+def real_path(path: Path) -> Path:
+    """Follow links. A loop of them, at which `Path.resolve` raises, is left as it is."""
+    return Path(os.path.realpath(path))
 
 
 def output_folders(
@@ -99,11 +105,11 @@ def output_folders(
         raise UserError("RUN|FOLDER is missing: name what is to be evaluated")
     usual = [default_output(subject, checkpoint) for subject in subjects]
     if out is not None:
-        names = [subject.resolve().name for subject in subjects]
+        names = [real_path(subject).name for subject in subjects]
         usual = [out] if len(subjects) == 1 else [out / name for name in names]
     seen: dict[Path, Path] = {}
     for subject, folder in zip(subjects, usual, strict=True):
-        other = seen.setdefault(folder.resolve(), subject)
+        other = seen.setdefault(real_path(folder), subject)
         if other is not subject:
             raise UserError(
                 f"{other} and {subject}: the files of both would lie in {folder}; evaluate one "
