@@ -10,6 +10,7 @@ from typing import Any
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.reading import COLUMNS, FORMAT, GENERATED, KEY, REAL, read_key
+from cxrgan_fast.evaluation.request import real_path
 from cxrgan_fast.evaluation.sides import write_json
 from cxrgan_fast.evaluation.table import aligned
 from cxrgan_fast.files import read_small
@@ -42,7 +43,7 @@ def score_reading(files: Sequence[Path], out: Path) -> tuple[str, list[Path]]:
             f"--score-reading: {out} has no {KEY} ({error}); name what the sheet is of, and the "
             "folder of the sheet with --out"
         ) from None
-    if len({path.resolve() for path in files}) < len(files):
+    if len({real_path(path) for path in files}) < len(files):
         raise UserError("--score-reading: a file is named twice; give one of each reader")
     names = _names(files)
     answers = {name: read_answers(path, key) for name, path in zip(names, files, strict=True)}
