@@ -133,7 +133,7 @@ def main() -> None:
     failed: dict[str, str] = {}
     if arguments.all_checkpoints:
         _require_one(requests, "--all-checkpoints")
-        _tell(*evaluate_checkpoints(requests[0], extractors[0], device, outputs[0]))
+        _tell(*evaluate_checkpoints(requests[0], extractors, device, outputs[0]))
     elif len(requests) > 1:
         work = list(zip(requests, outputs, strict=True))
         table, files, failed = evaluate_several(work, extractors, device)
@@ -149,7 +149,10 @@ def _read(arguments: Arguments, requests: Sequence[Request], device: torch.devic
     """Write a sheet for readers, or score their answers."""
     if arguments.reader_sheet and arguments.score_reading:
         raise UserError("--reader-sheet and --score-reading: give one of the two")
-    _require_one(requests, "--reader-sheet" if arguments.reader_sheet else "--score-reading")
+    option = "--reader-sheet" if arguments.reader_sheet else "--score-reading"
+    if arguments.all_checkpoints:
+        raise UserError(f"{option} and --all-checkpoints: give one of the two")
+    _require_one(requests, option)
     folder = arguments.out or default_reading(requests[0].subject)
     if arguments.score_reading:
         _tell(*score_reading(arguments.score_reading, folder))

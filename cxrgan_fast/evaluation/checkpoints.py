@@ -1,5 +1,6 @@
 """Every generator that a run has kept, evaluated: FID and others over the steps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from cxrgan_fast.runs.generators import find_generators
 
 
 def evaluate_checkpoints(
-    request: Request, extractor: FeatureExtractor, device: torch.device, out: Path
+    request: Request, extractors: Sequence[FeatureExtractor], device: torch.device, out: Path
 ) -> tuple[str, list[Path]]:
     """Evaluate every generator that a run has kept: `checkpoints.json`, a plot, rows of samples.
 
@@ -44,7 +45,7 @@ def evaluate_checkpoints(
 
     Args:
         request: what, and how; of its metrics those that are quick.
-        extractor: on `device`.
+        extractors: on `device`; checkpoints are compared by the first, and the table says so.
         device: where images are generated and metrics computed.
         out: folder for the files.
 
@@ -70,7 +71,7 @@ def evaluate_checkpoints(
     sources = sources_of(request, None, opponent, device)  # those of a step may be damaged
     image_size(sources, request.resolution)
     make_output(out)
-    real, reference = reference_of(request, opponent, sources, extractor, device)
+    real, reference = reference_of(request, opponent, sources, extractors[0], device)
     counts = counts_of(request, sources, reference)
     floors = reference.floors(counts, metrics)
     rows: list[dict[str, Any]] = []
@@ -109,6 +110,9 @@ def evaluate_checkpoints(
     left_out = [name for name in request.metrics if name not in metrics]
     if left_out and request.metrics != metric_names():  # named by hand
         lines.append(f"not computed of every checkpoint: {', '.join(left_out)}")
+    if len(extractors) > 1:
+        names = ", ".join(each.name for each in extractors[1:])
+        lines.append(f"no second opinion of every checkpoint by {names}: name it first for that")
     if plot is None:
         (out / "checkpoints.png").unlink(missing_ok=True)
         lines.append("no plot: Matplotlib is not installed (pip install matplotlib)")

@@ -5,24 +5,24 @@ its family. So is one whose discriminator was built on a network that was traine
 learned to please it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 
 
 def chosen_and_judged(
-    extras: Iterable[Mapping[str, str]], extractor: FeatureExtractor
+    extras: Iterable[Mapping[str, str]], extractors: Sequence[FeatureExtractor]
 ) -> tuple[dict[str, Any], list[str]]:
     """Say by what generators were chosen and trained, and by what they are judged.
 
     Args:
         extras: what the generators' files hold beside the weights.
-        extractor: whose features judge them.
+        extractors: whose features judge them; the first decides, the others are second opinions.
 
     Returns:
         For the record: `chosen_by` (features; none for a generator that was not chosen),
-        `networks_seen` (in training) and `judged_by`; and notes, a line each.
+        `networks_seen` (in training), `judged_by` and `second_opinions_by`; and notes, a line each.
     """
     extras = list(extras)
     families = {
@@ -31,21 +31,24 @@ def chosen_and_judged(
         if extra.get("features")
     }
     seen = {name for extra in extras for name in extra.get("networks_seen", "").split(",") if name}
-    notes = [f"chosen by {name}, judged by {extractor.name}" for name in families]
-    if extractor.family in families.values():
-        notes.append(
-            f"the generator is the best of its run by features of the family {extractor.family}, "
-            "which flatters what they say of it: judge it by others too, such as --features "
-            f"{'pixels' if extractor.family != 'pixels' else 'cxr'}"
-        )
-    if extractor.family in seen:
-        notes.append(
-            f"the discriminator was built on a network of the family {extractor.family}, so that "
-            "these figures mean nothing: judge by others"
-        )
+    judges = [{"name": each.name, "family": each.family} for each in extractors]
+    notes = [f"chosen by {name}, judged by {extractors[0].name}" for name in families]
+    for family in dict.fromkeys(each.family for each in extractors):
+        if family in families.values():
+            notes.append(
+                f"the generator is the best of its run by features of the family {family}, "
+                "which flatters what they say of it: judge it by others too, such as --features "
+                f"{'pixels' if family != 'pixels' else 'cxr'}"
+            )
+        if family in seen:
+            notes.append(
+                f"the discriminator was built on a network of the family {family}, so that "
+                "its figures mean nothing: judge by others"
+            )
     record = {
         "chosen_by": sorted(families),
         "networks_seen": sorted(seen),
-        "judged_by": {"name": extractor.name, "family": extractor.family},
+        "judged_by": judges[0],
+        "second_opinions_by": judges[1:],
     }
     return record, notes

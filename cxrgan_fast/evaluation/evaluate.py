@@ -73,7 +73,7 @@ def evaluate(
         make_output(out)  # before the long work, and not beside a run that is not there
         real, reference = reference_of(request, opponent, sources, extractors[0], device)
         fake = generate_compared(request, sources, reference)
-        origin = _origin(sources, real, extractors[0])
+        origin = _origin(sources, real, extractors)
     else:
         folder = folder_of(request, opponent)
         make_output(out)
@@ -125,12 +125,12 @@ def _second_opinions(
 
 
 def _origin(
-    sources: Sequence[ClassSource], real: RealImages, extractor: FeatureExtractor
+    sources: Sequence[ClassSource], real: RealImages, extractors: Sequence[FeatureExtractor]
 ) -> dict[str, Any]:
     """Say which generators there are, by what they were chosen, and whether the data are theirs."""
     names = real.train.class_names
     snapshots = {id(source.snapshot): source.snapshot for source in sources}.values()
-    chosen, notes = chosen_and_judged([snapshot.extra for snapshot in snapshots], extractor)
+    chosen, notes = chosen_and_judged([snapshot.extra for snapshot in snapshots], extractors)
     for snapshot in snapshots:
         trained_on = snapshot.extra.get("data_fingerprint")
         if trained_on is None or not set(snapshot.class_names) <= set(names):

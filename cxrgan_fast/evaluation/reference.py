@@ -158,25 +158,33 @@ class Reference:
             counts: images of each class on either side.
             division: which of the divisions of the training images; all have the same numbers.
         """
-        total, frequencies = sum(counts), list(self.train.dataset.class_counts().values())
-        pairs: dict[str, Pair] = {}
-        in_halves = torch.stack([half for _, half in self._divisions]).amin(0)
-        matched = largest_match(in_halves.tolist(), frequencies, total)
-        if sum(matched) > 1:
-            labels, seed = self.train.dataset.labels, self.seed + division
-            halves, _ = self._divisions[division]
-            first, second = (
-                self.train.take(choose_rows(labels, matched, seed, among=half)) for half in halves
-            )
-            pairs[OTHER_PATIENTS] = Pair(first, second, self.train.dataset.images[halves[0]])
-        if self.test is not None:
-            in_test = list(self.test.dataset.class_counts().values())
-            matched = largest_match(in_test, frequencies, total)
-            if sum(matched) > 1:
-                rows = choose_rows(self.test.dataset.labels, matched, self.seed)
-                test = self.test.take(rows)
-                pairs[TEST_SPLIT] = Pair(self.real_like(matched), test, self.train.dataset.images)
-        return pairs
+        pairs = {OTHER_PATIENTS: self._divided(counts, division), TEST_SPLIT: self._tested(counts)}
+        return {title: pair for title, pair in pairs.items() if pair is not None}
+
+    def _divided(self, counts: Sequence[int], division: int) -> Pair | None:
+        """Two halves of the training images by patient; None where they have too few."""
+        train = self.train.dataset
+        in_halves = torch.stack([half for _, half in self._divisions]).amin(0).tolist()
+        matched = largest_match(in_halves, list(train.class_counts().values()), sum(counts))
+        if sum(matched) < 2:
+            return None
+        seed, (halves, _) = self.seed + division, self._divisions[division]
+        first, second = (
+            self.train.take(choose_rows(train.labels, matched, seed, among=half)) for half in halves
+        )
+        return Pair(first, second, train.images[halves[0]])
+
+    def _tested(self, counts: Sequence[int]) -> Pair | None:
+        """Training images and those of the test split; None where there are too few."""
+        if self.test is None:
+            return None
+        train, test = self.train.dataset, self.test.dataset
+        in_test = list(test.class_counts().values())
+        matched = largest_match(in_test, list(train.class_counts().values()), sum(counts))
+        if sum(matched) < 2:
+            return None
+        rows = choose_rows(test.labels, matched, self.seed)
+        return Pair(self.real_like(matched), self.test.take(rows), train.images)
 
     @functools.cached_property
     def _divisions(self) -> list[tuple[tuple[Tensor, Tensor], Tensor]]:
@@ -199,9 +207,12 @@ class Reference:
             metrics: names; of one class those are left out that take too long for it.
             name: of the class that is compared; None for all together.
         """
+        pairs = self.floor_pairs(counts)
 
         def of_division(division: int, wanted: Sequence[str]) -> Comparison:
-            pair = self.floor_pairs(counts, division)[OTHER_PATIENTS]
+            # All divisions have the numbers of the first, so that there is a pair of each.
+            pair = self._divided(counts, division) if division else pairs[OTHER_PATIENTS]
+            assert pair is not None
             # Of all divisions but the first no more is shown than their mean.
             return self._compare_class(pair, name, wanted, values_only=division > 0)
 
@@ -209,7 +220,7 @@ class Reference:
             title: mean_of_divisions(metrics, of_division)
             if title == OTHER_PATIENTS
             else self._compare_class(pair, name, metrics)
-            for title, pair in self.floor_pairs(counts).items()
+            for title, pair in pairs.items()
         }
 
     def compare(

@@ -11,27 +11,41 @@ from cxrgan_fast.runs.generator_file import load_generator
 
 def test_the_same_features_flatter_and_others_do_not() -> None:
     chosen = {"features": "cxr-256", "features_family": "cxr", "networks_seen": ""}
-    record, notes = chosen_and_judged([chosen], Pixels())
+    record, notes = chosen_and_judged([chosen], [Pixels()])
     assert notes == ["chosen by cxr-256, judged by pixels"]
     assert record == {
         "chosen_by": ["cxr-256"],
         "networks_seen": [],
         "judged_by": {"name": "pixels", "family": "pixels"},
+        "second_opinions_by": [],
     }
-    said, warned = chosen_and_judged([chosen], Cxr())[1]
+    said, warned = chosen_and_judged([chosen], [Cxr()])[1]
     assert said == "chosen by cxr-256, judged by cxr"
     assert "family cxr, which flatters" in warned
     # Files of earlier versions name the features only.
-    assert len(chosen_and_judged([{"features": "pixels-1024"}], Pixels())[1]) == 2
+    assert len(chosen_and_judged([{"features": "pixels-1024"}], [Pixels()])[1]) == 2
+
+
+def test_a_second_opinion_by_what_chose_is_flattered_too() -> None:
+    chosen = {"features": "cxr-256", "features_family": "cxr", "networks_seen": ""}
+    record, (said, warned) = chosen_and_judged([chosen], [Pixels(), Cxr()])
+    assert record["second_opinions_by"] == [{"name": "cxr", "family": "cxr"}]
+    assert said == "chosen by cxr-256, judged by pixels"
+    assert "family cxr, which flatters" in warned
 
 
 def test_a_network_of_the_training_makes_its_figures_void() -> None:
     seen = {"networks_seen": "imagenet,cxr"}
-    (warned,) = chosen_and_judged([seen], Cxr())[1]
+    (warned,) = chosen_and_judged([seen], [Cxr()])[1]
     assert "the discriminator was built on a network of the family cxr" in warned
-    assert chosen_and_judged([seen], Pixels())[1] == []
-    assert chosen_and_judged([{}], Cxr()) == (
-        {"chosen_by": [], "networks_seen": [], "judged_by": {"name": "cxr", "family": "cxr"}},
+    assert chosen_and_judged([seen], [Pixels()])[1] == []
+    assert chosen_and_judged([{}], [Cxr()]) == (
+        {
+            "chosen_by": [],
+            "networks_seen": [],
+            "judged_by": {"name": "cxr", "family": "cxr"},
+            "second_opinions_by": [],
+        },
         [],
     )
     assert Inception.family == "imagenet"

@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 from PIL import Image
@@ -255,6 +256,14 @@ def test_all_checkpoints(a_run, evaluate):
     assert [line.split()[-1] for line in lines] == ["20/20"] * 4
 
 
+def test_a_second_extractor_of_checkpoints_is_said_to_be_left_out(a_run, evaluate):
+    options = ["--features", "pixels", "cxr", "--metrics", "fid", "--samples", 20]
+    code, out, _ = evaluate(a_run, *options, "--all-checkpoints")
+    assert code == 0
+    assert "no second opinion of every checkpoint by cxr: name it first for that" in out
+    assert read(a_run / "evaluation", "checkpoints.json")["features"]["name"] == "pixels"
+
+
 def test_ctrl_c_keeps_the_checkpoints_that_are_done(a_run, evaluate, monkeypatch):
     generate, calls = sides.generate_set, []
 
@@ -264,7 +273,8 @@ def test_ctrl_c_keeps_the_checkpoints_that_are_done(a_run, evaluate, monkeypatch
             raise KeyboardInterrupt
         return generate(*arguments)
 
-    monkeypatch.setattr(sides, "generate_set", interrupted)
+    double = create_autospec(generate, side_effect=interrupted)
+    monkeypatch.setattr(sides, "generate_set", double)
     assert evaluate(a_run, *QUICK, "--all-checkpoints")[0] == 130
     (row,) = read(a_run / "evaluation", "checkpoints.json")["checkpoints"]
     assert row["step"] == 10
