@@ -40,6 +40,7 @@ ELSEWHERE = {
     "cxrgan_fast/evaluation/findings.py": "evaluation/test_reference.py",
     "cxrgan_fast/evaluation/generator_now.py": "evaluation/test_periodic.py",
     "cxrgan_fast/evaluation/image_folder.py": "sampling/test_class_folders.py",
+    "cxrgan_fast/evaluation/notes.py": "evaluation/test_reference.py",
     "cxrgan_fast/evaluation/image_sets.py": "evaluation/test_evaluate_command.py",
     "cxrgan_fast/evaluation/report.py": "evaluation/test_reference.py",
     "cxrgan_fast/evaluation/request.py": "evaluation/test_evaluate_refusals.py",

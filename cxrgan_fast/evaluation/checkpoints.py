@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from cxrgan_fast.evaluation.image_sets import image_size, is_run
 from cxrgan_fast.evaluation.opponents import find_opponent
 from cxrgan_fast.evaluation.pictures import (
@@ -16,7 +17,6 @@ from cxrgan_fast.evaluation.pictures import (
     some_of_each_class,
     write_steps,
 )
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
 from cxrgan_fast.evaluation.report import comparison_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (

@@ -16,6 +16,9 @@ from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import CONFIDENCE_Z, Estimate
 from cxrgan_fast.metrics.metric import all_metrics
 
+OTHER_PATIENTS = "other patients"
+TEST_SPLIT = "test split"
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -24,7 +24,13 @@ from tqdm import tqdm
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.findings import Evaluation, Part
-from cxrgan_fast.evaluation.floors import differences, mean_of_divisions, most_divisions
+from cxrgan_fast.evaluation.floors import (
+    OTHER_PATIENTS,
+    TEST_SPLIT,
+    differences,
+    mean_of_divisions,
+    most_divisions,
+)
 from cxrgan_fast.evaluation.matching import (
     Described,
     Pair,
@@ -36,6 +42,7 @@ from cxrgan_fast.evaluation.matching import (
     subset,
 )
 from cxrgan_fast.evaluation.memorized import memorized, near_copies_of, second_opinion
+from cxrgan_fast.evaluation.notes import notes
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.class_agreement import columns_of_classes
 from cxrgan_fast.metrics.comparison import Comparison, comparable_metrics, compare
@@ -47,8 +54,6 @@ from cxrgan_fast.metrics.strata import Strata
 
 ALL_CLASSES = "all classes"
 GENERATED = "generated"
-OTHER_PATIENTS = "other patients"
-TEST_SPLIT = "test split"
 
 
 class Reference:
@@ -343,7 +348,7 @@ class Reference:
             n_given=len(fake),
             duplicates=[[fake.files[row] for row in group] for group in groups],
             copies=[(fake.files[row], train_files[train]) for row, train in pairs_of_rows],
-            notes=self._notes(sum(counts), samples, self.floor_pairs(counts)),
+            notes=notes(self.train, self.test, self.floor_pairs(counts), sum(counts), samples),
             seconds={name: round(value, 3) for name, value in seconds.items()},
         )
 
@@ -378,32 +383,6 @@ class Reference:
             part.comparison.omitted["memorisation"] = str(error)
         if test is not None:
             part.second_opinion = second_opinion(train, generated, test)
-
-    def _notes(self, n: int, samples: int, pairs: Mapping[str, Pair]) -> list[str]:
-        notes = []
-        if n < samples:
-            notes.append(
-                f"{n} images of each kind are compared, not {samples}: there are no more in the "
-                f"frequencies of the classes ({len(self.train.dataset)} training images)"
-            )
-        for floor in (OTHER_PATIENTS, TEST_SPLIT):
-            if floor == TEST_SPLIT and self.test is None:
-                notes.append("there is no floor by test split: there is no such split")
-            elif floor not in pairs:
-                notes.append(f"there is no floor by {floor}: the data have too few images for it")
-            elif len(pairs[floor].real.dataset) < n:
-                notes.append(
-                    f"the floor by {floor} is of {len(pairs[floor].real.dataset)} images of each "
-                    f"kind, not {n}: fewer images make FID larger"
-                )
-        if self.test is not None:
-            both = set(self.train.dataset.patients) & set(self.test.dataset.patients)
-            if both:
-                notes.append(
-                    f"{len(both)} patients, such as {min(both)}, are named in the training images "
-                    "and in the test split: the latter are not new"
-                )
-        return notes
 
 
 @contextlib.contextmanager

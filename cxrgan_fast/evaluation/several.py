@@ -7,7 +7,7 @@ import torch
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.evaluate import Outcome, evaluate
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from cxrgan_fast.evaluation.request import Request
 from cxrgan_fast.evaluation.table import aligned, number
 from cxrgan_fast.metrics.estimate import Estimate

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from cxrgan_fast.evaluation.findings import Evaluation, Part
-from cxrgan_fast.evaluation.floors import Difference
-from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED, OTHER_PATIENTS
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS, Difference
+from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED
 from cxrgan_fast.evaluation.verdict import feature_label, verdict
 from cxrgan_fast.metrics.estimate import Estimate
 from cxrgan_fast.metrics.metric import Metric, all_metrics, direction

@@ -8,8 +8,7 @@ import math
 from collections.abc import Sequence
 
 from cxrgan_fast.evaluation.findings import Evaluation, Part
-from cxrgan_fast.evaluation.floors import Difference
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS, Difference
 
 _BY_CHANCE = 0.05  # a number of copies that is more probable than this is no finding
 

@@ -17,7 +17,7 @@ from cxrgan_fast.data.preparation import Preparation
 from cxrgan_fast.data.prepare import Division, prepare_set
 from cxrgan_fast.data.sources import open_source
 from cxrgan_fast.evaluation import sides
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS, TEST_SPLIT
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS, TEST_SPLIT
 from cxrgan_fast.metrics.metric import metric_names
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.runs.checkpoint import generator_path

@@ -3,7 +3,7 @@
 import json
 
 from cxrgan_fast.data import load_dataset
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from evaluations import PIXELS, QUICK, fid, read, write_images, write_noise
 
 FID = ["--metrics", "fid", "precision"]

@@ -197,3 +197,10 @@ def test_kappa_is_scikit_learns():
     scored = score_reader({**always, 41: "generated"}, {"images": images})
     assert (scored["itself"]["right"], scored["itself"]["of"]) == (0, 1)
     assert scored["accuracy"]["of"] == 40
+
+
+@pytest.mark.parametrize("option", [["--reader-sheet"], ["--score-reading", "answers.csv"]])
+def test_a_reading_is_of_one_generator(a_run, evaluate, option):
+    code, out, err = evaluate(a_run, *option, "--all-checkpoints")
+    assert (code, out) == (2, "")
+    assert f"{option[0]} and --all-checkpoints: give one of the two" in err

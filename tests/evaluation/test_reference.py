@@ -9,8 +9,9 @@ import torch
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.findings import Evaluation
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS, TEST_SPLIT
 from cxrgan_fast.evaluation.matching import subset
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS, TEST_SPLIT, Reference
+from cxrgan_fast.evaluation.reference import Reference
 from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.table import aligned, to_table
 from cxrgan_fast.metrics.extractor import Features

@@ -5,8 +5,7 @@ import torch
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.findings import Evaluation, Part
-from cxrgan_fast.evaluation.floors import Difference
-from cxrgan_fast.evaluation.reference import OTHER_PATIENTS
+from cxrgan_fast.evaluation.floors import OTHER_PATIENTS, Difference
 from cxrgan_fast.evaluation.verdict import verdict
 from cxrgan_fast.metrics.comparison import Comparison
 
