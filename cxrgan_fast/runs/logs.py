@@ -35,7 +35,9 @@ _GROUPS = {
     "seconds": "speed",
     "threads": "speed",
     "images": "progress",
-    **dict.fromkeys(("noise_std", "r1_gamma", "ema_half_life"), "schedule"),
+    **dict.fromkeys(
+        ("noise_std", "r1_gamma", "g_lr", "d_lr", "beta2", "ema_half_life"), "schedule"
+    ),
 }
 _HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")
 

@@ -84,7 +84,7 @@ class OptimizationConfig(Settings):
     ] = "adam"
     """Optimizer of both networks."""
     g_lr: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             answer="--g-lr and --d-lr, of the generator and the discriminator",
@@ -94,7 +94,7 @@ class OptimizationConfig(Settings):
         ),
     ] = 5e-4
     """Learning rate of the generator."""
-    d_lr: Annotated[float, Setting(least=0)] = 5e-4
+    d_lr: Annotated[float | Schedule, Setting(least=0)] = 5e-4
     """Learning rate of the discriminator."""
     beta1: Annotated[
         float,
@@ -107,7 +107,7 @@ class OptimizationConfig(Settings):
     ] = 0.0
     """Decay rate of Adam's first moment."""
     beta2: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             below=1,
@@ -115,7 +115,8 @@ class OptimizationConfig(Settings):
             elsewhere="b2 beta_2 adam_beta2 adam_b2",
         ),
     ] = 0.99
-    """Decay rate of Adam's second moment, or smoothing constant of RMSprop."""
+    """Decay rate of Adam's second moment, or smoothing constant of RMSprop, which can be no
+    schedule."""
     momentum: Annotated[
         float, Setting(least=0, below=1, needs=Needs("optimizer", among=("sgd",)))
     ] = 0.9

@@ -26,8 +26,10 @@ from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.training.meters import Meters
 from cxrgan_fast.training.optimizers import (
     Scaler,
+    follow_schedules,
     load_optimizer_state,
     make_optimizer,
+    scheduled_tensors,
     state_tensors,
 )
 
@@ -145,6 +147,9 @@ class TrainingStep:
     def body(self, kind: Hashable) -> None:
         """Queue all of a step's work on the device."""
         reported: list[dict[str, Tensor]] = []
+        for player in self.objective.players:
+            optimizer, beta2 = self.optimizers[player.optimizer], self.config.optimization.beta2
+            follow_schedules(optimizer, player.learning_rate, beta2, self.share)
         # Closed also when an update fails: what an objective has frozen for it thaws.
         progress = Progress(self.clock, self.share)
         with closing(self.objective.updates(kind, progress)) as updates:
@@ -186,6 +191,7 @@ class TrainingStep:
             *(p.detach() for module in modules for p in module.parameters()),
             *(b for module in modules for b in module.buffers()),
             *(t for optimizer in self.optimizers.values() for t in state_tensors(optimizer)),
+            *(t for optimizer in self.optimizers.values() for t in scheduled_tensors(optimizer)),
             *self._scaler_tensors(),
             *self.meters.state(),
             *self.batches.state(),

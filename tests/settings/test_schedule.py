@@ -50,7 +50,7 @@ def test_a_schedule_that_is_none_is_refused_everywhere_with_one_sentence(text, t
 
 
 def test_which_settings_take_a_schedule():
-    assert SCHEDULED == ["noise_std", "r1_gamma", "ema_half_life"]
+    assert SCHEDULED == ["noise_std", "r1_gamma", "g_lr", "d_lr", "beta2", "ema_half_life"]
 
 
 @pytest.mark.parametrize("name", SCHEDULED)
@@ -121,5 +121,7 @@ def test_a_schedule_counts_as_a_value_of_its_setting(tmp_path):
     changed_on_resume(one, override(one, {"r1_gamma": Schedule.read("0:1")}), tmp_path)
     with pytest.raises(UserError, match=r"got --r1-gamma 0:2 \(.* has 0:1\)"):
         changed_on_resume(one, override(one, {"r1_gamma": Schedule(0, 2)}), tmp_path)
+    with pytest.raises(UserError, match=r"^--beta2 0:0.9 is a schedule, which --optimizer rmsprop"):
+        check(override(TrainConfig(), {"optimizer": "rmsprop", "beta2": Schedule(0, 0.9)}))
     with pytest.raises(UserError, match=r"^--plan-by does nothing without --max-minutes"):
         check(override(TrainConfig(), {"plan_by": "steps"}))
