@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
-from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norm
+from cxrgan_fast.gan.penalties import lazy_weight, resolve_gamma, squared_gradient_norm
 from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
@@ -73,6 +73,7 @@ class Adversarial(Objective):
             for name, network in build_networks(config, draws.n_classes).items()
         }
         self.run = dict(self.networks)
+        self.r1_gamma = resolve_gamma(config.objective.r1_gamma, config)
         optimization = config.optimization
         self.players = (
             Player("generator", "g_optimizer", optimization.g_lr),
@@ -88,7 +89,7 @@ class Adversarial(Objective):
         settings, done = self.settings, progress.steps
         is_due = done % settings.r1_interval == 0
         return StepKind(
-            r1=is_due and scheduled(settings.r1_gamma, progress.share) > 0,
+            r1=is_due and scheduled(self.r1_gamma, progress.share) > 0,
             noise=noise_std(settings, progress) > 0,
             generator_loss=generator_loss_kind(settings, done),
         )
@@ -141,7 +142,7 @@ class Adversarial(Objective):
         if draws.r1_augment is not None:
             penalty = self.r1_penalty(draws, real_labels, std)
             numbers["r1"] = penalty.detach()
-            gamma = scheduled(settings.r1_gamma, share)
+            gamma = scheduled(self.r1_gamma, share)
             loss = loss + penalty * lazy_weight(gamma, settings.r1_interval)
         return Update(self.players[1], loss, numbers)
 

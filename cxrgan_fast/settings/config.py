@@ -62,10 +62,11 @@ class ObjectiveConfig(Settings):
     """Steps over which the noise falls linearly to zero; 0 leaves it as --noise-std says, which can
     be a schedule itself."""
     r1_gamma: Annotated[
-        float | Schedule,
+        Literal["auto"] | float | Schedule,
         Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"),
     ] = 1.0
-    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
+    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off,
+    auto is 0.0002·R²/N for images of R pixels a side in batches of N."""
     r1_interval: Annotated[
         int,
         Setting(

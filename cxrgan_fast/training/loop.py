@@ -14,6 +14,7 @@ from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.files import make_folder, write_atomic
+from cxrgan_fast.gan.penalties import GAMMA_PER_PIXEL, resolve_gamma
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.metrics.registry import backbone_names
 from cxrgan_fast.runs import checkpoint as ckpt
@@ -55,6 +56,11 @@ def train(
     if device is None:
         device = resolve_device(config.device)
     config = override(config, {"precision": resolve_precision(config.precision, device)})
+    if config.objective.r1_gamma == "auto":
+        gamma = resolve_gamma("auto", config)
+        side, batch = config.network.resolution, config.batch_size
+        print(f"r1 gamma: {gamma:g} ({GAMMA_PER_PIXEL:g} · {side}² / {batch})", flush=True)
+        config = override(config, {"r1_gamma": gamma})
     try:
         with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)

@@ -40,7 +40,7 @@ def test_a_schedule_is_read_as_it_is_written(text, schedule):
 def test_a_schedule_that_is_none_is_refused_everywhere_with_one_sentence(text, tmp_path):
     with pytest.raises(ValueError):  # noqa: PT011 - what a user sees is below
         Schedule.read(text)
-    said = r"should be a number of at least 0 or a schedule START:END.* of such numbers, got '"
+    said = r"should be auto or a number of at least 0 or a schedule START:END.*, got '"
     with pytest.raises(UserError, match=rf"^--r1-gamma {said}{text}'$"):
         parse(["--device", "cpu", f"--r1-gamma={text}"])
     file = tmp_path / "settings.yaml"
@@ -95,7 +95,7 @@ def test_a_file_needs_no_quotes_where_yaml_has_numbers_of_base_60(text, tmp_path
 def test_a_dict_is_no_schedule(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("r1_gamma: {start: 1, end: 0}\n")
-    with pytest.raises(UserError, match="r1_gamma should be a number of at least 0 or a schedule"):
+    with pytest.raises(UserError, match="r1_gamma should be auto or a number of at least 0 or"):
         read_config_file(file)
 
 
