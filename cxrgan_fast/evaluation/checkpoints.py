@@ -21,9 +21,9 @@ from cxrgan_fast.evaluation.report import comparison_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     counts_of,
+    evaluator_of,
     generate_compared,
     header,
-    reference_of,
     sources_of,
     write_json,
 )
@@ -71,13 +71,13 @@ def evaluate_checkpoints(
     sources = sources_of(request, None, opponent, device)  # those of a step may be damaged
     image_size(sources, request.resolution)
     make_output(out)
-    real, reference = reference_of(request, opponent, sources, extractors[0], device)
-    counts = counts_of(request, sources, reference)
-    floors = reference.floors(counts, metrics)
+    real, evaluator = evaluator_of(request, opponent, sources, extractors[0], device)
+    counts = counts_of(request, sources, evaluator)
+    floors = evaluator.floors(counts, metrics)
     rows: list[dict[str, Any]] = []
     record = {
         **header(request, real, {"run": request.subject.name}, device),
-        "features": reference.label(),
+        "features": evaluator.label(),
         "images": dict(zip(real.train.class_names, counts, strict=True)),
         "floors": {name: comparison_record(floor) for name, floor in floors.items()},
         "checkpoints": rows,
@@ -89,19 +89,19 @@ def evaluate_checkpoints(
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
         try:
             sources = sources_of(request, str(step), opponent, device)
-            fake = reference.describe(generate_compared(request, sources, reference), counts)
+            fake = evaluator.describe(generate_compared(request, sources, evaluator), counts)
         except UserError as error:
             failed[step] = str(error)
             rows.append({"step": step, "error": failed[step]})
         else:
-            found[step] = reference.compare(reference.pair(fake, counts), metrics)
+            found[step] = evaluator.compare(evaluator.pair(fake, counts), metrics)
             samples[step] = some_of_each_class(fake.dataset)
             rows.append({"step": step, **comparison_record(found[step])})
         write_json(out / "checkpoints.json", record)
     if not found:
         raise UserError(failed[steps[-1]])
     files = [out / "checkpoints.json", out / "checkpoints-samples.png"]
-    label = reference.label()
+    label = evaluator.label()
     shown = f"{label['name']}, {label['dimension']}-d"
     write_steps(files[1], samples, found, shown)
     plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)

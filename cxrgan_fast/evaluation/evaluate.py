@@ -22,11 +22,11 @@ from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.rows import write_csv
 from cxrgan_fast.evaluation.sides import (
+    evaluator_of,
     folder_of,
     generate_compared,
     header,
-    make_reference,
-    reference_of,
+    make_evaluator,
     sources_of,
     write_json,
 )
@@ -71,17 +71,17 @@ def evaluate(
         sources = sources_of(request, request.checkpoint, opponent, device)
         image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
-        real, reference = reference_of(request, opponent, sources, extractors[0], device)
-        fake = generate_compared(request, sources, reference)
+        real, evaluator = evaluator_of(request, opponent, sources, extractors[0], device)
+        fake = generate_compared(request, sources, evaluator)
         origin = _origin(sources, real, extractors)
     else:
         folder = folder_of(request, opponent)
         make_output(out)
         fake = folder.read(opponent.skip_bad, request.progress)
         real = opponent.load(fake.class_names, folder.resolution, 1)
-        reference = make_reference(request, real, extractors[0], device)
+        evaluator = make_evaluator(request, real, extractors[0], device)
         origin = {"folder": str(request.subject), "notes": _skipped(fake)}
-    evaluation = reference.evaluate(
+    evaluation = evaluator.evaluate(
         fake, metrics=request.metrics, samples=request.samples, where=request.subject
     )
     evaluation.notes[:0] = [*origin.pop("notes"), *_skipped(real.train)]
@@ -117,10 +117,10 @@ def _second_opinions(
     ]
     if not metrics:
         return []
-    references = (make_reference(request, real, each, device) for each in extractors)
+    evaluators = (make_evaluator(request, real, each, device) for each in extractors)
     return [
-        reference.evaluate(fake, metrics=metrics, samples=request.samples, where=request.subject)
-        for reference in references
+        evaluator.evaluate(fake, metrics=metrics, samples=request.samples, where=request.subject)
+        for evaluator in evaluators
     ]
 
 

@@ -33,7 +33,7 @@ class Part:
 
 @dataclass
 class Evaluation:
-    """What `Reference.evaluate` found.
+    """What `Evaluator.evaluate` found.
 
     Attributes:
         extractor: name, version and input size of the features, and their dimension.

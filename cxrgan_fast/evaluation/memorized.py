@@ -56,20 +56,20 @@ def second_opinion(train: Described, generated: Described, test: Described) -> M
 def _by(
     train: Described,
     generated: Described,
-    yardstick: Described | None,
-    reference: str,
+    held_out: Described | None,
+    yardstick: str,
     resamples: Resamples | None,
 ) -> Memorization:
     vectors = train.features.vectors
     return memorization(
         vectors,
         generated.features.vectors,
-        None if yardstick is None else yardstick.features.vectors,
+        None if held_out is None else held_out.features.vectors,
         patients=numbered_patients(train.dataset).to(vectors.device),
         held_out_patients=(
-            None if yardstick is None else numbered_patients(yardstick.dataset).to(vectors.device)
+            None if held_out is None else numbered_patients(held_out.dataset).to(vectors.device)
         ),
-        reference=reference,
+        yardstick=yardstick,
         resamples=resamples,
     )
 

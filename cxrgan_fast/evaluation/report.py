@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cxrgan_fast.evaluation.evaluator import ALL_CLASSES
 from cxrgan_fast.evaluation.findings import Evaluation, Part
 from cxrgan_fast.evaluation.floors import Difference
-from cxrgan_fast.evaluation.reference import ALL_CLASSES
 from cxrgan_fast.evaluation.verdict import verdict
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
@@ -97,12 +97,12 @@ def _memorization(found: Memorization | None) -> dict[str, Any] | None:
         return None
     return {
         "share": _estimate(found.share),
-        "reference": found.reference,
-        "n_reference": len(found.reference_distances),
-        "reference_share": found.reference_share,
+        "reference": found.yardstick,
+        "n_reference": len(found.yardstick_distances),
+        "reference_share": found.yardstick_share,
         "quantile_distance": found.quantile_distance,
         "median_distance": found.fake_median,
-        "reference_median_distance": found.reference_median,
+        "reference_median_distance": found.yardstick_median,
         "median_ratio": found.median_ratio,
         "p_value": found.p_value,
     }

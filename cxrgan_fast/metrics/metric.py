@@ -173,7 +173,7 @@ class Metric:
         takes: what it is computed of: "features" of both sets, the "images" of both sets, or the
             class "probabilities" of the generated ones, which not every extractor gives.
         function: gives the estimate. Raises UserError, with a reason, where these sets allow none.
-            None for a metric that `evaluation.reference` computes beside the comparisons.
+            None for a metric that `evaluation.evaluator` computes beside the comparisons.
         fewest: real and generated images of which it can be computed at all.
         needs_equal_sizes: it depends on the ratio of the two sets' sizes, so that it is given as
             many images of both.

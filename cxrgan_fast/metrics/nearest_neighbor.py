@@ -151,7 +151,7 @@ class _Votes:
         if len(distinct) > 1:
             pairs = tied_nearest(distinct, distinct, leave_one_out=True)
             kept = self.single[pairs.queries]  # a copy's nearest are its copies
-            self.voted, self.voters = pairs.queries[kept], pairs.references[kept]
+            self.voted, self.voters = pairs.queries[kept], pairs.candidates[kept]
         self.electorate = self._add_votes(self.copies.double()[None])[0].clamp_min(1)  # (U,)
 
     def right(self, is_real: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ ALL_CLASSES = "all classes"
 GENERATED = "generated"
 
 
-class Reference:
+class Evaluator:
     """The real images that generated ones are held against, with their features.
 
     Args:
