@@ -122,7 +122,7 @@ def evaluate_checkpoints(
 
 
 def kept_steps(run: Path) -> list[int]:
-    """Steps of which a run has kept the generators of all its classes, oldest first.
+    """Find the steps of which a run has kept the generators of all its classes, oldest first.
 
     Raises:
         UserError: as `find_generators`; none is kept.

@@ -34,7 +34,7 @@ def memorized(
     Args:
         train: all images that were trained on.
         generated: the images to judge.
-        held_out: of patients who were left out; fewer than 20 images are not taken.
+        held_out: images of patients who were left out; fewer than 20 images are not taken.
         resamples: as `memorization` takes them.
 
     Raises:
@@ -87,7 +87,8 @@ def near_copies_of(
     Args:
         train: all images that were trained on.
         generated: the images to judge.
-        held_out: of patients who were left out: how often the search is wrong is told by them.
+        held_out: images of patients who were left out: how often the search is wrong is told by
+            them.
         device: where to search.
         progress: show bars on standard error, if that is a terminal.
         cache: keep the threshold, which the training images alone decide, in a file.

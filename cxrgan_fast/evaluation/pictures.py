@@ -101,7 +101,7 @@ def write_steps(
         path: file to write.
         samples: (n, C, H, W) uint8 of each step, as `some_of_each_class` gives them.
         found: the metrics of each of these steps.
-        label: of the features.
+        label: name of the features.
 
     Raises:
         UserError: the file cannot be written.

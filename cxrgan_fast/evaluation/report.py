@@ -16,9 +16,9 @@ def to_record(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> dict
     """Return all of an evaluation, ready for JSON.
 
     Args:
-        evaluation: by the features that decide.
-        others: of the same images by other features; of them `second_opinions` holds what
-            depends on the features.
+        evaluation: what was found by the features that decide.
+        others: what was found of the same images by other features; of them `second_opinions` holds
+            what depends on the features.
 
     Every estimate has `value`, `interval` (95 %, None where there is none), `standard_error`,
     `n_real`, `n_fake` and `details`.
@@ -65,7 +65,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """Estimates and reasons for those left out, ready for JSON."""
+    """Return estimates, and reasons for those left out, ready for JSON."""
     estimates = {name: _estimate(estimate) for name, estimate in comparison.estimates.items()}
     return {"metrics": estimates, "omitted": comparison.omitted}
 

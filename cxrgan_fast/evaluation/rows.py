@@ -36,7 +36,7 @@ def rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
     is not known is None.
 
     Args:
-        evaluations: of the same images by one extractor each.
+        evaluations: what was found of the same images by one extractor each.
     """
     for evaluation in evaluations:
         for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():

@@ -92,7 +92,7 @@ def make_evaluator(
 
 
 def counts_of(request: Request, sources: Sequence[ClassSource], evaluator: Evaluator) -> list[int]:
-    """How many to generate of each class: there is no end of them, but of real images."""
+    """Decide how many to generate of each class: as many as real images allow."""
     names = evaluator.train.dataset.class_names
     return evaluator.match(dict.fromkeys(names, request.samples), request.samples, request.subject)
 

@@ -17,8 +17,8 @@ def to_table(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> str:
     difference from the floor first. The verdict stands at the end, where a terminal shows it.
 
     Args:
-        evaluation: by the features that decide.
-        others: of the same images by other features.
+        evaluation: what was found by the features that decide.
+        others: what was found of the same images by other features.
     """
     every = [evaluation, *others]
     lines = [

@@ -47,12 +47,12 @@ def kid(
     strata: Strata | None = None,
     subsets: int = SUBSETS,
 ) -> Estimate:
-    """Unbiased kernel distance of two sets of features.
+    """Compute the unbiased kernel distance of two sets of features.
 
     Args:
         real: (N, D), N of 4 or more.
         fake: (M, D), M of 4 or more.
-        seed: of the subsets; the value does not depend on it.
+        seed: random seed of the subsets; the value does not depend on it.
         resamples: for the standard error and the interval, which is that of a squared distance
             (`second_order`): right where both sets are of one distribution, as well as far apart.
         strata: classes and patients of these images. A class without two patients in a set is

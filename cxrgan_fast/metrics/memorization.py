@@ -63,14 +63,14 @@ class Memorization:
     """How near generated images are to the training images.
 
     Attributes:
-        share: of generated images no farther from a training image than `quantile_distance`.
+        share: share of generated images no farther from a training image than `quantile_distance`.
         fake_distances: (M,) float64, of each generated image to its nearest training image.
         fake_nearest: (M,) int64, the rows of these training images.
         yardstick: what nearness is measured by, such as "held-out images" or "other patients".
         yardstick_distances: (H,) float64, of each of these to its nearest training image.
         quantile_distance: the 1 % quantile of the yardstick's distances.
-        yardstick_share: of the yardstick's images at most that far: more than 0.01 where there are
-            fewer than 100, or many equally near. What `share` is to be held against.
+        yardstick_share: share of the yardstick's images at most that far: more than 0.01 where
+            there are fewer than 100, or many equally near. What `share` is to be held against.
         p_value: one-sided, of no memorisation.
         near_copy_distance: below it an image is a near copy.
         n_near_copies: how many are.
@@ -91,17 +91,17 @@ class Memorization:
 
     @property
     def fake_median(self) -> float:
-        """The median distance of generated images."""
+        """Return the median distance of generated images."""
         return float(self.fake_distances.quantile(0.5))
 
     @property
     def yardstick_median(self) -> float:
-        """The median distance of held-out images, or of those of other patients."""
+        """Return the median distance of held-out images, or of those of other patients."""
         return float(self.yardstick_distances.quantile(0.5))
 
     @property
     def median_ratio(self) -> float | None:
-        """Generated over yardstick; below 1 they are nearer. None where the yardstick is 0."""
+        """Divide the medians; below 1 generated images are nearer. None for a yardstick of 0."""
         return self.fake_median / self.yardstick_median if self.yardstick_median else None
 
 
@@ -128,8 +128,8 @@ def memorization(
         patients: (N,) int64, whose each training image is; needed without `held_out`.
         held_out_patients: (H,) int64, whose each held-out image is; None where each has its own.
         yardstick: what the held-out images are called in the result.
-        resamples: whose `fake` gives the standard error of the share. Its `real` is not used:
-            the training images are what they are.
+        resamples: resamples whose `fake` gives the standard error of the share. Its `real` is not
+            used: the training images are what they are.
 
     Raises:
         ValueError: neither `held_out` nor `patients`.
@@ -204,7 +204,7 @@ def smaller_p_value(
     first_groups: Tensor | None = None,
     second_groups: Tensor | None = None,
 ) -> float:
-    """Mann and Whitney's one-sided p-value that `first` tends to be smaller than `second`.
+    """Compute Mann and Whitney's one-sided p-value that `first` tends to be the smaller.
 
     By the normal approximation with the corrections for ties and for continuity, good from
     about eight values in each. Values of one group, such as the images of one patient, may depend
@@ -216,7 +216,7 @@ def smaller_p_value(
         first: (N,) float64, at least one value.
         second: (M,) float64, at least one value.
         first_groups: (N,) int64; None where each value is a group of its own.
-        second_groups: (M,) int64, likewise.
+        second_groups: (M,) int64, the same for `second`.
 
     Returns:
         Near 0 where `first` is smaller; 1 where all values of both are equal, or where all of
@@ -264,7 +264,7 @@ def _variance_of_mean(values: Tensor, groups: Tensor | None) -> float:
 
 
 def exact_duplicates(images: Tensor) -> list[list[int]]:
-    """Groups of images that are equal in every byte.
+    """Find groups of images that are equal in every byte.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -279,7 +279,7 @@ def exact_duplicates(images: Tensor) -> list[list[int]]:
 
 
 def exact_copies(fake_images: Tensor, train_images: Tensor) -> list[tuple[int, int]]:
-    """Generated images that equal a training image in every byte.
+    """Find generated images that equal a training image in every byte.
 
     Args:
         fake_images: (M, C, H, W) uint8.

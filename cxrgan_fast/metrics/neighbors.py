@@ -57,7 +57,7 @@ def nearest_neighbors(
     query_groups: Tensor | None = None,
     candidate_groups: Tensor | None = None,
 ) -> Neighbors:
-    """The k nearest candidates of each query.
+    """Find the k nearest candidates of each query.
 
     Args:
         queries: (Q, D), finite, of any floating dtype.
@@ -88,7 +88,7 @@ def nearest_neighbors(
 
 
 def tied_nearest(queries: Tensor, candidates: Tensor, *, leave_one_out: bool = False) -> Pairs:
-    """Each query with its nearest candidate, and with all others at exactly the same distance.
+    """Pair each query with its nearest candidate and all others at exactly that distance.
 
     Args:
         queries: (Q, D), finite.
@@ -109,7 +109,7 @@ def tied_nearest(queries: Tensor, candidates: Tensor, *, leave_one_out: bool = F
 
 
 def within_any_ball(queries: Tensor, centers: Tensor, radii: Tensor) -> Tensor:
-    """Which queries lie in at least one ball, its surface included.
+    """Tell which queries lie in at least one ball, its surface included.
 
     Args:
         queries: (Q, D), finite.
@@ -181,7 +181,7 @@ def nearest_drawn(neighbors: Neighbors, k: int, drawn: Tensor) -> Tensor:
 
 
 def squared_distances(queries: Tensor, candidates: Tensor, relative_error: float) -> Tensor:
-    """All squared distances, none off by more than a share of itself.
+    """Compute all squared distances, none off by more than a share of itself.
 
     Args:
         queries: (Q, D), finite.
@@ -207,7 +207,7 @@ def squared_distances(queries: Tensor, candidates: Tensor, relative_error: float
 def squared_distance_blocks(
     queries: Tensor, candidates: Tensor
 ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """All squared distances, by blocks of queries, with bounds on their errors.
+    """Compute all squared distances, by blocks of queries, with bounds on their errors.
 
     Args:
         queries: (Q, D), finite.
@@ -215,7 +215,7 @@ def squared_distance_blocks(
 
     Yields:
         The block's first row and the row after its last; the squared distances of its queries to
-        all candidates, (block, R) float64; how far each may be off, likewise. Both are the
+        all candidates, (block, R) float64; how far each may be off, of the same shape. Both are the
         caller's to write to. A squared distance may come out below zero.
 
     Raises:
@@ -256,7 +256,7 @@ def _computed_blocks(
 def pair_distances(
     queries: Tensor, candidates: Tensor, query_rows: Tensor, candidate_rows: Tensor
 ) -> Tensor:
-    """The distances of P pairs, from the differences.
+    """Compute the distances of P pairs from the differences.
 
     Args:
         queries: (Q, D).
