@@ -1,7 +1,7 @@
 """A run, or a folder of images, against the data: the whole comparison of one generator."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class Outcome:
         table: for the terminal.
         files: that were written.
         evaluation: the numbers.
+        others: those of the same images by other features.
     """
 
     table: str
     files: list[Path]
     evaluation: Evaluation
+    others: list[Evaluation] = field(default_factory=list)
 
 
 def evaluate(
@@ -98,7 +100,7 @@ def evaluate(
     else:
         nearest.unlink(missing_ok=True)  # of an evaluation before, it would be taken for this one's
     table = f"{_title(request, origin, real)}\n{to_table(evaluation, others)}"
-    return Outcome(table, files, evaluation)
+    return Outcome(table, files, evaluation, others)
 
 
 def _second_opinions(
