@@ -359,12 +359,7 @@ class Evaluator:
             return self.compare(pair, metrics, values_only=values_only)
         label = self.train.dataset.class_names.index(name)
         of_class = replace(pair, real=pair.real.of_label(label), fake=pair.fake.of_label(label))
-        known = all_metrics()
-        of_each = [m for m in metrics if known[m].of_each_class]
-        found = self.compare(of_class, of_each, values_only=values_only)
-        reason = "computed of all classes together only, since it takes long"
-        found.omitted.update({m: reason for m in metrics if not known[m].of_each_class})
-        return found
+        return self.compare(of_class, metrics, values_only=values_only)
 
     def _add_memorization(self, part: Part, generated: Described, name: str | None) -> None:
         train, held_out, test = self.train, self.held_out, self.test

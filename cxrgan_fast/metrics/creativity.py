@@ -219,7 +219,6 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).creativity,
         fewest=FEWEST,
-        of_each_class=False,
         divisions=1,
         place=90,
     )
@@ -232,7 +231,6 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).inheritance,
         fewest=FEWEST,
-        of_each_class=False,
         divisions=1,
         place=100,
     )
@@ -245,7 +243,6 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).diversity,
         fewest=FEWEST,
-        of_each_class=False,
         divisions=1,
         place=110,
     )

@@ -179,8 +179,6 @@ class Metric:
             many images of both.
         quick: it is cheap enough to be computed whenever a training is evaluated, and of every
             checkpoint.
-        of_each_class: False where it takes so long that it is computed of all classes together
-            only.
         divisions: divisions of the training images by patient, of which the floor is the mean;
             fewer where it takes long.
         details: what else of an estimate the tables show.
@@ -195,7 +193,6 @@ class Metric:
     fewest: tuple[int, int] = (1, 1)
     needs_equal_sizes: bool = False
     quick: bool = False
-    of_each_class: bool = True
     divisions: int = 20
     details: tuple[Detail, ...] = ()
     place: int = _LAST
