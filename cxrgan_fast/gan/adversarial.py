@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
-from cxrgan_fast.gan.penalties import squared_gradient_norm
-from cxrgan_fast.gan.schedules import generator_loss_kind, noise_std
+from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norm
+from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.ops.adversarial_loss import LossKind
@@ -83,31 +83,33 @@ class Adversarial(Objective):
         # meaning when the output is a sigmoid.
         self.half_range = (high - low) / 2
 
-    def kind(self, steps_done: int) -> StepKind:
+    def kind(self, progress: Progress[float]) -> StepKind:
         """See :meth:`Objective.kind`."""
-        settings = self.settings
+        settings, done = self.settings, progress.steps
+        is_due = done % settings.r1_interval == 0
         return StepKind(
-            r1=settings.r1_gamma > 0 and steps_done % settings.r1_interval == 0,
-            noise=noise_std(settings, float(steps_done)) > 0,
-            generator_loss=generator_loss_kind(settings, steps_done),
+            r1=is_due and scheduled(settings.r1_gamma, progress.share) > 0,
+            noise=noise_std(settings, progress) > 0,
+            generator_loss=generator_loss_kind(settings, done),
         )
 
-    def updates(self, kind: Hashable, clock: Tensor) -> Generator[Update, None, None]:
+    def updates(self, kind: Hashable, progress: Progress[Tensor]) -> Generator[Update, None, None]:
         """See :meth:`Objective.updates`."""
         assert isinstance(kind, StepKind)
         std = None
         if kind.noise:
-            std = noise_std(self.settings, clock.double()).to(torch.float32) * self.half_range
+            std = noise_std(self.settings, progress).to(torch.float32) * self.half_range
         for _ in range(self.settings.discriminator_steps):
-            yield self.discriminator_update(
-                self.draws.for_discriminator(noise=kind.noise, r1=kind.r1), std
-            )
-        draws = self.draws.for_generator(noise=kind.noise)
+            draws = self.draws.for_discriminator(noise=kind.noise, r1=kind.r1)
+            yield self.discriminator_update(draws, std, progress.share)
+        generator_draws = self.draws.for_generator(noise=kind.noise)
         # The discriminator's weights need no gradient here; its input does.
         with frozen(self.networks["discriminator"]):
-            yield self.generator_update(draws, std, kind.generator_loss)
+            yield self.generator_update(generator_draws, std, kind.generator_loss)
 
-    def discriminator_update(self, draws: DiscriminatorDraws, std: Tensor | None) -> Update:
+    def discriminator_update(
+        self, draws: DiscriminatorDraws, std: Tensor | None, share: Tensor
+    ) -> Update:
         """Compute the discriminator's loss, its accuracy on real and on generated images, and R1.
 
         R1 is computed only where ``draws`` has random numbers for it.
@@ -115,6 +117,7 @@ class Adversarial(Objective):
         Args:
             draws: all random numbers.
             std: 0-dimensional, what the drawn noise is multiplied by; None without noise.
+            share: share of the planned run that is done, 0-dimensional float64.
         """
         settings, real_labels = self.settings, self.draws.batches.labels.index_select(0, draws.rows)
         with torch.no_grad(), self.autocast():
@@ -138,7 +141,8 @@ class Adversarial(Objective):
         if draws.r1_augment is not None:
             penalty = self.r1_penalty(draws, real_labels, std)
             numbers["r1"] = penalty.detach()
-            loss = loss + penalty * (0.5 * settings.r1_gamma * settings.r1_interval)
+            gamma = scheduled(settings.r1_gamma, share)
+            loss = loss + penalty * lazy_weight(gamma, settings.r1_interval)
         return Update(self.players[1], loss, numbers)
 
     def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: LossKind) -> Update:

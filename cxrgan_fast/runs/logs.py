@@ -35,7 +35,7 @@ _GROUPS = {
     "seconds": "speed",
     "threads": "speed",
     "images": "progress",
-    "noise_std": "schedule",
+    **dict.fromkeys(("noise_std", "r1_gamma", "ema_half_life"), "schedule"),
 }
 _HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")
 

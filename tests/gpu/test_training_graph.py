@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.executors import Executor, GraphExecutor
@@ -25,6 +26,12 @@ CASES = {
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "l2": 0.1, "loss": "minimax", "early_steps": 20},
     "streamed": {"resident_share": 0.0},
+    "scheduled": {
+        "steps": 60,
+        "r1_gamma": Schedule(5, 0, "cosine", 0.4),
+        "noise_std": Schedule(0, 0.5),
+        "ema_half_life": Schedule(100, 10),
+    },
 }
 STEPS = 50
 
