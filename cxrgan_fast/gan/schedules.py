@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from cxrgan_fast.ops.adversarial_loss import LossKind
-from cxrgan_fast.settings.config import ObjectiveConfig
+from cxrgan_fast.settings.config import Loss, ObjectiveConfig
 
 Steps = TypeVar("Steps", float, Tensor)
 
@@ -29,6 +28,6 @@ def noise_std(objective: ObjectiveConfig, done: Steps) -> Steps:
     return linear_decay(objective.noise_std, objective.noise_decay_steps, done)
 
 
-def generator_loss_kind(objective: ObjectiveConfig, done: int) -> LossKind:
+def generator_loss_kind(objective: ObjectiveConfig, done: int) -> Loss:
     """Return the kind of the generator's loss: non-saturating in the early steps, then as set."""
     return "non_saturating" if done < objective.early_steps else objective.loss

@@ -25,6 +25,14 @@ CASES = {
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "l2": 0.1, "loss": "minimax", "early_steps": 20},
     "streamed": {"resident_share": 0.0},
+    "pairs": {"loss": "relativistic", "r2_gamma": 1.0},
+    "pairs-fp16": {
+        "precision": "fp16",
+        "loss": "relativistic",
+        "reuse_real_logits": True,
+        "r2_gamma": 1.0,
+        "discriminator_steps": 2,
+    },
 }
 STEPS = 50
 
