@@ -72,7 +72,7 @@ class Running:
     step: Any
     device: torch.device
     cycle: int
-    """Steps from one with R1 to the next; it has one in any so many."""
+    """Steps from one with R1 or R2 to the next; it has one in any so many."""
     first_step_s: float
     """Seconds of construction and first step, compilation, autotuning and capture included."""
     step_s: float
@@ -113,7 +113,7 @@ class Running:
             name=name,
             step=step,
             device=device,
-            cycle=objective.r1_interval if objective.r1_gamma else 1,
+            cycle=objective.r1_interval if objective.penalized else 1,
             first_step_s=first,
             step_s=seconds_of(step, 1, device),
             resident_bytes=_resident_bytes(device) - bytes_before,

@@ -57,7 +57,6 @@ ELSEWHERE = {
     # A step and its parts, which only a step has a use for.
     "cxrgan_fast/gan/adversarial.py": "training/test_step.py",
     "cxrgan_fast/gan/draws.py": "training/test_step.py",
-    "cxrgan_fast/gan/penalties.py": "training/test_step.py",
     "cxrgan_fast/training/meters.py": "training/test_step.py",
     "cxrgan_fast/training/optimizers.py": "training/test_step.py",
     "cxrgan_fast/nn/family.py": "nn/test_config.py",

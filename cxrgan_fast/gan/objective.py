@@ -58,7 +58,7 @@ class Objective(ABC):
         run: what updates call for a network: itself, or what an executor has compiled from it.
     """
 
-    numbers: ClassVar[tuple[str, ...]]
+    numbers: tuple[str, ...]
     averaged: ClassVar[str]
     networks: dict[str, nn.Module]
     players: tuple[Player, ...]

@@ -62,7 +62,7 @@ def discrepancy(
         metric: name for messages.
         real: (N, D), N of 2 or more.
         fake: (M, D), M of 2 or more, on the same device.
-        kernel: of float64 vectors.
+        kernel: function of float64 vectors.
         strata: classes and patients of these images; None takes all for images of one class, and
             each for one of a patient of its own. A class without two patients in a set is taken
             together with another.

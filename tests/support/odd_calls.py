@@ -114,6 +114,7 @@ BESIDE = {
     ("train", "--momentum"): {"--optimizer": "sgd"},
     ("train", "--noise-decay-steps"): {"--noise-std": "0.1"},
     ("train", "--r1-interval"): {"--r1-gamma": "1"},
+    ("train", "--reuse-real-logits"): {"--loss": "relativistic"},
     ("research.markers", "--data"): {"--sheet": "OUT.png"},
     ("research.markers", "--sheet"): {"--data": "DATA"},
     ("bench.throughput", "--batch-sizes"): {"--sweep": "", "--resolutions": "32"},
