@@ -1,5 +1,6 @@
 """The game of Goodfellow et al. 2014, Algorithm 1, with what has been learned since."""
 
+import math
 from collections.abc import Callable, Generator, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cxrgan_fast.augment.adaptive import AdaptiveProbability, amount_of_a_move
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
@@ -15,7 +17,7 @@ from cxrgan_fast.gan.penalties import squared_gradient_norm
 from cxrgan_fast.gan.schedules import generator_loss_kind, noise_std
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
-from cxrgan_fast.ops.adversarial_loss import LossKind
+from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
 from cxrgan_fast.settings.config import TrainConfig
 
 
@@ -55,7 +57,7 @@ class Adversarial(Objective):
         autocast: gives the context in which the networks run.
     """
 
-    numbers = ("d_loss", "d_real_accuracy", "d_fake_accuracy", "g_loss", "r1")
+    numbers = ("d_loss", "r_t", "d_real_accuracy", "d_fake_accuracy", "augment_p", "g_loss", "r1")
     averaged = "generator"
 
     def __init__(
@@ -82,6 +84,16 @@ class Adversarial(Objective):
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (high - low) / 2
+        self.steering: AdaptiveProbability | None = None
+        dataset = config.dataset
+        if dataset.ada_target and inputs.probability is not None:
+            updates = config.steps * self.settings.discriminator_steps
+            amount = amount_of_a_move(dataset.ada_ramp, updates)
+            self.steering = AdaptiveProbability(inputs.probability, dataset.ada_target, amount)
+
+    def state(self) -> dict[str, Tensor]:
+        """See :meth:`Objective.state`."""
+        return {} if self.steering is None else self.steering.state()
 
     def kind(self, steps_done: int) -> StepKind:
         """See :meth:`Objective.kind`."""
@@ -99,16 +111,19 @@ class Adversarial(Objective):
         if kind.noise:
             std = noise_std(self.settings, clock.double()).to(torch.float32) * self.half_range
         for _ in range(self.settings.discriminator_steps):
-            yield self.discriminator_update(
+            update = self.discriminator_update(
                 self.draws.for_discriminator(noise=kind.noise, r1=kind.r1), std
             )
+            yield update
+            if self.steering is not None:
+                self.steering.observe(update.numbers["r_t"])
         draws = self.draws.for_generator(noise=kind.noise)
         # The discriminator's weights need no gradient here; its input does.
         with frozen(self.networks["discriminator"]):
             yield self.generator_update(draws, std, kind.generator_loss)
 
     def discriminator_update(self, draws: DiscriminatorDraws, std: Tensor | None) -> Update:
-        """Compute the discriminator's loss, its accuracy on real and on generated images, and R1.
+        """Compute the discriminator's loss, how well it tells images apart, and R1.
 
         R1 is computed only where ``draws`` has random numbers for it.
 
@@ -127,19 +142,45 @@ class Adversarial(Objective):
             kind=settings.loss,
             label_smoothing=settings.label_smoothing,
         )
-        with torch.no_grad():
-            right = torch.stack((real_logits, -fake_logits)) > 0
-            real_accuracy, fake_accuracy = right.mean(1, dtype=torch.float32).unbind()
+        margins = self.margins(real_logits.detach().float(), fake_logits.detach().float())
+        real_accuracy, fake_accuracy = (torch.stack(margins) > 0).float().mean(1).unbind()
         numbers = {
             "d_loss": loss.detach(),
+            "r_t": margins[0].sign().mean(),
             "d_real_accuracy": real_accuracy,
             "d_fake_accuracy": fake_accuracy,
         }
+        if self.steering is not None:
+            numbers["augment_p"] = self.steering.probability.clone()
         if draws.r1_augment is not None:
             penalty = self.r1_penalty(draws, real_labels, std)
             numbers["r1"] = penalty.detach()
             loss = loss + penalty * (0.5 * settings.r1_gamma * settings.r1_interval)
         return Update(self.players[1], loss, numbers)
+
+    def margins(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute how far logits are on the right side of what is as likely real as generated.
+
+        That side is told by the loss: a critic (wasserstein) has none but the middle between the
+        means. The signs of the first are r_t of ADA, in the mean: 1 where the discriminator knows
+        every real image for real, 0 where it guesses.
+
+        Args:
+            real_logits: (N,) float32.
+            fake_logits: (N,) float32.
+
+        Returns:
+            (N,) of the real images and (N,) of the generated ones.
+        """
+        kind, target = self.settings.loss, 1 - self.settings.label_smoothing
+        boundary: float | Tensor = 0.0
+        if kind == "least_squares":
+            boundary = target / 2
+        elif kind == "wasserstein":
+            boundary = (real_logits.mean() + fake_logits.mean()) / 2
+        elif kind in SMOOTHED_KINDS:
+            boundary = math.log(target / (2 - target))
+        return real_logits - boundary, boundary - fake_logits
 
     def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: LossKind) -> Update:
         """Compute the generator's loss of this kind; ``std`` as in :meth:`discriminator_update`."""

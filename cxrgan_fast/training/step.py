@@ -69,11 +69,15 @@ class TrainingStep:
             config.dataset.resident_share,
         )
         self.draws = Draws(config, dataset, self.batches, device)
+        probability = None
+        if not config.dataset.always_augments:
+            probability = torch.tensor(config.dataset.augment_probability, device=device)
         inputs = DiscriminatorInputs(
             self.batches,
             config.dataset.augment,
             self.value_range,
             AUTOCAST_DTYPE.get(config.precision, torch.float32),
+            probability,
         )
         self.objective: Objective = Adversarial(config, self.draws, inputs, device, self.autocast)
         self.networks = self.objective.networks
@@ -173,6 +177,7 @@ class TrainingStep:
             *(b for module in modules for b in module.buffers()),
             *(t for optimizer in self.optimizers.values() for t in state_tensors(optimizer)),
             *self._scaler_tensors(),
+            *self.objective.state().values(),
             *self.meters.state(),
             *self.batches.state(),
             self.clock,
@@ -188,6 +193,8 @@ class TrainingStep:
             "ema": self.ema.state_dict(),
             **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scalers": self._scaler_tensors(),
+            "objective": self.objective.state(),
+            "numbers": list(self.meters.names),
             "meters": self.meters.state(),
             "random": self.draws.random.get_state(),
             "device": self.device.type,
@@ -205,6 +212,8 @@ class TrainingStep:
         self.ema.load_state_dict(state["ema"])
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, state[name])
+        for name, tensor in self.objective.state().items():
+            tensor.copy_(state["objective"][name])
         for mine, saved in (
             *zip(self._scaler_tensors(), state["scalers"], strict=True),
             *zip(self.meters.state(), state["meters"], strict=True),

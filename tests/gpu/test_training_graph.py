@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
@@ -25,7 +26,9 @@ CASES = {
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "l2": 0.1, "loss": "minimax", "early_steps": 20},
     "streamed": {"resident_share": 0.0},
-}
+    "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
+            "ada_ramp": 0.4, "precision": "bf16"},
+}  # fmt: skip
 STEPS = 50
 
 pytestmark = pytest.mark.usefixtures("gpu", "repeatable")

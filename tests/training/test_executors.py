@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.executors import (
@@ -41,7 +42,11 @@ CASES = {
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "ema_ramp": 0.0, "l2": 0.1, "output": "sigmoid"},
     "streamed": {"resident_share": 0.0, "augment": ()},
-}
+    "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
+            "ada_ramp": 0.4, "r1_interval": 4},
+    "sometimes": {"augment": ("translation", "cutout"), "augment_probability": 0.5,
+                  "precision": "bf16"},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +125,9 @@ def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, steps, case):
 
 
 @pytest.mark.usefixtures("cuda")
-def test_a_captured_run_goes_on_from_a_checkpoint(dataset):
-    settings = CASES["noise"]
+@pytest.mark.parametrize("case", ["noise", "ada"])
+def test_a_captured_run_goes_on_from_a_checkpoint(dataset, case):
+    settings = CASES[case]
     straight = GraphExecutor(step_with(dataset, **settings))
     for _ in range(6):
         straight()
