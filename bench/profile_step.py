@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -193,9 +192,9 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     cuda = step.device.type == "cuda"
     update = step.ema.update
 
-    def marked_update(generator: nn.Module, images_seen: float | Tensor, batch_size: int) -> None:
+    def marked_update(*arguments: Any, **named: Any) -> None:
         with record_function(AVERAGE):
-            update(generator, images_seen, batch_size)
+            update(*arguments, **named)
 
     step.ema.update = marked_update  # type: ignore[method-assign]  # a name in the profile
     try:

@@ -16,6 +16,7 @@ from tyro.constructors import (
 )
 
 from cxrgan_fast.plain_numbers import decimal, whole
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.setting import Known, Settings, docs_of, settings_of
 
 
@@ -32,8 +33,10 @@ def read_flag(known: Known, words: list[str]) -> Any:
     return value
 
 
-def _plain(known: Known, word: str) -> str | int | float:
+def _plain(known: Known, word: str) -> str | int | float | Schedule:
     try:
+        if known.scheduled and ":" in word:
+            return Schedule.read(word)
         if known.number is float:
             return float(word) if word in ("nan", "inf", "-inf") else decimal(word)
         if known.number is int or known.setting.choices:
@@ -84,7 +87,7 @@ def _described(known: Known, with_needs: bool) -> Any:
     if known.number is not None or known.choices or known.is_list:
         notes.append(_reader(known))
     annotated: Any = Annotated
-    parts: Any = (known.hint, *notes)
+    parts: Any = (known.hint | Schedule if known.scheduled else known.hint, *notes)
     return annotated[parts]
 
 
@@ -93,6 +96,8 @@ def _reader(known: Known) -> PrimitiveConstructorSpec[Any]:
     parts = [f"{{{named}}}"] if named else []
     if known.number is not None:
         parts.append("INT" if known.number is int else "FLOAT")
+    if known.scheduled:
+        parts.append("START:END")
     one = "|".join(parts) or "NAME"
     return PrimitiveConstructorSpec(
         nargs="*" if known.is_list else 1,

@@ -11,18 +11,20 @@ YAML and pydantic may be missing.
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import numbers
+import operator
 import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cxrgan_fast.errors import UserError, did_you_mean
+from cxrgan_fast.schedule import SPELLING, Schedule
 
 MOST_WHOLE = 2**53
 """Largest whole number of a setting that names no other: larger ones fit no double."""
@@ -120,9 +122,10 @@ class Known:
     Attributes:
         name: name of its field.
         owner: the class that has the field.
-        hint: its type.
+        hint: its type, apart from that of a schedule.
         default: its default.
         setting: what stands at its field.
+        scheduled: whether it may be a `Schedule` of such numbers, too.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Known:
     hint: Any
     default: Any
     setting: Setting
+    scheduled: bool = False
 
     @property
     def flag(self) -> str:
@@ -192,6 +196,8 @@ class Known:
             if self.setting.multiple_of > 1:
                 kind = f"a multiple of {self.setting.multiple_of}"
             parts.append(f"{kind} {self._bounds_text(value)}")
+        if self.scheduled:
+            parts.append(f"a schedule {SPELLING} of such numbers")
         if self.is_list and self.choices:
             return f"{', '.join(map(str, self.choices))}, or some of them, each once"
         return " or ".join(parts)
@@ -200,7 +206,8 @@ class Known:
         least, most = self.bounds
         if self.setting.below is not None:
             return f"of at least {_shown(least)} and below {_shown(most)}"
-        beyond: bool = isinstance(value, int | float) and value > most
+        ends = (value.start, value.end) if isinstance(value, Schedule) else (value,)
+        beyond = any(isinstance(end, int | float) and end > most for end in ends)
         if self.setting.most is None and not beyond:
             return f"of at least {_shown(least)}"
         return f"from {_shown(least)} to {_shown(most)}"
@@ -224,10 +231,14 @@ class Known:
         hint = did_you_mean(value, map(str, self.choices)) if isinstance(value, str) else ""
         # Python writes no whole number of more than some thousand digits.
         huge = isinstance(value, int) and value.bit_length() > 4096
+        if isinstance(value, Schedule):
+            value = str(value)
         shown = f"one of {value.bit_length()} bits" if huge else f"{value!r:.200}"
         return UserError(f"{called} should be {expected}, got {shown}{hint}")
 
     def _fits(self, value: Any) -> bool:
+        if isinstance(value, Schedule):
+            return self.scheduled and self._fits_one(value.start) and self._fits_one(value.end)
         if not self.is_list:
             return self._fits_one(value)
         if not isinstance(value, tuple):
@@ -281,7 +292,7 @@ def settings_of(config: Any) -> dict[str, Known]:
     return found
 
 
-@cache
+@functools.cache
 def _of_class(owner: type) -> dict[str, Known]:
     """The settings of one class, without those of its groups."""
     hints = get_type_hints(owner, include_extras=True)
@@ -297,10 +308,15 @@ def _known(field: "dataclasses.Field[Any]", owner: type, hint: Any) -> Known:
     if get_origin(hint) is Annotated:
         hint, *notes = get_args(hint)
     settings = [note for note in notes if isinstance(note, Setting)]
-    return Known(field.name, owner, hint, field.default, settings[0] if settings else Setting())
+    setting = settings[0] if settings else Setting()
+    kinds = get_args(hint)
+    scheduled = Schedule in kinds
+    if scheduled:
+        hint = functools.reduce(operator.or_, (kind for kind in kinds if kind is not Schedule))
+    return Known(field.name, owner, hint, field.default, setting, scheduled)
 
 
-@cache
+@functools.cache
 def docs_of(owner: type) -> dict[str, str]:
     """Return the help below each field of a class, as one line each."""
     docs: dict[str, str] = {}

@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrgan_fast.augment.adaptive import AdaptiveProbability, amount_of_a_move
+from cxrgan_fast.augment.adaptive import AdaptiveProbability
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
-from cxrgan_fast.gan.penalties import squared_gradient_norm
-from cxrgan_fast.gan.schedules import generator_loss_kind, noise_std
+from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norm
+from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig
 
 
@@ -84,45 +85,51 @@ class Adversarial(Objective):
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (high - low) / 2
+        self.probability = config.dataset.augment_probability
         self.steering: AdaptiveProbability | None = None
-        dataset = config.dataset
-        if dataset.ada_target and inputs.probability is not None:
-            updates = config.steps * self.settings.discriminator_steps
-            amount = amount_of_a_move(dataset.ada_ramp, updates)
-            self.steering = AdaptiveProbability(inputs.probability, dataset.ada_target, amount)
+        if config.dataset.ada_target and inputs.probability is not None:
+            self.steering = AdaptiveProbability(
+                inputs.probability, config.dataset.ada_target, config.dataset.ada_ramp
+            )
 
     def state(self) -> dict[str, Tensor]:
         """See :meth:`Objective.state`."""
         return {} if self.steering is None else self.steering.state()
 
-    def kind(self, steps_done: int) -> StepKind:
+    def kind(self, progress: Progress[float]) -> StepKind:
         """See :meth:`Objective.kind`."""
-        settings = self.settings
+        settings, done = self.settings, progress.steps
+        is_due = done % settings.r1_interval == 0
         return StepKind(
-            r1=settings.r1_gamma > 0 and steps_done % settings.r1_interval == 0,
-            noise=noise_std(settings, float(steps_done)) > 0,
-            generator_loss=generator_loss_kind(settings, steps_done),
+            r1=is_due and scheduled(settings.r1_gamma, progress.share) > 0,
+            noise=noise_std(settings, progress) > 0,
+            generator_loss=generator_loss_kind(settings, done),
         )
 
-    def updates(self, kind: Hashable, clock: Tensor) -> Generator[Update, None, None]:
+    def updates(self, kind: Hashable, progress: Progress[Tensor]) -> Generator[Update, None, None]:
         """See :meth:`Objective.updates`."""
         assert isinstance(kind, StepKind)
         std = None
         if kind.noise:
-            std = noise_std(self.settings, clock.double()).to(torch.float32) * self.half_range
+            std = noise_std(self.settings, progress).to(torch.float32) * self.half_range
+        if isinstance(self.probability, Schedule) and self.inputs.probability is not None:
+            self.inputs.probability.copy_(scheduled(self.probability, progress.share))
+        r_t: list[Tensor] = []
         for _ in range(self.settings.discriminator_steps):
-            update = self.discriminator_update(
-                self.draws.for_discriminator(noise=kind.noise, r1=kind.r1), std
-            )
+            draws = self.draws.for_discriminator(noise=kind.noise, r1=kind.r1)
+            update = self.discriminator_update(draws, std, progress.share)
+            r_t.append(update.numbers["r_t"])
             yield update
-            if self.steering is not None:
-                self.steering.observe(update.numbers["r_t"])
-        draws = self.draws.for_generator(noise=kind.noise)
+        generator_draws = self.draws.for_generator(noise=kind.noise)
         # The discriminator's weights need no gradient here; its input does.
         with frozen(self.networks["discriminator"]):
-            yield self.generator_update(draws, std, kind.generator_loss)
+            yield self.generator_update(generator_draws, std, kind.generator_loss)
+        if self.steering is not None:
+            self.steering.observe(torch.stack(r_t).mean(), progress.share)
 
-    def discriminator_update(self, draws: DiscriminatorDraws, std: Tensor | None) -> Update:
+    def discriminator_update(
+        self, draws: DiscriminatorDraws, std: Tensor | None, share: Tensor
+    ) -> Update:
         """Compute the discriminator's loss, how well it tells images apart, and R1.
 
         R1 is computed only where ``draws`` has random numbers for it.
@@ -130,6 +137,7 @@ class Adversarial(Objective):
         Args:
             draws: all random numbers.
             std: 0-dimensional, what the drawn noise is multiplied by; None without noise.
+            share: share of the planned run that is done, 0-dimensional float64.
         """
         settings, real_labels = self.settings, self.draws.batches.labels.index_select(0, draws.rows)
         with torch.no_grad(), self.autocast():
@@ -155,7 +163,8 @@ class Adversarial(Objective):
         if draws.r1_augment is not None:
             penalty = self.r1_penalty(draws, real_labels, std)
             numbers["r1"] = penalty.detach()
-            loss = loss + penalty * (0.5 * settings.r1_gamma * settings.r1_interval)
+            gamma = scheduled(settings.r1_gamma, share)
+            loss = loss + penalty * lazy_weight(gamma, settings.r1_interval)
         return Update(self.players[1], loss, numbers)
 
     def margins(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from cxrgan_fast.gan.schedules import Progress
+
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -63,11 +65,11 @@ class Objective(ABC):
     run: dict[str, Network]
 
     @abstractmethod
-    def kind(self, steps_done: int) -> Hashable:
+    def kind(self, progress: Progress[float]) -> Hashable:
         """Give all that decides which kernels the next step runs: a CUDA graph holds one kind.
 
         Args:
-            steps_done: steps before it.
+            progress: how far the run is before it.
         """
 
     def state(self) -> dict[str, Tensor]:
@@ -75,14 +77,14 @@ class Objective(ABC):
         return {}
 
     @abstractmethod
-    def updates(self, kind: Hashable, clock: Tensor) -> Generator[Update, None, None]:
+    def updates(self, kind: Hashable, progress: Progress[Tensor]) -> Generator[Update, None, None]:
         """Yield a step's updates in order; each is computed after the one before has been done.
 
         Only queues work on the device, and draws all random numbers from one generator.
 
         Args:
             kind: what :meth:`kind` gave for this step.
-            clock: steps done: 0-dimensional int64 on the device.
+            progress: how far the run is before the step, on the device.
         """
 
 

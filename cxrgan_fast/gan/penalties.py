@@ -4,6 +4,21 @@ import torch
 from torch import Tensor
 
 
+def lazy_weight(gamma: float | Tensor, interval: int) -> float | Tensor:
+    """Return γ/2, what a penalty counts, for one that is computed only every so many steps.
+
+    Args:
+        gamma: γ; of a schedule a 0-dimensional float64 tensor.
+        interval: steps from one computation to the next, by which the weight is multiplied (Karras
+            et al. 2020, "lazy regularization").
+
+    Returns:
+        A number for a number, else 0-dimensional float32.
+    """
+    weight = 0.5 * gamma * interval
+    return weight.to(torch.float32) if isinstance(weight, Tensor) else weight
+
+
 def squared_gradient_norm(logits: Tensor, images: Tensor, half_range: float) -> Tensor:
     """Compute E‖∇D(x)‖², the R1 penalty without its weight (Mescheder et al. 2018, eq. 9).
 

@@ -40,7 +40,13 @@ class EMA:
         self.ramp = ramp
 
     @torch.no_grad()
-    def update(self, generator: nn.Module, images_seen: float | Tensor, batch_size: int) -> None:
+    def update(
+        self,
+        generator: nn.Module,
+        images_seen: float | Tensor,
+        batch_size: int,
+        half_life_images: float | Tensor | None = None,
+    ) -> None:
         """Take in the generator after one more step. Nothing is read back from the device.
 
         Args:
@@ -48,6 +54,8 @@ class EMA:
             images_seen: real images that training has shown before this step's; a number, or a
                 0-dimensional tensor on the generator's device, as a captured step needs it.
             batch_size: images of this step.
+            half_life_images: the half-life of this step, where it changes from step to step; as
+                ``images_seen``. None for that of the average.
         """
         averages: list[Tensor] = list(self.module.parameters())
         weights: list[Tensor] = list(generator.parameters())
@@ -55,15 +63,20 @@ class EMA:
             images_seen = torch.full((), images_seen, device=averages[0].device)
         # a ← (a − w)·decay + w: in place, without a temporary of the weights' size.
         torch._foreach_sub_(averages, weights)
-        torch._foreach_mul_(averages, self._decay(images_seen, batch_size))
+        torch._foreach_mul_(averages, self._decay(images_seen, batch_size, half_life_images))
         torch._foreach_add_(averages, weights)
         buffers = list(self.module.buffers())
         if buffers:
             torch._foreach_copy_(buffers, list(generator.buffers()))
 
-    def _decay(self, images_seen: Tensor, batch_size: int) -> Tensor:
+    def _decay(
+        self, images_seen: Tensor, batch_size: int, half_life: float | Tensor | None
+    ) -> Tensor:
         """What an old weight counts after a step, on the device."""
-        half_life = torch.full_like(images_seen, self.half_life_images, dtype=torch.float64)
+        if half_life is None:
+            half_life = self.half_life_images
+        if not isinstance(half_life, Tensor):
+            half_life = torch.full_like(images_seen, half_life, dtype=torch.float64)
         if self.ramp is not None:
             half_life = torch.minimum(half_life, images_seen.double() * self.ramp)
         return torch.exp2(-batch_size / half_life).float()  # 0 for a half-life of 0

@@ -31,11 +31,14 @@ _GROUPS = {
     "r1": "loss",
     "d_real_accuracy": "accuracy",
     "d_fake_accuracy": "accuracy",
+    "r_t": "accuracy",
     "images_per_second": "speed",
     "seconds": "speed",
     "threads": "speed",
     "images": "progress",
-    "noise_std": "schedule",
+    **dict.fromkeys(
+        ("noise_std", "r1_gamma", "ema_half_life", "augment_probability", "augment_p"), "schedule"
+    ),
 }
 _HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")
 

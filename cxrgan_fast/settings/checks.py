@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.setting import flag_of, settings_of
 from cxrgan_fast.settings.config import EvaluationConfig, TrainConfig, flatten
 
@@ -25,6 +26,17 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
     flat = flatten(config)
     if flat["name"] and not file_name_safe(flat["name"]):
         raise UserError(f"--name {flat['name']!r}: expected a letter or a digit in it")
+    if flat["noise_decay_steps"] and isinstance(flat["noise_std"], Schedule):
+        raise UserError(
+            f"--noise-decay-steps {flat['noise_decay_steps']} does nothing with --noise-std "
+            f"{flat['noise_std']}, which is a schedule; leave it out"
+        )
+    if flat["ada_target"] and isinstance(flat["augment_probability"], Schedule):
+        raise UserError(
+            f"--ada-target {flat['ada_target']} steers the probability, which is a schedule "
+            f"(--augment-probability {flat['augment_probability']}); leave one of the two out, or "
+            "give the probability to start from"
+        )
     for known in settings_of(config).values():
         needs = known.setting.needs
         if needs is None or flat[known.name] == known.default:

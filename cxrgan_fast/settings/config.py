@@ -20,6 +20,7 @@ from cxrgan_fast.metrics.registry import DEFAULT, backbone_names, is_code
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.nn.family import families_with
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.setting import Needs, Setting, Settings, flag_of, settings_of
 from cxrgan_fast.settings.names import unknown_setting
 from cxrgan_fast.threads import MOST_THREADS
@@ -54,13 +55,15 @@ class ObjectiveConfig(Settings):
         ),
     ] = 0.0
     """One-sided label smoothing: the target for real images is 1 minus this value."""
-    noise_std: Annotated[float, Setting(least=0)] = 0.0
+    noise_std: Annotated[float | Schedule, Setting(least=0)] = 0.0
     """Standard deviation of the Gaussian noise on all images that the discriminator sees, whose
     pixels span a range of 2."""
     noise_decay_steps: Annotated[int, Setting(least=0, needs=Needs("noise_std"))] = 0
-    """Steps over which the noise falls linearly to zero; 0 keeps it constant."""
+    """Steps over which the noise falls linearly to zero; 0 leaves it as --noise-std says, which can
+    be a schedule itself."""
     r1_gamma: Annotated[
-        float, Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight")
+        float | Schedule,
+        Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"),
     ] = 1.0
     """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
     r1_interval: Annotated[
@@ -123,7 +126,7 @@ class OptimizationConfig(Settings):
     ] = 0.0
     """Weight decay: an L2 penalty, or decoupled from the gradient with --optimizer adamw."""
     ema_half_life: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             answer="--ema-half-life, in images shown",
@@ -174,7 +177,7 @@ class DatasetConfig(Settings):
     """DiffAugment policies for all images that the discriminator sees (Zhao et al. 2020); give the
     flag without a policy to turn them off."""
     augment_probability: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             most=1,
@@ -366,6 +369,11 @@ class TrainConfig(Settings):
         float, Setting(least=0, resumable=True, elsewhere="max_time timeout time_limit max_hours")
     ] = 0.0
     """Save and stop after this many minutes, evaluations included; 0 sets no limit."""
+    plan_by: Annotated[
+        Literal["time", "steps"], Setting(needs=Needs("max_minutes"), resumable=True)
+    ] = "time"
+    """What schedules take for the planned run where --max-minutes limits it: that time, or the
+    steps alone (steps), for a run that goes on in the next job."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """The images to train on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -394,7 +402,7 @@ def flatten(config: object) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration dataclass
         value = getattr(config, f.name)
-        flat.update(flatten(value) if dataclasses.is_dataclass(value) else {f.name: value})
+        flat.update(flatten(value) if isinstance(value, Settings) else {f.name: value})
     return flat
 
 
@@ -424,7 +432,7 @@ def _override(config: Config, flat: Mapping[str, Any]) -> Config:
     changes: dict[str, Any] = {}
     for f in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration dataclass
         value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, Settings):
             changes[f.name] = _override(value, flat)
         elif f.name in flat:
             changes[f.name] = flat[f.name]

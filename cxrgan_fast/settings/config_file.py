@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_small
 from cxrgan_fast.nn.family import FAMILIES, own_settings
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.setting import Known, Settings, settings_of
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.settings.names import unknown_setting
@@ -68,8 +69,11 @@ def read_config(text: str, path: Path) -> dict[str, Any]:
 def _read_value(known: Known, value: Any, called: str) -> Any:
     """Read what stands after a key: of the right type, and fit for its setting."""
     try:
-        read = TypeAdapter(known.hint).validate_python(value)
-    except ValidationError:
+        if known.scheduled and isinstance(value, str) and ":" in value:
+            read: Any = Schedule.read(value)
+        else:
+            read = TypeAdapter(known.hint).validate_python(value)
+    except ValueError:  # as pydantic's errors are
         raise known.refusal(value, called) from None
     known.check(read, called)
     if known.is_path and (value == "" or "\0" in str(value)):
@@ -96,7 +100,16 @@ def _without_other_families(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader without aliases: ten lines of aliases of aliases can fill the memory."""
+    """A loader without aliases and without numbers of base 60.
+
+    Ten lines of aliases of aliases can fill the memory, and 10:1 is a schedule, not ten minutes
+    and a second.
+    """
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)
+        is_number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        return self.DEFAULT_SCALAR_TAG if is_number and ":" in value else tag
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -133,6 +146,14 @@ def write_config(config: TrainConfig) -> str:
             return {key: plain(item) for key, item in value.items()}
         if isinstance(value, tuple):
             return list(value)
-        return str(value) if isinstance(value, Path) else value
+        return str(value) if isinstance(value, Path | Schedule) else value
 
-    return yaml.safe_dump(plain(dataclasses.asdict(config)), sort_keys=False)
+    return yaml.safe_dump(plain(_by_group(config)), sort_keys=False)
+
+
+def _by_group(config: Settings) -> dict[str, Any]:
+    groups = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # any configuration
+        value = getattr(config, field.name)
+        groups[field.name] = _by_group(value) if isinstance(value, Settings) else value
+    return groups

@@ -252,6 +252,8 @@ def _train_one(
         _saved_in_any_case(run, writer),
     ):
         before, start = run.seconds, time.perf_counter()
+        if config.plan_by == "time":
+            run.planned_seconds = before + limit
         logged, logged_images = start, step.images_seen
 
         def evaluate() -> float:

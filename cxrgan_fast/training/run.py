@@ -12,13 +12,14 @@ from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, describe, metric_labels
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.gan.draws import stream_seeds
-from cxrgan_fast.gan.schedules import noise_std
+from cxrgan_fast.gan.schedules import noise_std, scheduled
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.best import Row, is_better, keep_best, restore_best
 from cxrgan_fast.runs.generator_file import save_generator
 from cxrgan_fast.runs.logs import RunLog, read_evaluations
 from cxrgan_fast.sampling.grid import animate, grid_path, rows_shown, write_grid
-from cxrgan_fast.settings.config import TrainConfig
+from cxrgan_fast.schedule import Schedule
+from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.host_copy import copy_to_host
@@ -65,6 +66,7 @@ class Run:
         self._execute = make_executor(config.executor, self.training_step)
         self.is_between_steps = True
         self.seconds = 0.0
+        self.planned_seconds = float("inf")  # in all; whoever limits the time sets it
         self.threads: int | None = None  # those of the checkpoint that it goes on from
         self.evaluated = 0  # the newest step that has been
         self.best: Row | None = None
@@ -114,18 +116,29 @@ class Run:
     def train(self) -> None:
         """Run one step. While it fails, :attr:`is_between_steps` stays False."""
         self.is_between_steps = False
+        self._tell_time()
         self._execute()
         self.is_between_steps = True
+
+    def _tell_time(self) -> None:
+        self.training_step.time_share = self.seconds / self.planned_seconds
 
     def measure(self, images: int, seconds: float) -> dict[str, Any]:
         """Return the next line of the log, for the last ``images`` in ``seconds``."""
         config, step = self.config, self.training_step
+        self._tell_time()
+        progress = step.progress()
         return {
             "step": step.steps_done,
             "images": step.images_seen,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),
-            "noise_std": noise_std(config.objective, float(step.steps_done)),
+            "noise_std": noise_std(config.objective, progress),
+            **{
+                name: scheduled(value, progress.share)
+                for name, value in flatten(config).items()
+                if isinstance(value, Schedule)
+            },
             "threads": torch.get_num_threads(),
             **step.meters.read(),
         }

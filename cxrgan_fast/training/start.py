@@ -7,6 +7,7 @@ import torch
 
 from cxrgan_fast.ops.backend import choose_backend
 from cxrgan_fast.provenance import provenance
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import flatten, override
 from cxrgan_fast.training.run import Run
 from cxrgan_fast.training.step import AUTOCAST_DTYPE
@@ -57,7 +58,7 @@ def describe_start(run: Run, start: Start) -> dict[str, Any]:
             for name, network in networks.items()
         },
         "settings": {
-            name: str(value) if isinstance(value, Path) else value
+            name: str(value) if isinstance(value, Path | Schedule) else value
             for name, value in flatten(override(config, chosen)).items()
         },
     }

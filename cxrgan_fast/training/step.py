@@ -20,6 +20,7 @@ from cxrgan_fast.evaluation.generator_now import GeneratorNow
 from cxrgan_fast.gan.adversarial import Adversarial
 from cxrgan_fast.gan.draws import Draws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Update
+from cxrgan_fast.gan.schedules import Progress, scheduled
 from cxrgan_fast.nn import EMA
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.training.meters import Meters
@@ -50,6 +51,9 @@ class TrainingStep:
         objective: the game; its networks are those that are trained.
         steps_done: steps so far, as the host counts them.
         clock: the same number on the device, 0-dimensional int64.
+        time_share: share of the planned time that has passed, where time limits the run: whoever
+            limits it sets it before a step.
+        share: share of the planned run that is done before the step at hand, 0-dimensional float64.
     """
 
     def __init__(self, config: TrainConfig, dataset: ImageDataset, device: torch.device) -> None:
@@ -71,7 +75,8 @@ class TrainingStep:
         self.draws = Draws(config, dataset, self.batches, device)
         probability = None
         if not config.dataset.always_augments:
-            probability = torch.tensor(config.dataset.augment_probability, device=device)
+            start = scheduled(config.dataset.augment_probability, 0.0)
+            probability = torch.tensor(start, dtype=torch.float32, device=device)
         inputs = DiscriminatorInputs(
             self.batches,
             config.dataset.augment,
@@ -82,9 +87,8 @@ class TrainingStep:
         self.objective: Objective = Adversarial(config, self.draws, inputs, device, self.autocast)
         self.networks = self.objective.networks
         optim = config.optimization
-        self.ema = EMA(
-            self.networks[self.objective.averaged], optim.ema_half_life, optim.ema_ramp or None
-        )
+        half_life = scheduled(optim.ema_half_life, 0.0)
+        self.ema = EMA(self.networks[self.objective.averaged], half_life, optim.ema_ramp or None)
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.scalers: dict[str, Scaler] = {}
         fp16 = config.precision == "fp16"  # bf16 has float32's range and needs no scaling
@@ -97,6 +101,8 @@ class TrainingStep:
         self.meters = Meters(self.objective.numbers, self.networks, device)
         self.clock = torch.zeros((), dtype=torch.int64, device=device)
         self.steps_done = 0
+        self.time_share = 0.0
+        self.share = torch.zeros((), dtype=torch.float64, device=device)
 
     def _order(self, dataset: ImageDataset) -> Order:
         if self.config.dataset.class_balance:
@@ -112,8 +118,9 @@ class TrainingStep:
         self.end()
 
     def begin(self) -> None:
-        """Have the images of the next step ready."""
+        """Have the images of the next step ready, and how far the run is."""
         self.batches.seek(self.images_seen)
+        self.share.fill_(self.progress().share)
 
     def end(self) -> None:
         """Count the step that the body has done."""
@@ -121,7 +128,12 @@ class TrainingStep:
 
     def kind(self) -> Hashable:
         """Return the kind of the next step."""
-        return self.objective.kind(self.steps_done)
+        return self.objective.kind(self.progress())
+
+    def progress(self) -> Progress[float]:
+        """Return how far the run is, by steps or by time, whichever is further."""
+        share = max(self.steps_done / self.config.steps, self.time_share)
+        return Progress(self.steps_done, min(share, 1.0))
 
     @property
     def images_per_step(self) -> int:
@@ -139,12 +151,15 @@ class TrainingStep:
         """Queue all of a step's work on the device."""
         reported: list[dict[str, Tensor]] = []
         # Closed also when an update fails: what an objective has frozen for it thaws.
-        with closing(self.objective.updates(kind, self.clock)) as updates:
+        progress = Progress(self.clock, self.share)
+        with closing(self.objective.updates(kind, progress)) as updates:
             for update in updates:
                 self._descend(update)
                 reported.append(update.numbers)
         averaged = self.networks[self.objective.averaged]
-        self.ema.update(averaged, self.clock * self.images_per_step, self.images_per_step)
+        half_life = scheduled(self.config.optimization.ema_half_life, self.share)
+        images_seen, new = self.clock * self.images_per_step, self.images_per_step
+        self.ema.update(averaged, images_seen, new, half_life)
         self.clock += 1
         self.meters.record(_means(reported), self.clock)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
+from cxrgan_fast.gan.schedules import Progress
 from cxrgan_fast.nn import build_discriminator, samples_see_each_other
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.settings.config import TrainConfig, override
@@ -127,7 +128,7 @@ def test_real_and_generated_images_of_a_batch_that_looks_go_apart(dataset, looks
         fake = step.networks["generator"](draws.latents, draws.labels)
         alone = [discriminator(images, draws.labels) for images in (real, fake)]
     discriminator.batches.clear()
-    update = step.objective.discriminator_update(draws, None)
+    update = step.objective.discriminator_update(draws, None, step.share)
     assert discriminator.batches == ([4, 4] if looks else [8])
     loss = sum(
         nn.functional.softplus(sign * x).mean() for sign, x in zip((-1, 1), alone, strict=True)
@@ -150,10 +151,10 @@ class Autoencoder(Objective):
         self.networks, self.run = {"coder": coder}, {"coder": coder}
         self.players = (Player("coder", "coder_optimizer", 1e-2),)
 
-    def kind(self, steps_done: int) -> str:
-        return "bright" if steps_done % 2 else "plain"
+    def kind(self, progress: Progress[float]) -> str:
+        return "bright" if progress.steps % 2 else "plain"
 
-    def updates(self, kind: Hashable, clock: Tensor) -> Generator[Update, None, None]:
+    def updates(self, kind: Hashable, progress: Progress[Tensor]) -> Generator[Update, None, None]:
         draws = self.draws.for_discriminator(noise=False, r1=False)
         real = self.inputs.real(draws.rows, draws.mirror)
         drawn = self.run["coder"](real)

@@ -9,6 +9,7 @@ import torch
 
 from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.executors import Executor, GraphExecutor
@@ -28,6 +29,12 @@ CASES = {
     "streamed": {"resident_share": 0.0},
     "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
             "ada_ramp": 0.4, "precision": "bf16"},
+    "scheduled": {
+        "steps": 60,
+        "r1_gamma": Schedule(5, 0, "cosine", 0.4),
+        "noise_std": Schedule(0, 0.5),
+        "ema_half_life": Schedule(100, 10),
+    },
 }  # fmt: skip
 STEPS = 50
 

@@ -170,7 +170,9 @@ def test_a_setting_that_would_do_nothing_is_refused_unless_a_resumed_run_keeps_i
             "inception_weights": Path("w"), "features_weights": "w"}.get(name)  # fmt: skip
     if known.default == "":
         idle = "column"
-    if idle is None:
+    if idle is None and known.number is None:
+        idle = next(choice for choice in known.choices if choice != known.default)
+    elif idle is None:
         idle = known.bounds[0] + (0.25 if known.number is float else 3)
     usual = needs.but if needs.but is not None else () if other.is_list else next(
         value

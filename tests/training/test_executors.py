@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.executors import (
     CompileExecutor,
@@ -35,6 +36,14 @@ CPU = torch.device("cpu")
 CASES = {
     "default": {"r1_interval": 4},
     "noise": {"noise_std": 0.5, "noise_decay_steps": 20, "discriminator_steps": 2, "mirror": True},
+    "scheduled": {
+        "steps": 16,
+        "r1_gamma": Schedule(5, 0, "cosine", 0.4),
+        "r1_interval": 2,
+        "noise_std": Schedule(0, 0.5),
+        "ema_half_life": Schedule(100, 10),
+        "ema_ramp": 0.0,
+    },
     "saturating": {"loss": "minimax", "early_steps": 5, "r1_gamma": 0.0, "label_smoothing": 0.1},
     "bf16": {"precision": "bf16", "spectral_norm": True, "loss": "hinge"},
     "fp16": {"precision": "fp16", "family": "dcgan", "class_balance": True},
@@ -44,8 +53,8 @@ CASES = {
     "streamed": {"resident_share": 0.0, "augment": ()},
     "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
             "ada_ramp": 0.4, "r1_interval": 4},
-    "sometimes": {"augment": ("translation", "cutout"), "augment_probability": 0.5,
-                  "precision": "bf16"},
+    "sometimes": {"augment": ("rotation", "cutout"), "precision": "bf16", "steps": 60,
+                  "augment_probability": Schedule(0, 0.8, "cosine", 0.5)},
 }  # fmt: skip
 
 
@@ -125,6 +134,18 @@ def test_a_graph_replays_what_a_step_does_to_the_bit(dataset, steps, case):
 
 
 @pytest.mark.usefixtures("cuda")
+def test_a_graph_reads_how_far_the_run_is(dataset):
+    settings = CASES["scheduled"] | {"r1_interval": 1}
+    eager, graph = step_with(dataset, **settings), step_with(dataset, **settings)
+    run, replay = OpByOp(eager), GraphExecutor(graph)
+    for _ in range(3):
+        run()
+        replay()
+    assert len(replay.graphs) == 2  # without noise, and with
+    assert_same_bits(state(eager), state(graph))
+
+
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("case", ["noise", "ada"])
 def test_a_captured_run_goes_on_from_a_checkpoint(dataset, case):
     settings = CASES[case]
@@ -148,8 +169,8 @@ def test_the_stand_in_tells_a_step_that_bakes_a_number_in(dataset, monkeypatch):
     for step in (eager, graph):
         average = type(step.ema).update
 
-        def by_the_host(generator, images_seen, batch_size, step=step, average=average):
-            average(step.ema, generator, float(step.images_seen), batch_size)
+        def by_the_host(generator, seen, batch_size, half_life, step=step, average=average):
+            average(step.ema, generator, float(step.images_seen), batch_size, half_life)
 
         monkeypatch.setattr(step.ema, "update", by_the_host)
     run, replay = Executor(eager), GraphExecutor(graph)

@@ -1,0 +1,149 @@
+"""Schedules in a training: what a step does by them, and runs that end by steps or by time."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.runs.checkpoint import checkpoint_path
+from cxrgan_fast.schedule import Schedule
+from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.training.run import Run
+from cxrgan_fast.training.step import TrainingStep
+
+CPU = torch.device("cpu")
+SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
+         "precision": "fp32", "phantom_images": 12}  # fmt: skip
+PHANTOM = ["--device", "cpu", "--threads", "1", "--log-every", "1"]
+PHANTOM += [word for name, value in SMALL.items()
+            for word in (f"--{name.replace('_', '-')}", str(value))]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    images = torch.randint(0, 256, (12, 1, 32, 32), generator=torch.Generator().manual_seed(0))
+    names = [str(i) for i in range(12)]
+    labels = torch.arange(12) % 2
+    return ImageDataset(images.to(torch.uint8), labels, ("a", "b"), names, names, "made")
+
+
+def step_with(dataset: ImageDataset, **settings: object) -> TrainingStep:
+    return TrainingStep(override(TrainConfig(), {**SMALL, **settings}), dataset, CPU)
+
+
+def weights(step: TrainingStep) -> list[torch.Tensor]:
+    modules = (*step.networks.values(), step.ema.module)
+    return [parameter.detach().clone() for module in modules for parameter in module.parameters()]
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = folder.iterdir()
+    return run
+
+
+def logged(run: Path, name: str) -> list[float]:
+    return [json.loads(line)[name] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        ("r1_gamma", Schedule(40, 8)),
+        ("ema_half_life", Schedule(4, 40)),
+        ("noise_std", Schedule(0.1, 0.9)),
+    ],
+)
+def test_a_step_does_at_a_share_what_a_constant_of_that_value_does(dataset, name, schedule):
+    common = {"r1_interval": 1, "ema_ramp": 0.0, "steps": 8}
+    scheduled = step_with(dataset, **common, **{name: schedule})
+    for _ in range(2):
+        scheduled()
+    at_a_quarter = schedule.start + (schedule.end - schedule.start) / 4
+    constants = [
+        step_with(dataset, **common, **{name: value}) for value in (at_a_quarter, schedule.start)
+    ]
+    for constant in constants:
+        constant.load_state_dict(scheduled.state_dict())
+    for step in (scheduled, *constants):
+        step()
+    for a, b in zip(*map(weights, (scheduled, constants[0])), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    others = zip(*map(weights, (scheduled, constants[1])), strict=True)
+    assert not all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in others)
+
+
+def test_a_penalty_whose_weight_has_come_to_nothing_is_not_computed(dataset):
+    step = step_with(dataset, r1_gamma=Schedule(1, 0, share=0.5), r1_interval=1, steps=8)
+    computed = []
+    for _ in range(8):
+        computed.append(step.kind().r1)
+        step()
+    assert computed == [True] * 4 + [False] * 4
+
+
+def test_a_longer_run_plans_anew(dataset):
+    short, long = (step_with(dataset, r1_gamma=Schedule(8, 0), steps=n) for n in (4, 16))
+    for _ in range(4):
+        short()
+    assert short.progress().share == 1
+    long.load_state_dict(short.state_dict())
+    assert long.progress().share == 0.25
+    long.begin()
+    assert long.share.item() == 0.25
+
+
+def test_time_counts_where_it_is_further_than_steps(dataset, tmp_path):
+    run = Run(override(TrainConfig(), {**SMALL, "steps": 100}), dataset, CPU, tmp_path)
+    run.train()
+    assert run.training_step.share.item() == 0
+    for seconds, share in ((30.0, 0.5), (0.0, 0.02), (90.0, 1.0)):
+        run.seconds, run.planned_seconds = seconds, 60.0
+        run.train()
+        assert run.training_step.share.item() == share
+
+
+def test_a_resumed_run_goes_on_by_its_schedules_to_the_bit(train, tmp_path):
+    options = ["--r1-gamma", "8:2:cosine", "--r1-interval", 2, "--ema-half-life", "9:99",
+               "--noise-std", "0.5:0:linear:0.5", "--checkpoint-every", 3]  # fmt: skip
+    assert train(*PHANTOM, *options, "--steps", 6, "--out", tmp_path / "straight")[0] == 0
+    straight = only_run(tmp_path / "straight")
+    wave = [5 + 3 * torch.cos(torch.tensor(k / 6 * torch.pi)).item() for k in range(1, 7)]
+    assert logged(straight, "r1_gamma") == pytest.approx(wave, rel=1e-6)
+    assert logged(straight, "noise_std") == pytest.approx([1 / 3, 1 / 6, 0, 0, 0, 0])
+    parts = tmp_path / "parts"
+    assert train(*PHANTOM, *options, "--steps", 6, "--out", parts)[0] == 0
+    run = only_run(parts)
+    checkpoint_path(run, 6).unlink()  # as if it had been killed after the third step
+    assert train("--resume", run)[0] == 0
+    a, b = (torch.load(checkpoint_path(each, 6), weights_only=True)["training"]
+            for each in (straight, run))  # fmt: skip
+    for name in ("generator", "discriminator", "ema"):
+        assert all(torch.equal(a[name][key], b[name][key]) for key in a[name])
+    assert train("--resume", run, "--steps", 12)[0] == 0
+    longer = [5 + 3 * torch.cos(torch.tensor(k / 12 * torch.pi)).item() for k in range(7, 13)]
+    assert logged(run, "r1_gamma") == pytest.approx(wave + longer, rel=1e-6)
+
+
+def test_a_run_limited_in_time_plans_by_it_and_by_steps_where_asked(train, tmp_path):
+    limit = ["--steps", 10**6, "--max-minutes", 0.01, "--r1-gamma", "6:0"]
+    assert train(*PHANTOM, *limit, "--out", tmp_path / "time")[0] == 0
+    run = only_run(tmp_path / "time")
+
+    def planned(seconds: list[float], limit: float) -> list[float]:
+        return [6 * (1 - min(each / limit, 1)) for each in seconds]
+
+    first = logged(run, "seconds")
+    assert len(first) > 1
+    assert logged(run, "r1_gamma") == pytest.approx(planned(first, 0.6), abs=0.01)
+    # The limit is that of a call, and so is the plan: it goes on to the end of the next call.
+    assert train("--resume", run)[0] == 0
+    seconds = logged(run, "seconds")[len(first) :]
+    expected = planned(seconds, first[-1] + 0.6)
+    assert logged(run, "r1_gamma")[len(first) :] == pytest.approx(expected, abs=0.02)
+    assert expected[0] > 2 > expected[-1]
+
+    by_steps = [*PHANTOM, *limit, "--plan-by", "steps", "--out", tmp_path / "steps"]
+    assert train(*by_steps)[0] == 0
+    assert min(logged(only_run(tmp_path / "steps"), "r1_gamma")) > 5.9
