@@ -18,11 +18,11 @@ import torch
 
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.evaluator import Evaluator
 from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from cxrgan_fast.evaluation.image_sets import generate_set
 from cxrgan_fast.evaluation.matching import Described, choose_rows
 from cxrgan_fast.evaluation.memorized import near_copies_of
-from cxrgan_fast.evaluation.reference import Reference
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.extractor import FeatureExtractor
@@ -64,15 +64,15 @@ class Judge:
         say: Callable[[str], None],
     ) -> None:
         self.dataset, self.device = dataset, device
-        self._references: list[Reference] = []
+        self._evaluators: list[Evaluator] = []
         for extractor in extractors:
             say(f"real images: {extractor.name}")
-            self._references.append(
-                Reference(dataset, None, extractor, device, seed=SEED, resamples=0, progress=False)
+            self._evaluators.append(
+                Evaluator(dataset, None, extractor, device, seed=SEED, resamples=0, progress=False)
             )
         counts, most = dataset.class_counts(), len(dataset) if samples is None else samples
-        self.counts = self._references[0].match(counts, most, "--samples")
-        pairs = self._references[0].floor_pairs(self.counts)
+        self.counts = self._evaluators[0].match(counts, most, "--samples")
+        pairs = self._evaluators[0].floor_pairs(self.counts)
         if OTHER_PATIENTS not in pairs:
             raise UserError(f"{dataset.name}: too few patients for two halves that share none")
         self._halves = pairs[OTHER_PATIENTS].real.dataset.labels.bincount(
@@ -81,7 +81,7 @@ class Judge:
         key = {
             "images": dict(zip(dataset.class_names, self.counts, strict=True)),
             "images_of_floor": dict(zip(dataset.class_names, self._halves.tolist(), strict=True)),
-            "features": [reference.label() for reference in self._references],
+            "features": [evaluator.label() for evaluator in self._evaluators],
             "metrics": list(METRICS),
             "divisions": DIVISIONS,
             "fingerprint": dataset.fingerprint,
@@ -94,7 +94,7 @@ class Judge:
     @property
     def names(self) -> list[str]:
         """Names of the extractors; the first decides."""
-        return [reference.extractor.name for reference in self._references]
+        return [evaluator.extractor.name for evaluator in self._evaluators]
 
     def find_floors(self, kept: Path, say: Callable[[str], None]) -> None:
         """Compute the floors, or read them: they are the same for all runs.
@@ -108,10 +108,10 @@ class Judge:
             if found["key"] == self.key:
                 self.floors = found["floors"]
                 return
-        for reference in self._references:
-            say(f"floor: {reference.extractor.name}")
-            floor = reference.floors(self.counts, METRICS)[OTHER_PATIENTS]
-            self.floors[reference.extractor.name] = _values(floor)
+        for evaluator in self._evaluators:
+            say(f"floor: {evaluator.extractor.name}")
+            floor = evaluator.floors(self.counts, METRICS)[OTHER_PATIENTS]
+            self.floors[evaluator.extractor.name] = _values(floor)
         write_atomic(kept, json.dumps({"key": self.key, "floors": self.floors}).encode())
 
     def evaluate(self, run: Path, seed: int, say: Callable[[str], None]) -> Record:
@@ -142,15 +142,15 @@ class Judge:
         fake = generate_set(sources, self.counts, names, seed, progress=False)
         done("generating")
         found = {}
-        for reference in self._references:
-            say(reference.extractor.name)
-            generated = reference.describe(fake, self.counts)
-            whole = reference.compare(reference.pair(generated, self.counts), METRICS)
-            found[reference.extractor.name] = {
+        for evaluator in self._evaluators:
+            say(evaluator.extractor.name)
+            generated = evaluator.describe(fake, self.counts)
+            whole = evaluator.compare(evaluator.pair(generated, self.counts), METRICS)
+            found[evaluator.extractor.name] = {
                 "all": _values(whole),
-                "halves": self._at_size_of_floor(reference, generated),
+                "halves": self._at_size_of_floor(evaluator, generated),
             }
-            done(reference.extractor.name)
+            done(evaluator.extractor.name)
         say("near copies")
         copies = near_copies_of(self.dataset, fake, None, self.device, progress=False)
         done("near copies")
@@ -160,14 +160,14 @@ class Judge:
             near = {"found": len(copies.found), "of": of, "expected": rate * of}
         return {"key": self.key, "features": found, "near_copies": near, "seconds": seconds}
 
-    def _at_size_of_floor(self, reference: Reference, generated: Described) -> dict[str, float]:
+    def _at_size_of_floor(self, evaluator: Evaluator, generated: Described) -> dict[str, float]:
         """The mean over some halves of the training images, of some of the generated ones."""
         counts, of_each = self._halves.tolist(), []
         for division in range(DIVISIONS):
-            pair = reference.floor_pairs(self.counts, division)[OTHER_PATIENTS]
+            pair = evaluator.floor_pairs(self.counts, division)[OTHER_PATIENTS]
             rows = choose_rows(generated.dataset.labels, counts, SEED + division)
             pair = replace(pair, fake=generated.take(rows))
-            of_each.append(_values(reference.compare(pair, METRICS, values_only=True)))
+            of_each.append(_values(evaluator.compare(pair, METRICS, values_only=True)))
         return {name: statistics.fmean(each[name] for each in of_each) for name in of_each[0]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.tables import table_of
-from research.compare_figures import FEWEST_SEEDS
+from research.compare_measurements import FEWEST_SEEDS
 from research.compare_work import Record
 
 TITLES = {

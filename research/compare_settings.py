@@ -36,7 +36,7 @@ from cxrgan_fast.runs.lock import locked
 from cxrgan_fast.threads import MOST_THREADS
 from research.compare_arms import BEST, Arm, find_arm, read_arms
 from research.compare_evaluation import Judge
-from research.compare_figures import best_arm, summarize
+from research.compare_measurements import best_arm, summarize
 from research.compare_report import report
 from research.compare_training import Child, Length, Machine, stop_all
 from research.compare_work import Record, Work

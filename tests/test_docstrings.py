@@ -21,11 +21,11 @@ VERBS = re.compile(
     Add|Allocate|Apply|Assign|Augment|Average|Bin|Blur|Bring|Build
    |Capture|Change|Check|Choose|Collect|Compare|Compute|Connect|Continue|Convert
    |Convolve|Copy|Count|Cut|Darken|Decide|Decode|Delete|Derive|Describe|Divide
-   |Download|Draw|Embed|End|Escape|Evaluate|Extract|Fall|Fill|Find|Format
+   |Download|Draw|Embed|End|Enlarge|Escape|Evaluate|Extract|Fall|Fill|Find|Format
    |Generate|Give|Go|Group|Have|Hold|Import|Initialize|Interpolate|Join|Judge
-   |Keep|Lay|Let|List|Load|Locate|Look|Make|Map|Match|Measure|Merge|Move
+   |Keep|Lay|Leave|Let|List|Load|Locate|Look|Make|Map|Match|Measure|Merge|Move
    |Multiply|Number|Pair|Name|Normalize|Note|Open|Order|Parse|Plot|Prepare|Put|Queue|Quote|Raise
-   |Read|Refuse|Remove|Rename|Render|Replace|Report|Resize|Resolve|Restore|Return|Rise
+   |Read|Refuse|Remove|Rename|Render|Replace|Report|Resize|Resolve|Restore|Return|Rise|Rotate
    |Round|Run|Sample|Save|Say|Scale|Score|See|Select|Set|Shape|Show|Shrink|Smooth
    |Split|Start|Stop|Store|Subtract|Sum|Take|Tell|Train|Turn|Undo|Update|Upsample|Wait
    |Warn|Word|Write|Yield

@@ -1,13 +1,15 @@
 """The game of Goodfellow et al. 2014, Algorithm 1, with what has been learned since."""
 
+import math
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from cxrgan_fast.augment.adaptive import AdaptiveProbability
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Network, Objective, Player, Update, frozen
@@ -15,6 +17,8 @@ from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norms
 from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
+from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import Loss, TrainConfig
 
 
@@ -56,10 +60,12 @@ class Adversarial(Objective):
         autocast: gives the context in which the networks run.
     """
 
-    numbers: tuple[str, ...] = (
+    numbers: ClassVar[tuple[str, ...]] = (
         "d_loss",
+        "r_t",
         "d_real_accuracy",
         "d_fake_accuracy",
+        "augment_p",
         "g_loss",
         "r1",
         "r2",
@@ -83,8 +89,6 @@ class Adversarial(Objective):
             for name, network in build_networks(config, draws.n_classes).items()
         }
         self.run = dict(self.networks)
-        if not self.settings.r2_gamma:  # a run has the state that runs had before there was R2
-            self.numbers = tuple(name for name in self.numbers if name != "r2")
         optimization = config.optimization
         self.players = (
             Player("generator", "g_optimizer", optimization.g_lr),
@@ -94,6 +98,16 @@ class Adversarial(Objective):
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (high - low) / 2
+        self.probability = config.dataset.augment_probability
+        self.steering: AdaptiveProbability | None = None
+        if config.dataset.ada_target and inputs.probability is not None:
+            self.steering = AdaptiveProbability(
+                inputs.probability, config.dataset.ada_target, config.dataset.ada_ramp
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """See :meth:`Objective.state`."""
+        return {} if self.steering is None else self.steering.state()
 
     def kind(self, progress: Progress[float]) -> StepKind:
         """See :meth:`Objective.kind`."""
@@ -112,15 +126,22 @@ class Adversarial(Objective):
         std = None
         if kind.noise:
             std = noise_std(self.settings, progress).to(torch.float32) * self.half_range
+        if isinstance(self.probability, Schedule) and self.inputs.probability is not None:
+            self.inputs.probability.copy_(scheduled(self.probability, progress.share))
+        r_t: list[Tensor] = []
         for _ in range(self.settings.discriminator_steps):
             shown = self.draws.for_discriminator(
                 noise=kind.noise, r1=kind.r1, r2=kind.r2, paired=self.paired
             )
-            yield self.discriminator_update(shown, std, progress.share)
+            update = self.discriminator_update(shown, std, progress.share)
+            r_t.append(update.numbers["r_t"])
+            yield update
         draws = self.generator_draws(shown, noise=kind.noise)
         # The discriminator's weights need no gradient here; its input does.
         with frozen(self.networks["discriminator"]):
             yield self.generator_update(draws, std, kind.generator_loss)
+        if self.steering is not None:
+            self.steering.observe(torch.stack(r_t).mean(), progress.share)
 
     def generator_draws(self, shown: DiscriminatorDraws, *, noise: bool) -> GeneratorDraws:
         """Draw what the generator's update needs.
@@ -134,7 +155,7 @@ class Adversarial(Objective):
     def discriminator_update(
         self, draws: DiscriminatorDraws, std: Tensor | None, share: Tensor
     ) -> Update:
-        """Compute the discriminator's loss, its accuracies and its penalties.
+        """Compute the discriminator's loss, how well it tells images apart, and its penalties.
 
         R1 and R2 are computed only where ``draws`` has random numbers for them.
 
@@ -157,6 +178,8 @@ class Adversarial(Objective):
             **accuracies,
             **{name: penalty.detach() for name, penalty in penalties.items()},
         }
+        if self.steering is not None:
+            numbers["augment_p"] = self.steering.probability.clone()
         for name, gamma in (("r1", settings.r1_gamma), ("r2", settings.r2_gamma)):
             if name in penalties:
                 weight = lazy_weight(scheduled(gamma, share), settings.r1_interval)
@@ -164,7 +187,7 @@ class Adversarial(Objective):
         return Update(self.players[1], loss, numbers)
 
     def judge(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the discriminator's loss, and by name how often it tells real from generated.
+        """Compute the discriminator's loss, and by name how well it tells real from generated.
 
         Args:
             real_logits: (N,), of real images.
@@ -177,10 +200,37 @@ class Adversarial(Objective):
             kind=self.settings.loss,
             label_smoothing=self.settings.label_smoothing,
         )
-        with torch.no_grad():
-            right = torch.stack((real_logits, -fake_logits)) > 0
-            real_accuracy, fake_accuracy = right.mean(1, dtype=torch.float32).unbind()
-        return loss, {"d_real_accuracy": real_accuracy, "d_fake_accuracy": fake_accuracy}
+        margins = self.margins(real_logits.detach().float(), fake_logits.detach().float())
+        real_accuracy, fake_accuracy = (torch.stack(margins) > 0).float().mean(1).unbind()
+        return loss, {
+            "r_t": margins[0].sign().mean(),
+            "d_real_accuracy": real_accuracy,
+            "d_fake_accuracy": fake_accuracy,
+        }
+
+    def margins(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute how far logits are on the right side of what is as likely real as generated.
+
+        That side is told by the loss: a critic (wasserstein) has none but the middle between the
+        means. The signs of the first are r_t of ADA, in the mean: 1 where the discriminator knows
+        every real image for real, 0 where it guesses.
+
+        Args:
+            real_logits: (N,) float32.
+            fake_logits: (N,) float32.
+
+        Returns:
+            (N,) of the real images and (N,) of the generated ones.
+        """
+        kind, target = self.settings.loss, 1 - self.settings.label_smoothing
+        boundary: float | Tensor = 0.0
+        if kind == "least_squares":
+            boundary = target / 2
+        elif kind == "wasserstein":
+            boundary = (real_logits.mean() + fake_logits.mean()) / 2
+        elif kind in SMOOTHED_KINDS:
+            boundary = math.log(target / (2 - target))
+        return real_logits - boundary, boundary - fake_logits
 
     def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: Loss) -> Update:
         """Compute the generator's loss of this kind; ``std`` as in :meth:`discriminator_update`."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cxrgan_fast.augment.diffaugment import numbers_of_a_change
 from cxrgan_fast.data import ImageDataset, StepImages
 from cxrgan_fast.settings.config import TrainConfig
 
@@ -29,7 +30,11 @@ def stream_seeds(seed: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class DiscriminatorDraws:
-    """What one update of the discriminator needs; N is the batch size, P the number of policies."""
+    """What one update of the discriminator needs.
+
+    N is the batch size, P the number of policies, K the numbers that each change of an image takes:
+    2, or 3 where it is made with a probability.
+    """
 
     rows: Tensor
     """(N,) int64: the real images, as rows of the step's images and labels."""
@@ -40,15 +45,15 @@ class DiscriminatorDraws:
     labels: Tensor
     """(N,) int64: classes of the generated images; in pairs those of the real images."""
     augment: Tensor
-    """(2N, P, 2), uniform in [0, 1): DiffAugment of the real and then the generated images."""
+    """(2N, P, K), uniform in [0, 1): DiffAugment of the real and then the generated images."""
     noise: Tensor | None
     """(2N, C, R, R), standard normal, or None without noise."""
     r1_augment: Tensor | None
-    """(N, P, 2), as ``augment``, for the pass over the real images that the R1 penalty takes."""
+    """(N, P, K), as ``augment``, for the pass over the real images that the R1 penalty takes."""
     r1_noise: Tensor | None
     """(N, C, R, R), as ``noise``, for the same."""
     r2_augment: Tensor | None
-    """(N, P, 2), as ``r1_augment``, for the generated images of the R2 penalty."""
+    """(N, P, K), as ``r1_augment``, for the generated images of the R2 penalty."""
     r2_noise: Tensor | None
     """(N, C, R, R), as ``noise``, for the same."""
 
@@ -62,7 +67,7 @@ class GeneratorDraws:
     labels: Tensor
     """(N,) int64: classes of the generated images; in pairs those of the real images."""
     augment: Tensor
-    """(S, P, 2), uniform in [0, 1), of the real and then the generated images."""
+    """(S, P, K), uniform in [0, 1), of the real and then the generated images."""
     noise: Tensor | None
     """(S, C, R, R), standard normal, or None without noise."""
     rows: Tensor | None = None
@@ -180,7 +185,9 @@ class Draws:
         return latents, drawn if balanced else self.labels.index_select(0, drawn)
 
     def _augment(self, n: int) -> Tensor:
-        return self._uniform(n, len(self.config.dataset.augment), 2)
+        dataset = self.config.dataset
+        each = numbers_of_a_change(at_random=not dataset.always_augments)
+        return self._uniform(n, len(dataset.augment), each)
 
     def _noise(self, n: int) -> Tensor:
         network = self.config.network

@@ -58,7 +58,7 @@ class Objective(ABC):
         run: what updates call for a network: itself, or what an executor has compiled from it.
     """
 
-    numbers: tuple[str, ...]
+    numbers: ClassVar[tuple[str, ...]]
     averaged: ClassVar[str]
     networks: dict[str, nn.Module]
     players: tuple[Player, ...]
@@ -71,6 +71,10 @@ class Objective(ABC):
         Args:
             progress: how far the run is before it.
         """
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors, beside the networks', that updates change in place, by name."""
+        return {}
 
     @abstractmethod
     def updates(self, kind: Hashable, progress: Progress[Tensor]) -> Generator[Update, None, None]:

@@ -24,12 +24,12 @@ class Relativistic(Adversarial):
     logits that the discriminator's last update computed before it changed the discriminator.
     """
 
-    numbers = ("d_loss", "d_pair_accuracy", "g_loss", "r1", "r2")
+    numbers = ("d_loss", "r_t", "d_pair_accuracy", "augment_p", "g_loss", "r1", "r2")
     paired = True
     _last_real_logits: Tensor  # of the step at hand: nothing is kept from step to step
 
     def judge(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the discriminator's loss, and the share of pairs that it orders rightly.
+        """Compute the discriminator's loss, r_t and the share of pairs that it orders rightly.
 
         Args:
             real_logits: (N,), of real images.
@@ -39,7 +39,8 @@ class Relativistic(Adversarial):
         difference = _differences(real_logits, fake_logits)
         with torch.no_grad():
             accuracy = (difference > 0).mean(dtype=torch.float32)
-        return generator_loss(difference), {"d_pair_accuracy": accuracy}
+            r_t = difference.sign().mean()
+        return generator_loss(difference), {"r_t": r_t, "d_pair_accuracy": accuracy}
 
     def generator_draws(self, shown: DiscriminatorDraws, *, noise: bool) -> GeneratorDraws:
         """See :meth:`Adversarial.generator_draws`."""

@@ -33,11 +33,14 @@ _GROUPS = {
     "d_real_accuracy": "accuracy",
     "d_fake_accuracy": "accuracy",
     "d_pair_accuracy": "accuracy",
+    "r_t": "accuracy",
     "images_per_second": "speed",
     "seconds": "speed",
     "threads": "speed",
     "images": "progress",
-    **dict.fromkeys(("noise_std", "r1_gamma", "ema_half_life"), "schedule"),
+    **dict.fromkeys(
+        ("noise_std", "r1_gamma", "ema_half_life", "augment_probability", "augment_p"), "schedule"
+    ),
 }
 _HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")
 

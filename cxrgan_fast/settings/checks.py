@@ -31,6 +31,12 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             f"--noise-decay-steps {flat['noise_decay_steps']} does nothing with --noise-std "
             f"{flat['noise_std']}, which is a schedule; leave it out"
         )
+    if flat["ada_target"] and isinstance(flat["augment_probability"], Schedule):
+        raise UserError(
+            f"--ada-target {flat['ada_target']} steers the probability, which is a schedule "
+            f"(--augment-probability {flat['augment_probability']}); leave one of the two out, or "
+            "give the probability to start from"
+        )
     for known in settings_of(config).values():
         needs = known.setting.needs
         if needs is None or flat[known.name] == known.default:

@@ -202,6 +202,24 @@ class DatasetConfig(Settings):
     ] = ("translation", "cutout")
     """DiffAugment policies for all images that the discriminator sees (Zhao et al. 2020); give the
     flag without a policy to turn them off."""
+    augment_probability: Annotated[
+        float | Schedule,
+        Setting(
+            least=0,
+            most=1,
+            needs=Needs("augment"),
+            elsewhere="augment_p aug_p augmentation_probability",
+        ),
+    ] = 1.0
+    """Probability of each change of --augment for each image, drawn for it alone; with --ada-target
+    the probability at the start."""
+    ada_target: Annotated[
+        float, Setting(least=0, below=1, needs=Needs("augment"), elsewhere="ada target")
+    ] = 0.0
+    """Target of r_t, the mean sign of the discriminator's answers to real images, by which the
+    probability is steered (Karras et al. 2020, ADA, with 0.6); 0 keeps it as it is."""
+    ada_ramp: Annotated[float, Setting(least=0.001, most=1000, needs=Needs("ada_target"))] = 0.02
+    """Share of the run in which the steered probability can rise from 0 to 1."""
     mirror: Annotated[bool, Setting(elsewhere="hflip flip horizontal_flip random_flip")] = False
     """Flip each real image left to right with probability 1/2; hearts are then on either side."""
     class_balance: Annotated[
@@ -225,6 +243,11 @@ class DatasetConfig(Settings):
     """Random seed of the choice of those patients; the seed of the training does not change it."""
     resident_share: Annotated[float, Setting(least=0, most=1, resumable=True)] = 0.5
     """Share of the device's memory that the images may fill; larger sets are streamed to it."""
+
+    @property
+    def always_augments(self) -> bool:
+        """Tell whether every change is made to every image, in all of the run."""
+        return self.augment_probability == 1 and not self.ada_target
 
 
 @dataclass(frozen=True)

@@ -74,11 +74,16 @@ class TrainingStep:
             config.dataset.resident_share,
         )
         self.draws = Draws(config, dataset, self.batches, device)
+        probability = None
+        if not config.dataset.always_augments:
+            start = scheduled(config.dataset.augment_probability, 0.0)
+            probability = torch.tensor(start, dtype=torch.float32, device=device)
         inputs = DiscriminatorInputs(
             self.batches,
             config.dataset.augment,
             self.value_range,
             AUTOCAST_DTYPE.get(config.precision, torch.float32),
+            probability,
         )
         game = Relativistic if config.objective.loss == "relativistic" else Adversarial
         self.objective: Objective = game(config, self.draws, inputs, device, self.autocast)
@@ -190,6 +195,7 @@ class TrainingStep:
             *(b for module in modules for b in module.buffers()),
             *(t for optimizer in self.optimizers.values() for t in state_tensors(optimizer)),
             *self._scaler_tensors(),
+            *self.objective.state().values(),
             *self.meters.state(),
             *self.batches.state(),
             self.clock,
@@ -205,6 +211,8 @@ class TrainingStep:
             "ema": self.ema.state_dict(),
             **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scalers": self._scaler_tensors(),
+            "objective": self.objective.state(),
+            "numbers": list(self.meters.names),
             "meters": self.meters.state(),
             "random": self.draws.random.get_state(),
             "device": self.device.type,
@@ -222,6 +230,8 @@ class TrainingStep:
         self.ema.load_state_dict(state["ema"])
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, state[name])
+        for name, tensor in self.objective.state().items():
+            tensor.copy_(state["objective"][name])
         for mine, saved in (
             *zip(self._scaler_tensors(), state["scalers"], strict=True),
             *zip(self.meters.state(), state["meters"], strict=True),

@@ -184,10 +184,10 @@ def test_the_numbers_of_several_updates_are_averaged_by_name(step_with):
     step()
     read = step.meters.read()
     assert [set(numbers) for numbers in seen] == [
-        *[{"d_loss", "d_real_accuracy", "d_fake_accuracy", "r1"}] * 3,
+        *[{"d_loss", "r_t", "d_real_accuracy", "d_fake_accuracy", "r1"}] * 3,
         {"g_loss"},
     ]
-    for name in ("d_loss", "d_real_accuracy", "d_fake_accuracy", "r1"):
+    for name in ("d_loss", "r_t", "d_real_accuracy", "d_fake_accuracy", "r1"):
         assert read[name] == pytest.approx(sum(numbers[name] for numbers in seen[:3]) / 3, rel=1e-6)
     assert read["g_loss"] == pytest.approx(seen[3]["g_loss"])
 

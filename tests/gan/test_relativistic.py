@@ -282,10 +282,13 @@ def test_real_and_generated_images_of_a_batch_that_looks_go_apart(step_with):
 def test_what_is_reported_has_the_names_of_this_game(step_with):
     step = step_with(loss="relativistic", r2_gamma=1.0, r1_interval=2)
     step()
-    assert list(step.meters.read()) == ["d_loss", "d_pair_accuracy", "g_loss", "r1", "r2"]
+    assert list(step.meters.read()) == [
+        "d_loss", "r_t", "d_pair_accuracy", "g_loss", "r1", "r2",
+    ]  # fmt: skip
     step()
     read = step.meters.read()
-    assert list(read) == ["d_loss", "d_pair_accuracy", "g_loss"]
+    assert list(read) == ["d_loss", "r_t", "d_pair_accuracy", "g_loss"]
+    assert read["r_t"] == pytest.approx(2 * read["d_pair_accuracy"] - 1)
     assert 0 <= read["d_pair_accuracy"] <= 1
 
 

@@ -175,7 +175,7 @@ def test_a_setting_that_would_do_nothing_is_refused_unless_a_resumed_run_keeps_i
         idle = next(choice for choice in known.choices if choice != known.default)
     elif idle is None:
         idle = known.bounds[0] + (0.25 if known.number is float else 3)
-    usual = needs.but if needs.but is not None else next(
+    usual = needs.but if needs.but is not None else () if other.is_list else next(
         value
         for value in (*other.choices, 0, "else")
         if not needs.met(value) and (isinstance(value, str) or not isinstance(other.default, str))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, override
@@ -63,7 +64,13 @@ CASES = {
         "noise_decay_steps": 5,
         "mirror": True,
     },
-}
+    "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
+            "ada_ramp": 0.4, "r1_interval": 4},
+    "ada pairs": {"loss": "relativistic", "r2_gamma": 0.5, "ada_target": 0.5, "ada_ramp": 0.4,
+                  "augment_probability": 0.2, "augment": ("scale", "cutout"), "steps": 60},
+    "sometimes": {"augment": ("rotation", "cutout"), "precision": "bf16", "steps": 60,
+                  "augment_probability": Schedule(0, 0.8, "cosine", 0.5)},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +161,9 @@ def test_a_graph_reads_how_far_the_run_is(dataset):
 
 
 @pytest.mark.usefixtures("cuda")
-def test_a_captured_run_goes_on_from_a_checkpoint(dataset):
-    settings = CASES["noise"]
+@pytest.mark.parametrize("case", ["noise", "ada"])
+def test_a_captured_run_goes_on_from_a_checkpoint(dataset, case):
+    settings = CASES[case]
     straight = GraphExecutor(step_with(dataset, **settings))
     for _ in range(6):
         straight()

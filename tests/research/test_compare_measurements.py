@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from research.compare_figures import best_arm, difference
+from research.compare_measurements import best_arm, difference
 
 ARM = [1.0, 2.0, 3.5, 3.0, 2.0, 1.5]
 FIRST = [1.5, 2.1, 4.0, 3.9, 2.2, 1.6]
