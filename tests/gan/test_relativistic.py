@@ -112,9 +112,8 @@ def test_the_loss_of_equal_logits_is_ln_2_and_no_pair_is_ordered(step_with):
         loss, accuracies = objective.judge(logits, logits)
         assert loss.dtype == torch.float32
         assert float(loss) == pytest.approx(math.log(2), rel=1e-6)
-        assert {name: float(share) for name, share in accuracies.items()} == {
-            "d_pair_accuracy": 0.0
-        }
+        found = {name: float(number) for name, number in accuracies.items()}
+        assert found == {"r_t": 0.0, "d_pair_accuracy": 0.0}
 
 
 def test_the_accuracy_is_the_share_of_pairs_in_the_right_order(step_with):
