@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cxrgan_fast.augment.diffaugment import augment_as_drawn
+from cxrgan_fast.augment.diffaugment import augment_as_drawn, in_one_go
 from cxrgan_fast.data import StepImages
 from cxrgan_fast.ops import augmented_batch
 
@@ -16,14 +16,17 @@ class DiscriminatorInputs:
     """Images as the discriminator sees them, in one pass where the policy allows it.
 
     The op `augmented_batch` gathers, mirrors, scales, shifts, cuts, adds noise and casts at
-    once. What comes before the shift and the hole in the policy (brightness, contrast, or a hole
-    that is itself shifted) is applied to float images first.
+    once. What comes before the shift and the hole in the policy (brightness, contrast, a shift that
+    is resampled with a rotation, or a hole that is itself shifted) is applied to float images
+    first, and so is all of a policy whose changes are made with a probability.
 
     Args:
         batches: where the stored images are.
         policy: names of DiffAugment's changes, in the order in which they are applied.
         value_range: least and greatest pixel value of the networks' images.
         dtype: dtype of the images that come out.
+        probability: 0-dimensional float32, of each change of each image, read at every call: a
+            tensor that whoever steers it changes in place. None makes every change.
     """
 
     def __init__(
@@ -32,10 +35,11 @@ class DiscriminatorInputs:
         policy: Sequence[str],
         value_range: tuple[float, float],
         dtype: torch.dtype,
+        probability: Tensor | None = None,
     ) -> None:
         self.batches, self.value_range, self.dtype = batches, value_range, dtype
-        self.policy = tuple(policy)
-        fused = next(n for n in (2, 1, 0) if self.policy[len(policy) - n :] in _tails(n))
+        self.policy, self.probability = tuple(policy), probability
+        fused = 0 if probability is not None else _fused_names(self.policy)
         self.before = self.policy[: len(policy) - fused]
 
     def real(self, rows: Tensor, mirror: Tensor | None) -> Tensor:
@@ -67,7 +71,8 @@ class DiscriminatorInputs:
             rows: (N,) int64, of the batches' images.
             mirror: (N,) bool, which of those to flip left-right, or None.
             fake: (F, C, R, R) float32.
-            uniform: (N + F, P, 2), what the policy does to each; see `augment_as_drawn`.
+            uniform: (N + F, P, 2), with a probability (N + F, P, 3), what the policy does to
+                each; see `augment_as_drawn`.
             noise: (N + F, C, R, R), standard normal, or None.
             noise_std: 0-dimensional, what it is multiplied by; given with ``noise``.
 
@@ -86,7 +91,7 @@ class DiscriminatorInputs:
 
         Args:
             images: (F, C, R, R) float32.
-            uniform: (F, P, 2).
+            uniform: (F, P, 2) or (F, P, 3).
             noise: as in :meth:`both`.
             noise_std: as in :meth:`both`.
 
@@ -94,7 +99,7 @@ class DiscriminatorInputs:
             (F, C, R, R), channels_last.
         """
         first = uniform[:, : len(self.before)]
-        images = augment_as_drawn(images, self.before, first, self.value_range)
+        images = augment_as_drawn(images, self.before, first, self.value_range, self.probability)
         return self._fused(None, None, None, images, uniform, noise, noise_std)
 
     def _fused(
@@ -126,6 +131,8 @@ class DiscriminatorInputs:
         )
 
 
-def _tails(n: int) -> tuple[tuple[str, ...], ...]:
-    """The ends of a policy, of so many names, that the fused op takes."""
-    return (((),), (_FUSED[:1], _FUSED[1:]), (_FUSED,))[n]
+def _fused_names(policy: tuple[str, ...]) -> int:
+    """How many names at the end of a policy the fused op takes; it resamples nothing."""
+    groups = in_one_go(policy)
+    ends = ((_FUSED[:1], _FUSED[1:]), (_FUSED[:1],), (_FUSED[1:],))
+    return next((len(end) for end in ends if tuple(groups[len(groups) - len(end) :]) == end), 0)

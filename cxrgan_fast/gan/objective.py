@@ -73,6 +73,10 @@ class Objective(ABC):
             progress: how far the run is before it.
         """
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors, beside the networks', that updates change in place, by name."""
+        return {}
+
     @abstractmethod
     def updates(self, kind: Hashable, progress: Progress[Tensor]) -> Generator[Update, None, None]:
         """Yield a step's updates in order; each is computed after the one before has been done.

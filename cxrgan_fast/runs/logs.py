@@ -29,14 +29,28 @@ _GROUPS = {
     "d_loss": "loss",
     "g_loss": "loss",
     "r1": "loss",
+    "r2": "loss",
     "d_real_accuracy": "accuracy",
     "d_fake_accuracy": "accuracy",
+    "d_pair_accuracy": "accuracy",
+    "r_t": "accuracy",
     "images_per_second": "speed",
     "seconds": "speed",
     "threads": "speed",
     "images": "progress",
     **dict.fromkeys(
-        ("noise_std", "r1_gamma", "g_lr", "d_lr", "beta2", "ema_half_life"), "schedule"
+        (
+            "noise_std",
+            "r1_gamma",
+            "r2_gamma",
+            "g_lr",
+            "d_lr",
+            "beta2",
+            "ema_half_life",
+            "augment_probability",
+            "augment_p",
+        ),
+        "schedule",
     ),
 }
 _HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")
@@ -98,7 +112,7 @@ class RunLog:
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
             "G": _short(row.get("g_loss")),
-            "D acc": f"{_percent(row, 'd_real_accuracy')}/{_percent(row, 'd_fake_accuracy')}",
+            "D acc": "/".join(_percents(row)) or "-",
         }
         with _whoever_reads():
             if self.watched:
@@ -288,5 +302,8 @@ def _short(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _percent(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:.0%}" if name in row else "-"
+def _percents(row: dict[str, Any]) -> list[str]:
+    """The accuracies of a row: of real and of generated images, or of pairs of them."""
+    return [
+        f"{row[name]:.0%}" for name, group in _GROUPS.items() if group == "accuracy" and name in row
+    ]

@@ -36,14 +36,20 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             f"--beta2 {flat['beta2']} is a schedule, which --optimizer rmsprop cannot follow; give "
             "a number, or take --optimizer adam or adamw"
         )
+    if flat["ada_target"] and isinstance(flat["augment_probability"], Schedule):
+        raise UserError(
+            f"--ada-target {flat['ada_target']} steers the probability, which is a schedule "
+            f"(--augment-probability {flat['augment_probability']}); leave one of the two out, or "
+            "give the probability to start from"
+        )
     for known in settings_of(config).values():
         needs = known.setting.needs
         if needs is None or flat[known.name] == known.default:
             continue
         if resumed and known.owner is EvaluationConfig:
             continue
-        other = flat[needs.setting]
-        if not needs.met(other):
+        if not any(needs.met(flat[name]) for name in needs.settings):
+            other = flat[needs.setting]
             got = "" if needs.but is not None else f", got {flag_of(needs.setting)} {other!s:.200}"
             raise UserError(f"{known.flag} does nothing {needs.text}{got}; leave it out")
 

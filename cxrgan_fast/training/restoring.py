@@ -17,6 +17,9 @@ from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config
 from cxrgan_fast.threads import MOST_THREADS
 
+_FIRST_NUMBERS = ["d_loss", "d_real_accuracy", "d_fake_accuracy", "g_loss", "r1"]
+"""What steps reported when checkpoints did not name it."""
+
 
 def find_state(
     run: Path, config: TrainConfig, n_classes: int, device: torch.device
@@ -75,6 +78,35 @@ def _require_places(run: Path) -> None:
             raise UserError(
                 f"{printable(str(path))} is a folder, where this run writes a file; move it away"
             )
+
+
+def upgraded(training: Mapping[str, Any], today: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a state of an earlier version the form of today's.
+
+    What that version did not have yet is as at the start. What is not built as any version's is
+    left as it is, for :func:`check_training` to refuse.
+
+    Args:
+        training: what a checkpoint holds.
+        today: ``state_dict()`` of the training that it is for.
+    """
+    state = {"objective": today["objective"], "numbers": _FIRST_NUMBERS, **training}
+    names, sums = state["numbers"], state.get("meters")
+    if isinstance(names, list) and isinstance(sums, list) and names != today["numbers"]:
+        state["numbers"] = today["numbers"]
+        state["meters"] = [_by_name(each, names, today["numbers"]) for each in sums]
+    return state
+
+
+def _by_name(sums: Any, names: list[Any], wanted: list[str]) -> Any:
+    """What a tensor of `Meters` holds of numbers with such names, as one of the wanted names."""
+    if not isinstance(sums, Tensor) or sums.shape != (len(names),):
+        return sums
+    ordered = sums.new_zeros(len(wanted))
+    for place, name in enumerate(wanted):
+        if name in names:
+            ordered[place] = sums[names.index(name)]
+    return ordered
 
 
 def check_training(path: Path, expected: Mapping[str, Any], training: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.host_copy import copy_to_host
-from cxrgan_fast.training.restoring import check_training
+from cxrgan_fast.training.restoring import check_training, upgraded
 from cxrgan_fast.training.step import TrainingStep
 from cxrgan_fast.training.writer import BackgroundWriter
 
@@ -88,8 +88,9 @@ class Run:
             UserError: It holds something else than the state of this training.
         """
         path, state = found.path, found.state
-        training = state["training"]
-        check_training(path, self.training_step.state_dict(), training)
+        today = self.training_step.state_dict()
+        training = upgraded(state["training"], today)
+        check_training(path, today, training)
         if training["device"] != device.type:
             print(
                 f"{path} is from a {printable(training['device'])} and goes on with other random "

@@ -20,6 +20,7 @@ from cxrgan_fast.evaluation.generator_now import GeneratorNow
 from cxrgan_fast.gan.adversarial import Adversarial
 from cxrgan_fast.gan.draws import Draws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Update
+from cxrgan_fast.gan.relativistic import Relativistic
 from cxrgan_fast.gan.schedules import Progress, scheduled
 from cxrgan_fast.nn import EMA
 from cxrgan_fast.settings.config import TrainConfig
@@ -70,18 +71,24 @@ class TrainingStep:
             dataset,
             self._order(dataset),
             config.batch_size,
-            config.objective.discriminator_steps,
+            config.objective.real_batches,
             device,
             config.dataset.resident_share,
         )
         self.draws = Draws(config, dataset, self.batches, device)
+        probability = None
+        if not config.dataset.always_augments:
+            start = scheduled(config.dataset.augment_probability, 0.0)
+            probability = torch.tensor(start, dtype=torch.float32, device=device)
         inputs = DiscriminatorInputs(
             self.batches,
             config.dataset.augment,
             self.value_range,
             AUTOCAST_DTYPE.get(config.precision, torch.float32),
+            probability,
         )
-        self.objective: Objective = Adversarial(config, self.draws, inputs, device, self.autocast)
+        game = Relativistic if config.objective.loss == "relativistic" else Adversarial
+        self.objective: Objective = game(config, self.draws, inputs, device, self.autocast)
         self.networks = self.objective.networks
         optim = config.optimization
         half_life = scheduled(optim.ema_half_life, 0.0)
@@ -116,7 +123,8 @@ class TrainingStep:
 
     def begin(self) -> None:
         """Have the images of the next step ready, and how far the run is."""
-        self.batches.seek(self.images_seen)
+        per_step = self.config.batch_size * self.config.objective.real_batches
+        self.batches.seek(self.steps_done * per_step)
         self.share.fill_(self.progress().share)
 
     def end(self) -> None:
@@ -134,12 +142,12 @@ class TrainingStep:
 
     @property
     def images_per_step(self) -> int:
-        """Return how many real images a step shows to the discriminator."""
+        """Return how many real images the discriminator learns from in a step."""
         return self.config.batch_size * self.config.objective.discriminator_steps
 
     @property
     def images_seen(self) -> int:
-        """Return how many real images the discriminator has been shown so far."""
+        """Return how many real images the discriminator has learnt from so far."""
         return self.steps_done * self.images_per_step
 
     # --- The device's part -------------------------------------------------------------------
@@ -193,6 +201,7 @@ class TrainingStep:
             *(t for optimizer in self.optimizers.values() for t in state_tensors(optimizer)),
             *(t for optimizer in self.optimizers.values() for t in scheduled_tensors(optimizer)),
             *self._scaler_tensors(),
+            *self.objective.state().values(),
             *self.meters.state(),
             *self.batches.state(),
             self.clock,
@@ -208,6 +217,8 @@ class TrainingStep:
             "ema": self.ema.state_dict(),
             **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scalers": self._scaler_tensors(),
+            "objective": self.objective.state(),
+            "numbers": list(self.meters.names),
             "meters": self.meters.state(),
             "random": self.draws.random.get_state(),
             "device": self.device.type,
@@ -225,6 +236,8 @@ class TrainingStep:
         self.ema.load_state_dict(state["ema"])
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, state[name])
+        for name, tensor in self.objective.state().items():
+            tensor.copy_(state["objective"][name])
         for mine, saved in (
             *zip(self._scaler_tensors(), state["scalers"], strict=True),
             *zip(self.meters.state(), state["meters"], strict=True),

@@ -19,6 +19,7 @@ POLICY_ORDERS = [
     ("brightness", "translation"),
     ("contrast", "cutout", "translation"),
     ("translation", "brightness", "cutout"),
+    ("rotation", "translation", "cutout"),
     POLICIES,
 ]
 
@@ -31,24 +32,31 @@ def dataset() -> ImageDataset:
 
 
 def inputs(
-    dataset: ImageDataset, policy: tuple[str, ...], value_range: tuple[float, float]
+    dataset: ImageDataset,
+    policy: tuple[str, ...],
+    value_range: tuple[float, float],
+    probability: torch.Tensor | None = None,
 ) -> DiscriminatorInputs:
     batches = step_images(dataset, EpochOrder(9, 0), N, 1, torch.device("cpu"), 0.5)
-    return DiscriminatorInputs(batches, policy, value_range, torch.float32)
+    return DiscriminatorInputs(batches, policy, value_range, torch.float32, probability)
 
 
+@pytest.mark.parametrize("chance", [None, 0.5])
 @pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])
 @pytest.mark.parametrize("policy", POLICY_ORDERS, ids="-".join)
-def test_any_policy_in_its_order(dataset, policy, value_range):
-    made = inputs(dataset, policy, value_range)
+def test_any_policy_in_its_order(dataset, policy, value_range, chance):
+    probability = None if chance is None else torch.tensor(chance)
+    made = inputs(dataset, policy, value_range, probability)
     rows, mirror = torch.tensor([8, 0, 3, 3, 1]), torch.tensor([True, False, True, False, False])
     fake = torch.rand(F, 1, SIZE, SIZE, requires_grad=True)
-    uniform, noise = torch.rand(N + F, len(policy), 2), torch.randn(N + F, 1, SIZE, SIZE)
+    uniform = torch.rand(N + F, len(policy), 2 if chance is None else 3)
+    noise = torch.randn(N + F, 1, SIZE, SIZE)
     std = torch.tensor(0.3)
 
     real = to_float(dataset.images[rows], value_range)
     real = torch.where(mirror.view(-1, 1, 1, 1), real.flip(3), real)
-    expected = augment_as_drawn(torch.cat((real, fake)), policy, uniform, value_range) + std * noise
+    both = torch.cat((real, fake))
+    expected = augment_as_drawn(both, policy, uniform, value_range, probability) + std * noise
 
     torch.testing.assert_close(made.real(rows, mirror), real)
     seen = made.both(rows, mirror, fake, uniform, noise, std)
@@ -70,7 +78,21 @@ def test_any_policy_in_its_order(dataset, policy, value_range):
         (("cutout", "translation"), ("cutout",)),
         (("brightness", "contrast", "translation", "cutout"), ("brightness", "contrast")),
         (("translation", "contrast"), ("translation", "contrast")),
+        (("rotation", "cutout"), ("rotation",)),
+        (("scale", "translation", "cutout"), ("scale", "translation")),
+        (("scale", "brightness", "translation"), ("scale", "brightness")),
     ],
 )
 def test_what_the_fused_op_takes(dataset, policy, before):
     assert inputs(dataset, policy, (-1.0, 1.0)).before == before
+
+
+def test_a_probability_is_read_at_every_call(dataset):
+    probability = torch.tensor(0.0)
+    made = inputs(dataset, ("translation", "cutout"), (-1.0, 1.0), probability)
+    images, uniform = torch.rand(64, 1, SIZE, SIZE), torch.rand(64, 2, 3)
+    assert made.before == ("translation", "cutout")  # the fused op makes every change
+    assert torch.equal(made.generated(images, uniform, None, None), images)
+    probability.fill_(1.0)
+    seen = made.generated(images, uniform, None, None)
+    assert (seen != images).flatten(1).any(1).all()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, override
@@ -26,6 +27,8 @@ CASES = {
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "l2": 0.1, "loss": "minimax", "early_steps": 20},
     "streamed": {"resident_share": 0.0},
+    "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
+            "ada_ramp": 0.4, "precision": "bf16"},
     "scheduled": {
         "steps": 60,
         "r1_gamma": Schedule(5, 0, "cosine", 0.4),
@@ -42,7 +45,15 @@ CASES = {
         "g_lr": Schedule(1e-4, 0),
         "d_lr": Schedule(0, 1e-4),
     },
-}
+    "pairs": {"loss": "relativistic", "r2_gamma": 1.0},
+    "pairs-fp16": {
+        "precision": "fp16",
+        "loss": "relativistic",
+        "reuse_real_logits": True,
+        "r2_gamma": 1.0,
+        "discriminator_steps": 2,
+    },
+}  # fmt: skip
 STEPS = 50
 
 pytestmark = pytest.mark.usefixtures("gpu", "repeatable")

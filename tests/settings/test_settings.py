@@ -166,15 +166,16 @@ def test_a_setting_that_needs_another_names_one_that_there_is():
 def test_a_setting_that_would_do_nothing_is_refused_unless_a_resumed_run_keeps_it(name):
     known, needs = KNOWN[name], KNOWN[name].setting.needs
     other = KNOWN[needs.setting]
-    idle = {"skip_bad": True, "class_balance": True, "features": "pixels",
-            "inception_weights": Path("w"), "features_weights": "w"}.get(name)  # fmt: skip
+    idle = {"skip_bad": True, "class_balance": True, "reuse_real_logits": True,
+            "features": "pixels", "inception_weights": Path("w"), "features_weights": "w",
+            }.get(name)  # fmt: skip
     if known.default == "":
         idle = "column"
     if idle is None and known.number is None:
         idle = next(choice for choice in known.choices if choice != known.default)
     elif idle is None:
         idle = known.bounds[0] + (0.25 if known.number is float else 3)
-    usual = needs.but if needs.but is not None else next(
+    usual = needs.but if needs.but is not None else () if other.is_list else next(
         value
         for value in (*other.choices, 0, "else")
         if not needs.met(value) and (isinstance(value, str) or not isinstance(other.default, str))
