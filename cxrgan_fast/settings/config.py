@@ -164,6 +164,9 @@ class OptimizationConfig(Settings):
     """Half-life of the moving average of the generator's weights, in images shown."""
     ema_ramp: Annotated[float, Setting(least=0, needs=Needs("ema_half_life"))] = 0.05
     """Warm-up: the half-life is at most this share of the images shown so far; 0 turns it off."""
+    power_ema_every: Annotated[int, Setting(least=0)] = 0
+    """Steps between two files of power-function averages of the generator's weights (Karras et al.
+    2024), from which generate --ema makes an average of any width; 0 keeps none."""
 
 
 @dataclass(frozen=True)

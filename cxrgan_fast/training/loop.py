@@ -288,6 +288,10 @@ def _train_one(
             if step.steps_done % output.grid_every == 0:
                 run.save_grid(writer, log)
                 grid_saved = step.steps_done
+            # Before the checkpoint: who goes on from it has all that come before.
+            every = config.optimization.power_ema_every
+            if every and (step.steps_done % every == 0 or step.steps_done == config.steps):
+                run.save_averages(writer)
             due = is_due(config, step.steps_done)
             if due or step.steps_done % output.checkpoint_every == 0:
                 run.save(writer)
@@ -296,6 +300,8 @@ def _train_one(
                 seconds = evaluate()
                 run.seconds += seconds
                 logged += seconds
+        if step.steps_done:
+            run.save_averages(writer)
         # The grid before the save, which takes it into the animation.
         if step.steps_done > min(grid_saved, saved):
             run.save_grid(writer, log)

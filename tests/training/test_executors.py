@@ -46,6 +46,7 @@ CASES = {
         "g_lr": Schedule(0, 1e-3, share=0.5),
         "d_lr": Schedule(1e-3, 1e-4, "cosine"),
         "beta2": Schedule(0.5, 0.99),
+        "power_ema_every": 4,
     },
     "scheduled-adamw": {"optimizer": "adamw", "beta2": Schedule(0.9, 0.5), "l2": 0.1},
     "scheduled-sgd": {"optimizer": "sgd", "g_lr": Schedule(1e-3, 0), "d_lr": Schedule(0, 1e-3)},
