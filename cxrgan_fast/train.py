@@ -20,7 +20,7 @@ from cxrgan_fast.nn.family import FAMILIES, families_with
 from cxrgan_fast.runs.folder import newest_run
 from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import changed_on_resume
-from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, override
+from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, flatten, override
 from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.settings.names import refuse_names_from_elsewhere
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
@@ -104,8 +104,22 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
     if stored is not None and resume is not None:
         if chosen.resume in ("auto", "last"):  # found by them, they are its own
             settings = override(settings, {"out": stored.output.out, "name": stored.output.name})
+        settings = override(settings, _chosen_before(stored, settings))
         changed_on_resume(stored, settings, resume / "config.yaml")
     return settings, resume
+
+
+def _chosen_before(stored: TrainConfig, asked: TrainConfig) -> dict[str, Any]:
+    """What each "auto" that is asked for again became when the run began.
+
+    A batch system gives the same command in every job of a run.
+    """
+    before, after = flatten(stored), flatten(asked)
+    return {
+        name: before[name]
+        for name, known in settings_of(stored).items()
+        if "auto" in known.choices and after.get(name) == "auto" and not known.setting.resumable
+    }
 
 
 def _refuse_other_families(argv: list[str], family: str) -> None:

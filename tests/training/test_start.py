@@ -16,6 +16,7 @@ from cxrgan_fast.provenance import commit
 from cxrgan_fast.runs.calls import calls_path, last_call, record_call
 from cxrgan_fast.runs.checkpoint import saved_steps
 from cxrgan_fast.runs.folder import newest_run
+from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.train import parse
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
@@ -195,6 +196,22 @@ def test_resume_auto_begins_and_goes_on_with_the_same_command(train, tmp_path):
     code, out, err = train(*command)
     assert code == 0, err
     assert sorted(path.name for path in tmp_path.iterdir())[-1] == "00002-phantom-32-resnet-queue"
+
+
+def test_an_auto_that_is_asked_for_again_stays_what_it_became(train, fails, tmp_path):
+    autos = ["--precision", "auto", "--r1-gamma", "auto"]
+    command = [*PHANTOM, *autos, "--resume", "auto", "--out", tmp_path]
+    assert train(*command, "--steps", 1)[0] == 0
+    config = only_run(tmp_path) / "config.yaml"
+    before = config.read_text()
+    code, _, err = train(*command, "--steps", 2)
+    assert code == 0, err
+    assert config.read_text() == before.replace("steps: 1\n", "steps: 2\n", 1)
+    kept = read_config_file(config)
+    assert kept["precision"] in ("fp32", "bf16")
+    assert kept["r1_gamma"] == 0.0512
+    line = fails(*command, "--r1-gamma", 2, "--steps", 3)
+    assert "--r1-gamma 2.0 (config.yaml has 0.0512)" in line
 
 
 def test_resume_last_takes_the_newest_that_has_a_checkpoint(train, fails, tmp_path):
