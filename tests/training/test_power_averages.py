@@ -78,6 +78,7 @@ def test_a_run_keeps_averages_resumes_to_the_bit_and_generates_any_width(train, 
         assert line in err
 
 
+@pytest.mark.long
 def test_averages_change_nothing_of_a_training_and_are_of_no_other_run(train, generate, tmp_path):
     for name, every in (("with", 2), ("without", 0)):
         options = [*TINY, "--power-ema-every", every, "--steps", 3, "--out", tmp_path / name]

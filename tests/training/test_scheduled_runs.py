@@ -77,6 +77,7 @@ def test_a_step_does_at_a_share_what_a_constant_of_that_value_does(dataset, name
     assert not all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in others)
 
 
+@pytest.mark.first_tier(2)
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_every_optimizer_follows_its_learning_rate(dataset, optimizer):
     settings = {"optimizer": optimizer, "loss": "hinge", "steps": 4, "r1_gamma": 0.0}
