@@ -54,7 +54,7 @@ def interpolation_sheets(
     Args:
         sources: from `load_sources`.
         seed: random seed of the latents.
-        truncation: of the first images, as `generate_to_folder` has it.
+        truncation: as `generate_to_folder` has it.
 
     Returns:
         By the name of each file the function that makes it and writes it to a path, for
