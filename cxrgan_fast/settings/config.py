@@ -71,10 +71,11 @@ class ObjectiveConfig(Settings):
     """Steps over which the noise falls linearly to zero; 0 leaves it as --noise-std says, which can
     be a schedule itself."""
     r1_gamma: Annotated[
-        float | Schedule,
+        Literal["auto"] | float | Schedule,
         Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"),
     ] = 1.0
-    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
+    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off,
+    auto is 0.0002·R²/N for images of R pixels a side in batches of N."""
     r2_gamma: Annotated[float | Schedule, Setting(least=0, elsewhere="r2 r2_weight lambda_r2")] = (
         0.0
     )
@@ -110,7 +111,7 @@ class OptimizationConfig(Settings):
     ] = "adam"
     """Optimizer of both networks."""
     g_lr: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             answer="--g-lr and --d-lr, of the generator and the discriminator",
@@ -120,7 +121,7 @@ class OptimizationConfig(Settings):
         ),
     ] = 5e-4
     """Learning rate of the generator."""
-    d_lr: Annotated[float, Setting(least=0)] = 5e-4
+    d_lr: Annotated[float | Schedule, Setting(least=0)] = 5e-4
     """Learning rate of the discriminator."""
     beta1: Annotated[
         float,
@@ -133,7 +134,7 @@ class OptimizationConfig(Settings):
     ] = 0.0
     """Decay rate of Adam's first moment."""
     beta2: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             below=1,
@@ -141,7 +142,8 @@ class OptimizationConfig(Settings):
             elsewhere="b2 beta_2 adam_beta2 adam_b2",
         ),
     ] = 0.99
-    """Decay rate of Adam's second moment, or smoothing constant of RMSprop."""
+    """Decay rate of Adam's second moment, or smoothing constant of RMSprop, which can be no
+    schedule."""
     momentum: Annotated[
         float, Setting(least=0, below=1, needs=Needs("optimizer", among=("sgd",)))
     ] = 0.9
@@ -162,6 +164,9 @@ class OptimizationConfig(Settings):
     """Half-life of the moving average of the generator's weights, in images shown."""
     ema_ramp: Annotated[float, Setting(least=0, needs=Needs("ema_half_life"))] = 0.05
     """Warm-up: the half-life is at most this share of the images shown so far; 0 turns it off."""
+    power_ema_every: Annotated[int, Setting(least=0)] = 0
+    """Steps between two files of power-function averages of the generator's weights (Karras et al.
+    2024), from which generate --ema makes an average of any width; 0 keeps none."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.gan.adversarial import build_networks
+from cxrgan_fast.gan.penalties import GAMMA_PER_PIXEL, resolve_gamma
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.metrics.registry import backbone_names
 from cxrgan_fast.runs import checkpoint as ckpt
@@ -63,6 +64,11 @@ def train(
     if device is None:
         device = resolve_device(config.device)
     config = override(config, {"precision": resolve_precision(config.precision, device)})
+    if config.objective.r1_gamma == "auto":
+        gamma = resolve_gamma("auto", config)
+        side, batch = config.network.resolution, config.batch_size
+        print(f"r1 gamma: {gamma:g} ({GAMMA_PER_PIXEL:g} · {side}² / {batch})", flush=True)
+        config = override(config, {"r1_gamma": gamma})
     try:
         with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)
@@ -325,6 +331,10 @@ def _train_one(
             if step.steps_done % output.grid_every == 0:
                 run.save_grid(writer, log)
                 grid_saved = step.steps_done
+            # Before the checkpoint: who goes on from it has all that come before.
+            every = config.optimization.power_ema_every
+            if every and (step.steps_done % every == 0 or step.steps_done == config.steps):
+                run.save_averages(writer)
             due = is_due(config, step.steps_done)
             if due or step.steps_done % output.checkpoint_every == 0:
                 run.save(writer)
@@ -333,6 +343,8 @@ def _train_one(
                 seconds = evaluate()
                 run.seconds += seconds
                 logged += seconds
+        if step.steps_done:
+            run.save_averages(writer)
         # The grid before the save, which takes it into the animation.
         if step.steps_done > min(grid_saved, saved):
             run.save_grid(writer, log)
