@@ -138,7 +138,7 @@ def _median(turns: list[dict[str, Any]]) -> float:
 
 
 def main() -> None:
-    """Measure, write the file after each round, print the figures."""
+    """Measure, write the file after each round, print the measurements."""
     parser = parser_of("bench.busy", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="the JSON file")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each turn (default: 60)")
@@ -155,7 +155,7 @@ def main() -> None:
                 turn = measure(VARIANTS[name], arguments.seconds, Path(folder))
             rounds[name].append(turn)
             print(f"round {number + 1}, {name}: {turn['images_per_second']} images/s", flush=True)
-        figures = {
+        measurements = {
             "method": METHOD,
             "cores": available_cores(),
             "seconds": arguments.seconds,
@@ -167,8 +167,8 @@ def main() -> None:
                 for name, turns in rounds.items()
             },
         }
-        result.write(figures)
-    for name, figure in figures["ratios"].items():
+        result.write(measurements)
+    for name, figure in measurements["ratios"].items():
         print(f"{name}: {figure['ratio']} (target {figure['target']})")
 
 

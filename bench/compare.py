@@ -89,8 +89,8 @@ def _of_busy(record: Mapping[str, Any]) -> Iterator[Case]:
 
 
 def _of_data(record: Mapping[str, Any]) -> Iterator[Case]:
-    for name, figures in record["figures"].items():
-        yield Case(name, figures["seconds"])
+    for name, measurements in record["figures"].items():
+        yield Case(name, measurements["seconds"])
 
 
 def _of_parity(record: Mapping[str, Any]) -> Iterator[Case]:

@@ -80,13 +80,13 @@ def record(step: Callable[[], object]) -> list[Product]:
 
 
 def record_cycle(step: TrainingStep) -> list[list[Product]]:
-    """The products of each step from one with R1 to before the next.
+    """The products of each step from one with R1 or R2 to before the next.
 
     Args:
         step: fresh, and eager; it is called twice.
     """
     objective = step.config.objective
-    if not objective.r1_gamma:
+    if not objective.penalized:
         return [record(step)]
     with_r1 = record(step)
     if objective.r1_interval == 1:

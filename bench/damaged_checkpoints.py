@@ -126,11 +126,11 @@ def main() -> None:
     check(options, least={"files": 1})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(options.files, options.seed, Path(folder))
-    write_result(options.out, recorded("bench.damaged_checkpoints"), figures)
+        measurements = measure(options.files, options.seed, Path(folder))
+    write_result(options.out, recorded("bench.damaged_checkpoints"), measurements)
     for sort in ("checkpoints", "generators"):
         total: Counter[str] = Counter()
-        for counts in figures[sort].values():
+        for counts in measurements[sort].values():
             total.update(counts)
         print(f"{sort}: " + ", ".join(f"{name} {count}" for name, count in total.items()))
 

@@ -44,16 +44,16 @@ def seconds(task: Callable[[], object]) -> dict[str, object]:
 
 def of_commands(data: str) -> dict[str, Any]:
     """Seconds and peak memory of the commands."""
-    figures: dict[str, Any] = {}
+    measurements: dict[str, Any] = {}
     for name, task in _TASKS.items():
         peaks = list[float]()
-        figures[name] = {
+        measurements[name] = {
             "arguments": " ".join(task),
             **seconds(partial(_into_a_new_folder, task, data, peaks)),
             "peak_memory_mb": peaks,
         }
-        print(name, figures[name])
-    return figures
+        print(name, measurements[name])
+    return measurements
 
 
 def _into_a_new_folder(task: Sequence[str], data: str, peaks: list[float]) -> None:
@@ -91,13 +91,14 @@ def main() -> None:
     parser.add_argument("--data", help="the published X-rays, to prepare and to look at")
     arguments = parser.parse_args()
     check(arguments, out="file")
-    figures: dict[str, Any] = {
+    measurements: dict[str, Any] = {
         "phantom_64": seconds(lambda: load_dataset("phantom", resolution=64))
     }
-    figures["phantom_64"]["images"] = 1000
+    measurements["phantom_64"]["images"] = 1000
     if arguments.data:
-        figures |= of_commands(arguments.data)
-    write_result(arguments.file, recorded("bench.data", file=arguments.file), {"figures": figures})
+        measurements |= of_commands(arguments.data)
+    command = recorded("bench.data", file=arguments.file)
+    write_result(arguments.file, command, {"figures": measurements})
 
 
 if __name__ == "__main__":

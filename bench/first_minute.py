@@ -231,7 +231,7 @@ def _record(setting: Setting, done: Sequence[Result], total_s: float, complete: 
     rows = [each.as_record() for each in done]
     if rows and "environment" in rows[0]["details"]:
         about = rows[0].pop("details")
-    figures = {
+    measurements = {
         "device": setting.device,
         "standin": setting.standin,
         "complete": complete,
@@ -239,7 +239,7 @@ def _record(setting: Setting, done: Sequence[Result], total_s: float, complete: 
         "failures": _failures(done),
         "questions": rows,
     }
-    return whole(about, figures)
+    return whole(about, measurements)
 
 
 def _failures(done: Sequence[Result]) -> int:

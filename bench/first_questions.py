@@ -107,8 +107,8 @@ def _copy(device: torch.device) -> Answer:
     target = torch.empty_like(source)
     median, samples = _median_us(lambda: target.copy_(source), device)
     rate = 2 * size / median / 1e3  # read and written
-    figures = {"bytes": size, "gb_per_s": round(rate, 1), "samples_us": samples}
-    return f"{rate:.0f} GB/s, {size >> 20} MiB read and written", figures
+    measurements = {"bytes": size, "gb_per_s": round(rate, 1), "samples_us": samples}
+    return f"{rate:.0f} GB/s, {size >> 20} MiB read and written", measurements
 
 
 def _product(device: torch.device) -> Answer:
@@ -116,8 +116,8 @@ def _product(device: torch.device) -> Answer:
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     median, samples = _median_us(lambda: a @ b, device)
     rate = 2 * n**3 / median / 1e6
-    figures = {"size": n, "tflop_per_s": round(rate, 2), "samples_us": samples}
-    return f"{rate:.3g} TFLOP/s, {n} x {n}", figures
+    measurements = {"size": n, "tflop_per_s": round(rate, 2), "samples_us": samples}
+    return f"{rate:.3g} TFLOP/s, {n} x {n}", measurements
 
 
 # --- A step and a benchmark -----------------------------------------------------------------------
@@ -153,9 +153,9 @@ def _benchmark(device: torch.device) -> Answer:
     op, shape, dtype, layout = MEASURED
     case = Case(op, shape, dtype, layout)
     if device.type == "cpu":
-        from bench.kernels import figures_on_cpu
+        from bench.kernels import measure_on_cpu
 
-        found = figures_on_cpu(case, ("eager",), CEILING_SECONDS)
+        found = measure_on_cpu(case, ("eager",), CEILING_SECONDS)
         times = {each: 1e3 * ms for each, ms in found["median_ms"].items()}
         return f"{case}: {_times(times)} (launched; a replay needs a GPU)", found
     from bench.gpu_case import measure_case

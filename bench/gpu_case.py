@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench import cases, graphs
 from bench.cases import Case, Step
-from bench.gpu_figures import gpu_figures
+from bench.gpu_measurements import gpu_measurements
 from bench.timing import measure, peak_bytes, reason_of, wait
 from cxrgan_fast.ops import available_backends, use_backend
 from cxrgan_fast.ops import conditional_batch_norm_kernels as batch_norm_kernels
@@ -104,7 +104,7 @@ def _paths(
 def measure_case(
     case: Case, beside: Sequence[str], device: torch.device, seconds: float
 ) -> dict[str, object]:
-    """Measure a case in every way that works; the figures say which do not, and why.
+    """Measure a case in every way that works; the measurements say which do not, and why.
 
     Args:
         case: the case.
@@ -145,8 +145,8 @@ def measure_case(
         with forces[name]():
             peaks[name] = peak_bytes(step, device)
     paths = _paths(case, found, first, device)
-    figures = gpu_figures(case, launched, replayed, peaks, launches, left_out, paths)
-    return figures | ({"compile_seconds": compile_seconds} if "compiled" in found else {})
+    measurements = gpu_measurements(case, launched, replayed, peaks, launches, left_out, paths)
+    return measurements | ({"compile_seconds": compile_seconds} if "compiled" in found else {})
 
 
 def _works(name: str, way: Way, inputs: Inputs, left_out: dict[str, str]) -> bool:

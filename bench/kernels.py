@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from bench import cases as bench_cases
-from bench import figures, gpu_case
+from bench import gpu_case, measurements
 from bench.cases import (
     BASELINES,
     COMPILE_MODES,
@@ -60,7 +60,7 @@ def run(
     baselines: Sequence[str] = BASELINES,
     compiled_shapes: Sequence[tuple[int, ...]] | None = None,
     seconds: float,
-    finished: Callable[[figures.Figures], object],
+    finished: Callable[[measurements.Measurements], object],
 ) -> None:
     """Measure case after case.
 
@@ -71,7 +71,7 @@ def run(
         compiled_shapes: images that what compiles is measured on, if not all: then also one kind of
             loss, if there are any. They come last: an interruption costs no other case.
         seconds: about how long to time each case.
-        finished: is given the figures of each case when it is complete.
+        finished: is given the measurements of each case when it is complete.
     """
 
     def compiles(case: Case) -> bool:
@@ -91,10 +91,10 @@ def run(
             if device.type == "cuda":
                 finished(gpu_case.measure_case(case, beside, device, seconds))
                 continue
-            finished(figures_on_cpu(case, beside, seconds))
+            finished(measure_on_cpu(case, beside, seconds))
 
 
-def figures_on_cpu(case: Case, beside: Sequence[str], seconds: float) -> figures.Figures:
+def measure_on_cpu(case: Case, beside: Sequence[str], seconds: float) -> measurements.Measurements:
     """Measure one case on the CPU.
 
     Args:
@@ -107,7 +107,7 @@ def figures_on_cpu(case: Case, beside: Sequence[str], seconds: float) -> figures
     samples = measure(variants, cpu, seconds)
     variants.pop("copy", None)
     peaks = {name: peak_bytes(step, cpu) for name, step in variants.items() if case.of_images}
-    return figures.case_figures(case, samples, peaks)
+    return measurements.case_measurements(case, samples, peaks)
 
 
 def _turn(
@@ -125,7 +125,7 @@ def _turn(
 
 def overheads(
     names: Sequence[str], device: torch.device, *, smallest: tuple[int, ...], seconds: float
-) -> list[figures.Figures]:
+) -> list[measurements.Measurements]:
     """How much longer each fused op takes than one eager op, F.leaky_relu: forward + backward.
 
     On a tiny image there is next to nothing to do, so that this is what calling an op costs; 64
@@ -171,7 +171,7 @@ def overheads(
                 "fused_us": round(medians[case.op], 1),
                 "leaky_relu_us": round(medians["leaky_relu"], 1),
                 "overhead_us": round(medians[case.op] - medians["leaky_relu"], 1),
-                "samples_us": figures.rounded(
+                "samples_us": measurements.rounded(
                     {name: samples[name] for name in (case.op, "leaky_relu")}
                 ),
             }
@@ -233,7 +233,7 @@ def main() -> None:
     cases = bench_cases.all_cases(
         arguments.ops, arguments.shapes, arguments.dtypes, arguments.layouts
     )
-    done: list[figures.Figures] = []
+    done: list[measurements.Measurements] = []
     record: dict[str, Any] = {"device": arguments.device, "complete": False, "cases": done}
     if device.type == "cuda":
         record["method"] = _method(arguments, device)
@@ -241,11 +241,11 @@ def main() -> None:
         gc.freeze()  # every measurement begins with a collection: not of all that was imported
     result = Result(arguments.out, recorded("bench.kernels"))
 
-    def finished(row: figures.Figures) -> None:
+    def finished(row: measurements.Measurements) -> None:
         done.append(row)
         if device.type == "cuda":
             done.sort(key=lambda row: cases.index(_case(row)))
-            result.write({**record, "summary": figures.summaries(done)}, quickly=True)
+            result.write({**record, "summary": measurements.summaries(done)}, quickly=True)
             if not sys.stderr.isatty():  # where there is no bar
                 print(f"{len(done)}/{len(cases)} {_line(row)}", flush=True)
 
@@ -265,28 +265,28 @@ def main() -> None:
     finally:
         done.sort(key=lambda row: cases.index(_case(row)))
         if done:
-            summary = figures.summaries(done)
+            summary = measurements.summaries(done)
             of = f"{len(done)} of {len(cases)} cases"
             result.finish({**record, "summary": summary}, report, of)
         else:
             print("no case is complete; nothing is written")
 
 
-def _line(row: figures.Figures) -> str:
+def _line(row: measurements.Measurements) -> str:
     """A case on a GPU: replayed, or where it cannot be, launched."""
-    replayed = figures.main_state(row)["median_us"]
+    replayed = measurements.main_state(row)["median_us"]
     times = replayed or {name: 1e3 * each for name, each in row["median_ms"].items()}
     words = ", ".join(f"{name} {each:.1f}" for name, each in times.items())
     return f"{_case(row)}: {words} µs {'replayed' if replayed else 'launched'}"
 
 
-def _case(row: figures.Figures) -> Case:
+def _case(row: measurements.Measurements) -> Case:
     layout = row["layout"] or "contiguous"
     return Case(row["op"], tuple(row["shape"]), row["dtype"], layout, row["kind"] or "")
 
 
 def _method(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """What the figures of a GPU cannot be read without."""
+    """What the measurements of a GPU cannot be read without."""
     shapes = arguments.compiled_shapes
     words = "all" if shapes is None else ["x".join(map(str, shape)) for shape in shapes]
     losses = "all" if shapes is None else COMPILED_LOSS if shapes else "none"

@@ -1,4 +1,4 @@
-"""The figures of ``bench.kernels`` as text: for a terminal, and for a page."""
+"""The measurements of ``bench.kernels`` as text: for a terminal, and for a page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.cases import BASELINES, IMAGE_OPS
-from bench.figures import Figures, main_state
+from bench.measurements import Measurements, main_state
 from bench.tables import Columns, table, table_of
 
 TIMES = [(f"{name} ms", f"{{median_ms[{name}]:.3f}}") for name in (*BASELINES, "fused")]
@@ -44,7 +44,7 @@ SUMMARY = [
 ]
 
 
-def report(record: Figures) -> str:
+def report(record: Measurements) -> str:
     """Everything but the samples, as text for a terminal."""
     cases, summary = record["cases"], [_named(row) for row in record["summary"]]
     losses = [case for case in cases if case["kind"]]
@@ -60,11 +60,11 @@ def report(record: Figures) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _of(op: str, cases: Iterable[Figures]) -> list[Figures]:
+def _of(op: str, cases: Iterable[Measurements]) -> list[Measurements]:
     return [case for case in cases if case["op"] == op]
 
 
-def _named(row: Figures) -> Figures:
+def _named(row: Measurements) -> Measurements:
     """A group of cases with the names of its layout and dtype, which may be all."""
     layout = row["layout"] or "-" if row["dtype"] else "all"
     return {**row, "layout": layout, "dtype": row["dtype"] or "all"}
@@ -83,7 +83,7 @@ REPLAYED = [
 ]
 
 
-def _gpu_tables(cases: Sequence[Figures], summary: Iterable[Figures]) -> list[str]:
+def _gpu_tables(cases: Sequence[Measurements], summary: Iterable[Measurements]) -> list[str]:
     """The tables that only a GPU's result has."""
     parts = []
     for op in IMAGE_OPS:
@@ -97,8 +97,8 @@ def _gpu_tables(cases: Sequence[Figures], summary: Iterable[Figures]) -> list[st
     return [*parts, table_of(title, REPLAYED, groups, left=3), _left_out_table(cases)]
 
 
-def _replayed(case: Figures) -> Figures:
-    """A case with what its tables show: the figures of the state that counts, its name."""
+def _replayed(case: Measurements) -> Measurements:
+    """A case with what its tables show: the measurements of the state that counts, its name."""
     return {
         **case,
         "name": case["kind"] or "x".join(map(str, case["shape"])),
@@ -108,7 +108,7 @@ def _replayed(case: Figures) -> Figures:
     }
 
 
-def _ways_table(title: str, cases: Sequence[Figures]) -> str:
+def _ways_table(title: str, cases: Sequence[Measurements]) -> str:
     columns = [
         *CASE,
         *_each(cases, "median_us", "{} µs", "{{main[median_us][{}]:.1f}}"),
@@ -120,7 +120,7 @@ def _ways_table(title: str, cases: Sequence[Figures]) -> str:
     return table_of(f"{title}, forward + backward", columns, cases, left=3)
 
 
-def _passes(cases: Sequence[Figures]) -> Columns:
+def _passes(cases: Sequence[Measurements]) -> Columns:
     launched = dict.fromkeys(name for case in cases for name in case["launches"])
     rate = "{{main[fraction_of_copy_bandwidth][{}]!c:.0f}}"
     return [
@@ -132,7 +132,7 @@ def _passes(cases: Sequence[Figures]) -> Columns:
     ]
 
 
-def _each(cases: Iterable[Figures], key: str, heading: str, form: str) -> Columns:
+def _each(cases: Iterable[Measurements], key: str, heading: str, form: str) -> Columns:
     """A column for each way that one of the cases has a figure of."""
     names = dict.fromkeys(name for case in cases for name in case["main"][key])
     return [(heading.format(name), form.format(name)) for name in names]

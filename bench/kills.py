@@ -206,9 +206,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # before the first op: a fork after threads were used would hang
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(options.kills, options.seed, Path(folder))
-    write_result(options.out, recorded("bench.kills"), figures)
-    print(", ".join(f"{name} {count}" for name, count in figures["counts"].items()))
+        measurements = measure(options.kills, options.seed, Path(folder))
+    write_result(options.out, recorded("bench.kills"), measurements)
+    print(", ".join(f"{name} {count}" for name, count in measurements["counts"].items()))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cases import BASELINES, IMAGE_OPS, OPS
-from bench.figures import main_state
+from bench.measurements import main_state
 from bench.plot import panels, place_of, tidy
 from cxrgan_fast.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 COLORS = {"eager": "#0072b2", "compiled": "#e69f00"}  # told apart by every kind of eye
 LABELS = {"eager": "eager PyTorch", "compiled": "torch.compile"}
@@ -24,7 +24,7 @@ BAR = 0.4
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
-def plot(record: Figures, path: Path) -> None:
+def plot(record: Measurements, path: Path) -> None:
     """Plot how many times as fast as each baseline the fused op is: see `bench.plot`."""
     drawn = _panels(record["cases"])
     if not drawn:
@@ -35,7 +35,7 @@ def plot(record: Figures, path: Path) -> None:
         _plot_into(figure, grid, drawn)
 
 
-def _plot_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Figures]]]) -> None:
+def _plot_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Measurements]]]) -> None:
     for axes, (heading, cases) in zip(grid.flat, panels, strict=False):
         _panel(axes, heading, cases)
     for axes in grid.flat[len(panels) :]:
@@ -53,7 +53,7 @@ def _plot_into(figure: Any, grid: Any, panels: Sequence[tuple[str, list[Figures]
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
 
 
-def title(record: Figures) -> str:
+def title(record: Measurements) -> str:
     """What was measured and where, and whether it was cut short."""
     where, version = place_of(record)
     batch = ", ".join(str(size) for size in sorted({case["shape"][0] for case in record["cases"]}))
@@ -65,11 +65,11 @@ def title(record: Figures) -> str:
     )
 
 
-def _panels(cases: Sequence[Figures]) -> list[tuple[str, list[Figures]]]:
+def _panels(cases: Sequence[Measurements]) -> list[tuple[str, list[Measurements]]]:
     """The cases by panel, under its heading; of a loss one dtype, to save room."""
     panels = []
     for op in OPS:
-        groups: dict[tuple[str, ...], list[Figures]] = {}
+        groups: dict[tuple[str, ...], list[Measurements]] = {}
         for case in cases:
             if case["op"] == op and _ratios(case):
                 of = (case["dtype"], case["layout"]) if op in IMAGE_OPS else (case["dtype"],)
@@ -79,7 +79,7 @@ def _panels(cases: Sequence[Figures]) -> list[tuple[str, list[Figures]]]:
     return panels
 
 
-def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
+def _panel(axes: Axes, heading: str, cases: Sequence[Measurements]) -> None:
     small = 6.2 if len(cases) > 6 else 7.5
     shown = [name for name in BASELINES if any(name in _ratios(case) for case in cases)]
     axes.set_yscale("log")
@@ -109,18 +109,18 @@ def _panel(axes: Axes, heading: str, cases: Sequence[Figures]) -> None:
     tidy(axes, axis="y")
 
 
-def _ratios(case: Figures) -> dict[str, float]:
+def _ratios(case: Measurements) -> dict[str, float]:
     """Of replays, where there are some: launches say how fast Python is."""
     found: dict[str, float] = case["ratio_to_fused"]
     return main_state(case).get("ratio_to_fused", found) if "replayed" in case else found
 
 
-def _mean(name: str, cases: Sequence[Figures]) -> float:
+def _mean(name: str, cases: Sequence[Measurements]) -> float:
     ratios = [_ratios(case)[name] for case in cases if name in _ratios(case)]
     return statistics.geometric_mean(ratios)
 
 
-def _name(case: Figures) -> str:
+def _name(case: Measurements) -> str:
     if case["kind"]:
         return case["kind"].replace("_", "\n")
     _, channels, height, width = case["shape"]

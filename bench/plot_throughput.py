@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.plot import panels, place_of, plain_numbers, tidy
-from bench.throughput_figures import FLOOR, Figures
+from bench.throughput_measurements import FLOOR, Measurements
 from bench.throughput_report import name_of
 from cxrgan_fast.errors import UserError
 
@@ -31,7 +31,7 @@ LOOKS = {
 AXES = {"batch_size": ("resolution", "batch size"), "resolution": ("batch_size", "resolution")}
 
 
-def plot(record: Figures, path: Path) -> None:
+def plot(record: Measurements, path: Path) -> None:
     """Plot a result of ``bench.throughput``. See `bench.plot`."""
     points = [point for point in record["points"] if point["variants"]]
     if not points:
@@ -49,7 +49,7 @@ def plot(record: Figures, path: Path) -> None:
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
 
 
-def title(record: Figures) -> str:
+def title(record: Measurements) -> str:
     """What was measured and where, and whether it was cut short."""
     settings, (where, version) = record["settings"], place_of(record)
     point = f", {name_of(record['points'][0])}" if len(record["points"]) == 1 else ""
@@ -60,17 +60,17 @@ def title(record: Figures) -> str:
     )
 
 
-def _series(points: list[Figures], along: str) -> list[Figures]:
+def _series(points: list[Measurements], along: str) -> list[Measurements]:
     """The points that differ in ``along`` alone: the longest such series, in its order."""
     fixed = AXES[along][0]
-    groups: dict[int, list[Figures]] = {}
+    groups: dict[int, list[Measurements]] = {}
     for point in points:
         groups.setdefault(point[fixed], []).append(point)
     longest = max(groups.values(), key=lambda group: len(group))
     return sorted(longest, key=lambda point: int(point[along]))
 
 
-def _bars(axes: Axes, point: Figures) -> None:
+def _bars(axes: Axes, point: Measurements) -> None:
     bars = [name for name in point["variants"] if name != FLOOR]
     rates = [point["variants"][name]["images_per_second"] for name in bars]
     places = range(len(bars))
@@ -101,7 +101,7 @@ def _bars(axes: Axes, point: Figures) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _lines(axes: Axes, along: str, series: list[Figures]) -> None:
+def _lines(axes: Axes, along: str, series: list[Measurements]) -> None:
     fixed, heading = AXES[along]
     for name, (label, color) in LOOKS.items():
         measured = [point for point in series if name in point["variants"]]

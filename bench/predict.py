@@ -65,7 +65,7 @@ def predict(
         UserError: as ``bench.predict_plans.plans`` does.
     """
     found = plans(cases, hardware, architecture, path, as_before)
-    return [_figures(case, plan, hardware) for case, plan in zip(cases, found, strict=True)]
+    return [_measurements(case, plan, hardware) for case, plan in zip(cases, found, strict=True)]
 
 
 def by_path(
@@ -92,7 +92,7 @@ def by_path(
     return found
 
 
-def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
+def _measurements(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
     from_l2 = share_in_l2(TENSORS_OF_A_STEP * case.image_bytes, hardware)
     times = [time_of(launch, hardware, from_l2) for launch in plan.launches]
     rows, spent = [], dict[str, float]()
@@ -133,7 +133,8 @@ def _figures(case: Case, plan: Plan, hardware: Hardware) -> dict[str, Any]:
         for direction in DIRECTIONS
     }
     total, copy = sum(time.total for time in times), copy_us(case.image_bytes, hardware)
-    # What bench.figures.passes credits, and of images that are kept in part what is read again.
+    # What bench.measurements.passes credits, and what is read again of images that are kept in
+    # part.
     made = sum(row["bytes_read"] + row["bytes_written"] for row in rows) / case.image_bytes
     return {
         "shape": list(case.shape),

@@ -2,8 +2,8 @@
 
 The product's own launchers (csrc/cuda/conditional_batch_norm*.cu) are compiled by nvcc and linked
 with ``predict_plans.cu``, which calls them and is the CUDA runtime that they ask: it writes down
-what it is to launch. The same compilation gives ptxas's figures and the code that ``predict_code``
-counts. What is compiled is kept in build/predict until a source changes.
+what it is to launch. The same compilation gives what ptxas reports and the code that
+``predict_code`` counts. What is compiled is kept in build/predict until a source changes.
 """
 
 from __future__ import annotations

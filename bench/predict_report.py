@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench.figures import BACKWARD_PASSES, COPY_PASSES, FORWARD_PASSES
+from bench.measurements import BACKWARD_PASSES, COPY_PASSES, FORWARD_PASSES
 from bench.tables import table_of
 
 MOST_OFF = 1.4

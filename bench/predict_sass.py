@@ -1,4 +1,4 @@
-"""The listing of compiled kernels: ptxas's figures, basic blocks and the loops that they form."""
+"""The listing of compiled kernels: what ptxas reports, basic blocks and the loops they form."""
 
 from __future__ import annotations
 

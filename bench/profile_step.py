@@ -151,7 +151,7 @@ def _label(part: Part, group: str) -> str:
     return fused[0] if group == FUSED and part.name.startswith("aten::") else part.name
 
 
-def figures(parts: Iterable[Part], steps: int) -> list[dict[str, Any]]:
+def measurements(parts: Iterable[Part], steps: int) -> list[dict[str, Any]]:
     """Time, share and calls a step of each group, with its members, the longest first."""
     members: dict[str, dict[str, list[float]]] = {group: {} for group in GROUPS}
     for part in parts:
@@ -210,7 +210,7 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
     finally:
         del step.ema.update  # the method is found again
     parts = parts_of(recorded.events(), step.device.type)
-    groups = figures(parts, steps)
+    groups = measurements(parts, steps)
     found = {
         "steps": steps,
         "wall_ms_per_step": wall / steps * 1e3,
@@ -224,7 +224,7 @@ def profile_step(step: TrainingStep, steps: int) -> dict[str, Any]:
 
 
 def report(found: dict[str, Any]) -> str:
-    """The figures as text for a terminal."""
+    """The measurements as text for a terminal."""
     rows = []
     for group in found["groups"]:
         rows.append([*_cells(group["group"], group), f"{100 * group['share']:.1f}"])

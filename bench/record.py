@@ -1,4 +1,4 @@
-"""What every result file holds beside its figures: where, with what and of what."""
+"""What every result file holds beside its measurements: where, with what and of what."""
 
 import importlib.util
 import json
@@ -67,30 +67,30 @@ class Result:
     def __init__(self, path: Path, command: str) -> None:
         self.path, self.about = path, circumstances(command)
 
-    def write(self, figures: dict[str, Any], *, quickly: bool = False) -> None:
-        """Replace the file by figures with their circumstances.
+    def write(self, measurements: dict[str, Any], *, quickly: bool = False) -> None:
+        """Replace the file by measurements with their circumstances.
 
         Args:
-            figures: what was measured.
+            measurements: what was measured.
             quickly: in one line. As it is to be read a large record takes a second, and that
                 after every case.
         """
-        record = whole(self.about, figures)
+        record = whole(self.about, measurements)
         text = json.dumps(record) + "\n" if quickly else as_text(record)
         write_named(self.path, text.encode())
 
-    def finish(self, figures: dict[str, Any], report: Callable[[Any], str], done: str) -> None:
+    def finish(self, measurements: dict[str, Any], report: Callable[[Any], str], done: str) -> None:
         """Write the file, then print the tables, and how much of what was wanted it has."""
-        self.write(figures)  # first: what goes wrong with a table takes no figure along
-        print(report(figures), end="\n\n")
-        complete = "complete" if figures["complete"] else "NOT complete"
+        self.write(measurements)  # first: what goes wrong with a table takes no figure along
+        print(report(measurements), end="\n\n")
+        complete = "complete" if measurements["complete"] else "NOT complete"
         print(f"{done}, {complete}: written to {self.path}")
 
 
-def write_result(path: Path, command: str, figures: dict[str, Any]) -> None:
-    """Write figures with their circumstances as JSON."""
+def write_result(path: Path, command: str, measurements: dict[str, Any]) -> None:
+    """Write measurements with their circumstances as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Result(path, command).write(figures)
+    Result(path, command).write(measurements)
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -153,10 +153,10 @@ def function_of(
     raise UserError(f"{path}: results of {command_of(record) or 'no command'} have no {name}")
 
 
-def whole(circumstances: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures between what they were measured of and where, in the order of a file."""
+def whole(circumstances: dict[str, Any], measurements: dict[str, Any]) -> dict[str, Any]:
+    """Measurements between what they were measured of and where, in the order of a file."""
     head = {key: circumstances[key] for key in ("command", "date", "commit")}
-    return {**head, **figures, "environment": circumstances["environment"]}
+    return {**head, **measurements, "environment": circumstances["environment"]}
 
 
 def as_text(record: dict[str, Any]) -> str:

@@ -46,7 +46,9 @@ class Settings(NetworkSettings):
     label_smoothing: float = 0.0
     noise_std: float = 0.0
     noise_decay_steps: int = 0
+    reuse_real_logits: bool = False
     r1_gamma: float = 1.0
+    r2_gamma: float = 0.0
     r1_interval: int = 16
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     g_lr: float = 5e-4
@@ -87,7 +89,7 @@ class ReferenceTraining:
         device: where to train.
         amp: autocast, to bfloat16 or, where a GPU has none, float16 with loss scaling.
         channels_last: networks and images in that memory format.
-        compile: torch.compile of both networks, but for the R1 penalty: a compiled function has
+        compile: torch.compile of both networks, but for the penalties: a compiled function has
             no second derivative.
         num_workers: processes of the DataLoader.
 
@@ -148,7 +150,8 @@ class ReferenceTraining:
         )
         self.batches = self._endless()
         low, high = settings.image_range
-        self.half_range = (high - low) / 2  # noise and R1 count in an image range of 2
+        self.half_range = (high - low) / 2  # noise and penalties count in an image range of 2
+        self.last_real_logits: Tensor | None = None
         self.step = 0
 
     def load_weights(self, generator: State, discriminator: State) -> None:
@@ -177,24 +180,33 @@ class ReferenceTraining:
         """Train for one step; its losses."""
         s = self.settings
         losses = {}
+        paired = s.loss == "relativistic"
         for _ in range(s.discriminator_steps):
-            real, real_labels = next(self.batches)
+            real, real_labels = self._next_batch()
+            latents, labels = self._draw_fakes()
+            if paired:
+                labels = real_labels
+            nothing = None, None
             losses["d_loss"] = self.update_discriminator(
-                real.to(self.device, non_blocking=True),
-                real_labels.to(self.device, non_blocking=True),
-                *self._draw_fakes(),
+                real, real_labels, latents, labels,
                 *self._draw_changes(2 * s.batch_size),
-                *(self._draw_changes(s.batch_size) if self.with_r1 else ()),
-            )
-        fakes = self._draw_fakes()
-        losses["g_loss"] = self.update_generator(*fakes, *self._draw_changes(s.batch_size))
+                *(self._draw_changes(s.batch_size) if self.penalizes(s.r1_gamma) else nothing),
+                *(self._draw_changes(s.batch_size) if self.penalizes(s.r2_gamma) else nothing),
+            )  # fmt: skip
+        latents, labels = self._draw_fakes()
+        own = None
+        if paired and s.reuse_real_logits:
+            labels = real_labels
+        elif paired:
+            own, labels = self._next_batch()
+        changes = self._draw_changes(s.batch_size if own is None else 2 * s.batch_size)
+        losses["g_loss"] = self.update_generator(latents, labels, *changes, own)
         self.finish_step()
         return losses
 
-    @property
-    def with_r1(self) -> bool:
-        """Whether this step has the R1 penalty."""
-        return self.settings.r1_gamma > 0 and self.step % self.settings.r1_interval == 0
+    def penalizes(self, gamma: float) -> bool:
+        """Whether this step has a penalty of that weight."""
+        return gamma > 0 and self.step % self.settings.r1_interval == 0
 
     def update_discriminator(
         self,
@@ -206,6 +218,8 @@ class ReferenceTraining:
         noise: Tensor | None = None,
         r1_augment: Tensor | None = None,
         r1_noise: Tensor | None = None,
+        r2_augment: Tensor | None = None,
+        r2_noise: Tensor | None = None,
     ) -> float:
         """One update from given random numbers.
 
@@ -218,6 +232,8 @@ class ReferenceTraining:
             noise: (2N, C, R, R), standard normal, added to them; none if None.
             r1_augment: (N, P, 2), for the real images of the R1 penalty.
             r1_noise: (N, C, R, R), for the same.
+            r2_augment: (N, P, 2), for the generated images of the R2 penalty.
+            r2_noise: (N, C, R, R), for the same.
 
         Returns:
             The adversarial loss.
@@ -230,36 +246,65 @@ class ReferenceTraining:
         with torch.autocast(**self.amp):
             logits = self.run_discriminator(images, torch.cat([real_labels, labels]))
         real_logits, fake_logits = logits.chunk(2)
+        self.last_real_logits = real_logits.detach()
         loss = discriminator_loss(real_logits, fake_logits, s.loss, s.label_smoothing)
         self.d_optimizer.zero_grad()
         self.d_scaler.scale(loss).backward()
-        if self.with_r1:
-            assert r1_augment is not None
-            inputs = real.detach().requires_grad_()
+        inputs, seen, classes, gammas = [], [], [], []
+        for gamma, plain, their_labels, their_augment, their_noise in (
+            (s.r1_gamma, real, real_labels, r1_augment, r1_noise),
+            (s.r2_gamma, fake, labels, r2_augment, r2_noise),
+        ):
+            if self.penalizes(gamma):
+                assert their_augment is not None
+                inputs.append(plain.detach().requires_grad_())
+                seen.append(self._change(inputs[-1], their_augment, their_noise))
+                classes.append(their_labels)
+                gammas.append(gamma)
+        if inputs:
             with torch.autocast(**self.amp):
-                logits = self.discriminator(self._change(inputs, r1_augment, r1_noise), real_labels)
-            (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
-            penalty = (gradient * self.half_range).square().sum(dim=(1, 2, 3)).mean()
+                logits = self.discriminator(torch.cat(seen), torch.cat(classes))
+            gradients = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+            penalty = torch.zeros((), device=self.device)
+            for gamma, gradient in zip(gammas, gradients, strict=True):
+                norm = (gradient * self.half_range).square().sum(dim=(1, 2, 3)).mean()
+                penalty = penalty + s.r1_interval * gamma / 2 * norm
             # A backward pass of its own, after the other: a forward pass with spectral norm changes
             # buffers that the compiled one has kept for its backward pass.
-            self.d_scaler.scale(s.r1_gamma / 2 * s.r1_interval * penalty).backward()
+            self.d_scaler.scale(penalty).backward()
         self.d_scaler.step(self.d_optimizer)
         self.d_scaler.update()
         return loss.item()
 
     def update_generator(
-        self, latents: Tensor, labels: Tensor, augment: Tensor, noise: Tensor | None = None
+        self,
+        latents: Tensor,
+        labels: Tensor,
+        augment: Tensor,
+        noise: Tensor | None = None,
+        real: Tensor | None = None,
     ) -> float:
-        """One update from given random numbers, as in :meth:`update_discriminator`; its loss."""
+        """One update from given random numbers, as in :meth:`update_discriminator`; its loss.
+
+        With the relativistic loss ``real`` are images of these labels, and ``augment`` and
+        ``noise`` are for them first; without ``real`` the discriminator's last logits are taken.
+        """
         s = self.settings
+        real_logits = self.last_real_logits if s.loss == "relativistic" else None
         self.discriminator.requires_grad_(False)
         with torch.autocast(**self.amp):
             fake = self.run_generator(latents, labels)
-        images = self._change(fake, augment, noise)
+        if real is None:
+            images = self._change(fake, augment, noise)
+        else:
+            images = self._change(torch.cat([real, fake]), augment, noise)
+            shown, images = images.chunk(2)
+            with torch.no_grad(), torch.autocast(**self.amp):
+                real_logits = self.run_discriminator(shown, labels)
         with torch.autocast(**self.amp):
             logits = self.run_discriminator(images, labels)
         kind = "non_saturating" if self.step < s.early_steps else s.loss
-        loss = generator_loss(logits, kind)
+        loss = generator_loss(logits, kind, real_logits)
         self.g_optimizer.zero_grad()
         self.g_scaler.scale(loss).backward()
         self.g_scaler.step(self.g_optimizer)
@@ -287,6 +332,13 @@ class ReferenceTraining:
     def _endless(self) -> Iterator[list[Tensor]]:
         while True:
             yield from self.loader
+
+    def _next_batch(self) -> tuple[Tensor, Tensor]:
+        images, labels = next(self.batches)
+        return (
+            images.to(self.device, non_blocking=True),
+            labels.to(self.device, non_blocking=True),
+        )
 
     def _draw_fakes(self) -> tuple[Tensor, Tensor]:
         """Latents and labels of generated images, as frequent as in the data."""

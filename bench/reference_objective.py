@@ -1,4 +1,4 @@
-"""What the reference GAN optimises: the five adversarial losses, and DiffAugment.
+"""What the reference GAN optimises: the six adversarial losses, and DiffAugment.
 
 Of plain PyTorch, in the forms that public code has.
 """
@@ -25,11 +25,15 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str, label_smoothing: f
         return 0.5 * (F.mse_loss(real, target) + F.mse_loss(fake, torch.zeros_like(fake)))
     if kind == "wasserstein":
         return fake.mean() - real.mean()
+    if kind == "relativistic":
+        return F.softplus(fake.float() - real.float()).mean()
     raise ValueError(f"loss {kind!r} is unknown")
 
 
-def generator_loss(fake: Tensor, kind: str) -> Tensor:
-    """Of the logits of generated images."""
+def generator_loss(fake: Tensor, kind: str, real: Tensor | None = None) -> Tensor:
+    """Of the logits of generated images, and of real ones where the loss is relativistic."""
+    if real is not None:
+        return F.softplus(real.float() - fake.float()).mean()
     if kind == "minimax":
         return -F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
     if kind == "non_saturating":

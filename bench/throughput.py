@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from bench.command import MOST_ROUNDS, check, parser_of, prepare_process, recorded
 from bench.record import RESULTS, Result
-from bench.throughput_figures import (
+from bench.throughput_measurements import (
     VARIANTS,
-    Figures,
+    Measurements,
     growth,
     targets,
-    variant_figures,
+    variant_measurements,
     with_ratios,
 )
 from bench.throughput_report import name_of, report
@@ -64,12 +64,12 @@ def measure_point(
     seconds: float,
     limit: float,
     progress: Callable[[str], object] = lambda words: None,
-    hand_over: Callable[[Figures], object] = lambda point: None,
-) -> Figures:
+    hand_over: Callable[[Measurements], object] = lambda point: None,
+) -> Measurements:
     """Measure some variants at one resolution and batch size.
 
     What cannot be built or run here, runs out of memory or would take too long is left out, and
-    the figures say why.
+    the measurements say why.
 
     Args:
         config: settings, resolved.
@@ -85,10 +85,10 @@ def measure_point(
             the variants of which a turn has been timed.
 
     Returns:
-        The figures of the point, without its targets.
+        The measurements of the point, without its targets.
     """
     running, left_out = dict[str, Running](), dict[str, str]()
-    variants, started = dict[str, Figures](), dict[str, Figures]()
+    variants, started = dict[str, Measurements](), dict[str, Measurements]()
     where = {"resolution": config.network.resolution, "batch_size": config.batch_size}
     images = config.batch_size * config.objective.discriminator_steps
 
@@ -100,7 +100,7 @@ def measure_point(
         variants.clear()  # of what has failed in a later turn
         for name in running:
             steps, each = turns[name]
-            variants[name] = variant_figures(each, steps, images, on_gpu=device.type == "cuda")
+            variants[name] = variant_measurements(each, steps, images, on_gpu=device.type == "cuda")
         so_far()
 
     try:
@@ -251,8 +251,8 @@ def main() -> None:
         override(config, {"resolution": resolution, "batch_size": batch_size})
         for resolution, batch_size in wanted
     ]
-    done: list[Figures] = []
-    at_work: Figures | None = None
+    done: list[Measurements] = []
+    at_work: Measurements | None = None
     record = {
         "device": device.type,
         "complete": False,
@@ -262,7 +262,7 @@ def main() -> None:
     }
     result = Result(arguments.out, recorded("bench.throughput"))
 
-    def hand_over(point: Figures) -> None:
+    def hand_over(point: Measurements) -> None:
         nonlocal at_work
         at_work = {**point, "targets": []}  # which are judged when it is complete
         result.write({**record, "points": [*done, at_work]}, quickly=True)
@@ -293,8 +293,8 @@ def _measure(
     config: TrainConfig,
     device: torch.device,
     progress: Callable[[str], object],
-    hand_over: Callable[[Figures], object],
-) -> Figures:
+    hand_over: Callable[[Measurements], object],
+) -> Measurements:
     """A point with its targets. What fails as a whole is a point without variants."""
     where = {"resolution": config.network.resolution, "batch_size": config.batch_size}
     try:
@@ -319,7 +319,7 @@ def _measure(
     return point
 
 
-def _line(point: Figures) -> str:
+def _line(point: Measurements) -> str:
     rates = [f"{name} {each['images_per_second']}" for name, each in point["variants"].items()]
     return ", ".join(rates + [f"{name} left out" for name in point["left_out"]]) + " images/s"
 
@@ -339,7 +339,7 @@ METHOD = {
     "left_out": "where memory ran out, it held the variants before too",
     "floor": "the convolutions and matrix products of the eager variant's steps, nothing else",
 }
-"""What the figures cannot be read without."""
+"""What the measurements cannot be read without."""
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -1,9 +1,9 @@
-"""The figures of ``bench.throughput`` as text: for a terminal, and for a page."""
+"""The measurements of ``bench.throughput`` as text: for a terminal, and for a page."""
 
 from __future__ import annotations
 
 from bench.tables import table_of
-from bench.throughput_figures import Figures
+from bench.throughput_measurements import Measurements
 
 VARIANT = [
     ("images/s", "{images_per_second:.1f}"),
@@ -31,7 +31,7 @@ GROWTH = [
 ]
 
 
-def report(record: Figures) -> str:
+def report(record: Measurements) -> str:
     """Everything but the samples, as text for a terminal."""
     parts = []
     for point in record["points"]:
@@ -54,12 +54,12 @@ def report(record: Figures) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def name_of(point: Figures) -> str:
+def name_of(point: Measurements) -> str:
     """Where a point lies."""
     return f"{point['resolution']} pixels, batch {point['batch_size']}"
 
 
-def _growth(row: Figures) -> Figures:
+def _growth(row: Measurements) -> Measurements:
     at = f"batch {row['batch_size']}" if "batch_size" in row else f"{row['resolution']} pixels"
     of = "images" if row["along"] == "batch_size" else "pixels"
     return {**row, "at": at, "of": of, "verdict": _verdict(row["grows_no_faster"])}

@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.convolution_floor import ConvolutionFloor, record_cycle
 from bench.dispatched import Dispatched
 from bench.reference_gan import ReferenceTraining, Settings
-from bench.throughput_figures import FAST, FLOOR, REFERENCES
+from bench.throughput_measurements import FAST, FLOOR, REFERENCES
 from bench.timing import peak_bytes, seconds_of, wait
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
@@ -44,7 +44,7 @@ WARM_UP = 3
 RECOMPILATIONS = 64
 """Allowed for one function. Past PyTorch's 8 it would silently go on without compiling."""
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 
 def build(name: str, config: TrainConfig, dataset: ImageDataset, device: torch.device) -> Any:
@@ -72,7 +72,7 @@ class Running:
     step: Any
     device: torch.device
     cycle: int
-    """Steps from one with R1 to the next; it has one in any so many."""
+    """Steps from one with R1 or R2 to the next; it has one in any so many."""
     first_step_s: float
     """Seconds of construction and first step, compilation, autotuning and capture included."""
     step_s: float
@@ -113,7 +113,7 @@ class Running:
             name=name,
             step=step,
             device=device,
-            cycle=objective.r1_interval if objective.r1_gamma else 1,
+            cycle=objective.r1_interval if objective.penalized else 1,
             first_step_s=first,
             step_s=seconds_of(step, 1, device),
             resident_bytes=_resident_bytes(device) - bytes_before,
@@ -141,19 +141,19 @@ class Running:
         wait(self.device)
         return time.perf_counter() - start, host
 
-    def costs(self) -> Figures:
+    def costs(self) -> Measurements:
         """Memory and launches. Does some steps."""
-        figures: Figures = {}
+        measurements: Measurements = {}
         if self.name == FLOOR:
-            figures["how"] = self.step.how
+            measurements["how"] = self.step.how
         else:
-            figures["first_step_s"] = round(self.first_step_s, 3)
-            figures["resident_mb"] = round(self.resident_bytes / 1e6, 1)
-            figures["peak_mb"] = round((self.resident_bytes + self._peak_of_a_step()) / 1e6, 1)
+            measurements["first_step_s"] = round(self.first_step_s, 3)
+            measurements["resident_mb"] = round(self.resident_bytes / 1e6, 1)
+            measurements["peak_mb"] = round((self.resident_bytes + self._peak_of_a_step()) / 1e6, 1)
         if self.done % self.cycle == 0:
             self.run(1)  # what is counted is a step without R1, where there is one
         self.done += 1
-        return figures | _launches(self.step, self.name, self.device)
+        return measurements | _launches(self.step, self.name, self.device)
 
     def stop(self) -> None:
         """Let go of all that it holds. It does no step any more."""
@@ -224,7 +224,7 @@ def _idle_bytes_of_pools(device: torch.device) -> dict[Any, int]:
 _LAUNCH = re.compile(r"cu(da)?(Graph)?(Launch|Memcpy|Memset)")
 
 
-def _launches(step: Callable[[], object], name: str, device: torch.device) -> Figures:
+def _launches(step: Callable[[], object], name: str, device: torch.device) -> Measurements:
     """What a step is made of.
 
     On a GPU how many kernels, copies and memory sets it has, and with how many calls the host
@@ -244,7 +244,7 @@ def _launches(step: Callable[[], object], name: str, device: torch.device) -> Fi
     return {"dispatched_ops": len(ops)}
 
 
-def count_launches(events: Any) -> Figures:
+def count_launches(events: Any) -> Measurements:
     """Kernels (with copies and memory sets) and the host's launches among a profile's events."""
     of_device = [
         event.device_type() == torch.autograd.DeviceType.CUDA and not event.is_user_annotation()

@@ -60,8 +60,8 @@ def main() -> None:
         "images_per_second_median": statistics.median(row["images_per_second"] for row in rows),
     }
     command = " ".join(["python -m cxrgan_fast.train", *_changed_flags(run / "config.yaml")])
-    figures = {"summary": summary, "dataset": dataset, "config": config, "metrics": rows}
-    write_result(arguments.file, command, figures)
+    measurements = {"summary": summary, "dataset": dataset, "config": config, "metrics": rows}
+    write_result(arguments.file, command, measurements)
     print(json.dumps(summary, indent=1))
 
 

@@ -39,6 +39,7 @@ class Needs:
 
     Attributes:
         setting: name of the other one.
+        or_setting: name of one more, such a value of which is enough; none if empty.
         among: the values that do; none given means all but 0, False and None.
         but: the one value that does not.
     """
@@ -46,9 +47,15 @@ class Needs:
     setting: str
     among: tuple[Any, ...] = ()
     but: Any = None
+    or_setting: str = ""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Return the names of the other settings, one of which has to have such a value."""
+        return (self.setting, self.or_setting) if self.or_setting else (self.setting,)
 
     def met(self, value: Any) -> bool:
-        """Tell whether the other setting has such a value."""
+        """Tell whether this is such a value."""
         if self.among:
             return value in self.among
         return bool(value) if self.but is None else value != self.but
@@ -66,7 +73,7 @@ class Needs:
     @property
     def _condition(self) -> str:
         values = self.among if self.but is None else () if self.but is True else (self.but,)
-        return f"{flag_of(self.setting)} {_or(values)}".rstrip()
+        return f"{_or(tuple(map(flag_of, self.settings)))} {_or(values)}".rstrip()
 
 
 @dataclass(frozen=True)

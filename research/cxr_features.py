@@ -360,7 +360,7 @@ def main() -> None:
     seconds = time.perf_counter() - start
     content = half_weights(network)
     options.out.write_bytes(content)
-    figures = {
+    measurements = {
         "classes": list(CLASS_NAMES),
         "damages": list(DAMAGES),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -375,9 +375,9 @@ def main() -> None:
     }
     if options.record:
         command = recorded("research.cxr_features", hidden=("--out", "--record"))
-        write_result(options.record, command, figures)
+        write_result(options.record, command, measurements)
     for name in ("validation", "test"):
-        print(name, figures[name])
+        print(name, measurements[name])
     options.out.with_suffix(".unfinished.pt").unlink(missing_ok=True)
 
 

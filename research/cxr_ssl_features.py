@@ -279,7 +279,7 @@ def main() -> None:
     network, seconds = train(dataset.images[rows], options)
     content = half_weights(network)
     options.out.write_bytes(content)
-    figures = {
+    measurements = {
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "epochs": options.epochs,
@@ -291,8 +291,8 @@ def main() -> None:
     }
     if options.record:
         command = recorded("research.cxr_ssl_features", hidden=("--out", "--record"))
-        write_result(options.record, command, figures)
-    print(figures)
+        write_result(options.record, command, measurements)
+    print(measurements)
     options.out.with_suffix(".unfinished.pt").unlink(missing_ok=True)
 
 

@@ -128,17 +128,17 @@ def main() -> None:
     if bool(arguments.data) != bool(arguments.sheet):
         raise UserError("--data and --sheet: give both or neither")
     counted = read_result(arguments.counted) if arguments.counted else None
-    figures: dict[str, Any] = {"found_means_share_of_bright_pixels": FOUND, "seed": SEED}
+    measurements: dict[str, Any] = {"found_means_share_of_bright_pixels": FOUND, "seed": SEED}
     for name, square in (("phantoms", False), (f"phantoms_at_{SQUARE}", True)):
-        figures[name] = on_phantoms(arguments.phantoms, SEED, square)
-        print(name, figures[name])
+        measurements[name] = on_phantoms(arguments.phantoms, SEED, square)
+        print(name, measurements[name])
     if counted:
-        figures["counted_by_eye_on_the_sheet"] = counted
+        measurements["counted_by_eye_on_the_sheet"] = counted
     if arguments.sheet:
         write_sheet(drawn(arguments.data), arguments.sheet)
     places = ("--sheet", "--counted")
     command = recorded("research.markers", hidden=places, file=arguments.file)
-    write_result(arguments.file, command, figures)
+    write_result(arguments.file, command, measurements)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
 from cxrgan_fast.threads import MOST_THREADS
 from cxrgan_fast.training.algorithms import algorithms
 from research.parity_evaluation import Judge, evaluate
-from research.parity_figures import MARGIN, Figures, summary
+from research.parity_measurements import MARGIN, Measurements, summary
 from research.parity_report import report
 from research.parity_statistics import MOST_SEEDS, require_scipy
 from research.parity_training import (
@@ -74,9 +74,9 @@ class Experiment:
     snapshots: Sequence[int]
     work: Work
     judge: Judge
-    floor: Figures
+    floor: Measurements
 
-    def do(self, seed: int, bar: tqdm[Any]) -> dict[str, Figures]:
+    def do(self, seed: int, bar: tqdm[Any]) -> dict[str, Measurements]:
         """Train what is not complete of a seed, and evaluate all of it.
 
         Which variant is first changes from seed to seed.
@@ -100,7 +100,7 @@ class Experiment:
             self.work.keep({**run, "commit": commit(ROOT)})
         return {variant: self._evaluated(seed, variant, bar) for variant in self.variants}
 
-    def _evaluated(self, seed: int, variant: str, bar: tqdm[Any]) -> Figures:
+    def _evaluated(self, seed: int, variant: str, bar: tqdm[Any]) -> Measurements:
         run = self.work.run(seed, variant)
         assert run is not None
         rows = evaluate(
@@ -114,8 +114,8 @@ class Experiment:
 
 
 def measure(
-    experiment: Experiment, seeds: int, deadline: float, out: Path, record: Figures
-) -> Figures | None:
+    experiment: Experiment, seeds: int, deadline: float, out: Path, record: Measurements
+) -> Measurements | None:
     """Do seed after seed, and write what there is after each from the second on.
 
     Args:
@@ -123,15 +123,15 @@ def measure(
         seeds: how many.
         deadline: of `time.monotonic`; no seed but the first is begun that would end later.
         out: the JSON.
-        record: what it holds beside the figures.
+        record: what it holds beside the measurements.
 
     Returns:
         What was written; None where there are too few seeds for it.
     """
     longest = 0.0
     result = Result(out, recorded("research.parity", hidden=("--out", "--work")))
-    done: dict[str, list[Figures]] = {variant: [] for variant in experiment.variants}
-    written: Figures | None = None
+    done: dict[str, list[Measurements]] = {variant: [] for variant in experiment.variants}
+    written: Measurements | None = None
     missing = sum(
         experiment.work.run(seed, variant) is None
         for seed in range(seeds)
@@ -148,9 +148,9 @@ def measure(
                 done[variant].append(run)
             longest = max(longest, time.monotonic() - begin)
             if seed + 1 >= FEWEST_SEEDS:
-                figures = {"complete": seed + 1 == seeds, **summary(done)}
-                figures["floor"] = experiment.floor
-                written = {**record, **figures, "runs": done}
+                measurements = {"complete": seed + 1 == seeds, **summary(done)}
+                measurements["floor"] = experiment.floor
+                written = {**record, **measurements, "runs": done}
                 result.write(written)
     return written
 
@@ -285,7 +285,7 @@ METHOD = {
     "floor": "halves of the data that share no patient, against each other; the mean over several "
     "divisions",
 }
-"""What the figures cannot be read without."""
+"""What the measurements cannot be read without."""
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -35,7 +35,7 @@ from cxrgan_fast.runs.generator_file import GeneratorSnapshot
 from cxrgan_fast.sampling.class_sources import ClassSource
 from cxrgan_fast.sampling.generation import generate_images, latents_for
 from cxrgan_fast.settings.config import TrainConfig, flatten
-from research.parity_figures import MAIN, METRICS, Figures, spread
+from research.parity_measurements import MAIN, METRICS, Measurements, spread
 from research.parity_training import REFERENCE, Run, generator_name, read_json
 
 MOST_SAMPLES = 2000
@@ -82,7 +82,7 @@ class Judge:
             "seed": SEED,
         }
 
-    def floor(self) -> Figures:
+    def floor(self) -> Measurements:
         """The metrics of real against real images: halves of the data that share no patient."""
         values: dict[str, list[float]] = {metric: [] for metric in METRICS}
         counts = _of_halves(self.dataset, sum(self.counts))
@@ -123,7 +123,7 @@ def evaluate(
     config: TrainConfig,
     judge: Judge,
     progress: Callable[[str], object] = lambda words: None,
-) -> list[Figures]:
+) -> list[Measurements]:
     """FID of every snapshot of a training, and all metrics of the last.
 
     Args:
@@ -141,7 +141,7 @@ def evaluate(
     path = folder / "evaluation.json"
     kept = read_json(path) if path.exists() else {}
     if kept.get("key") != judge.key:
-        rows = list[Figures]()
+        rows = list[Measurements]()
         for snapshot in run["snapshots"]:
             progress(f"images of step {snapshot['step']}")
             last = snapshot is run["snapshots"][-1]

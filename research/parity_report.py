@@ -1,4 +1,4 @@
-"""The figures of ``research.parity`` as text: for a terminal, and for a page."""
+"""The measurements of ``research.parity`` as text: for a terminal, and for a page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping
 
 from bench.tables import table_of
-from research.parity_figures import MAIN, METRICS, TESTS, Figures
+from research.parity_measurements import MAIN, METRICS, TESTS, Measurements
 from research.parity_training import REFERENCE
 
 NAMES = {MAIN: "FID", "kid": "KID", "nearest_neighbour": "1-NN"}
 """How metrics are shown."""
 
 
-def report(record: Figures) -> str:
+def report(record: Measurements) -> str:
     """Everything but the single seeds, as text for a terminal."""
     compared = record["comparisons"]
     title = "mean and standard deviation over seeds; of real images over divisions by patient"
@@ -27,7 +27,7 @@ def report(record: Figures) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def heading(record: Figures) -> str:
+def heading(record: Measurements) -> str:
     """What the numbers are of."""
     training, key = record["settings"]["training"], record["evaluation"]
     seeds = len(record["variants"][REFERENCE]["seeds"])
@@ -44,7 +44,7 @@ def heading(record: Figures) -> str:
     )
 
 
-def _versions(record: Figures) -> str:
+def _versions(record: Measurements) -> str:
     """A line where not all was trained and put together by one version of the program."""
     trained = {run.get("commit") for runs in record.get("runs", {}).values() for run in runs}
     known = sorted(commit[:8] for commit in trained if commit)
@@ -53,8 +53,8 @@ def _versions(record: Figures) -> str:
     return f"trained at {', '.join(known)}, put together at {str(record.get('commit'))[:8]}\n"
 
 
-def _variants(record: Figures) -> list[Figures]:
-    rows = [{"name": name, **figures} for name, figures in record["variants"].items()]
+def _variants(record: Measurements) -> list[Measurements]:
+    rows = [{"name": name, **measurements} for name, measurements in record["variants"].items()]
     floor = record["floor"]
     return [*rows, {"name": f"real, {floor['images']} and as many", **floor}]
 
@@ -71,12 +71,12 @@ VARIANT = [
 ]
 
 
-def _differences(compared: Mapping[str, Figures]) -> list[Figures]:
+def _differences(compared: Mapping[str, Measurements]) -> list[Measurements]:
     return [
         {"name": name, "test": test, "metric": NAMES[metric], **difference}
-        for name, figures in compared.items()
+        for name, measurements in compared.items()
         for test in TESTS
-        for metric, difference in figures[test]["differences"].items()
+        for metric, difference in measurements[test]["differences"].items()
     ]
 
 
@@ -91,22 +91,22 @@ DIFFERENCE = [
 ]
 
 
-def _difference_title(compared: Mapping[str, Figures]) -> str:
+def _difference_title(compared: Mapping[str, Measurements]) -> str:
     together = ", ".join(
-        f"{name} {figures['correlation']:.2f}"
-        for name, figures in compared.items()
-        if "correlation" in figures
+        f"{name} {measurements['correlation']:.2f}"
+        for name, measurements in compared.items()
+        if "correlation" in measurements
     )
     title = "difference to the reference: of two samples (Welch), and of the pairs of one seed"
     return title + (f"\n(correlation of the FIDs of one seed: {together})" if together else "")
 
 
-def _equivalences(compared: Mapping[str, Figures]) -> list[Figures]:
+def _equivalences(compared: Mapping[str, Measurements]) -> list[Measurements]:
     return [
         {"name": name, "test": test, **row, "seeds": row["seeds_needed"] or "over 1000"}
-        for name, figures in compared.items()
+        for name, measurements in compared.items()
         for test in TESTS
-        for row in figures[test].get("equivalence", [])
+        for row in measurements[test].get("equivalence", [])
     ]
 
 
@@ -128,19 +128,19 @@ EQUIVALENCE_TITLE = (
 )
 
 
-def _reach_table(reach: Figures) -> str:
+def _reach_table(reach: Measurements) -> str:
     if not reach:
         return ""
     rows = []
-    for name, figures in reach["variants"].items():
-        mean = figures["mean"]
-        reached = [each["seconds"] for each in figures["seeds"] if each]
+    for name, measurements in reach["variants"].items():
+        mean = measurements["mean"]
+        reached = [each["seconds"] for each in measurements["seeds"] if each]
         rows.append(
             {
                 "name": name,
-                **figures,
+                **measurements,
                 "seconds": f"{mean['seconds']:.1f}" if mean else "not reached",
-                "reached": f"{len(reached)} of {len(figures['seeds'])}",
+                "reached": f"{len(reached)} of {len(measurements['seeds'])}",
                 "median": statistics.median(reached) if reached else None,
             }
         )

@@ -192,7 +192,7 @@ def train(
     try:
         average = (training if variant == REFERENCE else training.step).ema
         images_per_step = config.batch_size * config.objective.discriminator_steps
-        window = config.objective.r1_interval if config.objective.r1_gamma else 16
+        window = config.objective.r1_interval if config.objective.penalized else 16
 
         def timed(steps: int) -> float:
             seconds = seconds_of(training, steps, device)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plot import panels, plain_numbers, tidy
-from research.parity_figures import MAIN, Figures, mean_curve
+from research.parity_measurements import MAIN, Measurements, mean_curve
 from research.parity_report import heading
 from research.parity_training import REFERENCE
 
@@ -27,7 +27,7 @@ LOOKS = {
 AXES = {"seconds": "seconds of training", "images": "real images shown"}
 
 
-def plot(record: Figures, path: Path) -> None:
+def plot(record: Measurements, path: Path) -> None:
     """Plot a result of ``research.parity``. See `bench.plot`."""
     size = (11, 4.4)
     with panels(path, 1, 2, heading(record), figsize=size, sharey=True) as (_, grid):
@@ -37,7 +37,7 @@ def plot(record: Figures, path: Path) -> None:
         grid[0, 1].legend(frameon=False, fontsize=8)
 
 
-def _panel(axes: Axes, along: str, record: Figures) -> None:
+def _panel(axes: Axes, along: str, record: Measurements) -> None:
     for name, runs in record["runs"].items():
         label, color = LOOKS[name]
         curves = [run["snapshots"] for run in runs]
@@ -53,6 +53,6 @@ def _panel(axes: Axes, along: str, record: Figures) -> None:
     tidy(axes, which="both")
 
 
-def _line(axes: Axes, along: str, curve: list[Figures], **look: Any) -> None:
+def _line(axes: Axes, along: str, curve: list[Measurements], **look: Any) -> None:
     known = [point for point in curve if point.get(MAIN) is not None]
     axes.plot([point[along] for point in known], [point[MAIN] for point in known], **look)

@@ -79,7 +79,7 @@ def resample(images: Tensor, placement: Placement, fill: float) -> Tensor:
 
     Args:
         images: (N, C, H, W), floating; differentiable any number of times.
-        placement: of N images; takes no gradient.
+        placement: where the pixels of N images come from; takes no gradient.
         fill: what lies outside.
 
     Returns:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.evaluator import Evaluator
 from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from cxrgan_fast.evaluation.image_sets import image_size, is_run
 from cxrgan_fast.evaluation.opponents import find_opponent
@@ -21,9 +23,10 @@ from cxrgan_fast.evaluation.report import comparison_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.sides import (
     counts_of,
+    evaluator_of,
     generate_compared,
     header,
-    reference_of,
+    make_evaluator,
     sources_of,
     write_json,
 )
@@ -45,7 +48,7 @@ def evaluate_checkpoints(
 
     Args:
         request: what, and how; of its metrics those that are quick.
-        extractors: on `device`; checkpoints are compared by the first, and the table says so.
+        extractors: on `device`; the first decides, the others give second opinions.
         device: where images are generated and metrics computed.
         out: folder for the files.
 
@@ -71,48 +74,49 @@ def evaluate_checkpoints(
     sources = sources_of(request, None, opponent, device)  # those of a step may be damaged
     image_size(sources, request.resolution)
     make_output(out)
-    real, reference = reference_of(request, opponent, sources, extractors[0], device)
-    counts = counts_of(request, sources, reference)
-    floors = reference.floors(counts, metrics)
-    rows: list[dict[str, Any]] = []
+    real, evaluator = evaluator_of(request, opponent, sources, extractors[0], device)
+    counts = counts_of(request, sources, evaluator)
+    of_features = [name for name in metrics if all_metrics()[name].takes != "images"]
+    judges = [_Judge(evaluator, counts, metrics)]
+    for extractor in extractors[1:] if of_features else ():
+        second = make_evaluator(request, real, extractor, device)
+        judges.append(_Judge(second, counts, of_features))
     record = {
         **header(request, real, {"run": request.subject.name}, device),
-        "features": reference.label(),
         "images": dict(zip(real.train.class_names, counts, strict=True)),
-        "floors": {name: comparison_record(floor) for name, floor in floors.items()},
-        "checkpoints": rows,
+        **judges[0].record(),
     }
-    found: dict[int, Comparison] = {}
+    if judges[1:]:
+        record["second_opinions"] = [judge.record() for judge in judges[1:]]
     failed: dict[int, str] = {}
     samples: dict[int, Tensor] = {}
     hidden = None if request.progress else True  # None: shown on a terminal only
     for step in tqdm(steps, desc="checkpoints", disable=hidden, leave=False):
         try:
             sources = sources_of(request, str(step), opponent, device)
-            fake = reference.describe(generate_compared(request, sources, reference), counts)
+            generated = generate_compared(request, sources, evaluator)
+            compared = [judge.compare(generated) for judge in judges]
         except UserError as error:
             failed[step] = str(error)
-            rows.append({"step": step, "error": failed[step]})
+            judges[0].rows.append({"step": step, "error": failed[step]})
         else:
-            found[step] = reference.compare(reference.pair(fake, counts), metrics)
-            samples[step] = some_of_each_class(fake.dataset)
-            rows.append({"step": step, **comparison_record(found[step])})
+            samples[step] = some_of_each_class(generated)
+            for judge, comparison in zip(judges, compared, strict=True):
+                judge.add(step, comparison)
         write_json(out / "checkpoints.json", record)
-    if not found:
+    if not samples:
         raise UserError(failed[steps[-1]])
     files = [out / "checkpoints.json", out / "checkpoints-samples.png"]
-    label = reference.label()
-    shown = f"{label['name']}, {label['dimension']}-d"
-    write_steps(files[1], samples, found, shown)
-    plot = plot_checkpoints(out / "checkpoints.png", found, floors.get(OTHER_PATIENTS), shown)
-    lines = [f"features: {shown}, version {label['version']}", *_checkpoint_table(found, floors)]
+    write_steps(files[1], samples, judges[0].found, judges[0].shown)
+    plot = plot_checkpoints(
+        out / "checkpoints.png",
+        {judge.shown: (judge.found, judge.floors.get(OTHER_PATIENTS)) for judge in judges},
+    )
+    lines = [line for judge in judges for line in judge.table()]
     lines += [f"step {step}: {reason}" for step, reason in failed.items()]
     left_out = [name for name in request.metrics if name not in metrics]
     if left_out and request.metrics != metric_names():  # named by hand
         lines.append(f"not computed of every checkpoint: {', '.join(left_out)}")
-    if len(extractors) > 1:
-        names = ", ".join(each.name for each in extractors[1:])
-        lines.append(f"no second opinion of every checkpoint by {names}: name it first for that")
     if plot is None:
         (out / "checkpoints.png").unlink(missing_ok=True)
         lines.append("no plot: Matplotlib is not installed (pip install matplotlib)")
@@ -121,8 +125,47 @@ def evaluate_checkpoints(
     return "\n".join(lines), files
 
 
+class _Judge:
+    """The metrics of every checkpoint by one extractor's features.
+
+    Attributes:
+        found: the metrics of each step.
+        rows: the same for JSON.
+        floors: metrics of real images.
+        shown: what tables and pictures call the features.
+    """
+
+    def __init__(self, evaluator: Evaluator, counts: list[int], metrics: Sequence[str]) -> None:
+        self.evaluator, self.counts, self.metrics = evaluator, counts, metrics
+        self.floors = evaluator.floors(counts, metrics)
+        self.found: dict[int, Comparison] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.label = evaluator.label()
+        self.shown = f"{self.label['name']}, {self.label['dimension']}-d"
+
+    def compare(self, generated: ImageDataset) -> Comparison:
+        """Compute the metrics of a checkpoint's images."""
+        pair = self.evaluator.pair(self.evaluator.describe(generated, self.counts), self.counts)
+        return self.evaluator.compare(pair, self.metrics)
+
+    def add(self, step: int, comparison: Comparison) -> None:
+        """Keep what was found of a step."""
+        self.found[step] = comparison
+        self.rows.append({"step": step, **comparison_record(comparison)})
+
+    def record(self) -> dict[str, Any]:
+        """Return the features and what is found by them, to which `add` adds, for JSON."""
+        floors = {name: comparison_record(floor) for name, floor in self.floors.items()}
+        return {"features": self.label, "floors": floors, "checkpoints": self.rows}
+
+    def table(self) -> list[str]:
+        """Return the table's lines, the features named above."""
+        title = f"features: {self.shown}, version {self.label['version']}"
+        return [title, *_checkpoint_table(self.found, self.floors)]
+
+
 def kept_steps(run: Path) -> list[int]:
-    """Steps of which a run has kept the generators of all its classes, oldest first.
+    """Find the steps of which a run has kept the generators of all its classes, oldest first.
 
     Raises:
         UserError: as `find_generators`; none is kept.

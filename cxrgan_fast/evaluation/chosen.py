@@ -18,7 +18,7 @@ def chosen_and_judged(
 
     Args:
         extras: what the generators' files hold beside the weights.
-        extractors: whose features judge them; the first decides, the others are second opinions.
+        extractors: their features judge them; the first decides, the others are second opinions.
 
     Returns:
         For the record: `chosen_by` (features; none for a generator that was not chosen),

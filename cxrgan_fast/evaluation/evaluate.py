@@ -1,7 +1,7 @@
 """A run, or a folder of images, against the data: the whole comparison of one generator."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from cxrgan_fast.evaluation.report import to_record
 from cxrgan_fast.evaluation.request import Request, make_output
 from cxrgan_fast.evaluation.rows import write_csv
 from cxrgan_fast.evaluation.sides import (
+    evaluator_of,
     folder_of,
     generate_compared,
     header,
-    make_reference,
-    reference_of,
+    make_evaluator,
     sources_of,
     write_json,
 )
@@ -44,11 +44,13 @@ class Outcome:
         table: for the terminal.
         files: that were written.
         evaluation: the numbers.
+        others: those of the same images by other features.
     """
 
     table: str
     files: list[Path]
     evaluation: Evaluation
+    others: list[Evaluation] = field(default_factory=list)
 
 
 def evaluate(
@@ -71,17 +73,17 @@ def evaluate(
         sources = sources_of(request, request.checkpoint, opponent, device)
         image_size(sources, request.resolution)
         make_output(out)  # before the long work, and not beside a run that is not there
-        real, reference = reference_of(request, opponent, sources, extractors[0], device)
-        fake = generate_compared(request, sources, reference)
+        real, evaluator = evaluator_of(request, opponent, sources, extractors[0], device)
+        fake = generate_compared(request, sources, evaluator)
         origin = _origin(sources, real, extractors)
     else:
         folder = folder_of(request, opponent)
         make_output(out)
         fake = folder.read(opponent.skip_bad, request.progress)
         real = opponent.load(fake.class_names, folder.resolution, 1)
-        reference = make_reference(request, real, extractors[0], device)
+        evaluator = make_evaluator(request, real, extractors[0], device)
         origin = {"folder": str(request.subject), "notes": _skipped(fake)}
-    evaluation = reference.evaluate(
+    evaluation = evaluator.evaluate(
         fake, metrics=request.metrics, samples=request.samples, where=request.subject
     )
     evaluation.notes[:0] = [*origin.pop("notes"), *_skipped(real.train)]
@@ -98,7 +100,7 @@ def evaluate(
     else:
         nearest.unlink(missing_ok=True)  # of an evaluation before, it would be taken for this one's
     table = f"{_title(request, origin, real)}\n{to_table(evaluation, others)}"
-    return Outcome(table, files, evaluation)
+    return Outcome(table, files, evaluation, others)
 
 
 def _second_opinions(
@@ -117,10 +119,10 @@ def _second_opinions(
     ]
     if not metrics:
         return []
-    references = (make_reference(request, real, each, device) for each in extractors)
+    evaluators = (make_evaluator(request, real, each, device) for each in extractors)
     return [
-        reference.evaluate(fake, metrics=metrics, samples=request.samples, where=request.subject)
-        for reference in references
+        evaluator.evaluate(fake, metrics=metrics, samples=request.samples, where=request.subject)
+        for evaluator in evaluators
     ]
 
 

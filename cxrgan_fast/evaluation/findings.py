@@ -33,16 +33,16 @@ class Part:
 
 @dataclass
 class Evaluation:
-    """What `Reference.evaluate` found.
+    """What `Evaluator.evaluate` found.
 
     Attributes:
         extractor: name, version and input size of the features, and their dimension.
         fake: the generated images that were taken.
-        train_files: of the training images, in their order.
-        pooled: of all classes together.
-        classes: of each class, by name; empty where there is only one.
-        near_copies: of training images, by pixels; None where memorization was not asked for, or
-            where nothing tells what a copy is.
+        train_files: files of the training images, in their order.
+        pooled: what was found of all classes together.
+        classes: what was found of each class, by name; empty where there is only one.
+        near_copies: near copies of training images, by pixels; None where memorization was not
+            asked for, or where nothing tells what a copy is.
         n_given: generated images that there were, of which `fake` are some.
         duplicates: groups of files, among all that were given, that are equal in every byte.
         copies: (file given, file of a training image) that are equal in every byte.

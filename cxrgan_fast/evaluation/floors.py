@@ -25,11 +25,11 @@ class Difference:
     """A metric of generated images less that of real images new to each other.
 
     Attributes:
-        value: of the generated images.
+        value: the metric of the generated images.
         floor: the mean over the divisions.
         interval: 95 % of the difference; None where the uncertainty of one of the two is unknown.
-        deviation: of the floor over the divisions; None of one.
-        divisions: of which the floor is the mean.
+        deviation: standard deviation of the floor over the divisions; None for one division.
+        divisions: number of divisions of which the floor is the mean.
     """
 
     value: float
@@ -40,7 +40,7 @@ class Difference:
 
     @property
     def difference(self) -> float:
-        """The generated images' value less the floor."""
+        """Subtract the floor from the generated images' value."""
         return self.value - self.floor
 
 

@@ -80,7 +80,7 @@ class ImageFolder:
         return cls(path, {name: found[name] for name in order}, size)
 
     def read(self, skip_bad: bool, progress: bool) -> ImageDataset:
-        """The images, with the data's names of the classes.
+        """Read the images, with the data's names of the classes.
 
         Raises:
             UserError: as `load_dataset`.

@@ -45,7 +45,7 @@ class RealImages:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is meant as a run (or as one of its files) and not as a folder of images.
+    """Tell whether a path is meant as a run (or as one of its files) and not as a folder of images.
 
     What is not there at all counts as a run: the complaint is then about the run. A table of
     images, or an archive of them, is a folder of images.
@@ -59,7 +59,7 @@ def is_run(path: Path) -> bool:
 def choose_data(
     data: str | None, subject: Path, skip_bad: bool, columns: Columns | None = None
 ) -> DatasetConfig:
-    """The real images to compare with: those named, or those that the run was trained on.
+    """Choose the real images to compare with: those named, or those the run was trained on.
 
     Args:
         data: folder or "phantom", as `load_dataset` takes it; None for the run's own.
@@ -194,7 +194,7 @@ def generate_set(
         sources: the generator of each class.
         counts: images of each.
         class_names: what the data call the classes; latents go by the sources' own names.
-        seed: of the latents.
+        seed: random seed of the latents.
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
@@ -235,7 +235,7 @@ def in_order_of(sources: Sequence[ClassSource], names: Sequence[str]) -> list[Cl
 
 
 def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
-    """The images of some classes as `load_dataset` gives them for these names in this order."""
+    """Select images of some classes as `load_dataset` gives them for these names in order."""
     rows = [
         (dataset.labels == dataset.class_names.index(name)).nonzero().flatten() for name in names
     ]
@@ -245,7 +245,7 @@ def with_classes(dataset: ImageDataset, names: Sequence[str]) -> ImageDataset:
 
 
 def image_size(sources: Sequence[ClassSource], resolution: int | None) -> tuple[int, int]:
-    """The resolution and channels of the images of all generators.
+    """Return the resolution and channels of the images of all generators.
 
     Raises:
         UserError: they differ, or the resolution is not the one asked for.

@@ -42,7 +42,7 @@ def class_shares(frequencies: Sequence[int], total: int) -> list[int]:
 
 
 def largest_match(available: Sequence[int], frequencies: Sequence[int], most: int) -> list[int]:
-    """The largest counts, `most` in all, that are there and have the frequencies of the data.
+    """Find the largest counts, `most` in all, that are there at the data's frequencies.
 
     Args:
         available: images of each class that can be taken.
@@ -141,7 +141,7 @@ def patient_halves(dataset: ImageDataset, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         dataset: the images.
-        seed: of the division.
+        seed: random seed of the division.
 
     Returns:
         Two masks (N,) bool that exclude each other and leave no image out. Each has half of the
@@ -161,13 +161,13 @@ def patient_halves(dataset: ImageDataset, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def numbered_patients(dataset: ImageDataset) -> Tensor:
-    """Whose each image is, as numbers from 0 in the order of their first images: (N,) int64."""
+    """Number the patients from 0 in the order of their first images: (N,) int64."""
     numbers = {patient: n for n, patient in enumerate(dict.fromkeys(dataset.patients))}
     return torch.tensor([numbers[patient] for patient in dataset.patients], dtype=torch.int64)
 
 
 def subset(dataset: ImageDataset, rows: Tensor) -> ImageDataset:
-    """Some of the images of a data set, with its classes."""
+    """Take some of the images of a data set, with its classes."""
     rows = rows.cpu()
     return ImageDataset(
         images=dataset.images[rows],
@@ -200,12 +200,12 @@ class Described:
     features: Features
 
     def take(self, rows: Tensor) -> "Described":
-        """Some of the images."""
+        """Take some of the images."""
         there = rows.to(self.features.vectors.device)
         return Described(subset(self.dataset, rows), self.features[there])
 
     def of_label(self, label: int) -> "Described":
-        """The images of one class."""
+        """Take the images of one class."""
         return self.take((self.dataset.labels == label).nonzero().flatten())
 
 

@@ -34,7 +34,7 @@ def memorized(
     Args:
         train: all images that were trained on.
         generated: the images to judge.
-        held_out: of patients who were left out; fewer than 20 images are not taken.
+        held_out: images of patients who were left out; fewer than 20 images are not taken.
         resamples: as `memorization` takes them.
 
     Raises:
@@ -56,20 +56,20 @@ def second_opinion(train: Described, generated: Described, test: Described) -> M
 def _by(
     train: Described,
     generated: Described,
-    yardstick: Described | None,
-    reference: str,
+    held_out: Described | None,
+    yardstick: str,
     resamples: Resamples | None,
 ) -> Memorization:
     vectors = train.features.vectors
     return memorization(
         vectors,
         generated.features.vectors,
-        None if yardstick is None else yardstick.features.vectors,
+        None if held_out is None else held_out.features.vectors,
         patients=numbered_patients(train.dataset).to(vectors.device),
         held_out_patients=(
-            None if yardstick is None else numbered_patients(yardstick.dataset).to(vectors.device)
+            None if held_out is None else numbered_patients(held_out.dataset).to(vectors.device)
         ),
-        reference=reference,
+        yardstick=yardstick,
         resamples=resamples,
     )
 
@@ -87,7 +87,8 @@ def near_copies_of(
     Args:
         train: all images that were trained on.
         generated: the images to judge.
-        held_out: of patients who were left out: how often the search is wrong is told by them.
+        held_out: images of patients who were left out: how often the search is wrong is told by
+            them.
         device: where to search.
         progress: show bars on standard error, if that is a terminal.
         cache: keep the threshold, which the training images alone decide, in a file.

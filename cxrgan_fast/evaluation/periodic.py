@@ -173,13 +173,13 @@ def check_counts(config: TrainConfig, dataset: ImageDataset) -> None:
 
 
 def is_due(config: TrainConfig, step: int) -> bool:
-    """Whether the generator is to be evaluated after a step. The last step always is."""
+    """Tell whether the generator is to be evaluated after a step. The last step always is."""
     every = config.evaluation.eval_every
     return step > 0 and every > 0 and step % every == 0
 
 
 def describe(row: dict[str, Any]) -> str:
-    """An evaluation in a line for the terminal, every number with the images that it is of."""
+    """Word an evaluation in a line, every number with the images that it is of."""
     known = all_metrics()
     by_images: dict[tuple[int, int], list[str]] = {}
     for name, metric in row["metrics"].items():

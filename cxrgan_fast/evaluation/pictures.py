@@ -4,6 +4,7 @@ import io
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,7 +14,7 @@ from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
-from cxrgan_fast.metrics.metric import all_metrics, direction
+from cxrgan_fast.metrics.metric import Metric, all_metrics, direction
 from cxrgan_fast.sampling.grid import evenly, image_grid, write_grid
 
 COLUMNS = 10
@@ -101,7 +102,7 @@ def write_steps(
         path: file to write.
         samples: (n, C, H, W) uint8 of each step, as `some_of_each_class` gives them.
         found: the metrics of each of these steps.
-        label: of the features.
+        label: name of the features.
 
     Raises:
         UserError: the file cannot be written.
@@ -116,9 +117,14 @@ def write_steps(
 
 
 def plot_checkpoints(
-    path: Path, found: Mapping[int, Comparison], floor: Comparison | None, label: str
+    path: Path, opinions: Mapping[str, tuple[Mapping[int, Comparison], Comparison | None]]
 ) -> Path | None:
     """Plot each metric over the steps, its 95 % interval shaded, the floor dashed.
+
+    Args:
+        path: file to write.
+        opinions: by the name of the features, a row of panels each: the metrics of each step, and
+            those of real images where they are known.
 
     Returns:
         The file; None if Matplotlib is not installed.
@@ -130,28 +136,19 @@ def plot_checkpoints(
         from matplotlib.figure import Figure  # late: of the extras only, and slow to import
     except ImportError:
         return None
-    computed = {name for comparison in found.values() for name in comparison.estimates}
+    computed = {
+        name for found, _ in opinions.values() for each in found.values() for name in each.estimates
+    }
     metrics = [metric for name, metric in all_metrics().items() if name in computed]
     if not metrics:
         return None
-    figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axis, metric in zip(axes, metrics, strict=True):
-        name = metric.name
-        points = [(step, c.estimates[name]) for step, c in found.items() if name in c.estimates]
-        steps = [step for step, _ in points]
-        axis.plot(steps, [estimate.value for _, estimate in points], marker="o", color="C0")
-        intervals = [estimate.interval or (estimate.value,) * 2 for _, estimate in points]
-        lows, highs = zip(*intervals, strict=True)
-        axis.fill_between(steps, lows, highs, color="C0", alpha=0.2, linewidth=0)
-        if floor is not None and name in floor.estimates:
-            axis.axhline(floor.estimates[name].value, color="gray", linestyle="--")
-        axis.set_title(metric.title if metric.takes == "images" else f"{metric.title} ({label})")
-        axis.set_ylabel(f"{direction(metric.better)} is better")
-        axis.set_xlabel("step")
-        axis.grid(alpha=0.3)
-    if floor is not None:
-        axes[0].annotate(
+    figure = Figure(figsize=(4 * len(metrics), 3.2 * len(opinions)), layout="constrained")
+    grid = figure.subplots(len(opinions), len(metrics), squeeze=False)
+    for row, (label, (found, floor)) in zip(grid, opinions.items(), strict=True):
+        for axis, metric in zip(row, metrics, strict=True):
+            _plot_metric(axis, metric, found, floor, label)
+    if any(floor is not None for _, floor in opinions.values()):
+        grid[-1, 0].annotate(
             "dashed: real images of other patients",
             (0, 0),
             (0, -38),
@@ -163,3 +160,28 @@ def plot_checkpoints(
     figure.savefig(png, format="png", dpi=150)
     write_atomic(path, png.getvalue())
     return path
+
+
+def _plot_metric(
+    axis: Any,
+    metric: Metric,
+    found: Mapping[int, Comparison],
+    floor: Comparison | None,
+    label: str,
+) -> None:
+    name = metric.name
+    points = [(step, c.estimates[name]) for step, c in found.items() if name in c.estimates]
+    if not points:  # of the images, not of these features
+        axis.set_axis_off()
+        return
+    steps = [step for step, _ in points]
+    axis.plot(steps, [estimate.value for _, estimate in points], marker="o", color="C0")
+    intervals = [estimate.interval or (estimate.value,) * 2 for _, estimate in points]
+    lows, highs = zip(*intervals, strict=True)
+    axis.fill_between(steps, lows, highs, color="C0", alpha=0.2, linewidth=0)
+    if floor is not None and name in floor.estimates:
+        axis.axhline(floor.estimates[name].value, color="gray", linestyle="--")
+    axis.set_title(metric.title if metric.takes == "images" else f"{metric.title} ({label})")
+    axis.set_ylabel(f"{direction(metric.better)} is better")
+    axis.set_xlabel("step")
+    axis.grid(alpha=0.3)

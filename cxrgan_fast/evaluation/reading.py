@@ -46,7 +46,7 @@ _KEEP_OUT = (
 
 
 def default_reading(subject: Path) -> Path:
-    """Where the reading of a run, or of a folder of images, lies unless told otherwise."""
+    """Return where the reading of a run or folder of images lies unless told otherwise."""
     if subject.is_dir() and is_run(subject):
         return subject / "reading"
     whole = real_path(subject)

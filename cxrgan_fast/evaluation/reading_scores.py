@@ -165,9 +165,9 @@ def exact_interval(right: int, of: int, confidence: float = 0.95) -> tuple[float
     """Return the interval of Clopper and Pearson (1934) for a share.
 
     Args:
-        right: how often, 0 to `of`.
-        of: of how many, 1 or more.
-        confidence: that it holds the true share, at least.
+        right: number of right answers, 0 to `of`.
+        of: number of answers, 1 or more.
+        confidence: probability that it holds the true share, at least.
     """
     tail = (1 - confidence) / 2
     low = 0.0 if right == 0 else _bisect(lambda p: _at_least(right, of, p) < tail)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cxrgan_fast.evaluation.evaluator import ALL_CLASSES
 from cxrgan_fast.evaluation.findings import Evaluation, Part
 from cxrgan_fast.evaluation.floors import Difference
-from cxrgan_fast.evaluation.reference import ALL_CLASSES
 from cxrgan_fast.evaluation.verdict import verdict
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
@@ -16,9 +16,9 @@ def to_record(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> dict
     """Return all of an evaluation, ready for JSON.
 
     Args:
-        evaluation: by the features that decide.
-        others: of the same images by other features; of them `second_opinions` holds what
-            depends on the features.
+        evaluation: what was found by the features that decide.
+        others: what was found of the same images by other features; of them `second_opinions` holds
+            what depends on the features.
 
     Every estimate has `value`, `interval` (95 %, None where there is none), `standard_error`,
     `n_real`, `n_fake` and `details`.
@@ -65,7 +65,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """Estimates and reasons for those left out, ready for JSON."""
+    """Return estimates, and reasons for those left out, ready for JSON."""
     estimates = {name: _estimate(estimate) for name, estimate in comparison.estimates.items()}
     return {"metrics": estimates, "omitted": comparison.omitted}
 
@@ -97,12 +97,12 @@ def _memorization(found: Memorization | None) -> dict[str, Any] | None:
         return None
     return {
         "share": _estimate(found.share),
-        "reference": found.reference,
-        "n_reference": len(found.reference_distances),
-        "reference_share": found.reference_share,
+        "reference": found.yardstick,
+        "n_reference": len(found.yardstick_distances),
+        "reference_share": found.yardstick_share,
         "quantile_distance": found.quantile_distance,
         "median_distance": found.fake_median,
-        "reference_median_distance": found.reference_median,
+        "reference_median_distance": found.yardstick_median,
         "median_ratio": found.median_ratio,
         "p_value": found.p_value,
     }

@@ -23,7 +23,7 @@ class Request:
             None for `data`.
         metrics: names out of `metric_names`.
         samples: images of each kind to compare.
-        seed: of the latents, the choices and the resamples.
+        seed: random seed of the latents, the choices and the resamples.
         checkpoint: as `load_sources` takes it.
         classes: to compare; none for all.
         resolution: to which a folder's images are made smaller.
@@ -73,7 +73,7 @@ class Request:
 
 
 def default_output(subject: Path, checkpoint: str | None) -> Path:
-    """Where the evaluation of something lies unless told otherwise."""
+    """Return where the evaluation of something lies unless told otherwise."""
     if subject.is_file() or not is_run(subject):
         name = subject.stem if subject.is_file() else real_path(subject).name
         return real_path(subject).with_name(f"{name}-evaluation")
@@ -83,7 +83,7 @@ def default_output(subject: Path, checkpoint: str | None) -> Path:
 
 
 def real_path(path: Path) -> Path:
-    """Follow links. A loop of them, at which `Path.resolve` raises, is left as it is."""
+    """Resolve links. A loop of them, at which `Path.resolve` raises, is left as it is."""
     return Path(os.path.realpath(path))
 
 
@@ -94,7 +94,7 @@ def output_folders(
 
     Args:
         subjects: what is evaluated.
-        checkpoint: of runs; None for the newest.
+        checkpoint: step of the checkpoint of runs; None for the newest.
         out: the folder that the user names: of one subject the files lie in it, of several each
             has a folder in it; None for the usual places.
 

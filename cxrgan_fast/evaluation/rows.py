@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cxrgan_fast.evaluation.evaluator import ALL_CLASSES, GENERATED
 from cxrgan_fast.evaluation.findings import Evaluation, Part
-from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.metric import all_metrics, direction
 
@@ -36,7 +36,7 @@ def rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
     is not known is None.
 
     Args:
-        evaluations: of the same images by one extractor each.
+        evaluations: what was found of the same images by one extractor each.
     """
     for evaluation in evaluations:
         for name, part in {ALL_CLASSES: evaluation.pooled, **evaluation.classes}.items():

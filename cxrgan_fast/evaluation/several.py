@@ -7,6 +7,7 @@ import torch
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.evaluate import Outcome, evaluate
+from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from cxrgan_fast.evaluation.request import Request
 from cxrgan_fast.evaluation.table import aligned, number
@@ -26,11 +27,12 @@ def evaluate_several(
 
     Args:
         work: what is evaluated and how, and the folder for its files.
-        extractors: on `device`; the table has the numbers of the first.
+        extractors: on `device`; the first decides, the others give second opinions.
         device: where images are drawn and metrics computed.
 
     Returns:
-        The table, a row a subject; all files; by subject why it could not be evaluated.
+        The tables, one of each extractor, a row a subject; all files; by subject why it could not
+        be evaluated.
 
     Raises:
         UserError: none of them could be evaluated.
@@ -49,15 +51,21 @@ def evaluate_several(
 
 
 def summary(outcomes: dict[str, Outcome]) -> list[str]:
-    """Return the lines of a table with a row a subject and, below each, its floor."""
-    computed = {n for o in outcomes.values() for n in o.evaluation.pooled.comparison.estimates}
+    """Return the lines of a table of each extractor: a row a subject and, below it, its floor."""
+    found = {subject: [o.evaluation, *o.others] for subject, o in outcomes.items()}
+    tables = zip(*found.values(), strict=True)  # all are judged by the same extractors
+    return [line for table in tables for line in _table(dict(zip(found, table, strict=True)))]
+
+
+def _table(evaluations: dict[str, Evaluation]) -> list[str]:
+    computed = {n for each in evaluations.values() for n in each.pooled.comparison.estimates}
     metrics = [metric for name, metric in all_metrics().items() if name in computed]
     rows = [
         ["", *(metric.title for metric in metrics), "real/generated images"],
         ["better", *(direction(metric.better) for metric in metrics), ""],
     ]
-    for subject, outcome in outcomes.items():
-        pooled = outcome.evaluation.pooled
+    for subject, evaluation in evaluations.items():
+        pooled = evaluation.pooled
         lines = {subject: pooled.comparison}
         if OTHER_PATIENTS in pooled.floors:
             lines[f"  floor: {OTHER_PATIENTS}"] = pooled.floors[OTHER_PATIENTS]
@@ -66,7 +74,7 @@ def summary(outcomes: dict[str, Outcome]) -> list[str]:
             rows.append([title, *map(_cell, found), _counts(found)])
     labels = dict.fromkeys(
         f"features: {e['name']}, {e['dimension']}-d, version {e['version']}"
-        for e in (outcome.evaluation.extractor for outcome in outcomes.values())
+        for e in (evaluation.extractor for evaluation in evaluations.values())
     )
     return [*labels, *aligned(rows)]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.evaluation.evaluator import Evaluator
 from cxrgan_fast.evaluation.image_folder import ImageFolder
 from cxrgan_fast.evaluation.image_sets import (
     RealImages,
@@ -19,7 +20,6 @@ from cxrgan_fast.evaluation.image_sets import (
     is_run,
 )
 from cxrgan_fast.evaluation.opponents import Opponent
-from cxrgan_fast.evaluation.reference import Reference
 from cxrgan_fast.evaluation.request import Request
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.extractor import FeatureExtractor
@@ -44,13 +44,13 @@ def sources_of(
     return in_order_of(sources, opponent.classes)
 
 
-def reference_of(
+def evaluator_of(
     request: Request,
     opponent: Opponent,
     sources: Sequence[ClassSource],
     extractor: FeatureExtractor,
     device: torch.device,
-) -> tuple[RealImages, Reference]:
+) -> tuple[RealImages, Evaluator]:
     """Load the images of the classes that are drawn, at the size at which they are drawn.
 
     Raises:
@@ -59,7 +59,7 @@ def reference_of(
     resolution, channels = image_size(sources, request.resolution)
     classes = [source.class_name for source in sources]
     real = opponent.load(classes, resolution, channels)
-    return real, make_reference(request, real, extractor, device)
+    return real, make_evaluator(request, real, extractor, device)
 
 
 def folder_of(request: Request, opponent: Opponent) -> ImageFolder:
@@ -76,11 +76,11 @@ def folder_of(request: Request, opponent: Opponent) -> ImageFolder:
     )
 
 
-def make_reference(
+def make_evaluator(
     request: Request, real: RealImages, extractor: FeatureExtractor, device: torch.device
-) -> Reference:
+) -> Evaluator:
     """Make what generated images are compared with, by the seed of the request."""
-    return Reference(
+    return Evaluator(
         real.train,
         real.test,
         extractor,
@@ -91,18 +91,18 @@ def make_reference(
     )
 
 
-def counts_of(request: Request, sources: Sequence[ClassSource], reference: Reference) -> list[int]:
-    """How many to generate of each class: there is no end of them, but of real images."""
-    names = reference.train.dataset.class_names
-    return reference.match(dict.fromkeys(names, request.samples), request.samples, request.subject)
+def counts_of(request: Request, sources: Sequence[ClassSource], evaluator: Evaluator) -> list[int]:
+    """Decide how many to generate of each class: as many as real images allow."""
+    names = evaluator.train.dataset.class_names
+    return evaluator.match(dict.fromkeys(names, request.samples), request.samples, request.subject)
 
 
 def generate_compared(
-    request: Request, sources: Sequence[ClassSource], reference: Reference
+    request: Request, sources: Sequence[ClassSource], evaluator: Evaluator
 ) -> ImageDataset:
     """Generate as many images of each class as are compared."""
-    names = reference.train.dataset.class_names
-    counts = counts_of(request, sources, reference)
+    names = evaluator.train.dataset.class_names
+    counts = counts_of(request, sources, evaluator)
     return generate_set(sources, counts, names, request.seed, request.progress)
 
 

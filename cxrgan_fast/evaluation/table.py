@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from cxrgan_fast.evaluation.evaluator import ALL_CLASSES, GENERATED
 from cxrgan_fast.evaluation.findings import Evaluation, Part
 from cxrgan_fast.evaluation.floors import OTHER_PATIENTS, Difference
-from cxrgan_fast.evaluation.reference import ALL_CLASSES, GENERATED
 from cxrgan_fast.evaluation.verdict import feature_label, verdict
 from cxrgan_fast.metrics.estimate import Estimate
 from cxrgan_fast.metrics.metric import Metric, all_metrics, direction
@@ -17,8 +17,8 @@ def to_table(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> str:
     difference from the floor first. The verdict stands at the end, where a terminal shows it.
 
     Args:
-        evaluation: by the features that decide.
-        others: of the same images by other features.
+        evaluation: what was found by the features that decide.
+        others: what was found of the same images by other features.
     """
     every = [evaluation, *others]
     lines = [
@@ -134,14 +134,14 @@ def _memorized(evaluation: Evaluation) -> Iterable[str]:
         yield (
             f"memorisation ({label}), {name}: {share.value:.1%} of {share.n_fake} generated images "
             f"are as near to one of {share.n_real} training images as the nearest "
-            f"{found.reference_share:.1%} of {len(found.reference_distances)} {found.reference} "
+            f"{found.yardstick_share:.1%} of {len(found.yardstick_distances)} {found.yardstick} "
             f"(p = {found.p_value:.2g})"
         )
         if part.second_opinion is not None:
             second = part.second_opinion
             yield (
-                f"  by {second.reference}: {second.share.value:.1%} beside "
-                f"{second.reference_share:.1%} (p = {second.p_value:.2g})"
+                f"  by {second.yardstick}: {second.share.value:.1%} beside "
+                f"{second.yardstick_share:.1%} (p = {second.p_value:.2g})"
             )
 
 

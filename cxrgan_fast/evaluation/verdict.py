@@ -17,8 +17,8 @@ def verdict(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> list[s
     """Return three sentences on the images of an evaluation.
 
     Args:
-        evaluation: by the features that decide.
-        others: of the same images by other features, which say whether they agree.
+        evaluation: what was found by the features that decide.
+        others: what was found of the same images by other features, which say whether they agree.
     """
     return [_variety(evaluation), _copies(evaluation), _distance(evaluation, others)]
 

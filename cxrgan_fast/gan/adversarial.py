@@ -1,10 +1,10 @@
 """The game of Goodfellow et al. 2014, Algorithm 1, with what has been learned since."""
 
 import math
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from cxrgan_fast.augment.adaptive import AdaptiveProbability
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
-from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
-from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norm
+from cxrgan_fast.gan.objective import Network, Objective, Player, Update, frozen
+from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norms
 from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
-from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS, LossKind
+from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.schedule import Schedule
-from cxrgan_fast.settings.config import TrainConfig
+from cxrgan_fast.settings.config import Loss, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class StepKind:
 
     r1: bool
     """Whether the R1 penalty is computed."""
+    r2: bool
+    """Whether the R2 penalty is computed."""
     noise: bool
     """Whether noise is added to the discriminator's images."""
-    generator_loss: LossKind
+    generator_loss: Loss
 
 
 def build_networks(config: TrainConfig, n_classes: int) -> dict[str, nn.Module]:
@@ -58,8 +60,19 @@ class Adversarial(Objective):
         autocast: gives the context in which the networks run.
     """
 
-    numbers = ("d_loss", "r_t", "d_real_accuracy", "d_fake_accuracy", "augment_p", "g_loss", "r1")
+    numbers: ClassVar[tuple[str, ...]] = (
+        "d_loss",
+        "r_t",
+        "d_real_accuracy",
+        "d_fake_accuracy",
+        "augment_p",
+        "g_loss",
+        "r1",
+        "r2",
+    )
     averaged = "generator"
+    paired = False
+    """Whether the generated images of the discriminator's update have the real ones' labels."""
 
     def __init__(
         self,
@@ -99,9 +112,10 @@ class Adversarial(Objective):
     def kind(self, progress: Progress[float]) -> StepKind:
         """See :meth:`Objective.kind`."""
         settings, done = self.settings, progress.steps
-        is_due = done % settings.r1_interval == 0
+        penalized = done % settings.r1_interval == 0
         return StepKind(
-            r1=is_due and scheduled(settings.r1_gamma, progress.share) > 0,
+            r1=penalized and scheduled(settings.r1_gamma, progress.share) > 0,
+            r2=penalized and scheduled(settings.r2_gamma, progress.share) > 0,
             noise=noise_std(settings, progress) > 0,
             generator_loss=generator_loss_kind(settings, done),
         )
@@ -116,56 +130,83 @@ class Adversarial(Objective):
             self.inputs.probability.copy_(scheduled(self.probability, progress.share))
         r_t: list[Tensor] = []
         for _ in range(self.settings.discriminator_steps):
-            draws = self.draws.for_discriminator(noise=kind.noise, r1=kind.r1)
-            update = self.discriminator_update(draws, std, progress.share)
+            shown = self.draws.for_discriminator(
+                noise=kind.noise, r1=kind.r1, r2=kind.r2, paired=self.paired
+            )
+            update = self.discriminator_update(shown, std, progress.share)
             r_t.append(update.numbers["r_t"])
             yield update
-        generator_draws = self.draws.for_generator(noise=kind.noise)
+        draws = self.generator_draws(shown, noise=kind.noise)
         # The discriminator's weights need no gradient here; its input does.
         with frozen(self.networks["discriminator"]):
-            yield self.generator_update(generator_draws, std, kind.generator_loss)
+            yield self.generator_update(draws, std, kind.generator_loss)
         if self.steering is not None:
             self.steering.observe(torch.stack(r_t).mean(), progress.share)
+
+    def generator_draws(self, shown: DiscriminatorDraws, *, noise: bool) -> GeneratorDraws:
+        """Draw what the generator's update needs.
+
+        Args:
+            shown: what the discriminator's last update was drawn; games of pairs use it.
+            noise: whether noise is added to the images.
+        """
+        return self.draws.for_generator(noise=noise)
 
     def discriminator_update(
         self, draws: DiscriminatorDraws, std: Tensor | None, share: Tensor
     ) -> Update:
-        """Compute the discriminator's loss, how well it tells images apart, and R1.
+        """Compute the discriminator's loss, how well it tells images apart, and its penalties.
 
-        R1 is computed only where ``draws`` has random numbers for it.
+        R1 and R2 are computed only where ``draws`` has random numbers for them.
 
         Args:
             draws: all random numbers.
             std: 0-dimensional, what the drawn noise is multiplied by; None without noise.
             share: share of the planned run that is done, 0-dimensional float64.
         """
-        settings, real_labels = self.settings, self.draws.batches.labels.index_select(0, draws.rows)
+        settings, real_labels = self.settings, self.draws.labels_of(draws.rows)
         with torch.no_grad(), self.autocast():
             fake = self.run["generator"](draws.latents, draws.labels)
         images = self.inputs.both(draws.rows, draws.mirror, fake, draws.augment, draws.noise, std)
-        real_logits, fake_logits = self._logits(images, real_labels, draws.labels)
+        real_logits, fake_logits = self._logits(
+            self.run["discriminator"], images, (real_labels, draws.labels)
+        )
+        loss, accuracies = self.judge(real_logits, fake_logits)
+        penalties = self.penalties(draws, real_labels, fake, std)
+        numbers = {
+            "d_loss": loss.detach(),
+            **accuracies,
+            **{name: penalty.detach() for name, penalty in penalties.items()},
+        }
+        if self.steering is not None:
+            numbers["augment_p"] = self.steering.probability.clone()
+        for name, gamma in (("r1", settings.r1_gamma), ("r2", settings.r2_gamma)):
+            if name in penalties:
+                weight = lazy_weight(scheduled(gamma, share), settings.r1_interval)
+                loss = loss + penalties[name] * weight
+        return Update(self.players[1], loss, numbers)
+
+    def judge(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the discriminator's loss, and by name how well it tells real from generated.
+
+        Args:
+            real_logits: (N,), of real images.
+            fake_logits: (N,), of generated images.
+        """
+        assert self.settings.loss != "relativistic"
         loss = discriminator_loss(
             real_logits,
             fake_logits,
-            kind=settings.loss,
-            label_smoothing=settings.label_smoothing,
+            kind=self.settings.loss,
+            label_smoothing=self.settings.label_smoothing,
         )
         margins = self.margins(real_logits.detach().float(), fake_logits.detach().float())
         real_accuracy, fake_accuracy = (torch.stack(margins) > 0).float().mean(1).unbind()
-        numbers = {
-            "d_loss": loss.detach(),
+        return loss, {
             "r_t": margins[0].sign().mean(),
             "d_real_accuracy": real_accuracy,
             "d_fake_accuracy": fake_accuracy,
         }
-        if self.steering is not None:
-            numbers["augment_p"] = self.steering.probability.clone()
-        if draws.r1_augment is not None:
-            penalty = self.r1_penalty(draws, real_labels, std)
-            numbers["r1"] = penalty.detach()
-            gamma = scheduled(settings.r1_gamma, share)
-            loss = loss + penalty * lazy_weight(gamma, settings.r1_interval)
-        return Update(self.players[1], loss, numbers)
 
     def margins(self, real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Compute how far logits are on the right side of what is as likely real as generated.
@@ -191,8 +232,9 @@ class Adversarial(Objective):
             boundary = math.log(target / (2 - target))
         return real_logits - boundary, boundary - fake_logits
 
-    def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: LossKind) -> Update:
+    def generator_update(self, draws: GeneratorDraws, std: Tensor | None, kind: Loss) -> Update:
         """Compute the generator's loss of this kind; ``std`` as in :meth:`discriminator_update`."""
+        assert kind != "relativistic"
         with self.autocast():
             fake = self.run["generator"](draws.latents, draws.labels)
         images = self.inputs.generated(fake, draws.augment, draws.noise, std)
@@ -201,32 +243,56 @@ class Adversarial(Objective):
         loss = generator_loss(logits, kind=kind)
         return Update(self.players[0], loss, {"g_loss": loss.detach()})
 
-    def r1_penalty(self, draws: DiscriminatorDraws, labels: Tensor, std: Tensor | None) -> Tensor:
-        """Compute E‖∇D(x)‖² over the real images, as the discriminator sees them.
+    def penalties(
+        self, draws: DiscriminatorDraws, real_labels: Tensor, fake: Tensor, std: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Compute E‖∇D(x)‖² over the real images (r1) and the generated ones (r2), as D sees them.
+
+        Both together take one pass through the discriminator.
 
         Args:
-            draws: random numbers that include ``r1_augment`` and, for noise, ``r1_noise``.
-            labels: (N,), of the real images.
+            draws: random numbers, with those of each penalty that is computed.
+            real_labels: (N,), of the real images.
+            fake: (N, C, R, R), the generated images, without a gradient.
             std: as in :meth:`discriminator_update`.
+
+        Returns:
+            0-dimensional float32 by name, differentiable.
         """
-        assert draws.r1_augment is not None
-        real = self.inputs.real(draws.rows, draws.mirror).requires_grad_()
-        images = self.inputs.generated(real, draws.r1_augment, draws.r1_noise, std)
-        with self.autocast():
-            # Never a compiled one: AOTAutograd has no second derivatives.
-            logits = self.networks["discriminator"](images, labels)
-        return squared_gradient_norm(logits, real, self.half_range)
+        names, images, labels, uniform, noise = [], [], [], [], []
+        if draws.r1_augment is not None:
+            names.append("r1")
+            images.append(self.inputs.real(draws.rows, draws.mirror))
+            labels.append(real_labels)
+            uniform.append(draws.r1_augment)
+            noise.append(draws.r1_noise)
+        if draws.r2_augment is not None:
+            names.append("r2")
+            images.append(fake.detach())
+            labels.append(draws.labels)
+            uniform.append(draws.r2_augment)
+            noise.append(draws.r2_noise)
+        if not names:
+            return {}
+        shown = torch.cat(images).requires_grad_()
+        drawn = [each for each in noise if each is not None]
+        seen = self.inputs.generated(
+            shown, torch.cat(uniform), torch.cat(drawn) if drawn else None, std
+        )
+        # Never a compiled one: AOTAutograd has no second derivatives.
+        logits = self._logits(self.networks["discriminator"], seen, labels)
+        norms = squared_gradient_norms(torch.cat(logits), shown, self.half_range)
+        parts = norms.split([len(each) for each in labels])
+        return {name: part.mean() for name, part in zip(names, parts, strict=True)}
 
     def _logits(
-        self, images: Tensor, real_labels: Tensor, fake_labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of the real images, which come first, and of the generated ones."""
-        discriminator, n_real = self.run["discriminator"], len(real_labels)
+        self, discriminator: Network, images: Tensor, labels: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Logits of images of several kinds, as real and generated ones, with labels by kind."""
+        sizes = [len(each) for each in labels]
         with self.autocast():
             if samples_see_each_other(self.networks["discriminator"]):
                 # Statistics of a batch must not mix what is real and what is not.
-                real, fake = images.split([n_real, len(fake_labels)])
-                return discriminator(real, real_labels), discriminator(fake, fake_labels)
-            logits = discriminator(images, torch.cat((real_labels, fake_labels)))
-        real_logits, fake_logits = logits.split([n_real, len(fake_labels)])
-        return real_logits, fake_logits
+                kinds = zip(images.split(sizes), labels, strict=True)
+                return tuple(discriminator(seen, of_kind) for seen, of_kind in kinds)
+            return discriminator(images, torch.cat(tuple(labels))).split(sizes)

@@ -19,8 +19,11 @@ def lazy_weight(gamma: float | Tensor, interval: int) -> float | Tensor:
     return weight.to(torch.float32) if isinstance(weight, Tensor) else weight
 
 
-def squared_gradient_norm(logits: Tensor, images: Tensor, half_range: float) -> Tensor:
-    """Compute E‖∇D(x)‖², the R1 penalty without its weight (Mescheder et al. 2018, eq. 9).
+def squared_gradient_norms(logits: Tensor, images: Tensor, half_range: float) -> Tensor:
+    """Compute ‖∇D(x)‖² of each image.
+
+    Its mean over real images is the R1 penalty without its weight, its mean over generated images
+    the R2 penalty (Mescheder et al. 2018, eq. 9).
 
     Args:
         logits: (N,), each a function of its own image.
@@ -29,7 +32,7 @@ def squared_gradient_norm(logits: Tensor, images: Tensor, half_range: float) -> 
             that the weight keeps its meaning when the output is a sigmoid.
 
     Returns:
-        0-dimensional float32, differentiable.
+        (N,) float32, differentiable.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return (half_range * gradient.float()).square().sum((1, 2, 3)).mean()
+    return (half_range * gradient.float()).square().sum((1, 2, 3))

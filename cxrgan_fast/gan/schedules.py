@@ -11,9 +11,8 @@ from typing import Generic, TypeVar, overload
 import torch
 from torch import Tensor
 
-from cxrgan_fast.ops.adversarial_loss import LossKind
 from cxrgan_fast.schedule import Schedule
-from cxrgan_fast.settings.config import ObjectiveConfig
+from cxrgan_fast.settings.config import Loss, ObjectiveConfig
 
 Steps = TypeVar("Steps", float, Tensor)
 
@@ -81,7 +80,7 @@ def noise_std(objective: ObjectiveConfig, progress: Progress[Steps]) -> Steps:
     return linear_decay(start, objective.noise_decay_steps, done)
 
 
-def generator_loss_kind(objective: ObjectiveConfig, done: float) -> LossKind:
+def generator_loss_kind(objective: ObjectiveConfig, done: float) -> Loss:
     """Return the kind of the generator's loss: non-saturating in the early steps, then as set.
 
     Args:

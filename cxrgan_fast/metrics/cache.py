@@ -26,7 +26,7 @@ def features_of(
     cache: bool = True,
     progress: str | None = None,
 ) -> Features:
-    """Features of a data set, from the cache if they are there.
+    """Return the features of a data set, from the cache if they are there.
 
     A file that is damaged or holds something else is computed anew and replaced. That the cache
     cannot be written is a line on standard error and no failure.

@@ -38,7 +38,7 @@ def columns_of_classes(
     """Return which columns of a classifier's probabilities mean each class of the data.
 
     Args:
-        class_names: of the data. Capitals do not matter, and `_` and `-` are spaces.
+        class_names: classes of the data. Capitals do not matter, and `_` and `-` are spaces.
         classifier: names of its classes, in the order of the columns.
 
     Returns:
@@ -62,7 +62,7 @@ def class_agreement(
     Args:
         probabilities: (M, K) of the classifier's K classes.
         asked: which class each was asked to show, and its columns.
-        resamples: of the generated images, for the standard error.
+        resamples: resamples of the generated images, for the standard error.
 
     Returns:
         The share, 0 to 1, with `n_real` 0. `details`: `mean_probability`, that of the class asked

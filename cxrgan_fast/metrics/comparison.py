@@ -46,10 +46,10 @@ def compare(
         fake: features of M generated images, by the same extractor, on the same device.
         metrics: names out of `comparable_metrics`; None for all that take what is given.
         images: these N and M images, for the metrics that take them.
-        resamples: of these N and M images; gives standard errors where a metric has them.
-        seed: of what is random in a metric, and of the parts taken.
-        strata: the classes and patients of these images; without, all are taken for images of one
-            class, and each for one of a patient of its own. Give the same to `Resamples.draw`.
+        resamples: resamples of these N and M images; gives standard errors where a metric has them.
+        seed: random seed of the metrics and of the parts taken.
+        strata: the classes and patients of these images; None takes all for images of one class,
+            and each for one of a patient of its own. Give the same to `Resamples.draw`.
         asked: what the M generated images were asked to show, for the metric that takes it.
         values_only: leave out details that have no best value and take time, such as p-values.
 

@@ -46,10 +46,10 @@ class Copies:
     """Which generated images are near copies of training images.
 
     Attributes:
-        nearest: of each generated image.
-        threshold: above which it is a copy.
-        held_out_share: of real images of patients that were kept out of the training, those that
-            are above the threshold: how often it is wrong. None where there are none.
+        nearest: nearest training image of each generated image.
+        threshold: likeness above which it is a copy.
+        held_out_share: share of the real images of patients kept out of the training that are
+            above the threshold: how often it is wrong. None where there are none.
         n_held_out: how many these are.
     """
 
@@ -60,7 +60,7 @@ class Copies:
 
     @property
     def found(self) -> Tensor:
-        """Rows of the generated images that are copies, (F,) int64, the most alike first."""
+        """Return the rows of generated images that are copies, (F,) int64, most alike first."""
         likeness = self.nearest.likeness
         order = likeness.argsort(descending=True, stable=True)
         return order[likeness[order] > self.threshold.likeness]
@@ -79,7 +79,7 @@ def find_copies(
     Args:
         images: (Q, 1 or 3, H, W) uint8, generated.
         train: (N, 1 or 3, H, W) uint8, all that was trained on, on the same device.
-        threshold: of these training images, as `calibrate` gives it.
+        threshold: what `calibrate` gives for these training images.
         held_out: (H, 1 or 3, H, W) uint8, of patients who were left out of the training.
         progress: show bars on standard error, if that is a terminal.
 
@@ -102,8 +102,8 @@ def calibrate(
 
     Args:
         train: (N, 1 or 3, H, W) uint8.
-        patients: (N,) int64, whose each image is.
-        seed: of the choice of at most 1,000 patients, and of one image of each.
+        patients: (N,) int64, number of each image's patient.
+        seed: random seed of the choice of at most 1,000 patients, and of one image of each.
         progress: title of a progress bar on standard error; None for none.
 
     Raises:

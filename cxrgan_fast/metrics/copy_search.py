@@ -120,14 +120,14 @@ def find_nearest(
     if not len(train):
         raise UserError("copies: there are no training images that might be copied")
     pixels = extractor_input(train, SIDE, 1)
-    references = _References(pixels, _coarse(_normalized(pixels)), train_patients)
+    candidates = _Candidates(pixels, _coarse(_normalized(pixels)), train_patients)
     found: list[_Found] = []
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=len(images), desc=progress, unit="img", disable=hidden, leave=False) as bar:
         for start in range(0, len(images), _QUERIES_AT_ONCE):
             rows = slice(start, start + _QUERIES_AT_ONCE)
             patients = None if image_patients is None else image_patients[rows]
-            found.append(_search(extractor_input(images[rows], SIDE, 1), patients, references))
+            found.append(_search(extractor_input(images[rows], SIDE, 1), patients, candidates))
             bar.update(len(found[-1].rows))
     if not found:
         none = torch.empty(0, device=train.device)
@@ -136,7 +136,7 @@ def find_nearest(
     return Nearest(rows_found, likeness, [_transform(place) for place in places.tolist()])
 
 
-class _References(NamedTuple):
+class _Candidates(NamedTuple):
     pixels: Tensor  # (N, 1, 64, 64)
     coarse: Tensor  # (N, 196), as `_coarse` gives them unshifted
     patients: Tensor | None
@@ -150,9 +150,9 @@ class _Found(NamedTuple):
     places: Tensor
 
 
-def _search(pixels: Tensor, patients: Tensor | None, references: _References) -> _Found:
+def _search(pixels: Tensor, patients: Tensor | None, candidates: _Candidates) -> _Found:
     """The three steps for the images of a block, (B, 1, 64, 64)."""
-    n = len(references.pixels)
+    n = len(candidates.pixels)
     normalized = _normalized(pixels)
     variants = torch.stack(
         [
@@ -162,9 +162,9 @@ def _search(pixels: Tensor, patients: Tensor | None, references: _References) ->
     )  # (50, B, 196)
     correlation = variants.new_full((len(pixels), n), -torch.inf)
     for variant in variants:
-        torch.maximum(correlation, variant @ references.coarse.T, out=correlation)
-    if patients is not None and references.patients is not None:
-        correlation[patients[:, None] == references.patients] = -torch.inf
+        torch.maximum(correlation, variant @ candidates.coarse.T, out=correlation)
+    if patients is not None and candidates.patients is not None:
+        correlation[patients[:, None] == candidates.patients] = -torch.inf
     best, rows = correlation.topk(min(_CANDIDATES, n))  # (B, K)
     rows, order = rows.sort(1)  # so that of equal images the first is found
     best = best.gather(1, order)
@@ -174,7 +174,7 @@ def _search(pixels: Tensor, patients: Tensor | None, references: _References) ->
             "of another; give training images of more patients"
         )
     # The variant of each candidate, from the few products that matter.
-    few = torch.einsum("vbd,bkd->vbk", variants, references.coarse[rows])
+    few = torch.einsum("vbd,bkd->vbk", variants, candidates.coarse[rows])
     of_variant = pixels.new_tensor(
         [
             (-1.0 if m else 1.0, 0.0, 1.0, _CELL * (-r if m else r), _CELL * d)
@@ -182,13 +182,13 @@ def _search(pixels: Tensor, patients: Tensor | None, references: _References) ->
         ]
     )
     places = of_variant[few.argmax(0)]  # (B, K, 5)
-    likeness, places = _refine_each(pixels, references.pixels[rows], places, 1)
+    likeness, places = _refine_each(pixels, candidates.pixels[rows], places, 1)
     likeness = likeness.masked_fill(~best.isfinite(), -torch.inf)
     # Half a step beside the best place another image may be more alike than the original.
     order = likeness.sort(dim=1, descending=True, stable=True).indices[:, :_FINALISTS]
     rows, valid = rows.gather(1, order), best.gather(1, order).isfinite()
     places = places.gather(1, order[:, :, None].expand(-1, -1, 5))
-    likeness, places = _refine_each(pixels, references.pixels[rows], places, 0.5)
+    likeness, places = _refine_each(pixels, candidates.pixels[rows], places, 0.5)
     likeness = likeness.masked_fill(~valid, -torch.inf)
     chosen = likeness.sort(dim=1, descending=True, stable=True).indices[:, :1]
     each = torch.arange(len(rows), device=rows.device)

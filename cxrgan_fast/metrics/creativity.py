@@ -50,7 +50,7 @@ class CID:
 
     @property
     def index(self) -> float:
-        """Their product."""
+        """Multiply the three."""
         return self.creativity.value * self.inheritance.value * self.diversity.value
 
 
@@ -61,7 +61,7 @@ def creativity_inheritance_diversity(
     originals: Tensor | None = None,
     resamples: Resamples | None = None,
 ) -> CID:
-    """How new, how alike in texture and how different from each other generated images are.
+    """Measure how new, alike in texture and different from each other images are.
 
     Args:
         real_images: (N, C, H, W) uint8, whose texture the generated ones are to have.
@@ -142,7 +142,7 @@ def creativity_inheritance_diversity(
 
 
 def gray_level_contrast(images: Tensor) -> Tensor:
-    """The contrast of each image's gray-level co-occurrence matrix.
+    """Compute the contrast of each image's gray-level co-occurrence matrix.
 
     Σ (i - j)²·P(i, j) is the mean squared difference of the pixels that P counts, neighbours
     to the right, below and on both diagonals, so that no matrix is needed.
@@ -219,7 +219,6 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).creativity,
         fewest=FEWEST,
-        of_each_class=False,
         divisions=1,
         place=90,
     )
@@ -232,7 +231,6 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).inheritance,
         fewest=FEWEST,
-        of_each_class=False,
         divisions=1,
         place=100,
     )
@@ -245,7 +243,6 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).diversity,
         fewest=FEWEST,
-        of_each_class=False,
         divisions=1,
         place=110,
     )

@@ -71,7 +71,7 @@ class _Checked(FeatureExtractor):
 
 
 def load_custom(text: str) -> FeatureExtractor:
-    """The extractor that a file defines.
+    """Load the extractor that a file defines.
 
     Args:
         text: ``FILE.py:NAME``; NAME is a subclass of `FeatureExtractor`, an instance of one, or a

@@ -11,7 +11,7 @@ from cxrgan_fast.metrics.extractor import Features
 
 
 class Cxr(Embedded[cxr_network.CxrNetwork]):
-    """256 features of an image at 128 pixels, and probabilities of three classes."""
+    """Extractor of 256 features of an image at 128 pixels, and probabilities of three classes."""
 
     name = "cxr"
     weights = "cxr.safetensors"

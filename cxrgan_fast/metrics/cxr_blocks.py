@@ -57,7 +57,7 @@ def round_weights(network: Network) -> Network:
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it: a third less time."""
+    """Merge each batch norm into the convolution before it: a third less time."""
     children = dict(module.named_children())
     for conv_name, norm_name in (("conv1", "norm1"), ("conv2", "norm2"), ("0", "1"), ("1", "2")):
         conv, norm = children.get(conv_name), children.get(norm_name)

@@ -34,7 +34,7 @@ class CxrNetwork(nn.Module):
         self.strength = nn.Linear(DIMENSION, len(DAMAGES))
 
     def features(self, images: Tensor) -> Tensor:
-        """Features.
+        """Compute features.
 
         Args:
             images: (N, 1, 128, 128) float32, 0 to 1.
@@ -46,7 +46,7 @@ class CxrNetwork(nn.Module):
         return maps.float().mean((2, 3))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the classes (N, 3), of the damages (N, 5), and their strengths (N, 5)."""
+        """Compute logits of classes (N, 3) and damages (N, 5), and their strengths (N, 5)."""
         features = self.features(images)
         # Without this the disease of the training images is learnt by heart.
         dropped = F.dropout(features, 0.3, self.training)

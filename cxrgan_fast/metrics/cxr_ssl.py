@@ -12,7 +12,7 @@ from cxrgan_fast.metrics.extractor import Features
 
 
 class CxrSsl(Embedded[cxr_ssl_network.CxrSslNetwork]):
-    """256 features of an image at 128 pixels; no classes."""
+    """Extractor of 256 features of an image at 128 pixels; no classes."""
 
     name = "cxr_ssl"
     weights = "cxr_ssl.safetensors"

@@ -21,7 +21,7 @@ class Estimate:
         value: the metric.
         n_real: real images that it is of; 0 where it takes none.
         n_fake: generated images that it is of.
-        standard_error: of the value; None where none was asked for.
+        standard_error: standard error of the value; None where none was asked for.
         details: what else the computation knows, ready for JSON.
         bounds: the 95 % interval of a metric that knows a better one than its standard error says.
     """
@@ -35,7 +35,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval: the metric's own `bounds`, else value ± 1.96 standard errors.
+        """Return the 95 % interval: the metric's own `bounds`, or value ± 1.96 standard errors.
 
         Not the percentiles of the resamples: a resample holds images twice, which moves metrics
         such as FID upwards by more than the interval is wide. Its spread is right all the same
@@ -58,10 +58,10 @@ class Resamples:
 
     Attributes:
         real: (B, N) float64, weights; each row sums to N, and within each class to its images.
-        fake: (B, M) float64, likewise to M.
+        fake: (B, M) float64, the same for the M generated images.
         real_signs: (B, N) float64, a random sign for each patient, less the mean of the class: by
             which `second_order` takes metrics apart. None where only weights are at hand.
-        fake_signs: (B, M) float64, likewise.
+        fake_signs: (B, M) float64, the same for each generated image.
     """
 
     real: Tensor
@@ -91,7 +91,7 @@ class Resamples:
         Args:
             n_real: real images, N.
             n_fake: generated images, M.
-            patients: whose each real image is, where all are of one class and the generated ones
+            patients: patient of each real image, where all are of one class and the generated ones
                 independent.
             strata: the classes and patients of both sets; instead of `patients`.
             count: resamples, B.
@@ -164,7 +164,7 @@ def _signs(rng: np.random.Generator, groups: Grouping, count: int) -> Tensor:
 
 
 def standard_error(values: Tensor) -> float | None:
-    """The standard deviation of a metric over its resamples.
+    """Compute the standard deviation of a metric over its resamples.
 
     Args:
         values: (B,); resamples of which the metric is not defined are NaN, and are left out.

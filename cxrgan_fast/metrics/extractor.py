@@ -45,10 +45,11 @@ class FeatureExtractor(ABC):
         version: changes whenever the features of an image do; weights by their hash.
         input_size: side in pixels to which images are resized; None takes them as they are.
         input_channels: 1 or 3.
-        dimension: of the feature vectors, D; None if it depends on the images' size.
-        class_names: of the classifier's K classes; empty where there is none.
+        dimension: length of the feature vectors, D; None if it depends on the images' size.
+        class_names: names of the classifier's K classes; empty where there is none.
         license: under which its weights are published; empty where it has none, or none is known.
-        is_versioned: whether `version` tells all that features depend on; else they are never kept.
+        is_versioned: whether `version` tells all that features depend on; features of one that does
+            not are never kept.
     """
 
     name: str
@@ -62,7 +63,7 @@ class FeatureExtractor(ABC):
 
     @property
     def family(self) -> str:
-        """What its network is made of, by a name: what one was chosen by flatters its family.
+        """Name what its network is made of: a generator chosen by one flatters its family.
 
         The extractor's own name, unless a class says otherwise.
         """
@@ -70,7 +71,7 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def extract(self, images: Tensor) -> Features:
-        """Features of prepared images.
+        """Compute the features of prepared images.
 
         Args:
             images: (N, input_channels, input_size, input_size) float32, 0 black and 1 white.
@@ -131,7 +132,7 @@ def extract_features(
     batch_size: int = 64,
     progress: str | None = None,
 ) -> Features:
-    """Features of any number of images.
+    """Compute the features of any number of images.
 
     Args:
         extractor: on `device`.

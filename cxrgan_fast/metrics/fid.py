@@ -59,10 +59,10 @@ class Moments:
 
     @classmethod
     def from_statistics(cls, count: int, mean: Tensor, covariance: Tensor) -> "Moments":
-        """Moments that were computed before.
+        """Take moments that were computed before.
 
         Args:
-            count: of the vectors they are of, 2 or more.
+            count: number of vectors they are of, 2 or more.
             mean: (D,).
             covariance: (D, D), unbiased.
 
@@ -84,12 +84,12 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """(D,) float64; empty before the first vector."""
+        """Return the mean, (D,) float64; empty before the first vector."""
         return self._mean
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D) float64, unbiased.
+        """Return the unbiased covariance, (D, D) float64.
 
         Raises:
             UserError: there are fewer than two vectors.
@@ -144,7 +144,7 @@ class Moments:
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """FID of two sets of which only the moments are known.
+    """Compute FID of two sets of which only the moments are known.
 
     The factors are made of the covariances' eigenvectors; eigenvalues within rounding of 0 count
     as 0. Equal to `fid` to about 1e-10 relative where there are more vectors than dimensions; where
@@ -172,7 +172,7 @@ def fid(
     resamples: Resamples | None = None,
     strata: Strata | None = None,
 ) -> Estimate:
-    """Fréchet distance of two sets of features.
+    """Compute the Fréchet distance of two sets of features.
 
     Two sets that are the same give 0 to within 1e-12 of their total variance. Rounding cannot make
     it negative: the part of the covariances, which is never below 0, is clipped there.
@@ -200,7 +200,7 @@ def fid_with_spread(
     resamples: Resamples | None = None,
     strata: Strata | None = None,
 ) -> tuple[Estimate, SecondOrder | None]:
-    """Fréchet distance of two sets of features, and what its interval is made of.
+    """Compute the Fréchet distance of two sets of features, and what its interval is made of.
 
     Args, errors: as `fid`. Not all resamples are used where that would take minutes.
 
@@ -296,7 +296,7 @@ def _singular(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def weighted_terms(
     real: Tensor, fake: Tensor, real_counts: Tensor | None = None, fake_counts: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The two parts of FID, each image taken as often as its count says.
+    """Compute the two parts of FID, each image taken as often as its count says.
 
     Args:
         real: (N, D) float64.

@@ -56,14 +56,14 @@ def fid_infinity(
     strata: Strata | None = None,
     spread: SecondOrder | None = None,
 ) -> Estimate:
-    """FID extrapolated to infinitely many images of both sets.
+    """Compute FID extrapolated to infinitely many images of both sets.
 
     Args:
         real: (N, D).
         fake: (M, D).
-        seed: of the order in which patients are taken.
+        seed: random seed of the order in which patients are taken.
         strata: classes and patients of these images.
-        spread: of FID of the same sets, as `fid_with_spread` gives it, for the standard error and
+        spread: FID of the same sets, as `fid_with_spread` gives it, for the standard error and
             the interval: beside what the choice of parts adds, which the points about the line
             show, the intercept varies as FID does.
 

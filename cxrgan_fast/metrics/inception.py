@@ -22,7 +22,7 @@ _MOST_BYTES = 512 << 20  # of a file of weights; the published one has 95 MB
 
 
 class Inception(FeatureExtractor):
-    """2,048 features of an image at 299 pixels, and probabilities of ImageNet's classes.
+    """Extractor of 2,048 features of an image at 299 pixels, with ImageNet's probabilities.
 
     Args:
         weights: a file that torch-fidelity's network loads; None downloads the published one
@@ -67,7 +67,7 @@ class Inception(FeatureExtractor):
         return self
 
     def extract(self, images: Tensor) -> Features:
-        """Features of (N, 3, 299, 299)."""
+        """Compute the features of images (N, 3, 299, 299)."""
         # The network takes bytes, and at its own size leaves them as they are.
         pixels = images.mul(255).round().to(torch.uint8)
         with torch.inference_mode(), full_precision():

@@ -30,14 +30,15 @@ def inception_score(
     seed: int = 0,
     resamples: Resamples | None = None,
 ) -> Estimate:
-    """The mean Inception Score over splits of the generated images.
+    """Compute the mean Inception Score over splits of the generated images.
 
     Args:
         probabilities: (M, K), p(y|x) of M generated images; M at least twice `splits`, since the
             score of one image is 1 whatever it shows.
         splits: equal parts of the images, up to one more in some, each scored on its own.
-        seed: of the order in which images are split: as generated they are ordered by class.
-        resamples: of the generated images, for the standard error.
+        seed: random seed of the order in which images are split: as generated they are ordered by
+            class.
+        resamples: resamples of the generated images, for the standard error.
 
     Returns:
         The score, from 1 to K, with `n_real` 0. `details` has the number of `classes` K, of

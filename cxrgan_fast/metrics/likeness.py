@@ -46,7 +46,7 @@ _RESAMPLED_PAIRS = 10**8  # in all resamples together: half a second
 
 
 def likeness_score(real: Tensor, fake: Tensor, *, resamples: Resamples | None = None) -> Estimate:
-    """Likeness Score, 0 to 1, higher is better (Guan and Loew 2021).
+    """Compute the Likeness Score, 0 to 1, higher is better (Guan and Loew 2021).
 
     A pair is in a resample as often as the product of its images' counts says, an image with itself
     never. The standard error was found to be 1.1 to 1.2 of what fresh sets of Gaussians give.

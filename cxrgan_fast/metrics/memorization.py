@@ -63,14 +63,14 @@ class Memorization:
     """How near generated images are to the training images.
 
     Attributes:
-        share: of generated images no farther from a training image than `quantile_distance`.
+        share: share of generated images no farther from a training image than `quantile_distance`.
         fake_distances: (M,) float64, of each generated image to its nearest training image.
         fake_nearest: (M,) int64, the rows of these training images.
-        reference: what nearness is measured by, such as "held-out images" or "other patients".
-        reference_distances: (H,) float64, of each of these to its nearest training image.
-        quantile_distance: the 1 % quantile of the reference distances.
-        reference_share: of the reference images at most that far: more than 0.01 where there are
-            fewer than 100, or many equally near. What `share` is to be held against.
+        yardstick: what nearness is measured by, such as "held-out images" or "other patients".
+        yardstick_distances: (H,) float64, of each of these to its nearest training image.
+        quantile_distance: the 1 % quantile of the yardstick's distances.
+        yardstick_share: share of the yardstick's images at most that far: more than 0.01 where
+            there are fewer than 100, or many equally near. What `share` is to be held against.
         p_value: one-sided, of no memorisation.
         near_copy_distance: below it an image is a near copy.
         n_near_copies: how many are.
@@ -80,10 +80,10 @@ class Memorization:
     share: Estimate
     fake_distances: Tensor
     fake_nearest: Tensor
-    reference: str
-    reference_distances: Tensor
+    yardstick: str
+    yardstick_distances: Tensor
     quantile_distance: float
-    reference_share: float
+    yardstick_share: float
     p_value: float
     near_copy_distance: float
     n_near_copies: int
@@ -91,18 +91,18 @@ class Memorization:
 
     @property
     def fake_median(self) -> float:
-        """The median distance of generated images."""
+        """Return the median distance of generated images."""
         return float(self.fake_distances.quantile(0.5))
 
     @property
-    def reference_median(self) -> float:
-        """The median distance of held-out images, or of those of other patients."""
-        return float(self.reference_distances.quantile(0.5))
+    def yardstick_median(self) -> float:
+        """Return the median distance of held-out images, or of those of other patients."""
+        return float(self.yardstick_distances.quantile(0.5))
 
     @property
     def median_ratio(self) -> float | None:
-        """Generated over reference; below 1 they are nearer. None where the reference is 0."""
-        return self.fake_median / self.reference_median if self.reference_median else None
+        """Divide the medians; below 1 generated images are nearer. None for a yardstick of 0."""
+        return self.fake_median / self.yardstick_median if self.yardstick_median else None
 
 
 def memorization(
@@ -112,7 +112,7 @@ def memorization(
     *,
     patients: Tensor | None = None,
     held_out_patients: Tensor | None = None,
-    reference: str = "held-out images",
+    yardstick: str = "held-out images",
     resamples: Resamples | None = None,
 ) -> Memorization:
     """Compare the distances of generated and of held-out images to the training images.
@@ -127,18 +127,18 @@ def memorization(
         held_out: (H, D), of real images that were not trained on, of other patients.
         patients: (N,) int64, whose each training image is; needed without `held_out`.
         held_out_patients: (H,) int64, whose each held-out image is; None where each has its own.
-        reference: what the held-out images are called in the result.
-        resamples: whose `fake` gives the standard error of the share. Its `real` is not used:
-            the training images are what they are.
+        yardstick: what the held-out images are called in the result.
+        resamples: resamples whose `fake` gives the standard error of the share. Its `real` is not
+            used: the training images are what they are.
 
     Raises:
         ValueError: neither `held_out` nor `patients`.
         UserError: too few images, or all training images of one patient.
     """
-    yardstick = held_out if held_out is not None else train
-    if len(train) < 1 or len(fake) < _FEWEST or len(yardstick) < _FEWEST:
+    new_images = held_out if held_out is not None else train
+    if len(train) < 1 or len(fake) < _FEWEST or len(new_images) < _FEWEST:
         raise UserError(
-            f"memorisation: {len(train)} training, {len(fake)} generated and {len(yardstick)} "
+            f"memorisation: {len(train)} training, {len(fake)} generated and {len(new_images)} "
             f"held-out images came, at least 1, {_FEWEST} and {_FEWEST} are needed"
         )
     found = nearest_neighbors(fake, train)
@@ -146,7 +146,7 @@ def memorization(
     if held_out is not None:
         expected, units = nearest_neighbors(held_out, train).distances[:, 0], held_out_patients
     else:
-        reference = "other patients"
+        yardstick = "other patients"
         expected, units = _to_other_patients(train, patients), patients
     # One of the distances themselves: of new images the share within the k-th of H distances is
     # k / (H + 1) on average, and this k makes it about 1 %.
@@ -170,14 +170,14 @@ def memorization(
             len(train),
             len(fake),
             error,
-            {"n_reference": len(expected), "reference": reference, "quantile": QUANTILE},
+            {"n_reference": len(expected), "reference": yardstick, "quantile": QUANTILE},
         ),
         fake_distances=distances,
         fake_nearest=rows,
-        reference=reference,
-        reference_distances=expected,
+        yardstick=yardstick,
+        yardstick_distances=expected,
         quantile_distance=limit,
-        reference_share=float((expected <= limit).double().mean()),
+        yardstick_share=float((expected <= limit).double().mean()),
         p_value=smaller_p_value(distances, expected, second_groups=units),
         near_copy_distance=NEAR_COPY * limit,
         n_near_copies=n_copies,
@@ -193,7 +193,7 @@ def _to_other_patients(train: Tensor, patients: Tensor | None) -> Tensor:
             "memorisation: all training images are of one patient, so that no distance to "
             "another patient's can be taken; give held-out images"
         )
-    others = nearest_neighbors(train, train, query_groups=patients, reference_groups=patients)
+    others = nearest_neighbors(train, train, query_groups=patients, candidate_groups=patients)
     return others.distances[:, 0]
 
 
@@ -204,7 +204,7 @@ def smaller_p_value(
     first_groups: Tensor | None = None,
     second_groups: Tensor | None = None,
 ) -> float:
-    """Mann and Whitney's one-sided p-value that `first` tends to be smaller than `second`.
+    """Compute Mann and Whitney's one-sided p-value that `first` tends to be the smaller.
 
     By the normal approximation with the corrections for ties and for continuity, good from
     about eight values in each. Values of one group, such as the images of one patient, may depend
@@ -216,7 +216,7 @@ def smaller_p_value(
         first: (N,) float64, at least one value.
         second: (M,) float64, at least one value.
         first_groups: (N,) int64; None where each value is a group of its own.
-        second_groups: (M,) int64, likewise.
+        second_groups: (M,) int64, the same for `second`.
 
     Returns:
         Near 0 where `first` is smaller; 1 where all values of both are equal, or where all of
@@ -264,7 +264,7 @@ def _variance_of_mean(values: Tensor, groups: Tensor | None) -> float:
 
 
 def exact_duplicates(images: Tensor) -> list[list[int]]:
-    """Groups of images that are equal in every byte.
+    """Find groups of images that are equal in every byte.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -279,7 +279,7 @@ def exact_duplicates(images: Tensor) -> list[list[int]]:
 
 
 def exact_copies(fake_images: Tensor, train_images: Tensor) -> list[tuple[int, int]]:
-    """Generated images that equal a training image in every byte.
+    """Find generated images that equal a training image in every byte.
 
     Args:
         fake_images: (M, C, H, W) uint8.

@@ -55,7 +55,7 @@ class Asked:
 
     Attributes:
         labels: (M,) int64, places among the classes of the data.
-        columns: of each class of the data the columns of the classifier's probabilities that mean
+        columns: for each class of the data the columns of the classifier's probabilities that mean
             it: (0,) for its first class, (1, 2) where the data join two of its classes. Empty for a
             class that the classifier does not know.
     """
@@ -72,9 +72,9 @@ class Sets:
         real: features of N real images.
         fake: features of M generated images, on the same device.
         images: the images themselves; None where only features are at hand.
-        resamples: of these N and M images, on the device of the features; None where no standard
-            errors are asked for.
-        seed: of what is random in a metric.
+        resamples: resamples of these N and M images, on the device of the features; None where no
+            standard errors are asked for.
+        seed: random seed of the metrics.
         strata: the classes and patients of these N and M images, on the device of the features;
             None where they are unknown.
         asked: what the M generated images were asked to show; None where nobody knows.
@@ -94,7 +94,7 @@ class Sets:
 
     @property
     def vectors(self) -> tuple[Tensor, Tensor]:
-        """Real (N, D) and generated (M, D) float32 feature vectors."""
+        """Return the real (N, D) and generated (M, D) float32 feature vectors."""
         return self.real.vectors, self.fake.vectors
 
     def once(self, function: "Callable[[Sets], _T]") -> _T:
@@ -173,16 +173,14 @@ class Metric:
         takes: what it is computed of: "features" of both sets, the "images" of both sets, or the
             class "probabilities" of the generated ones, which not every extractor gives.
         function: gives the estimate. Raises UserError, with a reason, where these sets allow none.
-            None for a metric that `evaluation.reference` computes beside the comparisons.
+            None for a metric that `evaluation.evaluator` computes beside the comparisons.
         fewest: real and generated images of which it can be computed at all.
         needs_equal_sizes: it depends on the ratio of the two sets' sizes, so that it is given as
             many images of both.
         quick: it is cheap enough to be computed whenever a training is evaluated, and of every
             checkpoint.
-        of_each_class: False where it takes so long that it is computed of all classes together
-            only.
-        divisions: of the training images by patient, of which the floor is the mean; fewer where
-            it takes long.
+        divisions: divisions of the training images by patient, of which the floor is the mean;
+            fewer where it takes long.
         details: what else of an estimate the tables show.
         place: where it stands among the metrics, the smallest first; equal ones by their names.
     """
@@ -195,7 +193,6 @@ class Metric:
     fewest: tuple[int, int] = (1, 1)
     needs_equal_sizes: bool = False
     quick: bool = False
-    of_each_class: bool = True
     divisions: int = 20
     details: tuple[Detail, ...] = ()
     place: int = _LAST

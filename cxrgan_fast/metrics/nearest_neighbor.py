@@ -61,7 +61,7 @@ def nearest_neighbor_accuracy(
     resamples: Resamples | None = None,
     strata: Strata | None = None,
 ) -> Estimate:
-    """Leave-one-out 1-nearest-neighbour accuracy of two sets of equal size.
+    """Compute the leave-one-out 1-nearest-neighbor accuracy of two sets of equal size.
 
     In a resample each image drawn votes as its nearest neighbour drawn does, its own copies left
     out. (With every image's neighbour as it is, the standard error misses that images share
@@ -71,8 +71,8 @@ def nearest_neighbor_accuracy(
     Args:
         real: (N, D) features of real images, float32.
         fake: (N, D) features of generated images, float32.
-        permutations: of the labels, for the p-values; 0 leaves these out.
-        seed: of the permutations; the same on every device.
+        permutations: number of permutations of the labels, for the p-values; 0 leaves these out.
+        seed: random seed of the permutations; the same on every device.
         resamples: for the standard error.
         strata: classes and patients of these images. With them the sets may be of any size: one
             image of each patient in each class is taken, and as many of the class on both sides;
@@ -151,7 +151,7 @@ class _Votes:
         if len(distinct) > 1:
             pairs = tied_nearest(distinct, distinct, leave_one_out=True)
             kept = self.single[pairs.queries]  # a copy's nearest are its copies
-            self.voted, self.voters = pairs.queries[kept], pairs.references[kept]
+            self.voted, self.voters = pairs.queries[kept], pairs.candidates[kept]
         self.electorate = self._add_votes(self.copies.double()[None])[0].clamp_min(1)  # (U,)
 
     def right(self, is_real: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Nearest neighbours in Euclidean distance: exact, and in bounded memory.
 
 Squared distances come from a matrix product, |q|² + |r|² − 2 q·r, in float64 and about the
-references' mean. That is fast, but of two vectors that are nearly equal it leaves only rounding
+candidates' mean. That is fast, but of two vectors that are nearly equal it leaves only rounding
 errors. So the product only narrows the choice: with a bound on its error, every pair that may be
 among the nearest is kept, and the distances of those few are computed from the differences, always
 in the same order of summation. Hence the distance of a pair has the same bits wherever it is
@@ -23,11 +23,11 @@ NUMBERS_AT_ONCE = 1 << 20  # of vectors, in float64
 
 
 class Neighbors(NamedTuple):
-    """The k nearest references of each of Q queries, nearest first.
+    """The k nearest candidates of each of Q queries, nearest first.
 
     Attributes:
         distances: (Q, k) float64.
-        rows: (Q, k) int64, of the references. Of equally near ones the lower row comes first.
+        rows: (Q, k) int64, of the candidates. Of equally near ones the lower row comes first.
     """
 
     distances: Tensor
@@ -35,72 +35,72 @@ class Neighbors(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """P pairs of a query and a reference, ordered by query, then by reference.
+    """P pairs of a query and a candidate, ordered by query, then by candidate.
 
     Attributes:
         queries: (P,) int64, rows of the queries.
-        references: (P,) int64, rows of the references.
+        candidates: (P,) int64, rows of the candidates.
         distances: (P,) float64.
     """
 
     queries: Tensor
-    references: Tensor
+    candidates: Tensor
     distances: Tensor
 
 
 def nearest_neighbors(
     queries: Tensor,
-    references: Tensor,
+    candidates: Tensor,
     k: int = 1,
     *,
     leave_one_out: bool = False,
     query_groups: Tensor | None = None,
-    reference_groups: Tensor | None = None,
+    candidate_groups: Tensor | None = None,
 ) -> Neighbors:
-    """The k nearest references of each query.
+    """Find the k nearest candidates of each query.
 
     Args:
         queries: (Q, D), finite, of any floating dtype.
-        references: (R, D), finite, on the queries' device.
+        candidates: (R, D), finite, on the queries' device.
         k: how many.
-        leave_one_out: reference i is no neighbour of query i. For the neighbours of a set in
+        leave_one_out: candidate i is no neighbour of query i. For the neighbours of a set in
             itself.
-        query_groups: (Q,) int64, such as the patient of each image. A reference of the query's
+        query_groups: (Q,) int64, such as the patient of each image. A candidate of the query's
             own group is no neighbour of it.
-        reference_groups: (R,) int64; given if `query_groups` is.
+        candidate_groups: (R,) int64; given if `query_groups` is.
 
     Raises:
-        ValueError: the shapes do not fit, or a query has fewer than k references.
+        ValueError: the shapes do not fit, or a query has fewer than k candidates.
     """
-    groups = _both_groups(queries, references, query_groups, reference_groups)
+    groups = _both_groups(queries, candidates, query_groups, candidate_groups)
     distances = queries.new_empty((len(queries), k), dtype=torch.float64)
     rows = torch.empty_like(distances, dtype=torch.int64)
-    for first, last, pairs in _contenders(queries, references, k, leave_one_out, groups):
-        # By query, then distance, then reference: the two sorts are stable.
+    for first, last, pairs in _contenders(queries, candidates, k, leave_one_out, groups):
+        # By query, then distance, then candidate: the two sorts are stable.
         order = pairs.distances.argsort(stable=True)
         order = order[pairs.queries[order].argsort(stable=True)]
         counts = torch.bincount(pairs.queries - first, minlength=last - first)
         starts = counts.cumsum(0) - counts
         chosen = order[starts[:, None] + torch.arange(k, device=starts.device)]  # (block, k)
         distances[first:last] = pairs.distances[chosen]
-        rows[first:last] = pairs.references[chosen]
+        rows[first:last] = pairs.candidates[chosen]
     return Neighbors(distances, rows)
 
 
-def tied_nearest(queries: Tensor, references: Tensor, *, leave_one_out: bool = False) -> Pairs:
-    """Each query with its nearest reference, and with all others at exactly the same distance.
+def tied_nearest(queries: Tensor, candidates: Tensor, *, leave_one_out: bool = False) -> Pairs:
+    """Pair each query with its nearest candidate and all others at exactly that distance.
 
     Args:
         queries: (Q, D), finite.
-        references: (R, D), finite, on the queries' device.
-        leave_one_out: reference i is no neighbour of query i.
+        candidates: (R, D), finite, on the queries' device.
+        leave_one_out: candidate i is no neighbour of query i.
 
     Raises:
-        ValueError: the shapes do not fit, or a query has no reference.
+        ValueError: the shapes do not fit, or a query has no candidate.
     """
     no_rows = torch.empty(0, dtype=torch.int64, device=queries.device)
     found = [Pairs(no_rows, no_rows, no_rows.double())]
-    for first, last, pairs in _contenders(queries, references, 1, leave_one_out, None):
+    for first, last, pairs in _contenders(queries, candidates, 1, leave_one_out, None):
         nearest = pairs.distances.new_full((last - first,), torch.inf)
         nearest.scatter_reduce_(0, pairs.queries - first, pairs.distances, "amin")
         tied = pairs.distances == nearest[pairs.queries - first]
@@ -109,7 +109,7 @@ def tied_nearest(queries: Tensor, references: Tensor, *, leave_one_out: bool = F
 
 
 def within_any_ball(queries: Tensor, centers: Tensor, radii: Tensor) -> Tensor:
-    """Which queries lie in at least one ball, its surface included.
+    """Tell which queries lie in at least one ball, its surface included.
 
     Args:
         queries: (Q, D), finite.
@@ -163,12 +163,12 @@ def count_balls(queries: Tensor, centers: Tensor, radii: Tensor) -> Tensor:
 
 
 def nearest_drawn(neighbors: Neighbors, k: int, drawn: Tensor) -> Tensor:
-    """Return the distance to the k-th nearest of those references that a resample holds.
+    """Return the distance to the k-th nearest of those candidates that a resample holds.
 
     Args:
-        neighbors: the nearest references of Q queries, more than k of each.
+        neighbors: the nearest candidates of Q queries, more than k of each.
         k: which of them.
-        drawn: (R,) bool, which references the resample holds.
+        drawn: (R,) bool, which candidates the resample holds.
 
     Returns:
         (Q,) float64; where fewer than k of the neighbors listed were drawn, the distance to the
@@ -180,12 +180,12 @@ def nearest_drawn(neighbors: Neighbors, k: int, drawn: Tensor) -> Tensor:
     return neighbors.distances.gather(1, place)[:, 0]
 
 
-def squared_distances(queries: Tensor, references: Tensor, relative_error: float) -> Tensor:
-    """All squared distances, none off by more than a share of itself.
+def squared_distances(queries: Tensor, candidates: Tensor, relative_error: float) -> Tensor:
+    """Compute all squared distances, none off by more than a share of itself.
 
     Args:
         queries: (Q, D), finite.
-        references: (R, D), finite, on the queries' device.
+        candidates: (R, D), finite, on the queries' device.
         relative_error: that share. Where the matrix product is worse, as of near-copies, the
             differences are taken.
 
@@ -195,74 +195,74 @@ def squared_distances(queries: Tensor, references: Tensor, relative_error: float
     Raises:
         ValueError: the shapes do not fit.
     """
-    every = queries.new_empty((len(queries), len(references)), dtype=torch.float64)
-    for first, last, squared, error in squared_distance_blocks(queries, references):
+    every = queries.new_empty((len(queries), len(candidates)), dtype=torch.float64)
+    for first, last, squared, error in squared_distance_blocks(queries, candidates):
         rows, columns = (error > relative_error * squared).nonzero(as_tuple=True)
-        distances = pair_distances(queries, references, rows + first, columns)
+        distances = pair_distances(queries, candidates, rows + first, columns)
         squared[rows, columns] = distances.square_()
         every[first:last] = squared
     return every
 
 
 def squared_distance_blocks(
-    queries: Tensor, references: Tensor
+    queries: Tensor, candidates: Tensor
 ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """All squared distances, by blocks of queries, with bounds on their errors.
+    """Compute all squared distances, by blocks of queries, with bounds on their errors.
 
     Args:
         queries: (Q, D), finite.
-        references: (R, D), finite, on the queries' device.
+        candidates: (R, D), finite, on the queries' device.
 
     Yields:
         The block's first row and the row after its last; the squared distances of its queries to
-        all references, (block, R) float64; how far each may be off, likewise. Both are the
+        all candidates, (block, R) float64; how far each may be off, of the same shape. Both are the
         caller's to write to. A squared distance may come out below zero.
 
     Raises:
         ValueError: the shapes do not fit.
     """
-    if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1]:
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
         raise ValueError(
-            f"queries, references: expected (Q, D) and (R, D), got {tuple(queries.shape)} and "
-            f"{tuple(references.shape)}"
+            f"queries, candidates: expected (Q, D) and (R, D), got {tuple(queries.shape)} and "
+            f"{tuple(candidates.shape)}"
         )
-    yield from shared_or_computed(queries, references, _computed_blocks)
+    yield from shared_or_computed(queries, candidates, _computed_blocks)
 
 
 def _computed_blocks(
-    queries: Tensor, references: Tensor
+    queries: Tensor, candidates: Tensor
 ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    n_references, dimension = references.shape
-    center = _mean(references)
-    rows = max(1, min(PAIRS_AT_ONCE // max(1, n_references), _rows_at_once(dimension)))
+    n_candidates, dimension = candidates.shape
+    center = _mean(candidates)
+    rows = max(1, min(PAIRS_AT_ONCE // max(1, n_candidates), _rows_at_once(dimension)))
     # Of a product of D terms (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
     # section 3.1), with room for the norms, the centring and the final sum.
     relative_error = (dimension + 16) * torch.finfo(torch.float64).eps
     for first in range(0, len(queries), rows):
         last = min(first + rows, len(queries))
         block = queries[first:last].double() - center
-        squared = block.new_empty((last - first, n_references))
+        squared = block.new_empty((last - first, n_candidates))
         norms = block.square().sum(1, keepdim=True)  # (block, 1)
-        reference_norms = block.new_empty(n_references)
-        for start in range(0, n_references, _rows_at_once(dimension)):
+        candidate_norms = block.new_empty(n_candidates)
+        for start in range(0, n_candidates, _rows_at_once(dimension)):
             part = slice(start, start + _rows_at_once(dimension))
-            tile = references[part].double() - center
-            reference_norms[part] = tile.square().sum(1)
+            tile = candidates[part].double() - center
+            candidate_norms[part] = tile.square().sum(1)
             squared[:, part] = block @ tile.T
-        sums = norms + reference_norms
+        sums = norms + candidate_norms
         yield first, last, squared.mul_(-2).add_(sums), sums.mul_(relative_error)
 
 
 def pair_distances(
-    queries: Tensor, references: Tensor, query_rows: Tensor, reference_rows: Tensor
+    queries: Tensor, candidates: Tensor, query_rows: Tensor, candidate_rows: Tensor
 ) -> Tensor:
-    """The distances of P pairs, from the differences.
+    """Compute the distances of P pairs from the differences.
 
     Args:
         queries: (Q, D).
-        references: (R, D).
+        candidates: (R, D).
         query_rows: (P,) int64.
-        reference_rows: (P,) int64.
+        candidate_rows: (P,) int64.
 
     Returns:
         (P,) float64. The same two vectors give the same bits, in either order and whatever else is
@@ -273,7 +273,7 @@ def pair_distances(
     distances = queries.new_empty(len(query_rows), dtype=torch.float64)
     for first in range(0, len(query_rows), at_once):
         part = slice(first, first + at_once)
-        terms = queries[query_rows[part]].double() - references[reference_rows[part]].double()
+        terms = queries[query_rows[part]].double() - candidates[candidate_rows[part]].double()
         terms.square_()
         width = terms.shape[1]
         while width > 1:  # a library's sum may take another order for another shape
@@ -286,18 +286,18 @@ def pair_distances(
 
 def _contenders(
     queries: Tensor,
-    references: Tensor,
+    candidates: Tensor,
     k: int,
     leave_one_out: bool,
     groups: tuple[Tensor, Tensor] | None,
 ) -> Iterator[tuple[int, int, Pairs]]:
     """Blocks of queries, first to last, with all pairs that may be among the k nearest."""
-    if not 1 <= k <= len(references):
-        raise ValueError(f"k: expected 1 to {len(references)} references, got {k}")
+    if not 1 <= k <= len(candidates):
+        raise ValueError(f"k: expected 1 to {len(candidates)} candidates, got {k}")
     numbers: tuple[Tensor, Tensor] | None = None
-    for first, last, squared, error in squared_distance_blocks(queries, references):
+    for first, last, squared, error in squared_distance_blocks(queries, candidates):
         if leave_one_out:
-            end = max(first, min(last, len(references)))
+            end = max(first, min(last, len(candidates)))
             own = torch.arange(first, end, device=queries.device)
             squared[own - first, own] = torch.inf
         if groups is not None:
@@ -314,15 +314,15 @@ def _contenders(
         # A collapsed generator's images are all copies, every one a contender: one look at all
         # vectors is then cheaper than all those differences.
         if numbers is None and len(rows) > 4 * k * (last - first):
-            numbers = _numbers_of_distinct(queries, references)
+            numbers = _numbers_of_distinct(queries, candidates)
         differ = slice(None) if numbers is None else numbers[0][rows] != numbers[1][columns]
-        exact[differ] = pair_distances(queries, references, rows[differ], columns[differ])
+        exact[differ] = pair_distances(queries, candidates, rows[differ], columns[differ])
         yield first, last, Pairs(rows, columns, exact)
 
 
-def _numbers_of_distinct(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of the queries and of the references that are equal where the vectors are."""
-    both = torch.cat([queries, references])
+def _numbers_of_distinct(queries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the queries and of the candidates that are equal where the vectors are."""
+    both = torch.cat([queries, candidates])
     _, number = torch.unique(both, dim=0, return_inverse=True)
     return number[: len(queries)], number[len(queries) :]
 
@@ -341,19 +341,19 @@ def _rows_at_once(dimension: int) -> int:
 
 def _both_groups(
     queries: Tensor,
-    references: Tensor,
+    candidates: Tensor,
     query_groups: Tensor | None,
-    reference_groups: Tensor | None,
+    candidate_groups: Tensor | None,
 ) -> tuple[Tensor, Tensor] | None:
-    if query_groups is None and reference_groups is None:
+    if query_groups is None and candidate_groups is None:
         return None
     for name, groups, vectors in (
         ("query_groups", query_groups, queries),
-        ("reference_groups", reference_groups, references),
+        ("candidate_groups", candidate_groups, candidates),
     ):
         if groups is None or groups.shape != (len(vectors),):
             got = None if groups is None else tuple(groups.shape)
             raise ValueError(f"{name}: expected the shape ({len(vectors)},), got {got}")
     assert query_groups is not None
-    assert reference_groups is not None
-    return query_groups, reference_groups
+    assert candidate_groups is not None
+    return query_groups, candidate_groups

@@ -15,5 +15,5 @@ class Pixels(FeatureExtractor):
     dimension = 32 * 32
 
     def extract(self, images: Tensor) -> Features:
-        """The images, flattened."""
+        """Return the images, flattened."""
         return Features(images.flatten(1))

@@ -40,7 +40,7 @@ _BALLS = 24
 def precision_recall(
     real: Tensor, fake: Tensor, *, k: int = K, resamples: Resamples | None = None
 ) -> tuple[Estimate, Estimate]:
-    """Precision and recall (Kynkäänniemi et al. 2019, equations 1 and 2).
+    """Compute precision and recall (Kynkäänniemi et al. 2019, equations 1 and 2).
 
     In a resample only the images drawn have balls, which reach to the k-th neighbour among the
     images drawn, copies counting once; the others are inside or not, as often as they were drawn.

@@ -16,7 +16,7 @@ _SEED = 0
 
 
 class RandomNetwork(FeatureExtractor):
-    """256 features of an image at 128 pixels, by weights as He et al. 2015 initialize them."""
+    """Extractor of 256 features at 128 pixels, with weights as He et al. 2015 initialize them."""
 
     name = "random"
     version = "1"
@@ -41,6 +41,6 @@ class RandomNetwork(FeatureExtractor):
         return self
 
     def extract(self, images: Tensor) -> Features:
-        """Features of (N, 1, 128, 128)."""
+        """Compute the features of images (N, 1, 128, 128)."""
         with torch.inference_mode(), full_precision():
             return Features(self._network.features(images))

@@ -38,7 +38,7 @@ DEFAULT = "cxr"
 
 
 def extractor_names() -> tuple[str, ...]:
-    """The names that are known without a file."""
+    """Return the names that are known without a file."""
     return (*_EXTRACTORS, *_BACKBONES)
 
 
@@ -48,7 +48,7 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def is_code(name: str) -> bool:
-    """Whether the extractor of this name is a file that would be run."""
+    """Tell whether the extractor of this name is a file that would be run."""
     return name not in extractor_names() and ".py:" in name
 
 
@@ -72,7 +72,7 @@ def load_extractor(
     inception_weights: Path | None = None,
     features_weights: str | None = None,
 ) -> FeatureExtractor:
-    """An extractor, ready on a device.
+    """Load an extractor, ready on a device.
 
     Args:
         name: one of `extractor_names`, or ``FILE.py:NAME`` for a user's own.

@@ -61,12 +61,12 @@ class SecondOrder:
 
     @property
     def standard_error(self) -> float:
-        """The standard deviation at the distance of the sets at hand."""
+        """Compute the standard deviation at the distance of the sets at hand."""
         return math.sqrt(max(self.linear - self.quadratic, self.quadratic) + self.other)
 
     @property
     def error_if_equal(self) -> float:
-        """The standard deviation were both sets of one distribution."""
+        """Compute the standard deviation that two sets of one distribution would have."""
         return math.sqrt(self.quadratic + self.other)
 
     def interval(self, value: float) -> tuple[float, float]:

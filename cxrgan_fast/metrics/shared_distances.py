@@ -31,21 +31,21 @@ def shared_distances(*sets: Tensor) -> Iterator[None]:
         _shared.reset(before)
 
 
-def shared_or_computed(queries: Tensor, references: Tensor, compute: _Compute) -> Iterator[Block]:
+def shared_or_computed(queries: Tensor, candidates: Tensor, compute: _Compute) -> Iterator[Block]:
     """Give the blocks of two sets: kept ones where `shared_distances` names both sets.
 
     Args:
         queries: (Q, D).
-        references: (R, D).
+        candidates: (R, D).
         compute: gives the blocks.
 
     Returns:
         Blocks, which are the caller's to write to.
     """
     shared = _shared.get()
-    if shared is not None and shared.holds(queries, references):
-        return shared.blocks(queries, references, compute)
-    return compute(queries, references)
+    if shared is not None and shared.holds(queries, candidates):
+        return shared.blocks(queries, candidates, compute)
+    return compute(queries, candidates)
 
 
 class _Shared:
@@ -55,15 +55,15 @@ class _Shared:
         self.sets = sets
         self.kept: dict[tuple[int, int], list[Block]] = {}
 
-    def holds(self, queries: Tensor, references: Tensor) -> bool:
+    def holds(self, queries: Tensor, candidates: Tensor) -> bool:
         known = {id(each) for each in self.sets}
-        few = len(queries) * len(references) <= _MOST_PAIRS
-        return few and id(queries) in known and id(references) in known
+        few = len(queries) * len(candidates) <= _MOST_PAIRS
+        return few and id(queries) in known and id(candidates) in known
 
-    def blocks(self, queries: Tensor, references: Tensor, compute: _Compute) -> Iterator[Block]:
-        key = id(queries), id(references)
+    def blocks(self, queries: Tensor, candidates: Tensor, compute: _Compute) -> Iterator[Block]:
+        key = id(queries), id(candidates)
         if key not in self.kept:
-            self.kept[key] = list(compute(queries, references))
+            self.kept[key] = list(compute(queries, candidates))
         for first, last, squared, error in self.kept[key]:
             yield first, last, squared.clone(), error.clone()
 

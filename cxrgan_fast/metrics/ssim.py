@@ -38,7 +38,7 @@ _ROW_BLOCK = 128  # of them at a time, so that the factors stay in the cache
 
 
 def pairwise_ssim(first: Tensor, second: Tensor) -> Tensor:
-    """The SSIM of all pairs of images.
+    """Compute the SSIM of all pairs of images.
 
     Args:
         first: (N, 1 or 3, H, W) uint8; the gray mean of three channels is compared.
@@ -60,7 +60,7 @@ def pairwise_ssim(first: Tensor, second: Tensor) -> Tensor:
 
 
 def largest_ssim(first: Tensor, second: Tensor) -> Tensor:
-    """The SSIM of each image with the one of a set that is most like it.
+    """Compute the SSIM of each image with the one of a set that is most like it.
 
     Args:
         first: (N, 1 or 3, H, W) uint8.

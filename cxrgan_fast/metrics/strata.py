@@ -136,8 +136,8 @@ class Strata:
     """The classes and patients of two sets of images.
 
     Attributes:
-        real: of N real images.
-        fake: of M generated images; of a floor, where these are real ones, theirs.
+        real: strata of the N real images.
+        fake: strata of the M generated images; of a floor, where these are real ones, theirs.
     """
 
     real: Grouping

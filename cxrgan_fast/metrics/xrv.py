@@ -32,7 +32,7 @@ _HELP = (
 
 
 class Xrv(FeatureExtractor):
-    """1,024 features of a gray image at 224 pixels.
+    """Extractor of 1,024 features of a gray image at 224 pixels.
 
     Args:
         weights: file of the network's state, or "download".

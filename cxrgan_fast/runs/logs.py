@@ -30,8 +30,10 @@ _GROUPS = {
     "d_loss": "loss",
     "g_loss": "loss",
     "r1": "loss",
+    "r2": "loss",
     "d_real_accuracy": "accuracy",
     "d_fake_accuracy": "accuracy",
+    "d_pair_accuracy": "accuracy",
     "r_t": "accuracy",
     "images_per_second": "speed",
     "seconds": "speed",
@@ -103,7 +105,7 @@ class RunLog:
             "img/s": f"{row['images_per_second']:.0f}",
             "D": _short(row.get("d_loss")),
             "G": _short(row.get("g_loss")),
-            "D acc": f"{_percent(row, 'd_real_accuracy')}/{_percent(row, 'd_fake_accuracy')}",
+            "D acc": "/".join(_percents(row)) or "-",
             "r_t": _short(row.get("r_t")),
         }
         if "augment_p" in row:
@@ -300,5 +302,8 @@ def _short(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def _percent(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:.0%}" if name in row else "-"
+def _percents(row: dict[str, Any]) -> list[str]:
+    """The accuracies of a row: of real and of generated images, or of pairs of them."""
+    return [
+        f"{row[name]:.0%}" for name, group in _GROUPS.items() if group == "accuracy" and name in row
+    ]

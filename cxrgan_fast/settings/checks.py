@@ -43,8 +43,8 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             continue
         if resumed and known.owner is EvaluationConfig:
             continue
-        other = flat[needs.setting]
-        if not needs.met(other):
+        if not any(needs.met(flat[name]) for name in needs.settings):
+            other = flat[needs.setting]
             got = "" if needs.but is not None else f", got {flag_of(needs.setting)} {other!s:.200}"
             raise UserError(f"{known.flag} does nothing {needs.text}{got}; leave it out")
 

@@ -25,15 +25,24 @@ from cxrgan_fast.setting import Needs, Setting, Settings, flag_of, settings_of
 from cxrgan_fast.settings.names import unknown_setting
 from cxrgan_fast.threads import MOST_THREADS
 
+Loss = Literal[LossKind, "relativistic"]
+"""The losses of single logits, which are ops, and that of pairs of them."""
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig(Settings):
     """The adversarial game: Goodfellow et al. 2014, Algorithm 1, and what is added to it."""
 
-    loss: Annotated[
-        LossKind, Setting(elsewhere="loss_type gan_mode gan_loss adv_loss criterion")
-    ] = "non_saturating"
-    """Adversarial loss."""
+    loss: Annotated[Loss, Setting(elsewhere="loss_type gan_mode gan_loss adv_loss criterion")] = (
+        "non_saturating"
+    )
+    """Adversarial loss; relativistic compares real and generated images of a class in pairs
+    (Jolicoeur-Martineau 2019)."""
+    reuse_real_logits: Annotated[bool, Setting(needs=Needs("loss", among=("relativistic",)))] = (
+        False
+    )
+    """Compare the generator's images with the real images of the discriminator's last update, by
+    their logits before it, instead of showing the discriminator a batch of further real images."""
     discriminator_steps: Annotated[
         int,
         Setting(
@@ -66,13 +75,30 @@ class ObjectiveConfig(Settings):
         Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"),
     ] = 1.0
     """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
+    r2_gamma: Annotated[float | Schedule, Setting(least=0, elsewhere="r2 r2_weight lambda_r2")] = (
+        0.0
+    )
+    """Weight of the R2 penalty, which is R1's on generated images; 0 is off."""
     r1_interval: Annotated[
         int,
         Setting(
-            least=1, needs=Needs("r1_gamma"), elsewhere="d_reg_every reg_interval d_reg_interval"
+            least=1,
+            needs=Needs("r1_gamma", or_setting="r2_gamma"),
+            elsewhere="d_reg_every reg_interval d_reg_interval r2_interval",
         ),
     ] = 16
-    """Steps between two computations of R1, whose weight is multiplied by this number."""
+    """Steps between two computations of R1 and R2, whose weights are multiplied by this number."""
+
+    @property
+    def real_batches(self) -> int:
+        """Return how many batches of real images a step takes."""
+        own = self.loss == "relativistic" and not self.reuse_real_logits
+        return self.discriminator_steps + own
+
+    @property
+    def penalized(self) -> bool:
+        """Tell whether some steps have a penalty on the discriminator's gradient."""
+        return bool(self.r1_gamma) or bool(self.r2_gamma)
 
 
 @dataclass(frozen=True)

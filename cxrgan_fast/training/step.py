@@ -20,6 +20,7 @@ from cxrgan_fast.evaluation.generator_now import GeneratorNow
 from cxrgan_fast.gan.adversarial import Adversarial
 from cxrgan_fast.gan.draws import Draws, stream_seeds
 from cxrgan_fast.gan.objective import Objective, Update
+from cxrgan_fast.gan.relativistic import Relativistic
 from cxrgan_fast.gan.schedules import Progress, scheduled
 from cxrgan_fast.nn import EMA
 from cxrgan_fast.settings.config import TrainConfig
@@ -68,7 +69,7 @@ class TrainingStep:
             dataset,
             self._order(dataset),
             config.batch_size,
-            config.objective.discriminator_steps,
+            config.objective.real_batches,
             device,
             config.dataset.resident_share,
         )
@@ -84,7 +85,8 @@ class TrainingStep:
             AUTOCAST_DTYPE.get(config.precision, torch.float32),
             probability,
         )
-        self.objective: Objective = Adversarial(config, self.draws, inputs, device, self.autocast)
+        game = Relativistic if config.objective.loss == "relativistic" else Adversarial
+        self.objective: Objective = game(config, self.draws, inputs, device, self.autocast)
         self.networks = self.objective.networks
         optim = config.optimization
         half_life = scheduled(optim.ema_half_life, 0.0)
@@ -119,7 +121,8 @@ class TrainingStep:
 
     def begin(self) -> None:
         """Have the images of the next step ready, and how far the run is."""
-        self.batches.seek(self.images_seen)
+        per_step = self.config.batch_size * self.config.objective.real_batches
+        self.batches.seek(self.steps_done * per_step)
         self.share.fill_(self.progress().share)
 
     def end(self) -> None:
@@ -137,12 +140,12 @@ class TrainingStep:
 
     @property
     def images_per_step(self) -> int:
-        """Return how many real images a step shows to the discriminator."""
+        """Return how many real images the discriminator learns from in a step."""
         return self.config.batch_size * self.config.objective.discriminator_steps
 
     @property
     def images_seen(self) -> int:
-        """Return how many real images the discriminator has been shown so far."""
+        """Return how many real images the discriminator has learnt from so far."""
         return self.steps_done * self.images_per_step
 
     # --- The device's part -------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""bench.busy: trainings beside a busy process, and what is made of their figures."""
+"""bench.busy: trainings beside a busy process, and what is made of their measurements."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_it_trains_beside_a_busy_process_and_on_one_core(
     record = json.loads(out.read_text())
     assert record["commit"]
     assert record["variants"].keys() == variants.keys()
-    for name, figures in record["variants"].items():
-        (turn,) = figures["turns"]
-        assert turn["images_per_second"] == figures["median_images_per_second"] > 0
+    for name, measurements in record["variants"].items():
+        (turn,) = measurements["turns"]
+        assert turn["images_per_second"] == measurements["median_images_per_second"] > 0
         assert any("threads: " in line for line in turn["said"]), name
     (turn,) = record["variants"]["one core"]["turns"]
     assert turn["threads_at_the_end"] == 1  # of the two cores that this machine may have

@@ -12,9 +12,9 @@ import torch
 
 from bench import cases, gpu_case, graphs, kernels
 from bench.cases import Case
-from bench.figures import passes, summaries
-from bench.gpu_figures import gpu_figures
+from bench.gpu_measurements import gpu_measurements
 from bench.kernels_report import report
+from bench.measurements import passes, summaries
 from bench.timing import measure
 from cxrgan_fast.ops import conditional_batch_norm_kernels as batch_norm_kernels
 from cxrgan_fast.ops.backend import choose_backend, selected_backend
@@ -39,25 +39,25 @@ def auto_takes_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("auto_takes_triton")
 def test_every_way_is_launched_and_replayed_cold_and_warm(captured) -> None:
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert figures["left_out"] == {}
-    assert list(figures["samples_us"]) == [*WAYS, "copy"]
-    assert figures["peak_mb"].keys() == set(WAYS)
-    assert set(figures["replayed"]) == {"cold", "warm"}
-    for state in figures["replayed"].values():
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert measurements["left_out"] == {}
+    assert list(measurements["samples_us"]) == [*WAYS, "copy"]
+    assert measurements["peak_mb"].keys() == set(WAYS)
+    assert set(measurements["replayed"]) == {"cold", "warm"}
+    for state in measurements["replayed"].values():
         assert state["steps_in_a_graph"] == 3  # 3 images of x and 3 of dy are twice L2
         assert list(state["samples_us"]) == [*WAYS, "copy"]
         assert state["fastest"] in WAYS
         assert state["fraction_of_copy_bandwidth"].keys() == {"fused", "native"}
     # 12 in a graph of 3 steps are 4; minus the 12 of the forward pass alone.
-    assert figures["launches"] == {name: [12, -8] for name in WAYS}
+    assert measurements["launches"] == {name: [12, -8] for name in WAYS}
     assert [each.backend for each in captured[:4]] == ["auto", "auto", "native", "auto"]
 
 
 def test_what_auto_takes_is_not_measured_twice(captured) -> None:
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert list(figures["samples_us"]) == ["eager", "fused", "copy"]
-    assert figures["left_out"] == {"native": "it is what auto takes here: see fused"}
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert list(measurements["samples_us"]) == ["eager", "fused", "copy"]
+    assert measurements["left_out"] == {"native": "it is what auto takes here: see fused"}
 
 
 def test_copies_write_to_one_place_as_the_steps_of_training_do() -> None:
@@ -73,9 +73,9 @@ def test_a_step_of_a_graph_is_a_third_of_one_of_three(captured, monkeypatch) -> 
         return {name: [30.0] for name in variants}
 
     monkeypatch.setattr(gpu_case, "measure", create_autospec(measure, side_effect=measured))
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert figures["median_ms"]["fused"] == 0.03
-    assert figures["replayed"]["cold"]["median_us"]["fused"] == 10.0
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert measurements["median_ms"]["fused"] == 0.03
+    assert measurements["replayed"]["cold"]["median_us"]["fused"] == 10.0
 
 
 def test_cold_steps_have_tensors_of_their_own_and_warm_ones_share_them(captured) -> None:
@@ -114,16 +114,16 @@ def test_paths_are_forced_where_there_are_some_and_named_where_they_cannot(
     captured, standin, case: Case, impossible: str
 ) -> None:
     """With the CUDA kernels' source and its answer to which paths it takes."""
-    figures = gpu_case.measure_case(case, ["eager"], CPU, 0.001)
+    measurements = gpu_case.measure_case(case, ["eager"], CPU, 0.001)
     paths = [f"native {path}" for path in gpu_case.PATHS if path != impossible]
-    assert list(figures["median_ms"]) == ["eager", "fused", *paths, "copy"]
-    assert list(figures["replayed"]["cold"]["median_us"]) == ["eager", "fused", *paths, "copy"]
-    reasons = figures["left_out"]
+    assert list(measurements["median_ms"]) == ["eager", "fused", *paths, "copy"]
+    assert list(measurements["replayed"]["cold"]["median_us"]) == ["eager", "fused", *paths, "copy"]
+    reasons = measurements["left_out"]
     assert reasons.keys() == {"native", f"native {impossible}"}
     assert reasons["native"] == "it is what auto takes here: see fused"
     reason = reasons[f"native {impossible}"]
     assert reason.startswith(f"{case.op}: path {impossible!r} cannot take input")
-    assert figures["paths"] == {
+    assert measurements["paths"] == {
         "fused": paths_of(case),
         **{path: [path.removeprefix("native ")] * 2 for path in paths},
     }
@@ -146,9 +146,9 @@ def test_paths_are_reported_beside_ops_that_have_none(captured, standin) -> None
 
 @pytest.mark.usefixtures("auto_takes_triton")
 def test_native_measured_beside_another_backend_tells_its_paths(captured, standin) -> None:
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert figures["paths"]["native"] == paths_of(IMAGES)
-    assert figures["paths"]["fused"] == ["two_pass", "two_pass"]
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert measurements["paths"]["native"] == paths_of(IMAGES)
+    assert measurements["paths"]["fused"] == ["two_pass", "two_pass"]
 
 
 @pytest.mark.usefixtures("auto_takes_triton")
@@ -163,29 +163,30 @@ def test_what_cannot_be_captured_is_still_launched(captured, monkeypatch) -> Non
         return capture(self, work)
 
     monkeypatch.setattr(graphs.Capturer, "capture", create_autospec(capture, side_effect=refused))
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert list(figures["median_ms"]) == [*WAYS, "copy"]
-    assert list(figures["replayed"]["cold"]["median_us"]) == ["eager", "fused", "copy"]
-    assert "capturing" in figures["left_out"]["native, replayed"]
-    assert figures["launches"].keys() == {"eager", "fused"}
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert list(measurements["median_ms"]) == [*WAYS, "copy"]
+    assert list(measurements["replayed"]["cold"]["median_us"]) == ["eager", "fused", "copy"]
+    assert "capturing" in measurements["left_out"]["native, replayed"]
+    assert measurements["launches"].keys() == {"eager", "fused"}
     assert len(spoiled) == 2  # cold and warm
 
 
 def test_launches_that_cannot_be_counted_are_left_out_alone(captured) -> None:
     graphs.launches.side_effect = [RuntimeError("the CUDA driver answers with error 1"), 12, 36]
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert "error 1" in figures["left_out"]["eager, launches"]
-    assert figures["launches"] == {"fused": [12, 0]}
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    assert "error 1" in measurements["left_out"]["eager, launches"]
+    assert measurements["launches"] == {"fused": [12, 0]}
 
 
 def test_nothing_captured_is_still_reported(captured, monkeypatch) -> None:
     capture = create_autospec(graphs.Capturer.capture, side_effect=RuntimeError("no graphs here"))
     monkeypatch.setattr(graphs.Capturer, "capture", capture)
-    figures = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
-    assert {"eager, replayed", "fused, replayed", "copy, replayed"} <= figures["left_out"].keys()
-    text = report({"cases": [figures], "summary": summaries([figures])})
+    measurements = gpu_case.measure_case(IMAGES, ["eager"], CPU, 0.001)
+    left_out = measurements["left_out"].keys()
+    assert {"eager, replayed", "fused, replayed", "copy, replayed"} <= left_out
+    text = report({"cases": [measurements], "summary": summaries([measurements])})
     assert "RuntimeError: no graphs here" in text
-    assert "launched" in kernels._line(figures)
+    assert "launched" in kernels._line(measurements)
 
 
 def test_the_fused_op_is_indispensable(captured, monkeypatch) -> None:
@@ -205,7 +206,7 @@ def test_each_way_is_credited_its_own_passes() -> None:
     ]
 
 
-def test_figures_of_a_gpu() -> None:
+def test_measurements_of_a_gpu() -> None:
     case = Case("conditional_batch_norm_act", (10, 25, 20, 50))  # 1 MB
     launched = {"eager": [90.0], "fused": [30.0], "triton": [32.0], "copy": [5.0]}
     cold = {"eager": [60.0], "fused": [20.0], "triton": [16.0], "copy": [4.0]}
@@ -213,19 +214,21 @@ def test_figures_of_a_gpu() -> None:
     replayed = {"warm": (3, warm), "cold": (3, cold)}
     counts = {"eager": (6, 9), "fused": (3, 3)}
     paths = {"triton": ("two_pass", "two_pass"), "fused": ("slab", "slab")}
-    figures = gpu_figures(case, launched, replayed, {"eager": 4, "fused": 1}, counts, {}, paths)
-    assert figures["ratio_to_fused"] == {"eager": 3.0}
-    assert figures["gb_per_s"] == {"eager": 55.56, "fused": 166.67, "triton": 250, "copy": 400}
-    found = figures["replayed"]["cold"]
+    measurements = gpu_measurements(
+        case, launched, replayed, {"eager": 4, "fused": 1}, counts, {}, paths
+    )
+    assert measurements["ratio_to_fused"] == {"eager": 3.0}
+    assert measurements["gb_per_s"] == {"eager": 55.56, "fused": 166.67, "triton": 250, "copy": 400}
+    found = measurements["replayed"]["cold"]
     assert (found["fastest"], found["fused_over_fastest"]) == ("triton", 1.25)
     assert found["gb_per_s"] == {"eager": 83.33, "fused": 250.0, "triton": 500.0, "copy": 500.0}
     assert found["fraction_of_copy_bandwidth"] == {"fused": 0.5, "triton": 1.0}
-    assert figures["replayed"]["warm"]["fastest"] == "fused"
-    tiny = gpu_figures(Case("bias_leaky_relu", (1, 1, 1, 1)), warm, replayed, {}, {}, {}, {})
+    assert measurements["replayed"]["warm"]["fastest"] == "fused"
+    tiny = gpu_measurements(Case("bias_leaky_relu", (1, 1, 1, 1)), warm, replayed, {}, {}, {}, {})
     assert tiny["replayed"]["cold"]["fraction_of_copy_bandwidth"]["fused"] == 0.5  # of rates near 0
-    assert figures["peak_fused_over_eager"] == 0.25
+    assert measurements["peak_fused_over_eager"] == 0.25
 
-    (whole, _) = summaries([figures])
+    (whole, _) = summaries([measurements])
     assert whole["replayed"] == {
         "eager": 3.0,
         "least_eager": 3.0,
@@ -236,11 +239,11 @@ def test_figures_of_a_gpu() -> None:
     }
     # One that L2 cannot hold is cold alone; such are what the rate is told of.
     larger = {"cold": (1, {name: [2 * each[0]] for name, each in cold.items()} | {"copy": [6.0]})}
-    of_larger = gpu_figures(case, launched, larger, {}, counts, {}, paths)
-    whole = summaries([figures, of_larger])[0]["replayed"]
+    of_larger = gpu_measurements(case, launched, larger, {}, counts, {}, paths)
+    whole = summaries([measurements, of_larger])[0]["replayed"]
     assert whole["fraction_of_copy_bandwidth"] == 0.375
     assert (whole["cases"], whole["cases_larger_than_l2"]) == (2, 1)
-    lines = report({"cases": [figures], "summary": summaries([figures])}).splitlines()
+    lines = report({"cases": [measurements], "summary": summaries([measurements])}).splitlines()
     rows = [line.split()[3:] for line in lines if line.startswith("10x25x20x50")]
     assert rows[1] == ["60.0", "20.0", "16.0", "4.0", "3.00", "-", "triton", "1.25", "10.0"]
     assert rows[2] == ["slab", "500", "50", "100", "6+9", "3+3"]

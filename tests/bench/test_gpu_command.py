@@ -47,7 +47,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[Case, Sequence[str]], object]
 ) -> None:
-    """Have a case measured by asking that for its figures."""
+    """Have a case measured by asking that for its measurements."""
     measured = create_autospec(
         gpu_case.measure_case, side_effect=lambda case, beside, *_: answer(case, beside)
     )

@@ -59,7 +59,7 @@ def test_the_whole_way_from_the_command_to_the_plot(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_every_op_has_figures(command, tmp_path: Path, capsys) -> None:
+def test_every_op_has_measurements(command, tmp_path: Path, capsys) -> None:
     file = tmp_path / "result.json"
     assert command("--out", file, "--dtypes", "bfloat16") == 0
     printed = capsys.readouterr().out

@@ -27,10 +27,10 @@ def test_kills_lose_nothing(tmp_path):
 
 @pytest.mark.long
 def test_all_damage_is_noticed(tmp_path):
-    figures = damaged_checkpoints.measure(5 * len(KINDS), 1, tmp_path)
+    measurements = damaged_checkpoints.measure(5 * len(KINDS), 1, tmp_path)
     for sort in ("checkpoints", "generators"):
-        assert figures[sort].keys() == set(KINDS)
-        for outcomes in figures[sort].values():
+        assert measurements[sort].keys() == set(KINDS)
+        for outcomes in measurements[sort].values():
             assert sum(outcomes.values()) == 5
             said = {"named and passed over", "named and refused", "the same state"}
             assert set(outcomes) <= said
@@ -49,18 +49,18 @@ def test_a_measurement_that_goes_unnoticed_is_counted_as_such(tmp_path, monkeypa
     from cxrgan_fast.runs import checkpoint
 
     monkeypatch.setattr(checkpoint, "_check_digest", lambda file: True)
-    figures = damaged_checkpoints.measure(10 * len(KINDS), 1, tmp_path)
-    assert "another state" in set().union(*figures["checkpoints"].values())
+    measurements = damaged_checkpoints.measure(10 * len(KINDS), 1, tmp_path)
+    assert "another state" in set().union(*measurements["checkpoints"].values())
 
 
 def test_the_results_in_the_repository_have_no_loss():
     results = Path(__file__).parents[2] / "bench" / "results"
-    figures = json.loads((results / "damaged_checkpoints.json").read_text())
+    measurements = json.loads((results / "damaged_checkpoints.json").read_text())
     kills = json.loads((results / "kills.json").read_text())
     lost = "files_that_were_not_whole", "calls_that_failed", "trainings_with_other_bits"
     assert [kills["counts"][name] for name in lost] == [0, 0, 0]
     outcomes = [
         name for sort in ("checkpoints", "generators")
-        for counts in figures[sort].values() for name in counts
+        for counts in measurements[sort].values() for name in counts
     ]  # fmt: skip
     assert set(outcomes) <= {"named and passed over", "named and refused", "the same state"}

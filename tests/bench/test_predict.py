@@ -13,8 +13,8 @@ import pytest
 
 from bench import predict, predict_plans
 from bench.cases import CUDA_SHAPES, DTYPES, LAYOUTS, Case, all_cases
-from bench.figures import passes
 from bench.gpu_case import PATHS
+from bench.measurements import passes
 from bench.predict_code import Part
 from bench.predict_model import Hardware
 from bench.predict_trips import Trips

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench import predict
 from bench.cases import Case
-from bench.gpu_figures import gpu_figures
+from bench.gpu_measurements import gpu_measurements
 from bench.predict_cost import Cost
 from bench.predict_model import Hardware, Launch, copy_us, share_in_l2, time_of
 from bench.predict_report import comparison, in_short, is_off, report
@@ -119,7 +119,7 @@ def measured_of(case: dict[str, Any], factor: float, **changes: Any) -> dict[str
     launches = {"fused": tuple(case["launches"])} | changes.get("launches", {})
     paths = {"fused": tuple(case["paths"])} | changes.get("paths", {})
     replayed = {"cold": (3, samples), "warm": (3, samples)}
-    return gpu_figures(of, samples, replayed, {}, launches, {}, paths)
+    return gpu_measurements(of, samples, replayed, {}, launches, {}, paths)
 
 
 def test_a_planted_difference_is_marked(predicted: dict[str, Any]) -> None:

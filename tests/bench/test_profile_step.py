@@ -11,7 +11,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 
 from bench import profile_step
-from bench.profile_step import GROUPS, Part, figures, group_of, parts_of, report
+from bench.profile_step import GROUPS, Part, group_of, measurements, parts_of, report
 from commands import call
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.nn import EMA
@@ -60,7 +60,7 @@ def test_a_part_is_in_the_group_of_what_it_does(names: list[str], group: str) ->
 
 def test_shares_add_up_and_unknown_parts_are_named() -> None:
     parts = [Part("aten::add", 30.0), Part("mystery", 50.0, 4), Part("aten::add", 20.0, 2)]
-    rows = {row["group"]: row for row in figures(parts, steps=2)}
+    rows = {row["group"]: row for row in measurements(parts, steps=2)}
     assert set(rows) == set(GROUPS)
     assert rows["elementwise additions"]["share"] == pytest.approx(0.5)
     assert rows["elementwise additions"]["calls_per_step"] == 1.5
@@ -108,7 +108,7 @@ def test_kernels_of_a_gpu() -> None:
     parts = parts_of(events, "cuda")
     assert sum(part.microseconds for part in parts) == 15
     assert sum(part.calls for part in parts) == 5
-    took = {row["group"]: row["ms_per_step"] * 1e3 for row in figures(parts, steps=1)}
+    took = {row["group"]: row["ms_per_step"] * 1e3 for row in measurements(parts, steps=1)}
     assert {group: each for group, each in took.items() if each} == {
         "moving average": pytest.approx(2),
         "elementwise additions": pytest.approx(3),
@@ -124,9 +124,9 @@ def found() -> dict[str, Any]:
     config = override(TrainConfig(), {**SMALL, "r1_interval": 2})
     dataset = load_dataset("phantom", resolution=32, phantom_images=4, progress=False)
     step = TrainingStep(config, dataset, torch.device("cpu"))
-    figures = profile_step.profile_step(step, steps=2)
+    measurements = profile_step.profile_step(step, steps=2)
     assert step.ema.update.__func__ is EMA.update  # as it was
-    return figures
+    return measurements
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.training.step import TrainingStep
 
 CPU = torch.device("cpu")
-LOSSES = ("minimax", "non_saturating", "hinge", "least_squares", "wasserstein")
+LOSSES = ("minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic")
 FAMILIES = ("resnet", "dcgan")
 GENTLE = {"g_lr": 1e-6, "d_lr": 1e-6}
 # R1, augmentation and noise throughout; noise that ends would leave covered pixels exactly alike,
@@ -50,6 +50,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "hinge": {"discriminator_steps": 2},
     "least_squares": {"label_smoothing": 0.1},
     "wasserstein": {"discriminator_steps": 2},
+    "relativistic": {"discriminator_steps": 2, "r2_gamma": 0.5},
 }
 
 
@@ -96,35 +97,42 @@ def train_both(
         compute_in_float64(step, reference, monkeypatch)
     before = states(step, reference)
     own_images = reference_gan.Images(dataset, config.network.image_range, mirror=False)
+
+    def pixels(draws: Any) -> Tensor:
+        # In float64 not the reference's own pixels, which differ by float32's rounding.
+        real = to_float(dataset.images[draws.rows], config.network.image_range)
+        if not double:
+            real = torch.stack([own_images[row][0] for row in draws.rows.tolist()])
+        return torch.where(draws.mirror.view(-1, 1, 1, 1), real.flip(3), real)
+
     drawn: list[Any] = []
-    for name in ("for_discriminator", "for_generator"):
+    for name in ("for_discriminator", "for_generator", "for_generator_with_real"):
         record(drawn, step.draws, name, monkeypatch)
     worst = 0.0
     for _ in range(steps):
         drawn.clear()
         step()
         theirs = step.meters.read()
-        d_losses = []
-        for draws in drawn[:-1]:
-            # In float64 not the reference's own pixels, which differ by float32's rounding.
-            real = to_float(dataset.images[draws.rows], config.network.image_range)
-            if not double:
-                real = torch.stack([own_images[row][0] for row in draws.rows.tolist()])
-            real = torch.where(draws.mirror.view(-1, 1, 1, 1), real.flip(3), real)
-            d_losses.append(
-                reference.update_discriminator(
-                    real,
-                    dataset.labels[draws.rows],
-                    draws.latents,
-                    draws.labels,
-                    draws.augment,
-                    draws.noise,
-                    draws.r1_augment,
-                    draws.r1_noise,
-                )
+        d_losses = [
+            reference.update_discriminator(
+                pixels(draws),
+                dataset.labels[draws.rows],
+                draws.latents,
+                draws.labels,
+                draws.augment,
+                draws.noise,
+                draws.r1_augment,
+                draws.r1_noise,
+                draws.r2_augment,
+                draws.r2_noise,
             )
+            for draws in drawn[:-1]
+        ]
         draws = drawn[-1]
-        g_loss = reference.update_generator(draws.latents, draws.labels, draws.augment, draws.noise)
+        real = None if draws.rows is None else pixels(draws)
+        g_loss = reference.update_generator(
+            draws.latents, draws.labels, draws.augment, draws.noise, real
+        )
         reference.finish_step()
         assert len(d_losses) == config.objective.discriminator_steps
         d_loss = sum(d_losses) / len(d_losses)
@@ -137,7 +145,7 @@ def record(drawn: list[Any], draws: Draws, name: str, monkeypatch: pytest.Monkey
     """Have everything in the list that ``draws`` draws by that name."""
     draw = getattr(draws, name)
 
-    def recording(**arguments: bool) -> object:
+    def recording(**arguments: Any) -> object:
         drawn.append(draw(**arguments))
         return drawn[-1]
 
@@ -226,6 +234,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "family": "dcgan", "upsampling": "transposed", "extra_layers": 1, "activation": "relu",
         "optimizer": "sgd", "g_lr": 1e-3, "d_lr": 1e-3, "discriminator_steps": 2,
     },
+    "resnet pairs": {"loss": "relativistic", "spectral_norm": True, "r2_gamma": 1.0},
+    "dcgan pairs": {
+        "family": "dcgan", "loss": "relativistic", "reuse_real_logits": True, "r1_gamma": 0.0,
+        "r2_gamma": 2.0, "discriminator_steps": 2, "output": "sigmoid",
+    },
 }  # fmt: skip
 
 
@@ -265,14 +278,15 @@ def _wrong_momentum(reference: ReferenceTraining) -> None:
         (_with_settings(augment=("brightness", "contrast", "cutout", "translation")), "loss"),
         (_with_settings(label_smoothing=0.0), "loss"),
         (_with_settings(r1_gamma=0.5), "movement"),  # a lost factor 1/2
+        (_with_settings(r2_gamma=1.0), "movement"),
         (_with_settings(ema_ramp=3.0), "movement"),
         (_wrong_momentum, "statistics"),
     ],
-    ids=["slope", "noise", "order", "smoothing", "r1", "ema", "statistics"],
+    ids=["slope", "noise", "order", "smoothing", "r1", "r2", "ema", "statistics"],
 )
 def test_a_planted_difference_is_found(monkeypatch, plant, found):
     """Of the trainings in float32, with the limits of their test."""
-    settings = {"loss": "non_saturating", **GENTLE, **BESIDE["non_saturating"]}
+    settings = {"loss": "non_saturating", "r2_gamma": 2.0, **GENTLE, **BESIDE["non_saturating"]}
     errors = train_both(monkeypatch, steps=5, plant=plant, **settings)
     limit = {"loss": 1e-4, "movement": 0.05, "statistics": 1e-5}[found]
     assert getattr(errors, found) > 2 * limit, errors

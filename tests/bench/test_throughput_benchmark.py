@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.throughput import measure_point
-from bench.throughput_figures import VARIANTS
+from bench.throughput_measurements import VARIANTS
 from bench.throughput_variants import COMPILING, Running, forget
 from bench.timing import wait
 from cxrgan_fast.data import ImageDataset, load_dataset
@@ -59,6 +59,6 @@ def test_the_floor_is_below_what_it_is_the_floor_of(dataset: ImageDataset) -> No
     point = measure_point(
         CONFIG, dataset, device, ("eager", "floor"), rounds=5, seconds=1.0, limit=600.0
     )
-    samples = {name: figures["samples_ms"] for name, figures in point["variants"].items()}
+    samples = {name: measurements["samples_ms"] for name, measurements in point["variants"].items()}
     # The least: other work on the machine only adds.
     assert min(samples["floor"]) < min(samples["eager"])

@@ -48,18 +48,18 @@ def test_from_the_command_to_the_plot(command, tmp_path: Path, monkeypatch, caps
     assert point["data"] == "phantom, 8 images"
     assert point["left_out"] == {}
     assert list(point["variants"]) == ["reference", "eager", "floor"]
-    for name, figures in point["variants"].items():
-        assert figures["steps_per_turn"] == 2  # r1_interval
-        assert len(figures["samples_ms"]) == 2
-        assert min(figures["samples_ms"]) > 0
-        assert figures["dispatched_ops"] > 0
+    for name, measurements in point["variants"].items():
+        assert measurements["steps_per_turn"] == 2  # r1_interval
+        assert len(measurements["samples_ms"]) == 2
+        assert min(measurements["samples_ms"]) > 0
+        assert measurements["dispatched_ops"] > 0
         reference = point["variants"]["reference"]["ms_per_step"]
-        assert figures["times_reference"] == pytest.approx(
-            reference / figures["ms_per_step"], abs=1e-3
+        assert measurements["times_reference"] == pytest.approx(
+            reference / measurements["ms_per_step"], abs=1e-3
         )
         if name != "floor":
-            assert figures["peak_mb"] > figures["resident_mb"] > 0
-            assert figures["first_step_s"] > 0
+            assert measurements["peak_mb"] > measurements["resident_mb"] > 0
+            assert measurements["first_step_s"] > 0
     assert point["variants"]["floor"]["how"] == "called"
     assert point["variants"]["floor"]["times_floor"] == 1
 

@@ -256,12 +256,19 @@ def test_all_checkpoints(a_run, evaluate):
     assert [line.split()[-1] for line in lines] == ["20/20"] * 4
 
 
-def test_a_second_extractor_of_checkpoints_is_said_to_be_left_out(a_run, evaluate):
-    options = ["--features", "pixels", "cxr", "--metrics", "fid", "--samples", 20]
+def test_a_second_opinion_of_every_checkpoint(a_run, evaluate):
+    options = ["--features", "pixels", "cxr", "--metrics", "fid", "likeness", "--samples", 20]
     code, out, _ = evaluate(a_run, *options, "--all-checkpoints")
     assert code == 0
-    assert "no second opinion of every checkpoint by cxr: name it first for that" in out
-    assert read(a_run / "evaluation", "checkpoints.json")["features"]["name"] == "pixels"
+    record = read(a_run / "evaluation", "checkpoints.json")
+    assert record["features"]["name"] == "pixels"
+    (second,) = record["second_opinions"]
+    assert second["features"]["name"] == "cxr"
+    assert [row["step"] for row in second["checkpoints"]] == [10, 20]
+    assert set(second["floors"]) == set(record["floors"])
+    assert re.search("features: pixels, 1024-d.*features: cxr, 256-d", out, re.DOTALL)
+    assert evaluate(a_run, "--features", "cxr", *options[3:], "--checkpoint", 10)[0] == 0
+    assert second["checkpoints"][0]["metrics"]["fid"] == fid(read(a_run / "evaluation-10"))
 
 
 def test_ctrl_c_keeps_the_checkpoints_that_are_done(a_run, evaluate, monkeypatch):

@@ -49,26 +49,26 @@ def others() -> Described:
 
 def test_held_out_patients_are_the_yardstick_with_patients_as_units(train, fake, others):
     found = memorized(train, fake, others)
-    assert found.reference == HELD_OUT
-    assert len(found.reference_distances) == 40
+    assert found.yardstick == HELD_OUT
+    assert len(found.yardstick_distances) == 40
     whose = torch.arange(40) // 4
-    expected = smaller_p_value(found.fake_distances, found.reference_distances, second_groups=whose)
+    expected = smaller_p_value(found.fake_distances, found.yardstick_distances, second_groups=whose)
     assert found.p_value == expected
-    assert found.p_value != smaller_p_value(found.fake_distances, found.reference_distances)
+    assert found.p_value != smaller_p_value(found.fake_distances, found.yardstick_distances)
 
 
 def test_without_them_or_with_few_other_patients_are(train, fake, others):
     few = others.take(torch.arange(19))
     for held_out in (None, few):
         found = memorized(train, fake, held_out)
-        assert found.reference == "other patients"
-        assert len(found.reference_distances) == 60
+        assert found.yardstick == "other patients"
+        assert len(found.yardstick_distances) == 60
 
 
 def test_the_test_split_is_a_second_opinion_that_says_what_it_is(train, fake, others):
     found = second_opinion(train, fake, others)
-    assert found.reference == TEST_SPLIT
-    assert "another distribution" in found.reference
+    assert found.yardstick == TEST_SPLIT
+    assert "another distribution" in found.yardstick
     assert second_opinion(train, fake, others.take(torch.arange(1))) is None
 
 

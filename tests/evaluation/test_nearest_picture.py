@@ -10,7 +10,7 @@ from PIL import Image
 
 from cxrgan_fast.data import load_dataset
 from cxrgan_fast.evaluation import pictures
-from cxrgan_fast.evaluation.reference import Reference
+from cxrgan_fast.evaluation.evaluator import Evaluator
 from cxrgan_fast.metrics.pixels import Pixels
 from cxrgan_fast.sampling.grid import image_grid
 
@@ -25,7 +25,7 @@ def test_a_class_has_its_most_copied_image_first_with_the_original_below(
     images = fake.images.clone()
     images[place] = train.images[normal].flip(2)
     images[other] = train.images[bacterial]
-    found = Reference(
+    found = Evaluator(
         train, None, Pixels(), torch.device("cpu"), resamples=0, cache=False, progress=False
     ).evaluate(replace(fake, images=images), metrics=("memorisation",), samples=24)
     drawn = []

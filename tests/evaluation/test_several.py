@@ -25,6 +25,18 @@ def test_a_row_a_subject_with_the_numbers_of_each_alone(a_run, images, data, eva
     assert sum(line.startswith("  floor: other patients") for line in table) == 2
 
 
+def test_a_table_of_each_extractor(a_run, images, data, evaluate):
+    options = ["--data", data, "--features", "pixels", "cxr", "--metrics", "fid", "--samples", 20]
+    code, out, _ = evaluate(a_run, images, *options)
+    assert code == 0
+    first, second = re.split("^features: cxr, 256-d", out, flags=re.MULTILINE)
+    assert first.startswith("features: pixels, 1024-d")
+    (opinion,) = read(a_run / "evaluation")["second_opinions"]
+    for table, value in ((first, fid(read(a_run / "evaluation"))), (second, fid(opinion))):
+        (row,) = [line for line in table.splitlines() if line.startswith(f"{a_run} ")]
+        assert float(row.split()[1]) == float(f"{value['value']:.4g}")
+
+
 def test_one_that_fails_costs_the_others_nothing(a_run, data, images, evaluate, tmp_path):
     for seed, path in enumerate((images / "normal").iterdir()):
         write_noise(path, seed)

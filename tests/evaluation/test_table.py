@@ -30,7 +30,7 @@ def test_two_extractors_stand_side_by_side_and_images_metrics_once(a_run, evalua
             "FID (pixels, 1024-d)", "FID (cxr, 256-d)",
             "precision (pixels, 1024-d)", "precision (cxr, 256-d)",
             "recall (pixels, 1024-d)", "recall (cxr, 256-d)",
-            *(["inheritance"] if name == "all classes" else []),
+            "inheritance",
         ]  # fmt: skip
     record = read(a_run / "evaluation")
     assert record["features"]["name"] == "pixels"

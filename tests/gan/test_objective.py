@@ -6,31 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
 from cxrgan_fast.gan.schedules import Progress
 from cxrgan_fast.nn import build_discriminator, samples_see_each_other
 from cxrgan_fast.nn.config import NetworkConfig
-from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training import step as step_module
-from cxrgan_fast.training.step import TrainingStep
-
-CPU = torch.device("cpu")
-SMALL = {"resolution": 32, "base_channels": 8, "latent_size": 8, "batch_size": 4,
-         "precision": "fp32", "augment": ()}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def dataset() -> ImageDataset:
-    images = torch.randint(0, 256, (12, 1, 32, 32), generator=torch.Generator().manual_seed(0))
-    names = [str(i) for i in range(12)]
-    labels = torch.arange(12) % 2
-    return ImageDataset(images.to(torch.uint8), labels, ("a", "b"), names, names, "made")
-
-
-def step_with(dataset: ImageDataset, **settings: object) -> TrainingStep:
-    return TrainingStep(override(TrainConfig(), {**SMALL, **settings}), dataset, CPU)
-
 
 # ----------------------------------------------------------------------------------- freezing
 
@@ -49,8 +29,8 @@ def test_frozen_spares_what_was_frozen_before():
     assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
 
 
-def test_a_frozen_layer_of_the_discriminator_stays_as_it_is(dataset):
-    step = step_with(dataset)
+def test_a_frozen_layer_of_the_discriminator_stays_as_it_is(step_with):
+    step = step_with()
     layer = next(iter(step.networks["discriminator"].blocks))
     layer.requires_grad_(False)
     before = [p.clone() for p in layer.parameters()]
@@ -63,8 +43,8 @@ def test_a_frozen_layer_of_the_discriminator_stays_as_it_is(dataset):
     assert not any(torch.equal(a, b) for a, b in zip(others, others_before, strict=True))
 
 
-def test_an_update_that_fails_leaves_nothing_frozen(dataset):
-    step = step_with(dataset)
+def test_an_update_that_fails_leaves_nothing_frozen(step_with):
+    step = step_with()
     descend, calls = step._descend, []
 
     def fails_at_the_generator(update: Update) -> None:
@@ -115,8 +95,8 @@ class Looking(nn.Module):
 
 
 @pytest.mark.parametrize("looks", [True, False])
-def test_real_and_generated_images_of_a_batch_that_looks_go_apart(dataset, looks):
-    step = step_with(dataset, r1_gamma=0.0)
+def test_real_and_generated_images_of_a_batch_that_looks_go_apart(step_with, looks):
+    step = step_with(r1_gamma=0.0)
     discriminator = Looking()
     discriminator.samples_see_each_other = looks
     step.objective.networks["discriminator"] = discriminator
@@ -165,9 +145,9 @@ class Autoencoder(Objective):
         yield Update(self.players[0], loss, numbers)
 
 
-def test_a_step_runs_a_game_of_other_networks_and_numbers(dataset, monkeypatch):
+def test_a_step_runs_a_game_of_other_networks_and_numbers(step_with, monkeypatch):
     monkeypatch.setattr(step_module, "Adversarial", Autoencoder)
-    step, again = step_with(dataset, seed=1), step_with(dataset, seed=1)
+    step, again = step_with(seed=1), step_with(seed=1)
     again.load_state_dict(step.state_dict())
     first: list[float] = []
     for _ in range(200):
@@ -183,7 +163,7 @@ def test_a_step_runs_a_game_of_other_networks_and_numbers(dataset, monkeypatch):
     state = again.state_dict()
     assert {"coder", "coder_optimizer", "ema"} <= state.keys()
     assert "generator" not in state
-    resumed = step_with(dataset, seed=1)
+    resumed = step_with(seed=1)
     resumed.load_state_dict(state)
     for one in (again, resumed):
         one()
@@ -191,8 +171,8 @@ def test_a_step_runs_a_game_of_other_networks_and_numbers(dataset, monkeypatch):
     assert torch.equal(again.networks["coder"].weight, resumed.networks["coder"].weight)
 
 
-def test_the_numbers_of_several_updates_are_averaged_by_name(dataset):
-    step = step_with(dataset, discriminator_steps=3, r1_gamma=1.0)
+def test_the_numbers_of_several_updates_are_averaged_by_name(step_with):
+    step = step_with(discriminator_steps=3, r1_gamma=1.0)
     seen: list[dict[str, float]] = []
     descend = step._descend
 
@@ -212,7 +192,7 @@ def test_the_numbers_of_several_updates_are_averaged_by_name(dataset):
     assert read["g_loss"] == pytest.approx(seen[3]["g_loss"])
 
 
-def test_a_number_that_was_not_announced_is_refused(dataset):
-    step = step_with(dataset)
+def test_a_number_that_was_not_announced_is_refused(step_with):
+    step = step_with()
     with pytest.raises(ValueError, match=r"got \['lpips'\]"):
         step.meters.record({"lpips": torch.zeros(())}, step.clock)

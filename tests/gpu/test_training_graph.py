@@ -35,6 +35,14 @@ CASES = {
         "noise_std": Schedule(0, 0.5),
         "ema_half_life": Schedule(100, 10),
     },
+    "pairs": {"loss": "relativistic", "r2_gamma": 1.0},
+    "pairs-fp16": {
+        "precision": "fp16",
+        "loss": "relativistic",
+        "reuse_real_logits": True,
+        "r2_gamma": 1.0,
+        "discriminator_steps": 2,
+    },
 }  # fmt: skip
 STEPS = 50
 

@@ -9,6 +9,9 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
 from cxrgan_fast.metrics.authenticity import authenticity
+from cxrgan_fast.metrics.extractor import Features
+from cxrgan_fast.metrics.metric import Sets, all_metrics
+from cxrgan_fast.metrics.strata import Grouping, Strata
 
 
 def _by_definition(real: Tensor, fake: Tensor) -> float:
@@ -41,6 +44,23 @@ def test_copies_are_never_authentic_and_noise_always() -> None:
     assert authenticity(real, half).value == 0.5
     # An image that the real ones have twice: its copy is as near as their own neighbor.
     assert authenticity(torch.zeros(4, 3), torch.zeros(4, 3)).value == 0
+
+
+def test_the_own_patient_is_no_neighbor() -> None:
+    """Two images of each patient: a quarter apart from each other, 4 apart from the others."""
+    real = torch.tensor([[0.0], [0.25], [4.0], [4.25], [8.0], [8.25]])
+    fake = torch.tensor([[-1.0], [-5.0], [4.1], [20.0]])
+    patients = torch.tensor([0, 0, 7, 7, 3, 3])
+    resamples = Resamples.draw(6, 4, count=30)
+    assert authenticity(real, fake).value == 3 / 4
+    found = authenticity(real, fake, patients=patients, resamples=resamples)
+    assert found.value == 2 / 4
+    assert found.standard_error > 0
+    strata = Strata(Grouping.of(6, patients=patients), Grouping.of(4))
+    sets = Sets(Features(real, None), Features(fake, None), strata=strata)
+    assert all_metrics()["authenticity"].compute(sets).value == 2 / 4
+    with pytest.raises(UserError, match="all 6 real images are of one patient"):
+        authenticity(real, fake, patients=torch.zeros(6, dtype=torch.int64))
 
 
 def test_standard_errors_are_those_of_fresh_draws() -> None:

@@ -1,6 +1,5 @@
 """KID against sums over pairs as the paper writes them, and against what is known of its mean."""
 
-import importlib
 import itertools
 from fractions import Fraction
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics import Resamples
 from cxrgan_fast.metrics.kid import kid
-from cxrgan_fast.metrics.strata import Grouping, Strata
 
 
 def drawn(n: int, dimension: int, *, shift: float = 0, seed: int = 0) -> Tensor:
@@ -51,17 +49,6 @@ def test_by_hand() -> None:
     real = torch.zeros(4, 1)
     fake = torch.ones(4, 1)
     assert kid(real, fake).value == pytest.approx(1 + 8 - 2)
-
-
-def test_blocks_of_the_kernel_matrix_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, fake = drawn(23, 6), drawn(31, 6, shift=1, seed=1)
-    resamples = Resamples.draw(23, 31, count=6)
-    whole = kid(real, fake, resamples=resamples)
-    monkeypatch.setattr(importlib.import_module("cxrgan_fast.metrics.kid"), "_ELEMENTS", 100)
-    blocked = kid(real, fake, resamples=resamples)
-    assert blocked.value == pytest.approx(whole.value, rel=1e-12)
-    assert blocked.standard_error == pytest.approx(whole.standard_error, rel=1e-9)
-    assert blocked.details == pytest.approx(whole.details, rel=1e-9)
 
 
 def test_it_is_unbiased_at_any_number_of_images() -> None:
@@ -167,61 +154,6 @@ def test_the_spread_is_that_of_the_squared_distance_of_weighted_images() -> None
     assert found.details["error_if_equal"] == pytest.approx(quadratic**0.5, rel=1e-9)
     assert found.details["resamples"] == 40
     assert kid(real, fake, resamples=Resamples.draw(12, 10, count=1)).standard_error is None
-
-
-def grouping(n: int, classes: int, images: int) -> Grouping:
-    return Grouping.of(n, labels=torch.arange(n) * classes // n, patients=torch.arange(n) // images)
-
-
-def test_matched_classes_do_not_push_it_below_0_nor_patients_up() -> None:
-    """Two classes far apart, images of a patient nearly equal, the counts fixed: 0 on average."""
-    strata = Strata(grouping(24, 2, 3), grouping(24, 2, 1))
-    values, plain = [], []
-    for seed in range(200):
-        of_patient, real, fake = (drawn(24, 2, seed=3 * seed + k) for k in range(3))
-        real = of_patient[strata.real.patients] + 0.3 * real
-        real[12:] += 2
-        fake[12:] += 2
-        fake *= 1.09**0.5  # as the others vary
-        fake[12:] += 2 * (1 - 1.09**0.5)
-        values.append(kid(real, fake, strata=strata).value)
-        plain.append(kid(real, fake).value)
-    noise = np.std(values) / 200**0.5
-    assert abs(np.mean(values)) < 4 * noise
-    moved = np.subtract(plain, values)  # by what is left out
-    assert abs(moved.mean()) > 4 * moved.std() / 200**0.5
-
-
-def test_pairs_are_of_different_patients_within_and_between_the_classes() -> None:
-    real, fake = drawn(9, 3), drawn(8, 3, seed=1)
-    sides = (
-        Grouping(torch.tensor([0] * 6 + [1] * 3), torch.tensor([0, 0, 1, 1, 2, 2, 3, 4, 4])),
-        (Grouping.of(8, labels=torch.tensor([0] * 5 + [1] * 3))),
-    )
-    expected = 0.0
-    for vectors, groups in zip((real, fake), sides, strict=True):
-        kernel = polynomial_kernel(vectors.double().numpy(), degree=3)
-        labels, patients = groups.labels.numpy(), groups.patients.numpy()
-        for k, m in itertools.product((0, 1), repeat=2):
-            pairs = [
-                kernel[i, j]
-                for i, j in itertools.product(range(len(kernel)), repeat=2)
-                if (labels[i], labels[j]) == (k, m) and patients[i] != patients[j]
-            ]
-            expected += (labels == k).mean() * (labels == m).mean() * np.mean(pairs)
-    across = polynomial_kernel(real.double().numpy(), fake.double().numpy(), degree=3)
-    found = kid(real, fake, strata=Strata(*sides))
-    assert found.value == pytest.approx(expected - 2 * across.mean(), rel=1e-9)
-
-
-def test_a_class_of_one_patient_is_taken_with_another_and_a_set_of_one_is_refused() -> None:
-    real, fake = drawn(9, 3), drawn(8, 3, seed=1)
-    alone = Grouping.of(9, labels=torch.tensor([0] * 8 + [1]))
-    found = kid(real, fake, strata=Strata(alone, Grouping.of(8)))
-    assert found.value == pytest.approx(kid(real, fake).value, rel=1e-12)
-    one = Grouping.of(9, patients=["p"] * 9)
-    with pytest.raises(UserError, match="KID: all 9 images of a set are of one patient"):
-        kid(real, fake, strata=Strata(one, Grouping.of(8)))
 
 
 def test_the_standard_error_is_the_spread_of_new_samples() -> None:

@@ -31,16 +31,16 @@ def test_it_is_what_a_plain_computation_gives() -> None:
     expected = cdist(held_out.double(), train.double()).min(1)
     torch.testing.assert_close(found.fake_distances, torch.from_numpy(distances.min(1)))
     assert found.fake_nearest.tolist() == distances.argmin(1).tolist()
-    torch.testing.assert_close(found.reference_distances, torch.from_numpy(expected))
-    assert found.reference == "held-out images"
+    torch.testing.assert_close(found.yardstick_distances, torch.from_numpy(expected))
+    assert found.yardstick == "held-out images"
     assert found.fake_median == pytest.approx(np.median(distances.min(1)))
-    assert found.reference_median == pytest.approx(np.median(expected))
-    assert found.median_ratio == pytest.approx(found.fake_median / found.reference_median)
+    assert found.yardstick_median == pytest.approx(np.median(expected))
+    assert found.median_ratio == pytest.approx(found.fake_median / found.yardstick_median)
     assert found.quantile_distance == pytest.approx(expected.min())  # 1 % of 30 is the first
     assert found.share.value == (distances.min(1) <= expected.min()).mean()
     assert (found.share.n_real, found.share.n_fake) == (60, 40)
     assert found.share.details["n_reference"] == 30
-    assert found.reference_share == pytest.approx(1 / 30)
+    assert found.yardstick_share == pytest.approx(1 / 30)
     assert found.near_copy_distance == found.quantile_distance / 2
     assert found.n_near_copies == 2
     assert [(copy.fake, copy.train) for copy in found.near_copies] == [(3, 11), (7, 11)]
@@ -53,10 +53,10 @@ def test_without_held_out_images_those_of_other_patients_serve() -> None:
     patients = torch.arange(50) // 2
     train[1::2] = train[::2] + 0.01  # the second image of each patient is much like the first
     found = memorization(train, normal(40, 1), patients=patients)
-    assert found.reference == "other patients"
+    assert found.yardstick == "other patients"
     distances = cdist(train.double(), train.double())
     distances[patients.numpy()[:, None] == patients.numpy()] = np.inf
-    torch.testing.assert_close(found.reference_distances, torch.from_numpy(distances.min(1)))
+    torch.testing.assert_close(found.yardstick_distances, torch.from_numpy(distances.min(1)))
     assert found.n_near_copies == 0
 
 
@@ -122,7 +122,7 @@ def test_held_out_images_that_are_copies_themselves_hide_nothing() -> None:
     fake[4] = train[9]
     found = memorization(train, fake, train[:40])
     assert found.quantile_distance == found.near_copy_distance == 0
-    assert found.reference_share == 1
+    assert found.yardstick_share == 1
     assert [(copy.fake, copy.train) for copy in found.near_copies] == [(4, 9)]
     assert found.share.value == 1 / 20
     assert found.median_ratio is None
@@ -237,8 +237,8 @@ def test_the_patients_of_the_yardstick_count() -> None:
     train, fake, held_out = normal(200, 0), normal(150, 1), normal(120, 2)
     whose = torch.arange(120) // 4
     of_patients = held_out[whose * 4] + 0.01 * held_out
-    found = memorization(train, fake, of_patients, held_out_patients=whose, reference="kept out")
-    expected = smaller_p_value(found.fake_distances, found.reference_distances, second_groups=whose)
+    found = memorization(train, fake, of_patients, held_out_patients=whose, yardstick="kept out")
+    expected = smaller_p_value(found.fake_distances, found.yardstick_distances, second_groups=whose)
     assert found.p_value == expected
     assert found.p_value != memorization(train, fake, of_patients).p_value
-    assert found.reference == "kept out"
+    assert found.yardstick == "kept out"

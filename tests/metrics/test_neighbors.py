@@ -31,7 +31,7 @@ def _integers(count: int, dimension: int, seed: int, top: int = 3) -> Tensor:
 
 def _by_loop(
     queries: Tensor,
-    references: Tensor,
+    candidates: Tensor,
     k: int,
     excluded: Tensor,  # (Q, R) bool
 ) -> tuple[list[list[float]], list[list[int]]]:
@@ -39,8 +39,8 @@ def _by_loop(
     found = []
     for q, query in enumerate(queries.double().numpy()):
         every = sorted(
-            (float(np.sqrt(((query - reference) ** 2).sum())), r)
-            for r, reference in enumerate(references.double().numpy())
+            (float(np.sqrt(((query - candidate) ** 2).sum())), r)
+            for r, candidate in enumerate(candidates.double().numpy())
             if not excluded[q, r]
         )
         found.append(every[:k])
@@ -48,16 +48,16 @@ def _by_loop(
     return distances, [[r for _, r in row] for row in found]
 
 
-def _nothing(queries: Tensor, references: Tensor) -> Tensor:
-    return torch.zeros(len(queries), len(references), dtype=torch.bool)
+def _nothing(queries: Tensor, candidates: Tensor) -> Tensor:
+    return torch.zeros(len(queries), len(candidates), dtype=torch.bool)
 
 
 @pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
 @pytest.mark.parametrize("dimension", [1, 3, 40])
 def test_scikit_learn_finds_the_same(algorithm: str, dimension: int) -> None:
-    queries, references = torch.randn(150, dimension), torch.randn(220, dimension)
-    found = nearest_neighbors(queries, references, 5)
-    other = NearestNeighbors(n_neighbors=5, algorithm=algorithm).fit(references.double())
+    queries, candidates = torch.randn(150, dimension), torch.randn(220, dimension)
+    found = nearest_neighbors(queries, candidates, 5)
+    other = NearestNeighbors(n_neighbors=5, algorithm=algorithm).fit(candidates.double())
     distances, rows = other.kneighbors(queries.double())
     assert found.distances.dtype == torch.float64
     np.testing.assert_array_equal(found.rows.numpy(), rows)
@@ -85,7 +85,7 @@ def test_without_leaving_one_out_every_point_is_its_own_neighbor() -> None:
 @at_most(150)
 @given(
     n_queries=st.integers(1, 12),
-    n_references=st.integers(2, 12),
+    n_candidates=st.integers(2, 12),
     dimension=st.integers(1, 5),
     pairs_at_once=st.integers(1, 200),
     numbers_at_once=st.integers(1, 60),
@@ -94,30 +94,30 @@ def test_without_leaving_one_out_every_point_is_its_own_neighbor() -> None:
 )
 def test_any_block_gives_the_same_bits_and_ties_go_to_the_lower_row(
     n_queries: int,
-    n_references: int,
+    n_candidates: int,
     dimension: int,
     pairs_at_once: int,
     numbers_at_once: int,
     seed: int,
     data: st.DataObject,
 ) -> None:
-    k = data.draw(st.integers(1, n_references - 1), "k")
+    k = data.draw(st.integers(1, n_candidates - 1), "k")
     leave_one_out = data.draw(st.booleans(), "leave_one_out")
     queries = _integers(n_queries, dimension, seed)
-    references = _integers(n_references, dimension, seed + 1)
-    excluded = _nothing(queries, references)
+    candidates = _integers(n_candidates, dimension, seed + 1)
+    excluded = _nothing(queries, candidates)
     if leave_one_out:
         excluded.fill_diagonal_(True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "PAIRS_AT_ONCE", pairs_at_once)
         patch.setattr(neighbors, "NUMBERS_AT_ONCE", numbers_at_once)
-        found = nearest_neighbors(queries, references, k, leave_one_out=leave_one_out)
-        tied = tied_nearest(queries, references, leave_one_out=leave_one_out)
-    distances, rows = _by_loop(queries, references, k, excluded)
+        found = nearest_neighbors(queries, candidates, k, leave_one_out=leave_one_out)
+        tied = tied_nearest(queries, candidates, leave_one_out=leave_one_out)
+    distances, rows = _by_loop(queries, candidates, k, excluded)
     assert found.rows.tolist() == rows
     # Sums of integers' squares are exact; torch's root may be off by the last bit.
     np.testing.assert_allclose(found.distances.numpy(), distances, rtol=3e-16)
-    every, _ = _by_loop(queries, references, n_references, excluded)
+    every, _ = _by_loop(queries, candidates, n_candidates, excluded)
     ties = sum(row.count(row[0]) for row in every)
     assert len(tied.distances) == ties
     nearest = [row[0] for row in every for _ in range(row.count(row[0]))]
@@ -136,47 +136,47 @@ def test_real_numbers_too_do_not_depend_on_the_blocks(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     queries = torch.randn(9, 13, generator=generator) + offset
-    references = torch.randn(17, 13, generator=generator) + offset
-    whole = nearest_neighbors(queries, references, 4)
+    candidates = torch.randn(17, 13, generator=generator) + offset
+    whole = nearest_neighbors(queries, candidates, 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "PAIRS_AT_ONCE", pairs_at_once)
         patch.setattr(neighbors, "NUMBERS_AT_ONCE", numbers_at_once)
-        blocks = nearest_neighbors(queries, references, 4)
+        blocks = nearest_neighbors(queries, candidates, 4)
     assert torch.equal(whole.rows, blocks.rows)
     assert torch.equal(whole.distances, blocks.distances)
 
 
 def test_groups_are_excluded_like_a_naive_loop_does() -> None:
-    queries, references = _integers(40, 4, 0), _integers(60, 4, 1)
+    queries, candidates = _integers(40, 4, 0), _integers(60, 4, 1)
     generator = torch.Generator().manual_seed(2)
     query_groups = torch.randint(0, 9, (40,), generator=generator)
-    reference_groups = torch.randint(0, 9, (60,), generator=generator)
+    candidate_groups = torch.randint(0, 9, (60,), generator=generator)
     found = nearest_neighbors(
-        queries, references, 3, query_groups=query_groups, reference_groups=reference_groups
+        queries, candidates, 3, query_groups=query_groups, candidate_groups=candidate_groups
     )
-    excluded = query_groups[:, None] == reference_groups
-    distances, rows = _by_loop(queries, references, 3, excluded)
+    excluded = query_groups[:, None] == candidate_groups
+    distances, rows = _by_loop(queries, candidates, 3, excluded)
     assert found.rows.tolist() == rows
     np.testing.assert_allclose(found.distances.numpy(), distances, rtol=3e-16)
     # The exclusion is at work here: without it there are other neighbours.
-    assert not torch.equal(found.rows, nearest_neighbors(queries, references, 3).rows)
+    assert not torch.equal(found.rows, nearest_neighbors(queries, candidates, 3).rows)
 
 
 def test_leaving_one_out_and_groups_together() -> None:
     points = torch.tensor([[0.0], [1.0], [2.0], [4.0]])
     groups = torch.tensor([0, 0, 1, 1])
     found = nearest_neighbors(
-        points, points, leave_one_out=True, query_groups=groups, reference_groups=groups
+        points, points, leave_one_out=True, query_groups=groups, candidate_groups=groups
     )
     assert found.rows.flatten().tolist() == [2, 2, 1, 1]
 
 
 def test_copies_are_at_exactly_zero_and_near_copies_at_their_distance_far_from_the_origin() -> None:
     # At 1e4 float32 has steps of 1e-3; |q|² + |r|² − 2 q·r in float32 would be off by thousands.
-    references = torch.randn(300, 64) + 1e4
-    queries = references[:10].clone()
+    candidates = torch.randn(300, 64) + 1e4
+    queries = candidates[:10].clone()
     queries[5:, 0] += 0.0078125  # eight of those steps, exact
-    found = nearest_neighbors(queries, references)
+    found = nearest_neighbors(queries, candidates)
     assert found.rows.flatten().tolist() == list(range(10))
     assert found.distances[:5].flatten().tolist() == [0.0] * 5
     assert found.distances[5:].flatten().tolist() == [0.0078125] * 5
@@ -205,10 +205,10 @@ def test_distances_of_pairs_that_do_not_fit_at_once(monkeypatch: pytest.MonkeyPa
 
 def test_an_outlier_does_not_blur_the_others() -> None:
     # One vector of 1e12 moves the mean to 1e10: the products lose all digits of the others.
-    references = torch.randn(100, 8)
-    references[0] = 1e12
-    found = nearest_neighbors(references, references, 3, leave_one_out=True)
-    expected = nearest_neighbors(references[1:], references[1:], 3, leave_one_out=True)
+    candidates = torch.randn(100, 8)
+    candidates[0] = 1e12
+    found = nearest_neighbors(candidates, candidates, 3, leave_one_out=True)
+    expected = nearest_neighbors(candidates[1:], candidates[1:], 3, leave_one_out=True)
     assert torch.equal(found.rows[1:], expected.rows + 1)
     assert torch.equal(found.distances[1:], expected.distances)
 
@@ -226,10 +226,10 @@ def test_all_vectors_equal() -> None:
 
 def test_tied_nearest_lists_every_tie() -> None:
     queries = torch.tensor([[0.0], [10.0]])
-    references = torch.tensor([[1.0], [-1.0], [2.0], [9.5], [1.0]])
-    tied = tied_nearest(queries, references)
+    candidates = torch.tensor([[1.0], [-1.0], [2.0], [9.5], [1.0]])
+    tied = tied_nearest(queries, candidates)
     assert tied.queries.tolist() == [0, 0, 0, 1]
-    assert tied.references.tolist() == [0, 1, 4, 3]
+    assert tied.candidates.tolist() == [0, 1, 4, 3]
     assert tied.distances.tolist() == [1.0, 1.0, 1.0, 0.5]
 
 
@@ -281,13 +281,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_more_neighbors_than_there_are() -> None:
     points = torch.randn(4, 3)
     assert nearest_neighbors(points, points, 4).rows.shape == (4, 4)
-    with pytest.raises(ValueError, match=r"^k: expected 1 to 4 references, got 5$"):
+    with pytest.raises(ValueError, match=r"^k: expected 1 to 4 candidates, got 5$"):
         nearest_neighbors(points, points, 5)
-    with pytest.raises(ValueError, match=r"^k: expected 1 to 4 references, got 0$"):
+    with pytest.raises(ValueError, match=r"^k: expected 1 to 4 candidates, got 0$"):
         nearest_neighbors(points, points, 0)
     with pytest.raises(ValueError, match=r"^k: expected at most 3 for query 0, got 4$"):
         nearest_neighbors(points, points, 4, leave_one_out=True)
-    with pytest.raises(ValueError, match=r"^k: expected 1 to 0 references, got 1$"):
+    with pytest.raises(ValueError, match=r"^k: expected 1 to 0 candidates, got 1$"):
         nearest_neighbors(points, points[:0])
     with pytest.raises(ValueError, match=r"^k: expected at most 0 for query 0, got 1$"):
         tied_nearest(points[:1], points[:1], leave_one_out=True)
@@ -297,7 +297,7 @@ def test_a_group_that_leaves_too_few() -> None:
     points = torch.randn(4, 3)
     groups = torch.tensor([7, 7, 7, 8])
     with pytest.raises(ValueError, match=r"^k: expected at most 1 for query 0, got 2$"):
-        nearest_neighbors(points, points, 2, query_groups=groups, reference_groups=groups)
+        nearest_neighbors(points, points, 2, query_groups=groups, candidate_groups=groups)
 
 
 def test_no_queries() -> None:
@@ -314,26 +314,26 @@ def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"\(3,\) and \(4, 3\)"):
         within_any_ball(torch.randn(3), torch.randn(4, 3), torch.ones(4))
     groups = torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"^reference_groups: expected the shape \(5,\), got None"):
+    with pytest.raises(ValueError, match=r"^candidate_groups: expected the shape \(5,\), got None"):
         nearest_neighbors(torch.randn(4, 3), torch.randn(5, 3), query_groups=groups)
     with pytest.raises(ValueError, match=r"^query_groups: expected the shape \(4,\), got \(3,\)"):
         nearest_neighbors(
             torch.randn(4, 3),
             torch.randn(5, 3),
             query_groups=groups[:3],
-            reference_groups=torch.zeros(5, dtype=torch.int64),
+            candidate_groups=torch.zeros(5, dtype=torch.int64),
         )
 
 
 def test_squared_distances_are_as_exact_as_asked() -> None:
     # Near-copies and an offset: the products alone are off by more than the distances.
     queries = torch.randn(40, 30) + 1000
-    references = torch.cat([queries[:20] + torch.randn(20, 30) * 1e-3, torch.randn(30, 30)])
-    found = squared_distances(queries, references, 1e-11)
-    differences = queries.double()[:, None] - references.double()[None]
+    candidates = torch.cat([queries[:20] + torch.randn(20, 30) * 1e-3, torch.randn(30, 30)])
+    found = squared_distances(queries, candidates, 1e-11)
+    differences = queries.double()[:, None] - candidates.double()[None]
     expected = differences.square().sum(2)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1.1e-11)
-    blocks = list(squared_distance_blocks(queries, references))
+    blocks = list(squared_distance_blocks(queries, candidates))
     for first, last, squared, error in blocks:
         assert ((squared - expected[first:last]).abs() <= error).all()
     # The products were not good enough for this: it is the differences that are at work above.

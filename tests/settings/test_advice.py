@@ -52,7 +52,7 @@ SHARED = {
     "devices.py": TRAIN & EVALUATE & GENERATE,
     "evaluation/checkpoints.py": EVALUATE,
     "evaluation/matching.py": EVALUATE,
-    "evaluation/reference.py": EVALUATE,
+    "evaluation/evaluator.py": EVALUATE,
     "evaluation/request.py": EVALUATE,
     "evaluation/image_sets.py": EVALUATE,
     "runs/generators.py": EVALUATE & GENERATE,

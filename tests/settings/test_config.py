@@ -116,7 +116,19 @@ def test_a_missing_file_is_named(tmp_path):
         ({"beta2": 0.5, "optimizer": "sgd"}, "--beta2 does nothing with --optimizer sgd; leave"),
         ({"negative_slope": 0.1, "activation": "relu"}, "--negative-slope does nothing without"),
         ({"noise_decay_steps": 5}, "--noise-decay-steps does nothing without --noise-std"),
-        ({"r1_interval": 5, "r1_gamma": 0.0}, "--r1-interval does nothing without --r1-gamma"),
+        (
+            {"r1_interval": 5, "r1_gamma": 0.0},
+            "--r1-interval does nothing without --r1-gamma or --r2-gamma, got --r1-gamma 0",
+        ),
+        (
+            {"label_smoothing": 0.1, "loss": "relativistic"},
+            "--label-smoothing does nothing without --loss .*, got --loss relativistic",
+        ),
+        (
+            {"early_steps": 5, "loss": "relativistic"},
+            "--early-steps does nothing without --loss minimax, got --loss relativistic",
+        ),
+        ({"reuse_real_logits": True}, "--reuse-real-logits does nothing without --loss relativ"),
         ({"ema_ramp": 0.5, "ema_half_life": 0.0}, "--ema-ramp does nothing without"),
         ({"phantom_images": 5, "data": "x"}, "--phantom-images does nothing without"),
         ({"skip_bad": True}, "--skip-bad does nothing with --data phantom; leave"),

@@ -50,7 +50,9 @@ def test_a_schedule_that_is_none_is_refused_everywhere_with_one_sentence(text, t
 
 
 def test_which_settings_take_a_schedule():
-    assert SCHEDULED == ["augment_probability", "noise_std", "r1_gamma", "ema_half_life"]
+    assert SCHEDULED == [
+        "augment_probability", "noise_std", "r1_gamma", "r2_gamma", "ema_half_life",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCHEDULED)

@@ -166,8 +166,9 @@ def test_a_setting_that_needs_another_names_one_that_there_is():
 def test_a_setting_that_would_do_nothing_is_refused_unless_a_resumed_run_keeps_it(name):
     known, needs = KNOWN[name], KNOWN[name].setting.needs
     other = KNOWN[needs.setting]
-    idle = {"skip_bad": True, "class_balance": True, "features": "pixels",
-            "inception_weights": Path("w"), "features_weights": "w"}.get(name)  # fmt: skip
+    idle = {"skip_bad": True, "class_balance": True, "reuse_real_logits": True,
+            "features": "pixels", "inception_weights": Path("w"), "features_weights": "w",
+            }.get(name)  # fmt: skip
     if known.default == "":
         idle = "column"
     if idle is None and known.number is None:

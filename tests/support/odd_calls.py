@@ -19,6 +19,7 @@ import bench.reference_gan
 import bench.sanitize
 import bench.throughput
 import research.certainty
+import research.compare_settings
 import research.copies
 import research.cxr_features
 import research.cxr_held_out
@@ -28,11 +29,12 @@ import research.extractors
 import research.markers
 import research.parity
 from bench.first_minute import ANSWERED, Result
-from bench.record import RESULTS
+from bench.record import RESULTS, ROOT
 from cxrgan_fast.metrics.copies import Threshold
 from cxrgan_fast.metrics.cxr_network import CxrNetwork
 from cxrgan_fast.metrics.cxr_ssl_network import CxrSslNetwork
 
+ARMS = ROOT / "research" / "arms" / "r1_gamma.yaml"
 KERNELS, THROUGHPUT = RESULTS / "kernels_cpu.json", RESULTS / "throughput_cpu.json"
 IN_32 = {"--data": "DATA", "--resolution": "32"}
 TINY = {**IN_32, "--base-channels": "8", "--batch-size": "4", "--device": "cpu"}
@@ -93,6 +95,12 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
     ("research.extractors", ""): (
         [], {"--data": "PUBLISHED", "--features": "pixels", "--out": "OUT"},
     ),
+    ("research.compare_settings", ""): (
+        [],
+        {"--data": "PUBLISHED", "--device": "cpu", "--features": "pixels", "--arm": "one",
+         "--arms": str(ARMS), "--steps": "2", "--out": "OUT", "--work": "OUT.work",
+         "--train": "--resolution 32 --base-channels 8 --batch-size 4"},
+    ),
     ("research.disturbances", ""): ([], {**IN_32, "--features": "pixels", "--out": "OUT"}),
     ("research.markers", ""): (["OUT"], {"--phantoms": "1"}),
     ("research.parity", ""): (
@@ -114,6 +122,7 @@ BESIDE = {
     ("train", "--momentum"): {"--optimizer": "sgd"},
     ("train", "--noise-decay-steps"): {"--noise-std": "0.1"},
     ("train", "--r1-interval"): {"--r1-gamma": "1"},
+    ("train", "--reuse-real-logits"): {"--loss": "relativistic"},
     ("research.markers", "--data"): {"--sheet": "OUT.png"},
     ("research.markers", "--sheet"): {"--data": "DATA"},
     ("bench.throughput", "--batch-sizes"): {"--sweep": "", "--resolutions": "32"},
@@ -159,6 +168,10 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
         (research.certainty, "repeat", {}),
         (research.certainty, "summary", {}),
         (research.certainty, "report", ""),
+    ],
+    "research.compare_settings": [
+        (research.compare_settings, "_all_of", None),
+        (research.compare_settings, "_tell", None),
     ],
     "research.copies": [
         (research.copies, "calibrate", Threshold(0.9, 0.0, 20)),

@@ -51,8 +51,23 @@ CASES = {
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "ema_ramp": 0.0, "l2": 0.1, "output": "sigmoid"},
     "streamed": {"resident_share": 0.0, "augment": ()},
+    "pairs": {"loss": "relativistic", "r2_gamma": 0.5, "r1_interval": 1, "resident_share": 0.0},
+    "pairs bf16": {
+        "precision": "bf16",
+        "loss": "relativistic",
+        "reuse_real_logits": True,
+        "r1_gamma": 0.0,
+        "r2_gamma": 2.0,
+        "r1_interval": 4,
+        "discriminator_steps": 2,
+        "noise_std": 0.5,
+        "noise_decay_steps": 5,
+        "mirror": True,
+    },
     "ada": {"augment": POLICIES, "augment_probability": 0.5, "ada_target": 0.2, "steps": 100,
             "ada_ramp": 0.4, "r1_interval": 4},
+    "ada pairs": {"loss": "relativistic", "r2_gamma": 0.5, "ada_target": 0.5, "ada_ramp": 0.4,
+                  "augment_probability": 0.2, "augment": ("scale", "cutout"), "steps": 60},
     "sometimes": {"augment": ("rotation", "cutout"), "precision": "bf16", "steps": 60,
                   "augment_probability": Schedule(0, 0.8, "cosine", 0.5)},
 }  # fmt: skip
@@ -337,8 +352,14 @@ def test_a_step_never_waits_and_is_always_the_same_work_in_the_same_memory(datas
 
 
 @pytest.mark.long
-def test_compiled_networks_train_as_the_plain_ones(dataset):
-    settings = {"r1_interval": 2, "g_lr": 1e-4, "d_lr": 1e-4, "family": "dcgan"}
+@pytest.mark.parametrize(
+    "game",
+    [{}, {"loss": "relativistic", "r2_gamma": 1.0},
+     {"loss": "relativistic", "r2_gamma": 1.0, "reuse_real_logits": True}],
+    ids=["plain", "pairs", "reused logits"],
+)  # fmt: skip
+def test_compiled_networks_train_as_the_plain_ones(dataset, game):
+    settings = {"r1_interval": 2, "g_lr": 1e-4, "d_lr": 1e-4, "family": "dcgan", **game}
     eager, compiled = step_with(dataset, **settings), step_with(dataset, **settings)
     run, faster = Executor(eager), make_executor("compile", compiled)
     assert isinstance(faster, CompileExecutor)

@@ -1,12 +1,15 @@
 """Patients who are left out of a training: whole, in the run's record, and found by `evaluate`."""
 
 import json
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data.__main__ import main as data_command
 from cxrgan_fast.data.splits import held_out_patients, hold_out
 from evaluations import read
 
@@ -88,6 +91,37 @@ def test_the_choice_goes_by_its_own_seed_and_stays(train, fails, several, tmp_pa
     run = only_run(tmp_path / "a")
     line = fails("--resume", run, "--steps", 2, "--hold-out-patients", 4)
     assert "a resumed run keeps its settings, got --hold-out-patients 4" in line
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["archive", "packed set"])
+def test_of_an_archive_and_of_a_packed_set(kind, train, evaluate, several, tmp_path, monkeypatch):
+    """The archive leaves out whom the table leaves out; the packed set has a split of its own."""
+    if kind == "archive":
+        data = tmp_path / "images.zip"
+        with zipfile.ZipFile(data, "w") as archive:
+            for path in [several, *several.parent.glob("*.png")]:
+                archive.write(path, path.name)
+        expected = divided(several, 0.4)
+    else:
+        data = tmp_path / "packed"
+        words = ["data", "prepare", str(several), str(data), "--resolution", "32"]
+        monkeypatch.setattr(sys, "argv", words)
+        data_command()
+        expected = divided(data, 0.4)
+    options = [*TINY, "--data", data, "--hold-out-patients", 0.4, "--out", tmp_path / "runs"]
+    code, _, err = train(*options, "--steps", 1)
+    assert code == 0, err
+    run = only_run(tmp_path / "runs")
+    record = json.loads((run / "dataset.json").read_text())
+    kept, left_out = expected
+    assert record["held_out"] == sorted(set(left_out.patients))
+    assert record["images"] == kept.class_counts()
+    code, _, err = train("--resume", run, "--steps", 2)
+    assert code == 0, err
+    code, _, err = evaluate(run, "--features", "pixels", "--metrics", "fid", "--samples", 20)
+    assert code == 0, err
+    assert read(run / "evaluation")["data"]["held_out"] == left_out.class_counts()
 
 
 @pytest.mark.long

@@ -44,7 +44,8 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "loss", ["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"]
+    "loss",
+    ["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"],
 )
 def test_each_loss_trains_both_networks(dataset, loss):
     step = step_with(dataset, loss=loss)
@@ -62,7 +63,7 @@ def test_the_losses_differ(dataset):
         step()
         return weights(step)["generator"]
 
-    kinds = ["minimax", "non_saturating", "least_squares", "wasserstein"]
+    kinds = ["minimax", "non_saturating", "least_squares", "wasserstein", "relativistic"]
     results = [trained_with(kind) for kind in kinds]
     for i, first in enumerate(results):
         for second in results[i + 1 :]:
@@ -120,7 +121,8 @@ def test_r1_comes_at_its_interval_and_acts(dataset):
 def penalty(step: TrainingStep) -> float:
     step.begin()
     draws = step.draws.for_discriminator(noise=False, r1=True)
-    return float(step.objective.r1_penalty(draws, torch.zeros(4, dtype=torch.int64), None))
+    none = torch.zeros(0, 1, 32, 32)
+    return float(step.objective.penalties(draws, draws.labels, none, None)["r1"])
 
 
 def test_r1_is_the_squared_norm_of_the_gradient(dataset):
@@ -317,8 +319,19 @@ def test_state_of_another_device_goes_on_with_a_stream_of_its_own(dataset):
     assert non_finite(second) is None
 
 
-def test_state_continues_to_the_bit(dataset):
-    settings = {"noise_std": 0.3, "noise_decay_steps": 7, "discriminator_steps": 2}
+PAIRS = {"loss": "relativistic", "r2_gamma": 1.0, "r1_interval": 2, "mirror": True}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"noise_std": 0.3, "noise_decay_steps": 7, "discriminator_steps": 2},
+        PAIRS,
+        {**PAIRS, "reuse_real_logits": True, "discriminator_steps": 2, "resident_share": 0.0},
+    ],
+    ids=["noise", "pairs", "reused logits"],
+)
+def test_state_continues_to_the_bit(dataset, settings):
     straight, first = step_with(dataset, **settings), step_with(dataset, **settings)
     for _ in range(6):
         straight()

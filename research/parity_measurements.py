@@ -15,7 +15,7 @@ from research.parity_statistics import (
 )
 from research.parity_training import REFERENCE
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 MAIN = "fid"
 METRICS = ("fid", "kid", "nearest_neighbour")
@@ -27,7 +27,7 @@ MARGIN = 0.05
 """Of equivalence, as a share of the reference's mean FID."""
 
 
-def summary(runs: Mapping[str, Sequence[Figures]]) -> Figures:
+def summary(runs: Mapping[str, Sequence[Measurements]]) -> Measurements:
     """All that is said of the trainings together.
 
     Args:
@@ -39,30 +39,30 @@ def summary(runs: Mapping[str, Sequence[Figures]]) -> Figures:
     """
     variants = {name: _variant(of_seeds) for name, of_seeds in runs.items()}
     reference = variants[REFERENCE]
-    for figures in variants.values():
-        ratio = figures["images_per_second"]["median"] / reference["images_per_second"]["median"]
-        figures["times_reference"] = ratio
+    speed = reference["images_per_second"]["median"]
+    for measurements in variants.values():
+        measurements["times_reference"] = measurements["images_per_second"]["median"] / speed
     return {
         "variants": variants,
         "comparisons": {
-            name: _comparison(figures, reference)
-            for name, figures in variants.items()
+            name: _comparison(measurements, reference)
+            for name, measurements in variants.items()
             if name != REFERENCE
         },
         "reach": reach(runs),
     }
 
 
-def _variant(runs: Sequence[Figures]) -> Figures:
-    figures: Figures = {"seeds": [run["seed"] for run in runs]}
+def _variant(runs: Sequence[Measurements]) -> Measurements:
+    measurements: Measurements = {"seeds": [run["seed"] for run in runs]}
     for metric in METRICS:
-        figures[metric] = spread([run["snapshots"][-1].get(metric) for run in runs])
+        measurements[metric] = spread([run["snapshots"][-1].get(metric) for run in runs])
     rates = [run["images_per_second"] for run in runs]
-    figures["images_per_second"] = {"values": rates, "median": statistics.median(rates)}
-    return figures
+    measurements["images_per_second"] = {"values": rates, "median": statistics.median(rates)}
+    return measurements
 
 
-def spread(values: Sequence[float | None]) -> Figures:
+def spread(values: Sequence[float | None]) -> Measurements:
     """Values with the mean and the standard deviation of those that there are."""
     known = [value for value in values if value is not None]
     return {
@@ -72,11 +72,11 @@ def spread(values: Sequence[float | None]) -> Figures:
     }
 
 
-def _comparison(figures: Figures, reference: Figures) -> Figures:
+def _comparison(measurements: Measurements, reference: Measurements) -> Measurements:
     """A variant less the reference, in every metric, and equivalence in the main one."""
-    compared: Figures = {test: {"differences": {}} for test in TESTS}
+    compared: Measurements = {test: {"differences": {}} for test in TESTS}
     for metric in METRICS:
-        values, others = (each[metric]["values"] for each in (figures, reference))
+        values, others = (each[metric]["values"] for each in (measurements, reference))
         pairs = [pair for pair in zip(values, others, strict=True) if None not in pair]
         if len(pairs) < 2:
             continue
@@ -107,8 +107,8 @@ def _comparison(figures: Figures, reference: Figures) -> Figures:
 
 
 def _equivalence(
-    difference: Difference, deviations: Sequence[float], reference: Figures, failed: int
-) -> list[Figures]:
+    difference: Difference, deviations: Sequence[float], reference: Measurements, failed: int
+) -> list[Measurements]:
     """Whether the difference is within either margin."""
     smallest = smallest_margin(difference)
     rows = []
@@ -146,7 +146,7 @@ def _verdict(shown: bool, failed: int, difference: Difference) -> str:
     return "not shown: it is better" if high < 0 else "not shown"
 
 
-def reach(runs: Mapping[str, Sequence[Figures]]) -> Figures:
+def reach(runs: Mapping[str, Sequence[Measurements]]) -> Measurements:
     """How soon each variant comes to the mean of the reference's last FIDs.
 
     Between snapshots lines are drawn. Before the first one nothing is known, so that a curve that
@@ -157,7 +157,7 @@ def reach(runs: Mapping[str, Sequence[Figures]]) -> Figures:
     if not known:
         return {}
     target = statistics.fmean(known)
-    reached: Figures = {}
+    reached: Measurements = {}
     for name, of_seeds in runs.items():
         curves = [run["snapshots"] for run in of_seeds]
         reached[name] = {
@@ -171,7 +171,7 @@ def reach(runs: Mapping[str, Sequence[Figures]]) -> Figures:
     return {"target": target, "variants": reached}
 
 
-def mean_curve(curves: Sequence[Sequence[Figures]]) -> list[Figures]:
+def mean_curve(curves: Sequence[Sequence[Measurements]]) -> list[Measurements]:
     """The mean over seeds at each snapshot; where a seed has no number, neither has the mean."""
     means = []
     for points in zip(*curves, strict=True):
@@ -186,9 +186,9 @@ def mean_curve(curves: Sequence[Sequence[Figures]]) -> list[Figures]:
     return means
 
 
-def first_below(curve: Sequence[Figures], target: float) -> dict[str, float] | None:
+def first_below(curve: Sequence[Measurements], target: float) -> dict[str, float] | None:
     """Seconds and images at which a curve comes to a FID; None where it does not."""
-    before: Figures | None = None
+    before: Measurements | None = None
     for point in curve:
         if point.get(MAIN) is None:
             before = None

@@ -5,18 +5,18 @@ import json
 import pytest
 
 from bench.cases import Case
-from bench.figures import case_figures, floor, gigabytes_per_second, summaries
 from bench.kernels_report import report
+from bench.measurements import case_measurements, floor, gigabytes_per_second, summaries
 from bench.record import as_text
 
 IMAGES = Case("bias_leaky_relu", (10, 25, 20, 50), "float32")  # 1 MB
 
 
-def _figures(case: Case = IMAGES, *, eager: float, compiled: float = 4.0, fused: float = 1.0):
+def _measurements(case: Case = IMAGES, *, eager: float, compiled: float = 4.0, fused: float = 1.0):
     samples = {"eager": eager, "compiled": compiled, "fused": fused, "copy": 0.3}
     if not case.of_images:
         del samples["copy"]
-    return case_figures(case, {name: [1e3 * each] * 3 for name, each in samples.items()})
+    return case_measurements(case, {name: [1e3 * each] * 3 for name, each in samples.items()})
 
 
 def test_the_floor_is_two_and_a_half_copies() -> None:
@@ -33,7 +33,7 @@ def test_medians_ratios_and_rates_of_one_case() -> None:
         "fused": [1000.0, 999.0, 5000.0],
         "copy": [200.0, 200.0, 300.0],
     }
-    found = case_figures(IMAGES, samples, {"eager": 4_000_000, "fused": 1_000_000})
+    found = case_measurements(IMAGES, samples, {"eager": 4_000_000, "fused": 1_000_000})
     assert found["median_ms"] == {"eager": 3.001, "fused": 1.0, "copy": 0.2}
     assert found["ratio_to_fused"] == {"eager": 3.001}
     # 5 passes over 1 MB in 1 ms, 2 in 0.2 ms.
@@ -47,7 +47,7 @@ def test_medians_ratios_and_rates_of_one_case() -> None:
 
 
 def test_a_loss_has_no_floor() -> None:
-    found = _figures(Case("generator_loss", (64,), kind="hinge"), eager=2.0)
+    found = _measurements(Case("generator_loss", (64,), kind="hinge"), eager=2.0)
     assert found["kind"] == "hinge"
     assert found["ratio_to_fused"] == {"eager": 2.0, "compiled": 4.0}
     assert not {"gb_per_s", "floor_ms", "fused_over_floor"} & found.keys()
@@ -55,7 +55,9 @@ def test_a_loss_has_no_floor() -> None:
 
 def test_geometric_means_of_an_op_and_of_its_layouts_and_dtypes() -> None:
     half = Case("bias_leaky_relu", (10, 25, 20, 50), "bfloat16", "channels_last")
-    rows = summaries([_figures(eager=2.0), _figures(eager=8.0), _figures(half, eager=0.5)])
+    rows = summaries(
+        [_measurements(eager=2.0), _measurements(eager=8.0), _measurements(half, eager=0.5)]
+    )
     whole, *parts = rows
     assert (whole["op"], whole["layout"], whole["dtype"]) == ("bias_leaky_relu", None, None)
     assert whole["cases"] == 3
@@ -70,14 +72,14 @@ def test_geometric_means_of_an_op_and_of_its_layouts_and_dtypes() -> None:
 
 
 def test_however_slow_the_fused_op_is_there_is_a_mean() -> None:
-    whole, _ = summaries([_figures(eager=1e-5)])
+    whole, _ = summaries([_measurements(eager=1e-5)])
     assert whole["eager"] == 0
     assert whole["least_eager"] == pytest.approx(1e-5)
 
 
 def test_the_report_has_a_row_for_each_case_and_dashes_for_what_was_not_measured() -> None:
     loss = Case("discriminator_loss", (64,), kind="hinge")
-    cases = [_figures(eager=2.0), case_figures(loss, {"eager": [30.0], "fused": [10.0]})]
+    cases = [_measurements(eager=2.0), case_measurements(loss, {"eager": [30.0], "fused": [10.0]})]
     text = report({"cases": cases, "summary": summaries(cases)})
     (of_images,) = [line for line in text.splitlines() if line.startswith("10x25x20x50")]
     assert of_images.split()[3:] == (

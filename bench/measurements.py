@@ -25,7 +25,7 @@ COPY_PASSES = 2
 AS_FAST = 1.03
 """Within 3% of the fastest way, as fast as that."""
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 """What the JSON holds of one case, or of several together."""
 Samples = Mapping[str, Sequence[float]]
 """Microseconds of a step, by way."""
@@ -48,14 +48,14 @@ def passes(way: str, paths: Paths) -> int:
     )
 
 
-def gigabytes_per_second(case: Case, medians_ms: Mapping[str, float], paths: Paths) -> Figures:
+def gigabytes_per_second(case: Case, medians_ms: Mapping[str, float], paths: Paths) -> Measurements:
     """Give the rate at which each way makes its passes over the image."""
     return {
         way: case.image_bytes * passes(way, paths) / each / 1e6 for way, each in medians_ms.items()
     }
 
 
-def ratios_to_fused(medians: Mapping[str, float]) -> Figures:
+def ratios_to_fused(medians: Mapping[str, float]) -> Measurements:
     """Give how much longer each baseline that was measured takes than the fused op."""
     found = {name: medians[name] / medians["fused"] for name in BASELINES if name in medians}
     # What is emulated may be thousands of times as slow: 0 would be no ratio.
@@ -67,12 +67,12 @@ def rounded(samples_us: Samples, digits: int = 1) -> dict[str, list[float]]:
     return {name: [round(each, digits) for each in of] for name, of in samples_us.items()}
 
 
-def case_figures(
+def case_measurements(
     case: Case,
     samples_us: Samples,
     peaks: Mapping[str, int] | None = None,
     paths: Paths | None = None,
-) -> Figures:
+) -> Measurements:
     """What one case's samples say.
 
     Args:
@@ -83,7 +83,7 @@ def case_figures(
     """
     medians = {name: statistics.median(each) / 1e3 for name, each in samples_us.items()}
     fused = medians["fused"]
-    figures: Figures = {
+    measurements: Measurements = {
         "op": case.op,
         "kind": case.kind or None,
         "shape": list(case.shape),
@@ -95,18 +95,18 @@ def case_figures(
     if "copy" in medians:
         lowest = floor(medians["copy"])
         rates = gigabytes_per_second(case, medians, paths or {})
-        figures["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
-        figures["floor_ms"] = round(lowest, 5)
-        figures["fused_over_floor"] = round(fused / lowest, 3)
-        figures["fraction_of_copy_bandwidth"] = round(lowest / fused, 3)
+        measurements["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
+        measurements["floor_ms"] = round(lowest, 5)
+        measurements["fused_over_floor"] = round(fused / lowest, 3)
+        measurements["fraction_of_copy_bandwidth"] = round(lowest / fused, 3)
     if peaks:
-        figures["peak_mb"] = {name: round(each / 1e6, 3) for name, each in peaks.items()}
+        measurements["peak_mb"] = {name: round(each / 1e6, 3) for name, each in peaks.items()}
         if "eager" in peaks:
-            figures["peak_fused_over_eager"] = round(peaks["fused"] / peaks["eager"], 3)
-    return figures | {"samples_us": rounded(samples_us)}
+            measurements["peak_fused_over_eager"] = round(peaks["fused"] / peaks["eager"], 3)
+    return measurements | {"samples_us": rounded(samples_us)}
 
 
-def summaries(cases: Sequence[Figures]) -> list[Figures]:
+def summaries(cases: Sequence[Measurements]) -> list[Measurements]:
     """Geometric means and extremes of each op, then of each op in each layout and dtype."""
     rows = []
     for op in OPS:
@@ -121,21 +121,21 @@ def summaries(cases: Sequence[Figures]) -> list[Figures]:
     return rows
 
 
-def _together(cases: Sequence[Figures]) -> Figures:
-    figures: Figures = {"cases": len(cases)}
+def _together(cases: Sequence[Measurements]) -> Measurements:
+    measurements: Measurements = {"cases": len(cases)}
     for name, ratios in _ratios(cases):
-        figures[name] = round(statistics.geometric_mean(ratios), 3)
-        figures[f"least_{name}"] = min(ratios)
+        measurements[name] = round(statistics.geometric_mean(ratios), 3)
+        measurements[f"least_{name}"] = min(ratios)
     over_floor = [case["fused_over_floor"] for case in cases if "fused_over_floor" in case]
     if over_floor:
-        figures["fused_over_floor"] = round(statistics.geometric_mean(over_floor), 3)
+        measurements["fused_over_floor"] = round(statistics.geometric_mean(over_floor), 3)
     peaks = [case["peak_fused_over_eager"] for case in cases if "peak_fused_over_eager" in case]
     if peaks:
-        figures["most_peak_fused_over_eager"] = max(peaks)
-    return figures | _replayed_together(cases)
+        measurements["most_peak_fused_over_eager"] = max(peaks)
+    return measurements | _replayed_together(cases)
 
 
-def _ratios(rows: Sequence[Figures]) -> Iterable[tuple[str, list[float]]]:
+def _ratios(rows: Sequence[Measurements]) -> Iterable[tuple[str, list[float]]]:
     """Of each baseline that some rows have, how much longer it takes than the fused op in each."""
     for name in BASELINES:
         ratios = [row["ratio_to_fused"][name] for row in rows if name in row["ratio_to_fused"]]
@@ -143,17 +143,17 @@ def _ratios(rows: Sequence[Figures]) -> Iterable[tuple[str, list[float]]]:
             yield name, ratios
 
 
-def _replayed_together(cases: Sequence[Figures]) -> Figures:
-    """Geometric means and extremes over the replayed figures of several cases; {} without any."""
+def _replayed_together(cases: Sequence[Measurements]) -> Measurements:
+    """Geometric means and extremes of what was replayed of several cases; {} without any."""
     rows = [main_state(case) for case in cases if "replayed" in case]
     rows = [row for row in rows if "fused_over_fastest" in row]
     if not rows:
         return {}
-    figures: Figures = {}
+    measurements: Measurements = {}
     for name, ratios in _ratios(rows):
-        figures[name] = round(statistics.geometric_mean(ratios), 3)
-        figures[f"least_{name}"] = min(ratios)
-        figures[f"cases_{name}"] = len(ratios)
+        measurements[name] = round(statistics.geometric_mean(ratios), 3)
+        measurements[f"least_{name}"] = min(ratios)
+        measurements[f"cases_{name}"] = len(ratios)
     # Of images larger than L2 alone, which are not measured warm: of a smaller one some is still
     # there, and a launch may take longer than to read it.
     fractions = [
@@ -163,18 +163,18 @@ def _replayed_together(cases: Sequence[Figures]) -> Figures:
         and "fused" in main_state(case).get("fraction_of_copy_bandwidth", {})
     ]
     if fractions:
-        figures["fraction_of_copy_bandwidth"] = round(statistics.geometric_mean(fractions), 3)
-        figures["cases_larger_than_l2"] = len(fractions)
-    figures["cases"] = len(rows)
-    figures["fused_as_fast_as_the_fastest"] = sum(
+        measurements["fraction_of_copy_bandwidth"] = round(statistics.geometric_mean(fractions), 3)
+        measurements["cases_larger_than_l2"] = len(fractions)
+    measurements["cases"] = len(rows)
+    measurements["fused_as_fast_as_the_fastest"] = sum(
         row["fused_over_fastest"] <= AS_FAST for row in rows
     )
-    figures["most_fused_over_fastest"] = max(row["fused_over_fastest"] for row in rows)
-    return {"replayed": figures}
+    measurements["most_fused_over_fastest"] = max(row["fused_over_fastest"] for row in rows)
+    return {"replayed": measurements}
 
 
-def main_state(case: Figures) -> Figures:
-    """The replayed figures that count: with L2 cold where it was measured so."""
-    replayed: Figures = case["replayed"]
-    found: Figures = replayed["cold"] if "cold" in replayed else replayed["warm"]
+def main_state(case: Measurements) -> Measurements:
+    """The replayed measurements that count: with L2 cold where it was measured so."""
+    replayed: Measurements = case["replayed"]
+    found: Measurements = replayed["cold"] if "cold" in replayed else replayed["warm"]
     return found

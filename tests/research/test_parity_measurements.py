@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from research.parity_figures import first_below, reach, summary
+from research.parity_measurements import first_below, reach, summary
 from research.parity_report import report
 
 Curve = list[tuple[float, float]]
@@ -35,16 +35,16 @@ def planted(means: dict[str, float], deviation: float, seeds: int) -> dict[str, 
     return runs
 
 
-def verdicts(figures: dict[str, Any], variant: str, test: str = "Welch") -> list[str]:
-    return [row["verdict"] for row in figures["comparisons"][variant][test]["equivalence"]]
+def verdicts(measurements: dict[str, Any], variant: str, test: str = "Welch") -> list[str]:
+    return [row["verdict"] for row in measurements["comparisons"][variant][test]["equivalence"]]
 
 
 def test_equal_variants_of_small_spread_are_equivalent_and_others_not() -> None:
     means = {"reference": 50.0, "fp32": 50.2, "bf16": 53.0, "fp16": 46.0}
-    figures = summary(planted(means, 1.0, 5))
-    assert figures["variants"]["reference"]["fid"]["mean"] == pytest.approx(50)
-    assert figures["variants"]["reference"]["fid"]["deviation"] == pytest.approx(1)
-    fp32 = figures["comparisons"]["fp32"]["Welch"]
+    measurements = summary(planted(means, 1.0, 5))
+    assert measurements["variants"]["reference"]["fid"]["mean"] == pytest.approx(50)
+    assert measurements["variants"]["reference"]["fid"]["deviation"] == pytest.approx(1)
+    fp32 = measurements["comparisons"]["fp32"]["Welch"]
     assert fp32["differences"]["fid"]["value"] == pytest.approx(0.2)
     assert fp32["differences"]["fid"]["share"] == pytest.approx(0.004)
     # The interval by hand: t of 8 degrees at 95 % is 1.8595, the error sqrt(2/5).
@@ -57,16 +57,16 @@ def test_equal_variants_of_small_spread_are_equivalent_and_others_not() -> None:
     assert half_a_deviation["margin"] == pytest.approx(0.5)
     assert half_a_deviation["equivalent"] is False
     assert half_a_deviation["p_not_worse"] < half_a_deviation["p_equivalent"] + 1e-12
-    assert verdicts(figures, "fp32") == ["equivalent", "not shown"]
-    assert verdicts(figures, "bf16") == ["not shown: it is worse"] * 2
-    assert verdicts(figures, "fp16") == ["not shown: it is better"] * 2
-    assert figures["comparisons"]["fp16"]["Welch"]["equivalence"][0]["p_not_worse"] < 1e-4
+    assert verdicts(measurements, "fp32") == ["equivalent", "not shown"]
+    assert verdicts(measurements, "bf16") == ["not shown: it is worse"] * 2
+    assert verdicts(measurements, "fp16") == ["not shown: it is better"] * 2
+    assert measurements["comparisons"]["fp16"]["Welch"]["equivalence"][0]["p_not_worse"] < 1e-4
 
 
 def test_equal_means_of_large_spread_are_not_called_equal() -> None:
-    figures = summary(planted({"reference": 50.0, "fp32": 50.0}, 8.0, 5))
-    assert verdicts(figures, "fp32") == ["not shown", "not shown"]
-    row = figures["comparisons"]["fp32"]["Welch"]["equivalence"][0]
+    measurements = summary(planted({"reference": 50.0, "fp32": 50.0}, 8.0, 5))
+    assert verdicts(measurements, "fp32") == ["not shown", "not shown"]
+    row = measurements["comparisons"]["fp32"]["Welch"]["equivalence"][0]
     assert row["power"] < 0.1
     assert row["smallest_margin"] > 8
     assert row["smallest_share"] == pytest.approx(row["smallest_margin"] / 50)
@@ -83,11 +83,11 @@ def test_pairs_that_go_together_show_what_two_samples_do_not() -> None:
             for seed, (value, shift) in enumerate(zip(fids, shifts, strict=True))
         ],
     }
-    figures = summary(runs)
-    compared = figures["comparisons"]["bf16"]
+    measurements = summary(runs)
+    compared = measurements["comparisons"]["bf16"]
     assert compared["correlation"] > 0.99
-    assert verdicts(figures, "bf16") == ["not shown"] * 2
-    assert verdicts(figures, "bf16", "pairs") == ["equivalent"] * 2
+    assert verdicts(measurements, "bf16") == ["not shown"] * 2
+    assert verdicts(measurements, "bf16", "pairs") == ["equivalent"] * 2
     expected = stats.ttest_1samp(shifts, 0)
     difference = compared["pairs"]["differences"]["fid"]
     assert difference["value"] == pytest.approx(np.mean(shifts))
@@ -99,25 +99,25 @@ def test_pairs_that_go_together_show_what_two_samples_do_not() -> None:
     assert row["seeds_needed"] < 5 < compared["Welch"]["equivalence"][0]["seeds_needed"]
     # A pair of which one diverged is no pair; those that are left are not enough to say more.
     runs["bf16"][0] = run(0, (1, None))
-    figures = summary(runs)
-    left = figures["comparisons"]["bf16"]["pairs"]["differences"]["fid"]
+    measurements = summary(runs)
+    left = measurements["comparisons"]["bf16"]["pairs"]["differences"]["fid"]
     assert left["value"] == pytest.approx(np.mean(shifts[1:]))
-    assert verdicts(figures, "bf16", "pairs") == ["not shown: 1 diverged"] * 2
+    assert verdicts(measurements, "bf16", "pairs") == ["not shown: 1 diverged"] * 2
 
 
 def test_a_variant_that_diverged_is_never_equivalent() -> None:
     runs = planted({"reference": 50.0, "fp32": 50.0}, 0.1, 4)
     assert verdicts(summary(runs), "fp32")[0] == "equivalent"
     runs["fp32"][2] = run(2, (1, 90.0), (2, None))
-    figures = summary(runs)
-    assert verdicts(figures, "fp32") == ["not shown: 1 diverged"] * 2
-    assert figures["variants"]["fp32"]["fid"]["values"][2] is None
-    assert figures["variants"]["fp32"]["kid"]["values"][2] is None
-    assert figures["reach"]["variants"]["fp32"]["mean"] is None  # at the end; nor is it before
+    measurements = summary(runs)
+    assert verdicts(measurements, "fp32") == ["not shown: 1 diverged"] * 2
+    assert measurements["variants"]["fp32"]["fid"]["values"][2] is None
+    assert measurements["variants"]["fp32"]["kid"]["values"][2] is None
+    assert measurements["reach"]["variants"]["fp32"]["mean"] is None  # at the end; nor is it before
     runs["fp32"] = [run(seed, (1, None), (2, None)) for seed in range(4)]
-    figures = summary(runs)
-    assert "equivalence" not in figures["comparisons"]["fp32"]["Welch"]
-    assert figures["variants"]["fp32"]["fid"]["mean"] is None
+    measurements = summary(runs)
+    assert "equivalence" not in measurements["comparisons"]["fp32"]["Welch"]
+    assert measurements["variants"]["fp32"]["fid"]["mean"] is None
 
 
 def test_rates_are_medians_and_their_ratio_is_to_the_reference() -> None:
@@ -125,11 +125,11 @@ def test_rates_are_medians_and_their_ratio_is_to_the_reference() -> None:
         "reference": [run(seed, (1, 9.0 + seed), rate=10) for seed in range(3)],
         "bf16": [run(seed, (1, 9.0 + seed), rate=32) for seed in range(3)],
     }
-    figures = summary(runs)["variants"]
-    assert figures["reference"]["images_per_second"]["values"] == [10, 11, 12]
-    assert figures["bf16"]["images_per_second"]["median"] == 33
-    assert figures["bf16"]["times_reference"] == 3
-    assert figures["reference"]["times_reference"] == 1
+    measurements = summary(runs)["variants"]
+    assert measurements["reference"]["images_per_second"]["values"] == [10, 11, 12]
+    assert measurements["bf16"]["images_per_second"]["median"] == 33
+    assert measurements["bf16"]["times_reference"] == 3
+    assert measurements["reference"]["times_reference"] == 1
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_who_reaches_the_references_last_fid_and_when() -> None:
         "fp32": [run(0, (2, 20.0), (4, 6.0)), run(1, (2, 20.0), (4, 11.0))],
         "bf16": [run(0, (1, 40.0), (2, 11.0)), run(1, (1, 40.0), (2, 15.0))],
     }
-    figures = reach(runs)
-    assert figures["target"] == 10
-    reference, fp32, bf16 = figures["variants"].values()
+    measurements = reach(runs)
+    assert measurements["target"] == 10
+    reference, fp32, bf16 = measurements["variants"].values()
     assert reference["mean"] == {"seconds": 22, "images": 200}
     assert reference["times_sooner"] == 1
     assert [each and each["images"] for each in reference["seeds"]] == [

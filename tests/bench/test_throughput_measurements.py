@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from bench.throughput_figures import growth, targets, variant_figures, with_ratios
+from bench.throughput_measurements import growth, targets, variant_measurements, with_ratios
 from bench.throughput_report import report
 
 
 def point(resolution: int = 64, batch_size: int = 64, **milliseconds: float) -> dict[str, Any]:
-    """Figures of variants that take so long for a step, the reference's peak 100 MB, ours 50."""
+    """Variants that take so long for a step; the reference's peak is 100 MB, ours 50."""
     variants = {}
     for name, ms in milliseconds.items():
-        figures = variant_figures([(16 * ms / 1e3, 0.0)], 16, batch_size, on_gpu=False)
+        measurements = variant_measurements([(16 * ms / 1e3, 0.0)], 16, batch_size, on_gpu=False)
         peak = 100.0 if name.startswith("reference") else 50.0
-        variants[name] = {"peak_mb": peak, "host_busy": 0.02, **figures}
+        variants[name] = {"peak_mb": peak, "host_busy": 0.02, **measurements}
     return {
         "resolution": resolution,
         "batch_size": batch_size,
@@ -26,17 +26,17 @@ def point(resolution: int = 64, batch_size: int = 64, **milliseconds: float) -> 
     }
 
 
-def test_a_variants_figures_are_those_of_its_median_turn() -> None:
+def test_a_variants_measurements_are_those_of_its_median_turn() -> None:
     turns = [(1.6, 0.4), (3.2, 0.4), (0.8, 0.4)]
-    figures = variant_figures(turns, 16, 32, on_gpu=True)
-    assert figures == {
+    measurements = variant_measurements(turns, 16, 32, on_gpu=True)
+    assert measurements == {
         "images_per_second": 320.0,
         "ms_per_step": 100.0,
         "steps_per_turn": 16,
         "host_busy": 0.25,
         "samples_ms": [100.0, 200.0, 50.0],
     }
-    assert "host_busy" not in variant_figures(turns, 16, 32, on_gpu=False)
+    assert "host_busy" not in variant_measurements(turns, 16, 32, on_gpu=False)
 
 
 def test_ratios_are_to_the_reference_and_to_the_floor() -> None:

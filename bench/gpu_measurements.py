@@ -6,18 +6,18 @@ import statistics
 from collections.abc import Mapping
 
 from bench.cases import BASELINES, Case
-from bench.figures import (
-    Figures,
+from bench.measurements import (
+    Measurements,
     Paths,
     Samples,
-    case_figures,
+    case_measurements,
     gigabytes_per_second,
     ratios_to_fused,
     rounded,
 )
 
 
-def gpu_figures(
+def gpu_measurements(
     case: Case,
     launched: Samples,
     replayed: Mapping[str, tuple[int, Samples]],
@@ -25,7 +25,7 @@ def gpu_figures(
     launches: Mapping[str, tuple[int, int]],
     left_out: Mapping[str, str],
     paths: Paths,
-) -> Figures:
+) -> Measurements:
     """What one case's samples on a GPU say.
 
     Args:
@@ -37,34 +37,35 @@ def gpu_figures(
         left_out: what could not be measured, and why.
         paths: which way takes which path.
     """
-    figures = case_figures(case, launched, peaks, paths)
-    figures["replayed"] = {
+    measurements = case_measurements(case, launched, peaks, paths)
+    measurements["replayed"] = {
         state: {"steps_in_a_graph": count, **_replayed(case, samples, paths)}
         for state, (count, samples) in replayed.items()
     }
-    figures["launches"] = {name: list(each) for name, each in launches.items()}
-    figures["left_out"] = dict(left_out)
+    measurements["launches"] = {name: list(each) for name, each in launches.items()}
+    measurements["left_out"] = dict(left_out)
     if paths:
-        figures["paths"] = {name: list(each) for name, each in paths.items()}
-    return figures
+        measurements["paths"] = {name: list(each) for name, each in paths.items()}
+    return measurements
 
 
-def _replayed(case: Case, samples: Samples, paths: Paths) -> Figures:
+def _replayed(case: Case, samples: Samples, paths: Paths) -> Measurements:
     medians = {name: statistics.median(each) for name, each in samples.items()}
-    figures: Figures = {"median_us": {name: round(each, 3) for name, each in medians.items()}}
+    rounded_medians = {name: round(each, 3) for name, each in medians.items()}
+    measurements: Measurements = {"median_us": rounded_medians}
     times = {name: each for name, each in medians.items() if name != "copy"}
     if "fused" in times:
         fastest = min(times, key=lambda name: times[name])
-        figures["ratio_to_fused"] = ratios_to_fused(times)
-        figures["fastest"] = fastest
-        figures["fused_over_fastest"] = round(times["fused"] / times[fastest], 3)
+        measurements["ratio_to_fused"] = ratios_to_fused(times)
+        measurements["fastest"] = fastest
+        measurements["fused_over_fastest"] = round(times["fused"] / times[fastest], 3)
     if case.of_images:
         rates = gigabytes_per_second(case, {name: us / 1e3 for name, us in medians.items()}, paths)
-        figures["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
+        measurements["gb_per_s"] = {name: round(rate, 2) for name, rate in rates.items()}
         if "copy" in rates:
-            figures["fraction_of_copy_bandwidth"] = {
+            measurements["fraction_of_copy_bandwidth"] = {
                 name: round(rate / rates["copy"], 3)
                 for name, rate in rates.items()
                 if name not in (*BASELINES, "copy")
             }
-    return figures | {"samples_us": rounded(samples, 2)}
+    return measurements | {"samples_us": rounded(samples, 2)}

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Figures = dict[str, Any]
+Measurements = dict[str, Any]
 
 REFERENCES = ("reference", "reference_amp", "reference_compiled", "reference_amp_compiled")
 FAST = ("eager", "compile", "graph")
@@ -32,9 +32,9 @@ TIME_OVER_FLOOR = 1.4
 PEAK_OVER_AMP = 0.6
 
 
-def variant_figures(
+def variant_measurements(
     turns: Sequence[tuple[float, float]], steps: int, images_per_step: int, *, on_gpu: bool
-) -> Figures:
+) -> Measurements:
     """What one variant's turns say.
 
     Args:
@@ -45,42 +45,42 @@ def variant_figures(
     """
     samples_ms = [1e3 * seconds / steps for seconds, _ in turns]
     median = statistics.median(samples_ms)
-    figures: Figures = {
+    measurements: Measurements = {
         "images_per_second": round(1e3 * images_per_step / median, 2),
         "ms_per_step": round(median, 4),
         "steps_per_turn": steps,
     }
     if on_gpu:
         busy = statistics.median(host / seconds for seconds, host in turns)
-        figures["host_busy"] = round(busy, 4)
-    return figures | {"samples_ms": [round(sample, 4) for sample in samples_ms]}
+        measurements["host_busy"] = round(busy, 4)
+    return measurements | {"samples_ms": [round(sample, 4) for sample in samples_ms]}
 
 
-def with_ratios(variants: Mapping[str, Figures]) -> dict[str, Figures]:
+def with_ratios(variants: Mapping[str, Measurements]) -> dict[str, Measurements]:
     """The variants with how many times as fast as the reference and slower than the floor each is.
 
     Ratios of medians, and only where the reference or the floor was measured.
     """
     found = {}
-    for name, figures in variants.items():
+    for name, measurements in variants.items():
         ratios = {}
         for key, other in (("times_reference", "reference"), ("times_floor", FLOOR)):
             if other in variants:
-                own, its = figures["ms_per_step"], variants[other]["ms_per_step"]
+                own, its = measurements["ms_per_step"], variants[other]["ms_per_step"]
                 ratios[key] = round(its / own if other == "reference" else own / its, 3)
-        samples = {"samples_ms": figures["samples_ms"]}  # last, as they are many
-        others = {key: each for key, each in figures.items() if key not in samples}
+        samples = {"samples_ms": measurements["samples_ms"]}  # last, as they are many
+        others = {key: each for key, each in measurements.items() if key not in samples}
         found[name] = {**others, **ratios, **samples}
     return found
 
 
-def fastest(variants: Mapping[str, Figures], among: Iterable[str]) -> str | None:
+def fastest(variants: Mapping[str, Measurements], among: Iterable[str]) -> str | None:
     """The fastest of some variants, of those that were measured."""
     measured = [name for name in among if name in variants]
     return min(measured, key=lambda name: variants[name]["ms_per_step"], default=None)
 
 
-def targets(point: Figures, *, device: str, preset: str, threads: int) -> list[Figures]:
+def targets(point: Measurements, *, device: str, preset: str, threads: int) -> list[Measurements]:
     """Which targets a point meets; none where there are none for its settings.
 
     Args:
@@ -112,7 +112,7 @@ def targets(point: Figures, *, device: str, preset: str, threads: int) -> list[F
     return rows
 
 
-def _gpu_targets(variants: Mapping[str, Figures], ours: str) -> list[Figures]:
+def _gpu_targets(variants: Mapping[str, Measurements], ours: str) -> list[Measurements]:
     rows = []
     mine = variants[ours]
     if FLOOR in variants:
@@ -128,7 +128,7 @@ def _gpu_targets(variants: Mapping[str, Figures], ours: str) -> list[Figures]:
     return rows
 
 
-def growth(points: Sequence[Figures]) -> list[Figures]:
+def growth(points: Sequence[Measurements]) -> list[Measurements]:
     """How each variant's time grows along a sweep.
 
     Over batch size the time an image takes is compared, over resolution the time a pixel takes:
@@ -165,12 +165,12 @@ def growth(points: Sequence[Figures]) -> list[Figures]:
     return rows
 
 
-def _time_of_a_pixel(point: Figures, name: str) -> float:
+def _time_of_a_pixel(point: Measurements, name: str) -> float:
     rate: float = point["variants"][name]["images_per_second"]
     return 1 / (rate * point["resolution"] ** 2)
 
 
-def _row(what: str, wanted: float, got: float, *, at_least: bool = False) -> Figures:
+def _row(what: str, wanted: float, got: float, *, at_least: bool = False) -> Measurements:
     met = got >= wanted if at_least else got <= wanted
     bound = "at least" if at_least else "at most"
     return {"what": what, "wanted": f"{bound} {wanted}", "got": round(got, 3), "met": met}

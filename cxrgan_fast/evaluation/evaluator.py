@@ -56,7 +56,7 @@ ALL_CLASSES = "all classes"
 GENERATED = "generated"
 
 
-class Reference:
+class Evaluator:
     """The real images that generated ones are held against, with their features.
 
     Args:
@@ -66,7 +66,7 @@ class Reference:
         device: where features and metrics are computed.
         held_out: images of patients who were left out of the training, the yardstick of
             memorization; None where there are none.
-        seed: of every choice made at random.
+        seed: random seed of every choice.
         resamples: bootstrap resamples, from which intervals come; 0 for none.
         cache: keep the features of real images, and the threshold of copies, in files.
         progress: show bars on standard error, if that is a terminal.
@@ -104,7 +104,7 @@ class Reference:
             self.held_out = None if held_out is None else describe(held_out)
 
     def label(self) -> dict[str, Any]:
-        """What numbers of these features must be labelled with."""
+        """Return what numbers of these features must be labelled with."""
         license = self.extractor.license
         return {
             "name": self.extractor.name,
@@ -115,7 +115,7 @@ class Reference:
         }
 
     def match(self, available: Mapping[str, int], samples: int, where: object) -> list[int]:
-        """How many images of each class to compare, of both kinds.
+        """Decide how many images of each class to compare, of both kinds.
 
         Args:
             available: generated images of each class that there are.
@@ -141,7 +141,7 @@ class Reference:
         return counts
 
     def describe(self, fake: ImageDataset, counts: Sequence[int]) -> Described:
-        """So many of the generated images of each class, with features."""
+        """Take so many of the generated images of each class, with their features."""
         # By another seed than the real images: files in their order would give their copies.
         chosen = subset(fake, choose_rows(fake.labels, counts, self.seed + 1))
         bar = "features of generated images" if self.progress else None
@@ -149,15 +149,15 @@ class Reference:
         return Described(chosen, features)
 
     def pair(self, generated: Described, counts: Sequence[int]) -> Pair:
-        """Generated images with so many training images of each class."""
+        """Pair generated images with so many training images of each class."""
         return Pair(self.real_like(counts), generated, self.train.dataset.images)
 
     def real_like(self, counts: Sequence[int]) -> Described:
-        """So many training images of each class, at random."""
+        """Choose so many training images of each class at random."""
         return self.train.take(choose_rows(self.train.dataset.labels, counts, self.seed))
 
     def floor_pairs(self, counts: Sequence[int], division: int = 0) -> dict[str, Pair]:
-        """Real images new to each other, at most so many of each class, by the floor's name.
+        """Pair real images that are new to each other, at most so many of each class, by floor.
 
         Args:
             counts: images of each class on either side.
@@ -210,7 +210,7 @@ class Reference:
         Args:
             counts: images of each class on either side.
             metrics: names; of one class those are left out that take too long for it.
-            name: of the class that is compared; None for all together.
+            name: the class that is compared; None for all together.
         """
         pairs = self.floor_pairs(counts)
 
@@ -284,7 +284,7 @@ class Reference:
         samples: int = 1000,
         where: object = "the generated images",
     ) -> Evaluation:
-        """Everything about generated images, pooled and for each class.
+        """Find all that is to be said of generated images, pooled and for each class.
 
         Args:
             fake: generated images, of the training images' size and classes.
@@ -359,12 +359,7 @@ class Reference:
             return self.compare(pair, metrics, values_only=values_only)
         label = self.train.dataset.class_names.index(name)
         of_class = replace(pair, real=pair.real.of_label(label), fake=pair.fake.of_label(label))
-        known = all_metrics()
-        of_each = [m for m in metrics if known[m].of_each_class]
-        found = self.compare(of_class, of_each, values_only=values_only)
-        reason = "computed of all classes together only, since it takes long"
-        found.omitted.update({m: reason for m in metrics if not known[m].of_each_class})
-        return found
+        return self.compare(of_class, metrics, values_only=values_only)
 
     def _add_memorization(self, part: Part, generated: Described, name: str | None) -> None:
         train, held_out, test = self.train, self.held_out, self.test
