@@ -358,6 +358,15 @@ class TrainConfig(Settings):
         int, Setting(least=0, most=2**63 - 1, elsewhere="manual_seed random_seed manualseed")
     ] = 0
     """Random seed of the training; it does not change the phantom set."""
+    init_from: Annotated[
+        Path | None,
+        Setting(
+            unset="random weights",
+            elsewhere="pretrained init_checkpoint warm_start finetune_from load_weights",
+        ),
+    ] = None
+    """Run folder or generator file whose weights the training begins with, as far as shapes allow;
+    all else begins anew."""
     preset: Literal["auto", "small", "base"] = "auto"
     """Size of the networks and the batch: 32 base channels and images (small) or 64 (base); auto is
     small on a CPU and base on a GPU."""
@@ -482,6 +491,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
             "data": data if data_place(data) is None else os.path.abspath(data),
             "features": os.path.abspath(features) if is_code(features) else features,
             "inception_weights": None if weights is None else weights.absolute(),
+            "init_from": None if config.init_from is None else config.init_from.absolute(),
             "features_weights": backbone,
         },
     )

@@ -24,6 +24,7 @@ from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.host_copy import copy_to_host
+from cxrgan_fast.training.initial import InitialWeights, Transfer, take_over
 from cxrgan_fast.training.restoring import check_training, upgraded
 from cxrgan_fast.training.step import TrainingStep
 from cxrgan_fast.training.writer import BackgroundWriter
@@ -63,6 +64,8 @@ class Run:
             # objective with a discriminator on pretrained features has to name them here.
             "networks_seen": "",
         }
+        if config.init_from is not None:  # evaluate says what follows from it
+            self.data["init_from"] = config.init_from.name
         self.training_step = TrainingStep(config, dataset, device)
         self._execute = make_executor(config.executor, self.training_step)
         self.is_between_steps = True
@@ -114,6 +117,11 @@ class Run:
             self.evaluated = rows[-1]["step"]
             self.best = restore_best(self.folder, rows)
 
+    def take_over(self, initial: InitialWeights) -> dict[str, Transfer]:
+        """Take over the weights of another run, before the first step."""
+        step = self.training_step
+        return take_over({**step.networks, "ema": step.ema.module}, self.class_names, initial)
+
     @property
     def executor(self) -> str:
         """Return how steps run: "eager", "compile" or "graph"."""
@@ -137,6 +145,7 @@ class Run:
         return {
             "step": step.steps_done,
             "images": step.images_seen,
+            "share": progress.share,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),
             "noise_std": noise_std(config.objective, progress),
