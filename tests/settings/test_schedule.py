@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +129,10 @@ def test_a_schedule_counts_as_a_value_of_its_setting(tmp_path):
         check(override(TrainConfig(), {"optimizer": "rmsprop", "beta2": Schedule(0, 0.9)}))
     with pytest.raises(UserError, match=r"^--plan-by does nothing without --max-minutes"):
         check(override(TrainConfig(), {"plan_by": "steps"}))
+
+
+def test_the_documentation_names_the_settings_that_take_one():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (sentence,) = re.findall(r"^(`--[^.]*?) take one, in a", text, re.MULTILINE)
+    flags = {name: "--" + name.replace("_", "-") for name in SCHEDULED}
+    assert sorted(re.findall(r"`(--[a-z0-9-]+)`", sentence)) == sorted(flags.values())
