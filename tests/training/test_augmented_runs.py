@@ -144,6 +144,7 @@ def test_a_checkpoint_from_before_there_was_steering_goes_on(train, tmp_path):
         (["--augment", "--augment-probability", 0.5], "--augment"),
         (["--ada-target", 1.0], "--ada-target"),
         (["--augment-probability", 1.5], "--augment-probability"),
+        (["--augment-probability", "0:0.3", "--ada-target", 0.6], "leave one of the two out"),
     ],
 )
 def test_what_would_do_nothing_is_refused(fails, tmp_path, options, said):
