@@ -81,6 +81,7 @@ ELSEWHERE = {
     "cxrgan_fast/nn/labels.py": "nn/test_conditional_batch_norm.py",
     "cxrgan_fast/nn/layers.py": "nn/test_spectral_norm.py",
     "cxrgan_fast/nn/families/resnet.py": "nn/test_networks.py",
+    "cxrgan_fast/nn/families/r3.py": "nn/test_networks.py",
     # Of every op's messages, and of every command's.
     "cxrgan_fast/ops/checks.py": "ops/test_conditional_batch_norm.py",
     "cxrgan_fast/errors.py": "test_command.py",

@@ -1,4 +1,4 @@
-"""What the generators, respectively the discriminators, of both families share."""
+"""What the generators, respectively the discriminators, of the families share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.nn.layers import ClassEmbedding, Linear, Weights
 from cxrgan_fast.ops import bias_leaky_relu
 
-_LABEL_FEATURES = 32  # length of the embedding that joins the latent with conditioning="concat"
+LABEL_FEATURES = 32
+"""Length of the embedding that joins the latent."""
 
 
 class BiasAct(nn.Module):
@@ -58,8 +59,8 @@ class LatentInput(nn.Module):
         in_features = config.latent_size
         self.embedding = None
         if config.conditioning == "concat":
-            self.embedding = ClassEmbedding(n_classes, _LABEL_FEATURES)
-            in_features += _LABEL_FEATURES
+            self.embedding = ClassEmbedding(n_classes, LABEL_FEATURES)
+            in_features += LABEL_FEATURES
         self.linear = Linear(in_features, 16 * self.channels, bias=False)
 
     def forward(self, latents: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,8 @@ CASES = {
     "fp16": {"precision": "fp16", "discriminator_steps": 2, "class_balance": True},
     "spectral-norm": {"spectral_norm": True, "loss": "hinge", "resolution": 64},
     "dcgan-concat": {"family": "dcgan", "conditioning": "concat", "upsampling": "transposed"},
+    "r3": {"family": "r3", "precision": "bf16"},
+    "r3-pairs": {"family": "r3", "loss": "relativistic", "r2_gamma": 1.0, "precision": "fp16"},
     "sgd": {"optimizer": "sgd", "loss": "least_squares"},
     "rmsprop": {"optimizer": "rmsprop", "loss": "wasserstein", "g_lr": 1e-4, "d_lr": 1e-4},
     "adamw": {"optimizer": "adamw", "l2": 0.1, "loss": "minimax", "early_steps": 20},

@@ -107,11 +107,13 @@ def test_the_executor_that_is_asked_for_runs_and_may_be_another_when_resuming(tr
 
 @pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
-    ("family", "precision"), [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16")]
+    ("family", "precision"),
+    [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16"), ("r3", "bf16")],
 )
 @pytest.mark.parametrize("steps", [20, pytest.param(40, marks=pytest.mark.long)])
 def test_resumed_equals_straight_to_the_bit(train, tmp_path, family, precision, steps):
-    options = [*PHANTOM, "--family", family, "--precision", precision, "--noise-std", 0.2,
+    own = ["--blocks-per-size", 1] if family == "r3" else []
+    options = [*PHANTOM, "--family", family, *own, "--precision", precision, "--noise-std", 0.2,
                "--noise-decay-steps", 30, "--log-every", 5, "--checkpoint-every", 100]  # fmt: skip
     assert train(*options, "--steps", steps, "--out", tmp_path / "straight")[0] == 0
     assert train(*options, "--steps", steps // 2, "--out", tmp_path / "parts")[0] == 0
