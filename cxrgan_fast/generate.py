@@ -30,6 +30,11 @@ class Arguments:
     """Number of images of each class; 0 with --interpolate writes only the interpolation sheets."""
     seed: int = 0
     """Random seed of the latents; the same seed gives the same bytes."""
+    truncation: Annotated[
+        float | None, tyro.conf.arg(help_behavior_hint="(default: none are drawn again)")
+    ] = None
+    """Draw numbers of a latent again that are farther from 0, in standard deviations (0.7, say):
+    the images become more typical and more alike. manifest.csv has it in a column."""
     classes: ClassesOption = ()
     """Classes to generate, separated by spaces or commas; all if none is given."""
     class_folders: Annotated[
@@ -66,12 +71,15 @@ def main() -> None:
     folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
     if n == 0 and arguments.interpolate and folders:
         raise UserError("--class-folders and --like do nothing for --n-per-class 0: leave out")
-    sheets = interpolation_sheets(sources, seed) if arguments.interpolate else {}
+    sheets = (
+        interpolation_sheets(sources, seed, arguments.truncation) if arguments.interpolate else {}
+    )
     generate_to_folder(
         sources,
         out,
         n_per_class=n,
         seed=seed,
+        truncation=arguments.truncation,
         batch_size=arguments.batch_size,
         folders=folders,
         sheets=sheets,

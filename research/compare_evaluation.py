@@ -21,7 +21,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.evaluator import Evaluator
 from cxrgan_fast.evaluation.floors import OTHER_PATIENTS
 from cxrgan_fast.evaluation.image_sets import generate_set
-from cxrgan_fast.evaluation.matching import Described, choose_rows
+from cxrgan_fast.evaluation.matching import Described, choose_rows, class_shares, subset
 from cxrgan_fast.evaluation.memorized import near_copies_of
 from cxrgan_fast.files import write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
@@ -30,8 +30,12 @@ from cxrgan_fast.sampling.class_sources import load_sources
 from research.compare_work import Record, read_json
 
 METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "nearest_neighbour")
-DIVISIONS = 4
+OF_ALL = ("fid",)
+"""Of all images; the others are of halves alone, where floors are, since they take long."""
+DIVISIONS = 2
 """Divisions of the training images whose halves generated images are held against."""
+SEARCHED = 1000
+"""Generated images at most of which near copies are looked for, which takes long."""
 SEED = 0
 """Of the choices of real images, which are the same for all."""
 
@@ -84,6 +88,7 @@ class Judge:
             "features": [evaluator.label() for evaluator in self._evaluators],
             "metrics": list(METRICS),
             "divisions": DIVISIONS,
+            "searched_for_copies": min(SEARCHED, sum(self.counts)),
             "fingerprint": dataset.fingerprint,
             "device": device.type,
             "torch": str(torch.__version__),
@@ -123,7 +128,7 @@ class Judge:
             say: called with words for the progress bar.
 
         Returns:
-            ``features``: by the extractor's name ``all`` (of all images) and ``halves`` (at the
+            ``features``: by the extractor's name ``all`` (FID of all images) and ``halves`` (at the
             size of the floor, the mean over divisions); ``near_copies``; ``seconds`` by part.
 
         Raises:
@@ -145,20 +150,28 @@ class Judge:
         for evaluator in self._evaluators:
             say(evaluator.extractor.name)
             generated = evaluator.describe(fake, self.counts)
-            whole = evaluator.compare(evaluator.pair(generated, self.counts), METRICS)
+            pair = evaluator.pair(generated, self.counts)
+            whole = evaluator.compare(pair, OF_ALL, values_only=True)
             found[evaluator.extractor.name] = {
                 "all": _values(whole),
                 "halves": self._at_size_of_floor(evaluator, generated),
             }
             done(evaluator.extractor.name)
         say("near copies")
-        copies = near_copies_of(self.dataset, fake, None, self.device, progress=False)
+        near = self._near_copies(fake)
         done("near copies")
-        near = None
-        if copies is not None:
-            rate, of = copies.threshold.false_rate, len(fake)
-            near = {"found": len(copies.found), "of": of, "expected": rate * of}
         return {"key": self.key, "features": found, "near_copies": near, "seconds": seconds}
+
+    def _near_copies(self, fake: ImageDataset) -> Record | None:
+        """How many of some generated images are near copies; None where nothing tells."""
+        searched = min(SEARCHED, len(fake))
+        rows = choose_rows(fake.labels, class_shares(self.counts, searched), SEED)
+        some = subset(fake, rows)
+        copies = near_copies_of(self.dataset, some, None, self.device, progress=False)
+        if copies is None:
+            return None
+        expected = copies.threshold.false_rate * searched
+        return {"found": len(copies.found), "of": searched, "expected": expected}
 
     def _at_size_of_floor(self, evaluator: Evaluator, generated: Described) -> dict[str, float]:
         """The mean over some halves of the training images, of some of the generated ones."""

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import read_small, require_small, write_atomic, write_error
+from cxrgan_fast.runs.watch import DiscriminatorWatch
 
 _MOST_BYTES = 1 << 30  # of the lines of a run
 
@@ -38,6 +39,7 @@ _GROUPS = {
     "seconds": "speed",
     "threads": "speed",
     "images": "progress",
+    "share": "progress",
     **dict.fromkeys(
         ("noise_std", "r1_gamma", "ema_half_life", "augment_probability", "augment_p"), "schedule"
     ),
@@ -66,8 +68,10 @@ class RunLog:
     def __init__(self, run: Path, step: int, steps: int, title: str) -> None:
         self.path = metrics_path(run)
         self.evaluations = evaluations_path(run)
-        for path in (self.path, self.evaluations):
-            _drop_lines_after(path, step)
+        self.watch = DiscriminatorWatch()
+        for line in _drop_lines_after(self.path, step):
+            self.watch.see(json.loads(line))
+        _drop_lines_after(self.evaluations, step)
         self._thread_hook = threading.excepthook
         threading.excepthook = self._leave_to_the_next_write
         try:
@@ -102,13 +106,18 @@ class RunLog:
             "D": _short(row.get("d_loss")),
             "G": _short(row.get("g_loss")),
             "D acc": "/".join(_percents(row)) or "-",
+            "r_t": _short(row.get("r_t")),
         }
+        if "augment_p" in row:
+            shown["p"] = _short(row["augment_p"])
         with _whoever_reads():
             if self.watched:
                 self.bar.set_postfix(shown)
             else:
                 line = "  ".join(f"{name} {value}" for name, value in shown.items())
                 print(f"step {row['step']}/{self.bar.total}  {line}", file=sys.stderr, flush=True)
+        if warning := self.watch.see(row):
+            self.say(warning)
 
     def evaluation(self, row: dict[str, Any], labels: Mapping[str, tuple[str, str]]) -> None:
         """Write one evaluation, as :class:`PeriodicEvaluation` gives it.
@@ -266,10 +275,12 @@ def read_evaluations(run: Path, step: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
+def _drop_lines_after(path: Path, step: int) -> list[str]:
+    """Drop the lines of later steps, and give those that stay."""
+    kept = _lines_until(path, step) if path.exists() else []
     if os.path.lexists(path):  # a link too, through which lines would go to another place
-        kept = _lines_until(path, step) if path.exists() else []
         write_atomic(path, "".join(kept).encode())
+    return kept
 
 
 def _lines_until(path: Path, step: int) -> list[str]:

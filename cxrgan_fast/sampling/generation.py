@@ -25,23 +25,38 @@ from cxrgan_fast.sampling.class_sources import ClassSource
 # so image i always stands at place i % 16 of a group of 16, whatever else is generated.
 GROUP = 16
 
+LEAST_TRUNCATION = 0.01  # standard deviations: one number in 125 is as small, and is soon drawn
+
 MOST_IMAGES = 10**7  # of a class: a file each, and all of them in one folder
 
 
-def latents_for(seed: int, class_name: str, indices: range, latent_size: int) -> Tensor:
+def latents_for(
+    seed: int, class_name: str, indices: range, latent_size: int, truncation: float | None = None
+) -> Tensor:
     """Draw the latents of some images of a class.
 
     Each depends on the seed, the class's name and the image's index and on nothing else: not on
     how many are drawn, in which order, or which other classes there are.
 
+    Args:
+        seed: random seed.
+        class_name: name of the class.
+        indices: which images of the class.
+        latent_size: numbers of a latent.
+        truncation: numbers farther from 0 than this, in standard deviations, are drawn again until
+            none is (Brock et al. 2019, the truncation trick of BigGAN): the images come nearer to
+            the typical ones and differ less. None draws none again.
+
     Returns:
-        (len(indices), latent_size) float32, standard normal, on the CPU.
+        (len(indices), latent_size) float32, standard normal, or truncated, on the CPU.
     """
     latents = np.empty((len(indices), latent_size), np.float32)
     for row, index in zip(latents, indices, strict=True):
         digest = hashlib.sha256(f"{seed}/{index}/{class_name}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest, "little"))
         rng.standard_normal(dtype=np.float32, out=row)
+        while truncation is not None and (beyond := np.abs(row) > truncation).any():
+            row[beyond] = rng.standard_normal(beyond.sum(), dtype=np.float32)
     return torch.from_numpy(latents)
 
 
@@ -118,6 +133,7 @@ def generate_to_folder(
     *,
     n_per_class: int,
     seed: int = 0,
+    truncation: float | None = None,
     batch_size: int = 64,
     folders: Mapping[str, str] | None = None,
     sheets: Mapping[str, Callable[[Path], object]] | None = None,
@@ -139,6 +155,7 @@ def generate_to_folder(
         out: folder; missing or empty.
         n_per_class: images of each class; with `sheets` it may be 0, for those alone.
         seed: random seed of the latents.
+        truncation: see `latents_for`; the manifest has it in a column of its own.
         batch_size: images generated between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
         folders: the folders of classes, where it is not as above; several may share one.
@@ -160,6 +177,11 @@ def generate_to_folder(
             raise UserError(f"{flag} {value}: expected {fewest} or more")
         if value > MOST_IMAGES:
             raise UserError(f"{flag} {value}: expected {MOST_IMAGES} or fewer")
+    if truncation is not None and not LEAST_TRUNCATION <= truncation < math.inf:
+        raise UserError(
+            f"--truncation {truncation:g}: expected standard deviations from {LEAST_TRUNCATION}; "
+            "leave it out to draw from the whole distribution"
+        )
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}
@@ -173,11 +195,11 @@ def generate_to_folder(
                     folder.mkdir(exist_ok=True)  # another class may go into it
                     for indices in _batches(n_per_class, batch_size):
                         paths = [folder / f"{name}_seed{seed}_{i:05d}.png" for i in indices]
-                        _generate_files(source, paths, indices, seed)
+                        _generate_files(source, paths, indices, seed, truncation)
                         bar.update(len(paths))
                         files = (path.relative_to(out).as_posix() for path in paths)
                         rows += [(f, source.class_name, seed, source.checkpoint) for f in files]
-            write_atomic(out / "manifest.csv", _manifest(rows))
+            write_atomic(out / "manifest.csv", _manifest(rows, truncation))
         for file, write in sheets.items():
             write(out / file)
 
@@ -188,9 +210,16 @@ def _batches(n: int, batch_size: int) -> Iterator[range]:
         yield range(start, min(start + step, n))
 
 
-def _generate_files(source: ClassSource, paths: Sequence[Path], indices: range, seed: int) -> None:
+def _generate_files(
+    source: ClassSource,
+    paths: Sequence[Path],
+    indices: range,
+    seed: int,
+    truncation: float | None,
+) -> None:
     """Generate the images of these indices, each into its file."""
-    latents = latents_for(seed, source.class_name, indices, source.snapshot.network.latent_size)
+    latent_size = source.snapshot.network.latent_size
+    latents = latents_for(seed, source.class_name, indices, latent_size, truncation)
     pixels = generate_images(source, latents, torch.full((len(indices),), source.label))
     with ThreadPoolExecutor(4) as pool:  # zlib works without the GIL
         list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
@@ -203,9 +232,10 @@ def _write_png(path: Path, pixels: Tensor) -> None:
     path.write_bytes(png.getvalue())
 
 
-def _manifest(rows: Sequence[tuple[str, str, int, str]]) -> bytes:
+def _manifest(rows: Sequence[tuple[str, str, int, str]], truncation: float | None) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "class", "seed", "checkpoint"))
-    writer.writerows(rows)
+    named, value = ((), ()) if truncation is None else (("truncation",), (truncation,))
+    writer.writerow(("file", "class", "seed", "checkpoint", *named))
+    writer.writerows((*row, *value) for row in rows)
     return text.getvalue().encode()

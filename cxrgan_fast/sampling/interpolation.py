@@ -40,7 +40,7 @@ def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
 
 
 def interpolation_sheets(
-    sources: Sequence[ClassSource], seed: int = 0
+    sources: Sequence[ClassSource], seed: int = 0, truncation: float | None = None
 ) -> dict[str, Callable[[Path], None]]:
     """Name the interpolations between the first images that the seed gives, and what makes each.
 
@@ -54,6 +54,7 @@ def interpolation_sheets(
     Args:
         sources: from `load_sources`.
         seed: random seed of the latents.
+        truncation: as `generate_to_folder` has it.
 
     Returns:
         By the name of each file the function that makes it and writes it to a path, for
@@ -61,37 +62,39 @@ def interpolation_sheets(
         produces values that are not numbers.
     """
     sheets: dict[str, Callable[[Path], None]] = {
-        "latent_interpolation.png": partial(_write_latent_sheet, sources, seed)
+        "latent_interpolation.png": partial(_write_latent_sheet, sources, seed, truncation)
     }
     for a, b in itertools.pairwise(sources):
         if a.snapshot is b.snapshot:  # between generators of one class each there is nothing
             start, end = folder_names((a.class_name, b.class_name)).values()
             name = f"class_interpolation_{start}_to_{end}.png"
-            sheets[name] = partial(_write_class_sheet, a, b, seed)
+            sheets[name] = partial(_write_class_sheet, a, b, seed, truncation)
     return sheets
 
 
-def _write_latent_sheet(sources: Sequence[ClassSource], seed: int, path: Path) -> None:
+def _write_latent_sheet(
+    sources: Sequence[ClassSource], seed: int, truncation: float | None, path: Path
+) -> None:
     t = torch.linspace(0, 1, _COLUMNS)
     rows, names = [], []
     for source in sources:
-        ends = latents_for(seed, source.class_name, range(2 * _PAIRS), _latent_size(source))
+        size = source.snapshot.network.latent_size
+        ends = latents_for(seed, source.class_name, range(2 * _PAIRS), size, truncation)
         latents = torch.cat([slerp(a, b, t) for a, b in ends.view(_PAIRS, 2, -1)])
         rows.append(generate_images(source, latents, torch.full((len(latents),), source.label)))
         names += [f"{source.class_name} {2 * i} to {2 * i + 1}" for i in range(_PAIRS)]
     write_grid(path, torch.cat(rows), names, [f"{x:.3g}" for x in t.tolist()])
 
 
-def _write_class_sheet(a: ClassSource, b: ClassSource, seed: int, path: Path) -> None:
+def _write_class_sheet(
+    a: ClassSource, b: ClassSource, seed: int, truncation: float | None, path: Path
+) -> None:
     t = torch.linspace(0, 1, _COLUMNS)
     weights = torch.zeros(_COLUMNS, len(a.snapshot.class_names))
     weights[:, a.label], weights[:, b.label] = 1 - t, t
-    latents = latents_for(seed, a.class_name, range(_LATENTS), _latent_size(a))
+    size = a.snapshot.network.latent_size
+    latents = latents_for(seed, a.class_name, range(_LATENTS), size, truncation)
     images = generate_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
     between = [f"{x:.3g}" for x in t[1:-1].tolist()]
     header = [a.class_name, *between, b.class_name]
     write_grid(path, images, [f"latent {i}" for i in range(_LATENTS)], header)
-
-
-def _latent_size(source: ClassSource) -> int:
-    return source.snapshot.network.latent_size

@@ -131,6 +131,7 @@ class Run:
         return {
             "step": step.steps_done,
             "images": step.images_seen,
+            "share": progress.share,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),
             "noise_std": noise_std(config.objective, progress),

@@ -69,6 +69,26 @@ def test_a_set_and_its_sheets(make_run, tmp_path, generate, monkeypatch):
     assert "4/4" in progress
 
 
+def test_a_truncated_set_differs_and_says_so(make_run, tmp_path, generate, fails):
+    run, table = make_run(), {}
+    for name, more in (("whole", []), ("some", ["--truncation", 0.5]), ("one", ["--truncation", 0.5,
+                       "--batch-size", 1])):  # fmt: skip
+        out = tmp_path / name
+        assert generate(run, "--n-per-class", 18, "--out", out, "--interpolate", *more)[0] == 0
+        table[name] = {path.name: path.read_bytes() for path in out.rglob("*.*")}
+    assert table["some"] == table["one"]
+    same = {name for name in table["some"] if table["some"][name] == table["whole"][name]}
+    assert not same
+    header, first, *_ = table["some"]["manifest.csv"].decode().splitlines()
+    assert header == "file,class,seed,checkpoint,truncation"
+    assert first.endswith(",0.5")
+    assert fails(run, "--out", tmp_path / "out", "--truncation", "nan").startswith("--truncation: ")
+    assert b"truncation" not in table["whole"]["manifest.csv"]
+    for value in (0, -1, 0.001):
+        line = fails(run, "--out", tmp_path / "out", f"--truncation={value}")
+        assert line.startswith(f"--truncation {value}: expected standard deviations from 0.01")
+
+
 def test_a_hundred_images_of_each_class_are_the_default(make_run, tmp_path, generate):
     assert generate(make_run(), "--out", tmp_path / "out")[0] == 0
     assert len(names(tmp_path / "out")) == 201

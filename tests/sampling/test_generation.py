@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from PIL import Image
 
@@ -165,6 +166,20 @@ def test_latents_depend_on_seed_class_and_index_alone():
     # Standard normal, over 12,800 of them: four standard errors.
     assert abs(latents.mean()) < 4 / 12_800**0.5
     assert abs(latents.var() - 1) < 4 * (2 / 12_800) ** 0.5
+
+
+@pytest.mark.parametrize("truncation", [0.05, 0.7, 2.0])
+def test_truncated_latents_are_of_a_truncated_normal(truncation):
+    whole = latents_for(0, "normal", range(60), 64)
+    latents = latents_for(0, "normal", range(60), 64, truncation)
+    assert latents.abs().max() <= truncation
+    kept = whole.abs() <= truncation
+    assert torch.equal(latents[kept], whole[kept])  # only what lies beyond is drawn again
+    spread = scipy.stats.truncnorm(-truncation, truncation)
+    assert scipy.stats.kstest(latents.flatten().double().numpy(), spread.cdf).pvalue > 1e-3
+    assert torch.equal(latents_for(0, "normal", range(20, 40), 64, truncation), latents[20:40])
+    beyond_all = latents_for(0, "normal", range(60), 64, 100.0)
+    assert torch.equal(beyond_all, whole)
 
 
 def test_the_latents_of_a_seed_are_what_they_have_always_been():

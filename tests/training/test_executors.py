@@ -58,7 +58,7 @@ CASES = {
         "reuse_real_logits": True,
         "r1_gamma": 0.0,
         "r2_gamma": 2.0,
-        "r1_interval": 1,
+        "r1_interval": 4,
         "discriminator_steps": 2,
         "noise_std": 0.5,
         "noise_decay_steps": 5,
