@@ -85,6 +85,20 @@ class NetworkConfig(Settings):
     ] = "batch"
     """Normalization of the generator; none needs --conditioning concat, unless there is only one
     class."""
+    minibatch_std: Annotated[
+        int, Setting(least=0, most=1 << 16, needs=Needs("family", but="r3"), elsewhere="mbstd")
+    ] = 0
+    """Images whose standard deviation the discriminator sees, at 8 pixels, as a channel more; 0
+    means none (Karras et al. 2018)."""
+    latent_chunks: Annotated[bool, Setting(needs=Needs("family", but="r3"), elsewhere="hier")] = (
+        False
+    )
+    """Give each block's batch norm a part of the latent beside the class (Brock et al. 2019)."""
+    normalize_latents: bool = False
+    """Scale each latent vector to mean square 1 (Karras et al. 2018)."""
+    scale_residuals: Annotated[bool, Setting(needs=Needs("family", among=("resnet",)))] = False
+    """Multiply each residual block's output in the discriminator by the square root of 1/2 (Karras
+    et al. 2020)."""
     own: FamilySettings = field(default_factory=FamilySettings)
     """Settings that only the family has."""
 
@@ -102,6 +116,11 @@ class NetworkConfig(Settings):
             raise UserError(
                 f"generator_norm='none' leaves conditioning='projection' no batch norm to tell "
                 f"{n_classes} classes apart with; use conditioning='concat'"
+            )
+
+        if self.generator_norm == "none" and self.latent_chunks:
+            raise UserError(
+                "generator_norm='none' leaves latent_chunks no batch norm to act on; leave one out"
             )
 
     @property

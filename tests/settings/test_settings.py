@@ -168,7 +168,7 @@ def test_a_setting_that_would_do_nothing_is_refused_unless_a_resumed_run_keeps_i
     known, needs = KNOWN[name], KNOWN[name].setting.needs
     other = KNOWN[needs.setting]
     idle = {"skip_bad": True, "class_balance": True, "reuse_real_logits": True,
-            "spectral_norm": True,
+            "spectral_norm": True, "latent_chunks": True, "scale_residuals": True,
             "features": "pixels", "inception_weights": Path("w"), "features_weights": "w",
             }.get(name)  # fmt: skip
     if known.default == "":

@@ -15,7 +15,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from cxrgan_fast.nn.blocks import LABEL_FEATURES, BiasAct, LabelPlane, to_image
+from cxrgan_fast.nn.blocks import LABEL_FEATURES, BiasAct, LabelPlane, normalized, to_image
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.nn.family import Family, FamilySettings, register
 from cxrgan_fast.nn.layers import ClassEmbedding, Conv2d, Linear
@@ -127,6 +127,7 @@ class R3Generator(nn.Module):
         Returns:
             (N, image_channels, R, R) float32, in ``config.image_range``.
         """
+        latents = normalized(self.config, latents)
         embedded = self.embedding(labels).to(latents.dtype)
         weights = self.linear(torch.cat([latents, embedded], dim=1))  # (N, C)
         # (N, 4, 4, C), which lies as channels_last images do.
