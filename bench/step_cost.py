@@ -1,15 +1,17 @@
 """``python -m bench.step_cost FILE``: what a step of each family of networks, and option, costs.
 
 Every arm is a training of its own, on noise. One step of each comes in turn, with R1 and without,
-so that whatever else slows the machine slows all of them. Memory is what PyTorch's tensors take:
-what a training holds between steps (weights, optimizers, moving average, images), and the most
-that a step takes beyond that.
+so that whatever else slows the machine slows all of them. The milliseconds are of the processor
+(with one thread those of an idle machine); the JSON has those of the clock beside them. Memory is
+what PyTorch's tensors take: what a training holds between steps (weights, optimizers, moving
+average, images), and the most that a step takes beyond that.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,13 +96,16 @@ def measure(
         row["held_bytes"] = sum(t.nbytes for t in steps[arm, "plain"].tensors())
         say(f"{arm}: built")
     samples: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+    waited: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     for order in in_turns(map("/".join, steps), rounds):
         for name in order:
             arm, _, kind = name.partition("/")
-            key = arm, kind
-            samples[key].append(1e3 * seconds_of(steps[key], 1, device))
+            start = time.process_time()
+            waited[arm, kind].append(1e3 * seconds_of(steps[arm, kind], 1, device))
+            samples[arm, kind].append(1e3 * (time.process_time() - start))
     for (arm, kind), taken in samples.items():
         rows[arm][f"{kind}_samples_ms"] = [round(ms, 2) for ms in taken]
+        rows[arm][f"{kind}_wall_ms"] = [round(ms, 2) for ms in waited[arm, kind]]
         rows[arm][f"{kind}_ms"] = round(statistics.median(taken), 2)
     first = rows[arms[0]]
     for row in rows.values():
@@ -113,7 +118,7 @@ def report(record: dict[str, Any]) -> str:
     """Lay out a result as tables, one for each size of the images."""
     return "\n\n".join(
         table_of(
-            f"{point['resolution']} pixels, batch {point['batch_size']}, "
+            f"{point['resolution']} pixels, batch {record['batch_size']}, "
             f"{record['base_channels']} channels, {record['precision']}, {record['threads']} "
             "threads of the CPU",
             COLUMNS,
@@ -130,7 +135,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="JSON file to write")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--resolutions", nargs="+", type=int, default=[64])
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[16], help="of each size")
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--base-channels", type=int, default=32)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--rounds", type=int, default=7)
@@ -138,25 +143,19 @@ def main() -> None:
     options = parser.parse_args()
     check(
         options,
-        least={"rounds": 1, "threads": 1, "batch_sizes": 2},
+        least={"rounds": 1, "threads": 1, "batch_size": 2},
         most={"rounds": MOST_ROUNDS, "threads": 1024},
     )
-    if len(options.batch_sizes) != len(options.resolutions):
-        parser.error(
-            f"--batch-sizes: got {len(options.batch_sizes)}, expected one for each of the "
-            f"{len(options.resolutions)} of --resolutions"
-        )
-    shared = {"base_channels": options.base_channels, "precision": options.precision}
-    sizes = list(zip(options.resolutions, options.batch_sizes, strict=True))
-    for resolution, batch_size in sizes:  # refused before anything is measured
-        override(TrainConfig(), {**shared, "resolution": resolution, "batch_size": batch_size})
+    shared = {name: getattr(options, name) for name in ("batch_size", "base_channels", "precision")}
+    for resolution in options.resolutions:  # refused before anything is measured
+        override(TrainConfig(), {**shared, "resolution": resolution})
     prepare_process(options.threads)
     points: list[dict[str, Any]] = []
     record: dict[str, Any] = {**shared, "threads": options.threads, "points": points}
-    for resolution, batch_size in sizes:
-        settings = {**shared, "resolution": resolution, "batch_size": batch_size}
+    for resolution in options.resolutions:
+        settings = {**shared, "resolution": resolution}
         rows = measure(options.arms, settings, options.rounds, lambda line: print(line, flush=True))
-        points.append({"resolution": resolution, "batch_size": batch_size, "arms": rows})
+        points.append({"resolution": resolution, "arms": rows})
         write_result(options.out, recorded("bench.step_cost", file=options.out), record)
     print(report(record))
 

@@ -76,7 +76,6 @@ ELSEWHERE = {
     "cxrgan_fast/metrics/nearest_neighbour.py": "metrics/test_old_names.py",
     "cxrgan_fast/metrics/neighbours.py": "metrics/test_old_names.py",
     # Every network is put to the same questions.
-    "cxrgan_fast/nn/blocks.py": "nn/test_norm_act_modules.py",
     "cxrgan_fast/nn/families/dcgan.py": "nn/test_networks.py",
     "cxrgan_fast/nn/labels.py": "nn/test_conditional_batch_norm.py",
     "cxrgan_fast/nn/layers.py": "nn/test_spectral_norm.py",

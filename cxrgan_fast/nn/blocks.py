@@ -58,7 +58,8 @@ class MinibatchStd(nn.Module):
         # In float32: the square of a difference of float16 may be 0 where the difference is not.
         exact = input.float() if input.element_size() == 2 else input
         groups = exact.unflatten(0, (size, samples // size))  # (size, N / size, C, H, W)
-        spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
+        variance = (groups - groups.mean(0)).square().mean(0)
+        spread = (variance + 1e-8).sqrt().mean((1, 2, 3))
         plane = spread.repeat(size)[:, None, None, None].expand(-1, 1, *input.shape[2:])
         return torch.cat([input, plane.to(input.dtype)], dim=1)
 

@@ -23,6 +23,8 @@ CASES = {
     "fp16": {"precision": "fp16", "discriminator_steps": 2, "class_balance": True},
     "spectral-norm": {"spectral_norm": True, "loss": "hinge", "resolution": 64},
     "dcgan-concat": {"family": "dcgan", "conditioning": "concat", "upsampling": "transposed"},
+    "options": {"minibatch_std": 4, "latent_chunks": True, "normalize_latents": True,
+                "scale_residuals": True, "precision": "bf16"},
     "r3": {"family": "r3", "precision": "bf16"},
     "r3-pairs": {"family": "r3", "loss": "relativistic", "r2_gamma": 1.0, "precision": "fp16"},
     "sgd": {"optimizer": "sgd", "loss": "least_squares"},

@@ -166,7 +166,9 @@ def test_a_header_of_the_wrong_form_is_refused(saved, changes):
 
 def test_a_network_that_cannot_be_is_refused_by_field(saved):
     rewrite(saved, network={**dataclasses.asdict(NETWORK), "resolution": 48})
-    with pytest.raises(UserError, match="resolution should be one of 32, 64, 128, 256, got 48"):
+    with pytest.raises(
+        UserError, match="resolution should be one of 32, 64, 128, 256, 512, got 48"
+    ):
         load_generator(saved)
 
 

@@ -260,7 +260,7 @@ def test_bad_data_is_one_line_that_says_what_to_do(fails, train, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--resolution", "48"], "--resolution should be one of 32, 64, 128, 256, got 48"),
+        (["--resolution", "48"], "--resolution should be one of 32, 64, 128, 256, 512, got 48"),
         (["--batch-size", "0"], "--batch-size should be a whole number from 1 to 65536, got 0"),
         (["--image-channels", "2"], "--image-channels should be one of 1, 3, got 2"),
         (["--device", "cuda:97"], "--device cuda:97 cannot be used here"),
