@@ -51,6 +51,9 @@ class Arguments:
     )
     """Generator to use: a step that the run has kept, best (the lowest FID of --eval-every), or a
     .safetensors file."""
+    ema: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = None
+    """Relative width of a power-function average of the weights to generate with, such as 0.05,
+    made of what a run with --power-ema-every has kept."""
     interpolate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write sheets of interpolations between latents and between classes as well."""
     batch_size: int = 64
@@ -66,7 +69,8 @@ def main() -> None:
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed {seed}: expected 0 or more, below 2^63")
     device = resolve_device(arguments.device)
-    sources = load_sources(arguments.run, arguments.checkpoint, given(arguments.classes), device)
+    chosen = given(arguments.classes)
+    sources = load_sources(arguments.run, arguments.checkpoint, chosen, device, arguments.ema)
     classes = [source.class_name for source in sources]
     folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
     if n == 0 and arguments.interpolate and folders:
@@ -84,6 +88,12 @@ def main() -> None:
         folders=folders,
         sheets=sheets,
     )
+    if arguments.ema is not None:
+        for about in {source.checkpoint: source.snapshot.extra for source in sources}.values():
+            print(
+                f"ema: {arguments.ema:g}, of {about['averages']} averages, whose profiles come "
+                f"within {float(about['profile_error']):.1%} of it"
+            )
     if n:
         print(f"{n} images of each of {', '.join(classes)}: {out}")
     for name, folder in folders.items():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset
+from cxrgan_fast.errors import printable
 from cxrgan_fast.evaluation.chosen import chosen_and_judged
 from cxrgan_fast.evaluation.findings import Evaluation
 from cxrgan_fast.evaluation.image_sets import (
@@ -143,6 +144,12 @@ def _origin(
                 "images are unknown here, so memorisation of them would not be seen"
             )
             break
+    before = {s.extra["init_from"] for s in snapshots if s.extra.get("init_from")}
+    notes += [
+        f"the generator began with the weights of {printable(name)}: memorisation of what those "
+        "were trained on would be seen only if it is among these training images"
+        for name in sorted(before)
+    ]
     origin = {source.class_name: source.checkpoint for source in sources}
     return {"generators": origin, **chosen, "notes": notes}
 

@@ -13,7 +13,7 @@ from cxrgan_fast.augment.adaptive import AdaptiveProbability
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Network, Objective, Player, Update, frozen
-from cxrgan_fast.gan.penalties import lazy_weight, squared_gradient_norms
+from cxrgan_fast.gan.penalties import lazy_weight, resolve_gamma, squared_gradient_norms
 from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
@@ -89,6 +89,7 @@ class Adversarial(Objective):
             for name, network in build_networks(config, draws.n_classes).items()
         }
         self.run = dict(self.networks)
+        self.r1_gamma = resolve_gamma(config.objective.r1_gamma, config)
         optimization = config.optimization
         self.players = (
             Player("generator", "g_optimizer", optimization.g_lr),
@@ -114,7 +115,7 @@ class Adversarial(Objective):
         settings, done = self.settings, progress.steps
         penalized = done % settings.r1_interval == 0
         return StepKind(
-            r1=penalized and scheduled(settings.r1_gamma, progress.share) > 0,
+            r1=penalized and scheduled(self.r1_gamma, progress.share) > 0,
             r2=penalized and scheduled(settings.r2_gamma, progress.share) > 0,
             noise=noise_std(settings, progress) > 0,
             generator_loss=generator_loss_kind(settings, done),
@@ -180,7 +181,7 @@ class Adversarial(Objective):
         }
         if self.steering is not None:
             numbers["augment_p"] = self.steering.probability.clone()
-        for name, gamma in (("r1", settings.r1_gamma), ("r2", settings.r2_gamma)):
+        for name, gamma in (("r1", self.r1_gamma), ("r2", settings.r2_gamma)):
             if name in penalties:
                 weight = lazy_weight(scheduled(gamma, share), settings.r1_interval)
                 loss = loss + penalties[name] * weight

@@ -13,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from cxrgan_fast.gan.schedules import Progress
+from cxrgan_fast.schedule import Schedule
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,12 +25,12 @@ class Player:
     Attributes:
         network: its name among :attr:`Objective.networks`.
         optimizer: the name of its optimizer, under which a checkpoint keeps the state.
-        learning_rate: learning rate of that optimizer.
+        learning_rate: learning rate of that optimizer; may be a schedule.
     """
 
     network: str
     optimizer: str
-    learning_rate: float
+    learning_rate: float | Schedule
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,30 @@
 """Penalties on the discriminator's gradient."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+from cxrgan_fast.schedule import Schedule
+from cxrgan_fast.settings.config import TrainConfig
+
+GAMMA_PER_PIXEL = 0.0002
+"""γ·N/R² of the rule for γ: of `train.py` of StyleGAN2-ADA (Karras et al. 2020), whose penalty is
+γ/2·E‖∇D‖² of images with a range of 2, too."""
+
+
+def resolve_gamma(
+    gamma: Literal["auto"] | float | Schedule, config: TrainConfig
+) -> float | Schedule:
+    """Return the weight γ of a penalty that "auto" stands for; keep any other.
+
+    Args:
+        gamma: the setting.
+        config: gives the resolution and the batch size that the rule goes by.
+    """
+    if gamma == "auto":
+        return GAMMA_PER_PIXEL * config.network.resolution**2 / config.batch_size
+    return gamma
 
 
 def lazy_weight(gamma: float | Tensor, interval: int) -> float | Tensor:

@@ -101,10 +101,17 @@ def prune_checkpoints(run: Path, keep: int, mark_every: int, best: int | None) -
             generator_path(run, step).unlink(missing_ok=True)
 
 
-def load_newest_checkpoint(run: Path, device: torch.device) -> Checkpoint:
+def load_newest_checkpoint(
+    run: Path, device: torch.device, *, purpose: str = "resume"
+) -> Checkpoint:
     """Load the newest checkpoint of ``run`` that is whole.
 
     Only tensors and plain values are read: a checkpoint cannot run code.
+
+    Args:
+        run: its folder.
+        device: where the tensors come to.
+        purpose: what it is loaded for, for messages: "cannot resume RUN".
 
     Raises:
         UserError: There is no checkpoint, none is whole, or one cannot be read or is of another
@@ -119,11 +126,11 @@ def load_newest_checkpoint(run: Path, device: torch.device) -> Checkpoint:
     if damaged:
         path, reason = damaged[0]
         raise UserError(
-            f"cannot resume {run}: {path} is damaged or not a checkpoint of this program "
+            f"cannot {purpose} {run}: {path} is damaged or not a checkpoint of this program "
             f"({reason}), and there is no older one that is whole; put a copy of it in its place, "
             "or start a new run"
         )
-    raise UserError(f"cannot resume {run}: it has no checkpoint yet; start a new run")
+    raise UserError(f"cannot {purpose} {run}: it has no checkpoint yet; start a new run")
 
 
 def set_aside(path: Path) -> Path:

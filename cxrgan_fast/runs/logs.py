@@ -41,7 +41,18 @@ _GROUPS = {
     "images": "progress",
     "share": "progress",
     **dict.fromkeys(
-        ("noise_std", "r1_gamma", "ema_half_life", "augment_probability", "augment_p"), "schedule"
+        (
+            "noise_std",
+            "r1_gamma",
+            "r2_gamma",
+            "g_lr",
+            "d_lr",
+            "beta2",
+            "ema_half_life",
+            "augment_probability",
+            "augment_p",
+        ),
+        "schedule",
     ),
 }
 _HYPERPARAMETER_METRICS = ("loss/d_loss", "loss/g_loss")

@@ -14,7 +14,7 @@ _WARNINGS = {
     "blind": (
         "warning: for a tenth of the run the discriminator has hardly told real from generated "
         "images (r_t {r_t:.2f}, where 0 is guessing): the generator learns little from it; try a "
-        "smaller --r1-gamma, a tenth of it say, less of --augment or a higher --d-lr"
+        "smaller --r1-gamma (a tenth of it, for example), less of --augment or a higher --d-lr"
     ),
     "sure": (
         "warning: for a tenth of the run the discriminator has been sure of almost every real "
@@ -35,7 +35,7 @@ class DiscriminatorWatch:
         self._said: set[str] = set()
         self._kind: str | None = None
         self._begun = (0.0, 0.0)  # share of the run and step at which it became of that kind
-        self._last = (0.0, 0.0)
+        self._last: tuple[float, float] | None = (0.0, 0.0)
 
     def see(self, row: Mapping[str, Any]) -> str | None:
         """Take the next row, and return a warning if there is one to be shown.
@@ -44,15 +44,19 @@ class DiscriminatorWatch:
             row: what is written of steps; ``step``, ``share`` (of the planned run that is done) and
                 ``r_t`` are looked at. One without them, or of other types, ends what has lasted.
         """
-        now = _number(row, "share"), _number(row, "step")
-        r_t = _number(row, "r_t")  # NaN is neither
-        kind = "blind" if r_t < _BLIND else "sure" if r_t > _SURE else None
+        share, step, r_t = (_number(row, name) for name in ("share", "step", "r_t"))
+        kind = "blind" if r_t < _BLIND else "sure" if r_t > _SURE else None  # NaN is neither
+        if math.isnan(share) or math.isnan(step):
+            self._kind, self._last = None, None
+            return None
+        now = share, step
+        last = self._last or now  # after a row that says not when, nothing is known from before
         # Where a run has been planned anew, less of it is done than before.
-        if kind != self._kind or now[0] < self._last[0]:
-            share, step = min(self._last, now)
-            self._kind, self._begun = kind, (max(share, _SHARE), step)
+        if kind != self._kind or share < last[0]:
+            begun = min(last, now)
+            self._kind, self._begun = kind, (max(begun[0], _SHARE), begun[1])
         self._last = now
-        lasted = now[0] - self._begun[0] > _SHARE - _ROUNDING and now[1] - self._begun[1] >= _STEPS
+        lasted = share - self._begun[0] > _SHARE - _ROUNDING and step - self._begun[1] >= _STEPS
         if kind is None or kind in self._said or not lasted:
             return None
         self._said.add(kind)
@@ -62,6 +66,6 @@ class DiscriminatorWatch:
 def _number(row: Mapping[str, Any], name: str) -> float:
     """A number of a row; NaN if it is none there."""
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= _HUGE:
         return math.nan
-    return float(value) if abs(value) < _HUGE else math.nan
+    return float(value)

@@ -10,6 +10,7 @@ from cxrgan_fast.data.sources import split_names
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot, load_generator
 from cxrgan_fast.runs.generators import find_generators
+from cxrgan_fast.runs.power_averages import averages_folder, make_average
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def load_sources(
     checkpoint: str | None = None,
     classes: Sequence[str] = (),
     device: str | torch.device = "cpu",
+    ema: float | None = None,
 ) -> list[ClassSource]:
     """Load the generators of the classes asked for.
 
@@ -38,13 +40,23 @@ def load_sources(
         classes: names of the classes, or lists of names with commas, in the order wanted; none
             for all. Case does not matter.
         device: where the generators work.
+        ema: relative width of the power-function average that the generators are made of; None
+            for those that the run has kept.
 
     Raises:
         UserError: as `find_generators`; a damaged file; a class that no generator makes.
     """
     sources: dict[str, ClassSource] = {}
+    if ema is not None and checkpoint is not None:
+        raise UserError(f"generate --ema {ema:g} takes the newest step: leave --checkpoint out")
+    if ema is not None and run.is_file():
+        raise UserError(f"generate --ema {ema:g}: {run} is a file; name its run folder")
     for path in find_generators(run, checkpoint):
-        snapshot = load_generator(path, device)
+        if ema is None:
+            snapshot = load_generator(path, device)
+        else:
+            snapshot = make_average(path.parent, ema, device)
+            path = averages_folder(path.parent) / f"ema-{ema:g}"
         for label, name in enumerate(snapshot.class_names):
             if name in sources:
                 raise UserError(

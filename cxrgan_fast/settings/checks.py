@@ -31,6 +31,11 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
             f"--noise-decay-steps {flat['noise_decay_steps']} does nothing with --noise-std "
             f"{flat['noise_std']}, which is a schedule; leave it out"
         )
+    if flat["optimizer"] == "rmsprop" and isinstance(flat["beta2"], Schedule):
+        raise UserError(
+            f"--beta2 {flat['beta2']} is a schedule, which --optimizer rmsprop cannot follow; give "
+            "a number, or take --optimizer adam or adamw"
+        )
     if flat["ada_target"] and isinstance(flat["augment_probability"], Schedule):
         raise UserError(
             f"--ada-target {flat['ada_target']} steers the probability, which is a schedule "

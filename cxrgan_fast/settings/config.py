@@ -71,10 +71,11 @@ class ObjectiveConfig(Settings):
     """Steps over which the noise falls linearly to zero; 0 leaves it as --noise-std says, which can
     be a schedule itself."""
     r1_gamma: Annotated[
-        float | Schedule,
+        Literal["auto"] | float | Schedule,
         Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"),
     ] = 1.0
-    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off."""
+    """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off,
+    auto is 0.0002·R²/N for images of R pixels a side in batches of N."""
     r2_gamma: Annotated[float | Schedule, Setting(least=0, elsewhere="r2 r2_weight lambda_r2")] = (
         0.0
     )
@@ -110,7 +111,7 @@ class OptimizationConfig(Settings):
     ] = "adam"
     """Optimizer of both networks."""
     g_lr: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             answer="--g-lr and --d-lr, of the generator and the discriminator",
@@ -120,7 +121,7 @@ class OptimizationConfig(Settings):
         ),
     ] = 5e-4
     """Learning rate of the generator."""
-    d_lr: Annotated[float, Setting(least=0)] = 5e-4
+    d_lr: Annotated[float | Schedule, Setting(least=0)] = 5e-4
     """Learning rate of the discriminator."""
     beta1: Annotated[
         float,
@@ -133,7 +134,7 @@ class OptimizationConfig(Settings):
     ] = 0.0
     """Decay rate of Adam's first moment."""
     beta2: Annotated[
-        float,
+        float | Schedule,
         Setting(
             least=0,
             below=1,
@@ -141,7 +142,8 @@ class OptimizationConfig(Settings):
             elsewhere="b2 beta_2 adam_beta2 adam_b2",
         ),
     ] = 0.99
-    """Decay rate of Adam's second moment, or smoothing constant of RMSprop."""
+    """Decay rate of Adam's second moment, or smoothing constant of RMSprop, which can be no
+    schedule."""
     momentum: Annotated[
         float, Setting(least=0, below=1, needs=Needs("optimizer", among=("sgd",)))
     ] = 0.9
@@ -162,6 +164,9 @@ class OptimizationConfig(Settings):
     """Half-life of the moving average of the generator's weights, in images shown."""
     ema_ramp: Annotated[float, Setting(least=0, needs=Needs("ema_half_life"))] = 0.05
     """Warm-up: the half-life is at most this share of the images shown so far; 0 turns it off."""
+    power_ema_every: Annotated[int, Setting(least=0)] = 0
+    """Steps between two files of power-function averages of the generator's weights (Karras et al.
+    2024), from which generate --ema makes an average of any width; 0 keeps none."""
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,15 @@ class TrainConfig(Settings):
         int, Setting(least=0, most=2**63 - 1, elsewhere="manual_seed random_seed manualseed")
     ] = 0
     """Random seed of the training; it does not change the phantom set."""
+    init_from: Annotated[
+        Path | None,
+        Setting(
+            unset="random weights",
+            elsewhere="pretrained init_checkpoint warm_start finetune_from load_weights",
+        ),
+    ] = None
+    """Run folder or generator file whose weights the training begins with, as far as shapes allow;
+    all else begins anew."""
     preset: Literal["auto", "small", "base"] = "auto"
     """Size of the networks and the batch: 32 base channels and images (small) or 64 (base); auto is
     small on a CPU and base on a GPU."""
@@ -477,6 +491,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
             "data": data if data_place(data) is None else os.path.abspath(data),
             "features": os.path.abspath(features) if is_code(features) else features,
             "inception_weights": None if weights is None else weights.absolute(),
+            "init_from": None if config.init_from is None else config.init_from.absolute(),
             "features_weights": backbone,
         },
     )

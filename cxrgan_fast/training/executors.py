@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.training.step import TrainingStep
 
 ExecutorName = Literal["auto", "eager", "compile", "graph"]
@@ -212,8 +213,16 @@ def _why_no_graph(step: TrainingStep) -> str:
     """Why a step cannot be captured, or ""."""
     if step.device.type != "cuda":
         return f"a CUDA graph needs an NVIDIA GPU, and this is a {step.device.type}"
-    if step.config.precision == "fp16" and step.config.optimization.optimizer == "rmsprop":
-        return "rmsprop has no kernel that skips an overflowed fp16 step without asking the host"
+    if step.config.precision == "fp16":
+        optimization, lacks = step.config.optimization, ""
+        if optimization.optimizer == "rmsprop":
+            lacks = "rmsprop"
+        elif isinstance(optimization.beta2, Schedule):
+            lacks = "Adam with a schedule of --beta2"
+        if lacks:
+            return (
+                f"{lacks} has no kernel that skips an overflowed fp16 step without asking the host"
+            )
     return ""
 
 

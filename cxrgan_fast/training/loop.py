@@ -14,6 +14,8 @@ from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.files import make_folder, write_atomic
+from cxrgan_fast.gan.adversarial import build_networks
+from cxrgan_fast.gan.penalties import GAMMA_PER_PIXEL, resolve_gamma
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.metrics.registry import backbone_names
 from cxrgan_fast.runs import checkpoint as ckpt
@@ -28,6 +30,13 @@ from cxrgan_fast.settings.config import EvaluationConfig, TrainConfig, override,
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.threads import default_threads, threads_kept
 from cxrgan_fast.training.algorithms import algorithms
+from cxrgan_fast.training.initial import (
+    InitialWeights,
+    read_initial,
+    take_over,
+    transfer_lines,
+    transfer_record,
+)
 from cxrgan_fast.training.restoring import find_state
 from cxrgan_fast.training.run import NonFiniteError, Run
 from cxrgan_fast.training.signals import stop_signals
@@ -55,6 +64,11 @@ def train(
     if device is None:
         device = resolve_device(config.device)
     config = override(config, {"precision": resolve_precision(config.precision, device)})
+    if config.objective.r1_gamma == "auto":
+        gamma = resolve_gamma("auto", config)
+        side, batch = config.network.resolution, config.batch_size
+        print(f"r1 gamma: {gamma:g} ({GAMMA_PER_PIXEL:g} · {side}² / {batch})", flush=True)
+        config = override(config, {"r1_gamma": gamma})
     try:
         with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)
@@ -129,6 +143,7 @@ def _train(
     config.network.validate(1 if source.per_class else len(dataset.class_names))
     if extractor:
         check_counts(config, dataset)
+    initial = _initial(config, dataset, resume)
     _say_dataset(dataset)
     if held_out:
         print(f"held out: {len(held_out)} patients, who are not among these", flush=True)
@@ -150,7 +165,9 @@ def _train(
     with locked(run):
         if not source.per_class:
             resumed = resume is not None
-            grid = _train_one(config, dataset, extractor, device, run, resumed, most_threads, begin)
+            grid = _train_one(
+                config, dataset, extractor, device, run, resumed, most_threads, begin, initial
+            )
             return run, [grid]
         # A limit for all of them together.
         minutes = config.max_minutes / len(dataset.class_names)
@@ -164,10 +181,36 @@ def _train(
             of_class = dataset.of_class(name)
             grids.append(
                 _train_one(
-                    config, of_class, extractor, device, part, resumed, most_threads, begin, name
+                    config,
+                    of_class,
+                    extractor,
+                    device,
+                    part,
+                    resumed,
+                    most_threads,
+                    begin,
+                    initial,
+                    name,
                 )
             )
         return run, grids
+
+
+def _initial(
+    config: TrainConfig, dataset: ImageDataset, resume: Path | None
+) -> InitialWeights | None:
+    """The weights that a training of these begins with, if one begins and they are not random."""
+    names, begun = dataset.class_names, resume is not None
+    if resume is not None and config.dataset.per_class:
+        begun = all(ckpt.saved_steps(resume / folder) for folder in folder_names(names).values())
+    if begun or config.init_from is None:
+        return None
+    initial = read_initial(config.init_from, config.network.family)
+    if config.dataset.per_class:
+        names = names[:1]
+    with torch.device("meta"):  # before there is a folder, and without its memory
+        take_over(build_networks(config, len(names)), names, initial)
+    return initial
 
 
 def _say_dataset(dataset: ImageDataset) -> None:
@@ -214,17 +257,20 @@ def _train_one(
     resume: bool,
     most_threads: int,
     begin: Callable[[], None],
+    initial: InitialWeights | None,
     title: str = "train",
 ) -> Path:
     """Train one GAN in ``folder``, from its newest checkpoint if ``resume``; give its last grid.
 
-    ``begin`` is called when it is certain that it can.
+    ``begin`` is called when it is certain that it can. Without a checkpoint it begins with the
+    weights of ``initial``, if there are any.
     """
     n_classes = len(dataset.class_names)
     found = find_state(folder, config, n_classes, device) if resume else None
     run = Run(config, dataset, device, folder)
     if found is not None:
         run.restore(found, device)
+    taken = run.take_over(initial) if found is None and initial is not None else None
     begin()
     step, output = run.training_step, config.output
     if step.steps_done >= config.steps and (extractor is None or run.evaluated == step.steps_done):
@@ -235,6 +281,9 @@ def _train_one(
     torch.set_num_threads(chosen.threads)
     facts = describe_start(run, chosen)
     print("\n".join(start_lines(facts, folder, chosen)), flush=True)
+    if initial is not None and taken is not None:
+        facts["init_from"] = transfer_record(initial, taken)
+        print("\n".join(transfer_lines(initial, taken, run.class_names)), flush=True)
     record_call(folder, facts)
     threads = None
     if device.type == "cpu":
@@ -282,6 +331,10 @@ def _train_one(
             if step.steps_done % output.grid_every == 0:
                 run.save_grid(writer, log)
                 grid_saved = step.steps_done
+            # Before the checkpoint: who goes on from it has all that come before.
+            every = config.optimization.power_ema_every
+            if every and (step.steps_done % every == 0 or step.steps_done == config.steps):
+                run.save_averages(writer)
             due = is_due(config, step.steps_done)
             if due or step.steps_done % output.checkpoint_every == 0:
                 run.save(writer)
@@ -290,6 +343,8 @@ def _train_one(
                 seconds = evaluate()
                 run.seconds += seconds
                 logged += seconds
+        if step.steps_done:
+            run.save_averages(writer)
         # The grid before the save, which takes it into the animation.
         if step.steps_done > min(grid_saved, saved):
             run.save_grid(writer, log)

@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cxrgan_fast.gan.schedules import scheduled
+from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import OptimizationConfig
+from cxrgan_fast.training.scheduled_adam import ScheduledAdam
 
 
 def make_optimizer(
     config: OptimizationConfig,
     parameters: Iterable[nn.Parameter],
-    learning_rate: float,
+    learning_rate: float | Schedule,
     device: torch.device,
 ) -> torch.optim.Optimizer:
     """Make the optimizer of one network.
@@ -23,20 +26,30 @@ def make_optimizer(
     Args:
         config: which one, and its settings.
         parameters: on ``device``.
-        learning_rate: on a GPU it becomes a tensor, so that a captured step reads it anew.
+        learning_rate: a schedule, or on a GPU a number too, becomes a tensor, so that a captured
+            step reads it anew.
         device: device of the parameters.
     """
     params = list(parameters)
     on_cuda = device.type == "cuda"
-    rate: float | Tensor = torch.tensor(learning_rate, device=device) if on_cuda else learning_rate
+    rate: float | Tensor = scheduled(learning_rate, 0.0)
+    if on_cuda or isinstance(learning_rate, Schedule):
+        rate = torch.tensor(rate, device=device)
     common: dict[str, Any] = {"lr": rate, "weight_decay": config.l2}
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(params, momentum=config.momentum, fused=True, **common)
     elif config.optimizer == "rmsprop":  # which has no fused kernel
         optimizer = torch.optim.RMSprop(
-            params, alpha=config.beta2, foreach=True, capturable=on_cuda, **common
+            params,
+            alpha=scheduled(config.beta2, 0.0),
+            foreach=True,
+            capturable=on_cuda,
+            **common,
         )
+    elif isinstance(config.beta2, Schedule):
+        decoupled = config.optimizer == "adamw"
+        optimizer = ScheduledAdam(params, beta1=config.beta1, decoupled=decoupled, **common)
     else:
         adam = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         optimizer = adam(
@@ -48,6 +61,32 @@ def make_optimizer(
         )
     _make_state(optimizer)
     return optimizer
+
+
+def follow_schedules(
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float | Schedule,
+    beta2: float | Schedule,
+    share: Tensor,
+) -> None:
+    """Write into an optimizer's tensors what the schedules are at this share of the planned run.
+
+    Args:
+        optimizer: as :func:`make_optimizer` makes it for these settings.
+        learning_rate: its learning rate.
+        beta2: its decay rate of the second moment.
+        share: 0-dimensional float64 on its device.
+    """
+    (group,) = optimizer.param_groups
+    for name, value in (("lr", learning_rate), ("beta2", beta2)):
+        if isinstance(value, Schedule):
+            group[name].copy_(scheduled(value, share))
+
+
+def scheduled_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the tensors that :func:`follow_schedules` may write into."""
+    (group,) = optimizer.param_groups
+    return [group[name] for name in ("lr", "beta2") if isinstance(group.get(name), Tensor)]
 
 
 def _make_state(optimizer: torch.optim.Optimizer) -> None:

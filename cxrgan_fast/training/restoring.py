@@ -12,6 +12,7 @@ from cxrgan_fast.gan.adversarial import Adversarial, build_networks
 from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.calls import read_calls
 from cxrgan_fast.runs.logs import require_logs
+from cxrgan_fast.runs.power_averages import saved_averages
 from cxrgan_fast.settings.checks import changed_on_resume
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config
@@ -73,6 +74,7 @@ def _require_places(run: Path) -> None:
         *checkpoints.glob("step-*.pt"),
         *checkpoints.glob("generator-*.safetensors"),
         *(run / "grids").glob("grid-*.png"),
+        *(path for *_, path in saved_averages(run)),
     ):
         if path.is_dir() and not path.is_symlink():
             raise UserError(

@@ -17,12 +17,14 @@ from cxrgan_fast.runs import checkpoint as ckpt
 from cxrgan_fast.runs.best import Row, is_better, keep_best, restore_best
 from cxrgan_fast.runs.generator_file import save_generator
 from cxrgan_fast.runs.logs import RunLog, read_evaluations
+from cxrgan_fast.runs.power_averages import average_path, averages_folder, drop_averages_after
 from cxrgan_fast.sampling.grid import animate, grid_path, rows_shown, write_grid
 from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.training.executors import make_executor
 from cxrgan_fast.training.host_copy import copy_to_host
+from cxrgan_fast.training.initial import InitialWeights, Transfer, take_over
 from cxrgan_fast.training.restoring import check_training, upgraded
 from cxrgan_fast.training.step import TrainingStep
 from cxrgan_fast.training.writer import BackgroundWriter
@@ -62,6 +64,8 @@ class Run:
             # objective with a discriminator on pretrained features has to name them here.
             "networks_seen": "",
         }
+        if config.init_from is not None:  # evaluate says what follows from it
+            self.data["init_from"] = config.init_from.name
         self.training_step = TrainingStep(config, dataset, device)
         self._execute = make_executor(config.executor, self.training_step)
         self.is_between_steps = True
@@ -72,6 +76,9 @@ class Run:
         self.best: Row | None = None
         make_folder(folder / "checkpoints")
         make_folder(folder / "grids")
+        if config.optimization.power_ema_every:
+            make_folder(averages_folder(folder))
+        self._averages_at = 0  # the newest step whose power-function averages are written
         # The same latents for every class and every grid, so that a column can be followed.
         *_, grid_seed = stream_seeds(config.seed)
         fixed = torch.Generator().manual_seed(grid_seed)
@@ -101,12 +108,19 @@ class Run:
         except RuntimeError as error:  # what a generator of random numbers says of its state
             raise UserError(f"{path}: training.random: {error}; start a new run") from None
         self.seconds = state["seconds"]
+        drop_averages_after(self.folder, self.training_step.steps_done)
+        self._averages_at = self.training_step.steps_done
         if training["device"] == device.type == "cpu":  # else there are no bits to keep
             self.threads = state.get("threads")  # an older checkpoint does not say
         rows = read_evaluations(self.folder, self.training_step.steps_done)
         if rows:
             self.evaluated = rows[-1]["step"]
             self.best = restore_best(self.folder, rows)
+
+    def take_over(self, initial: InitialWeights) -> dict[str, Transfer]:
+        """Take over the weights of another run, before the first step."""
+        step = self.training_step
+        return take_over({**step.networks, "ema": step.ema.module}, self.class_names, initial)
 
     @property
     def executor(self) -> str:
@@ -168,6 +182,27 @@ class Run:
             log.grid(path, step)
 
         self._hand_over(writer, {"images": to_uint8(images, self.training_step.value_range)}, write)
+
+    def save_averages(self, writer: BackgroundWriter) -> None:
+        """Have the power-function averages of this step written, if there are any and once."""
+        step, images_seen = self.training_step.steps_done, self.training_step.images_seen
+        if self.training_step.power_ema is None or step == self._averages_at:
+            return
+        self._averages_at = step
+
+        def write(averages: dict[str, Any]) -> None:
+            for width, weights in averages.items():
+                save_generator(
+                    average_path(self.folder, width, step),
+                    weights,
+                    self.config.network,
+                    self.class_names,
+                    step=step,
+                    images_seen=images_seen,
+                    extra={**self.data, "sigma_rel": width},
+                )
+
+        self._hand_over(writer, self.training_step.power_ema.state_dict(), write)
 
     def save(self, writer: BackgroundWriter) -> None:
         """Have the checkpoint, the generator and the animation written."""

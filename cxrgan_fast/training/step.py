@@ -23,12 +23,15 @@ from cxrgan_fast.gan.objective import Objective, Update
 from cxrgan_fast.gan.relativistic import Relativistic
 from cxrgan_fast.gan.schedules import Progress, scheduled
 from cxrgan_fast.nn import EMA
+from cxrgan_fast.nn.power_ema import PowerEMA
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.training.meters import Meters
 from cxrgan_fast.training.optimizers import (
     Scaler,
+    follow_schedules,
     load_optimizer_state,
     make_optimizer,
+    scheduled_tensors,
     state_tensors,
 )
 
@@ -91,6 +94,9 @@ class TrainingStep:
         optim = config.optimization
         half_life = scheduled(optim.ema_half_life, 0.0)
         self.ema = EMA(self.networks[self.objective.averaged], half_life, optim.ema_ramp or None)
+        self.power_ema: PowerEMA | None = None
+        if optim.power_ema_every:
+            self.power_ema = PowerEMA(self.networks[self.objective.averaged])
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.scalers: dict[str, Scaler] = {}
         fp16 = config.precision == "fp16"  # bf16 has float32's range and needs no scaling
@@ -153,6 +159,9 @@ class TrainingStep:
     def body(self, kind: Hashable) -> None:
         """Queue all of a step's work on the device."""
         reported: list[dict[str, Tensor]] = []
+        for player in self.objective.players:
+            optimizer, beta2 = self.optimizers[player.optimizer], self.config.optimization.beta2
+            follow_schedules(optimizer, player.learning_rate, beta2, self.share)
         # Closed also when an update fails: what an objective has frozen for it thaws.
         progress = Progress(self.clock, self.share)
         with closing(self.objective.updates(kind, progress)) as updates:
@@ -163,6 +172,8 @@ class TrainingStep:
         half_life = scheduled(self.config.optimization.ema_half_life, self.share)
         images_seen, new = self.clock * self.images_per_step, self.images_per_step
         self.ema.update(averaged, images_seen, new, half_life)
+        if self.power_ema:
+            self.power_ema.update(averaged, self.clock)
         self.clock += 1
         self.meters.record(_means(reported), self.clock)
 
@@ -189,11 +200,13 @@ class TrainingStep:
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors that :meth:`body` changes in place; with ``random``, its state."""
-        modules = (*self.networks.values(), self.ema.module)
+        powers = self.power_ema.modules if self.power_ema else []
+        modules = (*self.networks.values(), self.ema.module, *powers)
         return [
             *(p.detach() for module in modules for p in module.parameters()),
             *(b for module in modules for b in module.buffers()),
             *(t for optimizer in self.optimizers.values() for t in state_tensors(optimizer)),
+            *(t for optimizer in self.optimizers.values() for t in scheduled_tensors(optimizer)),
             *self._scaler_tensors(),
             *self.objective.state().values(),
             *self.meters.state(),
@@ -209,6 +222,7 @@ class TrainingStep:
         return {
             **{name: network.state_dict() for name, network in self.networks.items()},
             "ema": self.ema.state_dict(),
+            **({"power_ema": self.power_ema.state_dict()} if self.power_ema else {}),
             **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scalers": self._scaler_tensors(),
             "objective": self.objective.state(),
@@ -228,6 +242,8 @@ class TrainingStep:
         for name, network in self.networks.items():
             network.load_state_dict(state[name])
         self.ema.load_state_dict(state["ema"])
+        if self.power_ema:
+            self.power_ema.load_state_dict(state["power_ema"])
         for name, optimizer in self.optimizers.items():
             load_optimizer_state(optimizer, state[name])
         for name, tensor in self.objective.state().items():

@@ -38,6 +38,16 @@ CASES = {
         "r1_gamma": Schedule(5, 0, "cosine", 0.4),
         "noise_std": Schedule(0, 0.5),
         "ema_half_life": Schedule(100, 10),
+        "g_lr": Schedule(0, 1e-3, share=0.5),
+        "d_lr": Schedule(1e-3, 1e-4, "cosine"),
+        "beta2": Schedule(0.5, 0.99),
+    },
+    "scheduled-rates": {"g_lr": Schedule(1e-3, 0), "d_lr": Schedule(0, 1e-3)},
+    "scheduled-rmsprop": {
+        "optimizer": "rmsprop",
+        "loss": "wasserstein",
+        "g_lr": Schedule(1e-4, 0),
+        "d_lr": Schedule(0, 1e-4),
     },
     "pairs": {"loss": "relativistic", "r2_gamma": 1.0},
     "pairs-fp16": {

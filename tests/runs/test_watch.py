@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from cxrgan_fast.runs.watch import DiscriminatorWatch
 
 from cxrgan_fast.runs.logs import RunLog
+from cxrgan_fast.runs.watch import DiscriminatorWatch
 
 STEPS, EVERY = 4000, 50
 
@@ -74,6 +74,15 @@ def test_rows_that_are_none_are_passed_over():
     ]
     odd += [{"step": 10**400, "share": 1.0, "r_t": 0}, {"step": 500, "share": 1.0, "r_t": None}]
     assert warned(odd) == []
+
+
+@pytest.mark.parametrize("lost", [("share",), ("r_t",), ("share", "r_t")])
+def test_what_lasts_is_counted_from_the_first_row_that_tells(lost):
+    """Older versions wrote neither; a run of theirs goes on with rows that have both."""
+    all_rows = rows([0.0] * 80)
+    old = [{k: v for k, v in row.items() if k not in lost} for row in all_rows[:40]]
+    since = 2000 if lost == ("r_t",) else 2050
+    assert warned(old + all_rows[40:]) == [(since + STEPS // 10, "blind")]
 
 
 MEASURED = {"images": 4, "seconds": 1.0, "images_per_second": 4.0}

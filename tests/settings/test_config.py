@@ -103,7 +103,7 @@ def test_a_missing_file_is_named(tmp_path):
     [
         ({"batch_size": 0}, "^batch_size should be a whole number from 1 to 65536, got 0"),
         ({"steps": -5}, "^steps should be a whole number of at least 1, got -5"),
-        ({"g_lr": float("nan")}, "^g_lr should be a number of at least 0, got nan"),
+        ({"l2": float("nan")}, "^l2 should be a number of at least 0, got nan"),
         ({"label_smoothing": 1.0}, "^label_smoothing should be a number of at least 0 and below 1"),
         ({"early_steps": 10}, "--early-steps does nothing without --loss minimax"),
         (

@@ -40,7 +40,7 @@ def test_a_schedule_is_read_as_it_is_written(text, schedule):
 def test_a_schedule_that_is_none_is_refused_everywhere_with_one_sentence(text, tmp_path):
     with pytest.raises(ValueError):  # noqa: PT011 - what a user sees is below
         Schedule.read(text)
-    said = r"should be a number of at least 0 or a schedule START:END.* of such numbers, got '"
+    said = r"should be auto or a number of at least 0 or a schedule START:END.*, got '"
     with pytest.raises(UserError, match=rf"^--r1-gamma {said}{text}'$"):
         parse(["--device", "cpu", f"--r1-gamma={text}"])
     file = tmp_path / "settings.yaml"
@@ -51,7 +51,8 @@ def test_a_schedule_that_is_none_is_refused_everywhere_with_one_sentence(text, t
 
 def test_which_settings_take_a_schedule():
     assert SCHEDULED == [
-        "augment_probability", "noise_std", "r1_gamma", "r2_gamma", "ema_half_life",
+        "augment_probability", "noise_std", "r1_gamma", "r2_gamma", "g_lr", "d_lr", "beta2",
+        "ema_half_life",
     ]  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def test_a_file_needs_no_quotes_where_yaml_has_numbers_of_base_60(text, tmp_path
 def test_a_dict_is_no_schedule(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("r1_gamma: {start: 1, end: 0}\n")
-    with pytest.raises(UserError, match="r1_gamma should be a number of at least 0 or a schedule"):
+    with pytest.raises(UserError, match="r1_gamma should be auto or a number of at least 0 or"):
         read_config_file(file)
 
 
@@ -123,5 +124,7 @@ def test_a_schedule_counts_as_a_value_of_its_setting(tmp_path):
     changed_on_resume(one, override(one, {"r1_gamma": Schedule.read("0:1")}), tmp_path)
     with pytest.raises(UserError, match=r"got --r1-gamma 0:2 \(.* has 0:1\)"):
         changed_on_resume(one, override(one, {"r1_gamma": Schedule(0, 2)}), tmp_path)
+    with pytest.raises(UserError, match=r"^--beta2 0:0.9 is a schedule, which --optimizer rmsprop"):
+        check(override(TrainConfig(), {"optimizer": "rmsprop", "beta2": Schedule(0, 0.9)}))
     with pytest.raises(UserError, match=r"^--plan-by does nothing without --max-minutes"):
         check(override(TrainConfig(), {"plan_by": "steps"}))

@@ -148,8 +148,8 @@ def test_a_number_that_cannot_be_written_is_refused_in_a_line(tmp_path):
         read_config_file(file)
     with pytest.raises(UserError, match=r"^--steps should be a whole number .*, got '9+$"):
         parse(["--device", "cpu", "--steps", "9" * 5000])
-    with pytest.raises(UserError, match=r"^g_lr should be a number from 0 to 1e\+12, got 10+$"):
-        override(TrainConfig(), {"g_lr": 10**390})  # no double
+    with pytest.raises(UserError, match=r"^l2 should be a number from 0 to 1e\+12, got 10+$"):
+        override(TrainConfig(), {"l2": 10**390})  # no double
 
 
 def test_a_setting_that_needs_another_names_one_that_there_is():

@@ -11,6 +11,7 @@ from cxrgan_fast.runs.checkpoint import checkpoint_path
 from cxrgan_fast.schedule import Schedule
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training.run import Run
+from cxrgan_fast.training.scheduled_adam import ScheduledAdam
 from cxrgan_fast.training.step import TrainingStep
 
 CPU = torch.device("cpu")
@@ -53,6 +54,8 @@ def logged(run: Path, name: str) -> list[float]:
         ("r1_gamma", Schedule(40, 8)),
         ("ema_half_life", Schedule(4, 40)),
         ("noise_std", Schedule(0.1, 0.9)),
+        ("g_lr", Schedule(1e-3, 9e-3)),
+        ("d_lr", Schedule(1e-3, 9e-3)),
     ],
 )
 def test_a_step_does_at_a_share_what_a_constant_of_that_value_does(dataset, name, schedule):
@@ -72,6 +75,34 @@ def test_a_step_does_at_a_share_what_a_constant_of_that_value_does(dataset, name
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
     others = zip(*map(weights, (scheduled, constants[1])), strict=True)
     assert not all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in others)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+def test_every_optimizer_follows_its_learning_rate(dataset, optimizer):
+    settings = {"optimizer": optimizer, "loss": "hinge", "steps": 4, "r1_gamma": 0.0}
+    rate = Schedule(1e-4, 0, share=0.5)
+    scheduled = step_with(dataset, **settings, g_lr=rate, d_lr=0.0)
+    constant = step_with(dataset, **settings, g_lr=1e-4, d_lr=0.0)
+    for step in (scheduled, constant):
+        step()
+    for a, b in zip(*map(weights, (scheduled, constant)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+    scheduled()
+    generator = list(scheduled.networks["generator"].parameters())
+    before = [parameter.detach().clone() for parameter in generator]
+    for _ in range(2):  # the rate has come to 0
+        scheduled()
+    assert all(torch.equal(a, b) for a, b in zip(before, generator, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_both_optimizers_follow_the_second_moments_rate(dataset, optimizer):
+    step = step_with(dataset, optimizer=optimizer, beta2=Schedule(0.5, 0.9), steps=4)
+    for share in (0, 0.25, 0.5):
+        step()
+        for each in step.optimizers.values():
+            assert isinstance(each, ScheduledAdam)
+            assert each.param_groups[0]["beta2"].item() == pytest.approx(0.5 + 0.4 * share)
 
 
 def test_a_penalty_whose_weight_has_come_to_nothing_is_not_computed(dataset):
@@ -106,11 +137,13 @@ def test_time_counts_where_it_is_further_than_steps(dataset, tmp_path):
 
 def test_a_resumed_run_goes_on_by_its_schedules_to_the_bit(train, tmp_path):
     options = ["--r1-gamma", "8:2:cosine", "--r1-interval", 2, "--ema-half-life", "9:99",
-               "--noise-std", "0.5:0:linear:0.5", "--checkpoint-every", 3]  # fmt: skip
+               "--noise-std", "0.5:0:linear:0.5", "--d-lr", "1e-3:0", "--beta2", "0.5:0.9",
+               "--checkpoint-every", 3]  # fmt: skip
     assert train(*PHANTOM, *options, "--steps", 6, "--out", tmp_path / "straight")[0] == 0
     straight = only_run(tmp_path / "straight")
     wave = [5 + 3 * torch.cos(torch.tensor(k / 6 * torch.pi)).item() for k in range(1, 7)]
     assert logged(straight, "r1_gamma") == pytest.approx(wave, rel=1e-6)
+    assert logged(straight, "d_lr")[2] == pytest.approx(5e-4)
     assert logged(straight, "noise_std") == pytest.approx([1 / 3, 1 / 6, 0, 0, 0, 0])
     parts = tmp_path / "parts"
     assert train(*PHANTOM, *options, "--steps", 6, "--out", parts)[0] == 0
@@ -147,3 +180,22 @@ def test_a_run_limited_in_time_plans_by_it_and_by_steps_where_asked(train, tmp_p
     by_steps = [*PHANTOM, *limit, "--plan-by", "steps", "--out", tmp_path / "steps"]
     assert train(*by_steps)[0] == 0
     assert min(logged(only_run(tmp_path / "steps"), "r1_gamma")) > 5.9
+
+
+def test_auto_weighs_r1_by_the_rule_says_so_and_keeps_the_number(train, tmp_path):
+    code, out, err = train(*PHANTOM, "--r1-gamma", "auto", "--steps", 1, "--out", tmp_path)
+    assert code == 0, err
+    assert out.startswith("r1 gamma: 0.0512 (0.0002 · 32² / 4)\n")
+    run = only_run(tmp_path)
+    assert "  r1_gamma: 0.0512\n" in (run / "config.yaml").read_text()
+    code, out, err = train("--resume", run, "--steps", 2)
+    assert code == 0, err
+    assert "r1 gamma" not in out
+
+
+def test_a_step_alone_takes_the_rule_as_well(dataset):
+    settings = {"r1_interval": 1, "batch_size": 4}
+    auto, number = (step_with(dataset, r1_gamma=gamma, **settings) for gamma in ("auto", 0.0512))
+    for step in (auto, number):
+        step()
+    assert all(torch.equal(a, b) for a, b in zip(weights(auto), weights(number), strict=True))
