@@ -76,6 +76,7 @@ def norm_act(config: NetworkConfig, channels: int, n_classes: int, chunk: int = 
     if config.conditioning == "concat":
         n_classes = 1
     norm = ConditionalBatchNorm2d(channels, n_classes + chunk, negative_slope=config.slope)
+    norm.latent_rows = chunk
     if chunk:  # the latent changes little at first
         nn.init.normal_(norm.weight[n_classes:], std=_CHUNK_STD)
         nn.init.normal_(norm.bias[n_classes:], std=_CHUNK_STD)
