@@ -4,6 +4,7 @@ import pytest
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.families.r3 import R3Settings
 from cxrgan_fast.nn.family import FAMILIES, FamilySettings
 from cxrgan_fast.settings.checks import check
 from cxrgan_fast.settings.config import TrainConfig, flatten, override
@@ -70,3 +71,15 @@ def test_another_family_brings_its_own_settings():
     assert config.network.own == DCGANSettings("transposed")
     assert override(config, {"steps": 3}).network.own == config.network.own
     assert override(config, {"family": "resnet"}).network.own == FamilySettings()
+
+
+def test_the_default_of_a_cpu_has_no_groups_and_flags_have_their_way():
+    usual = R3Settings()
+    assert (usual.group_size, usual.expansion) == (16, 2.0)
+
+    def own(*flags):
+        return parse(["--family", "r3", *flags])[0].network.own
+
+    assert own("--device", "cpu") == own("--preset", "small") == R3Settings(2, 0.75, 0)
+    assert own("--device", "cpu", "--preset", "base") == usual
+    assert own("--device", "cpu", "--group-size", "16", "--expansion", "2") == usual

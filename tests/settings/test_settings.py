@@ -83,7 +83,8 @@ def test_every_setting_has_help_and_limits_and_a_default_within(name):
 def test_help_shows_the_default_the_bounds_and_what_it_needs(name, help_of):
     known, shown = KNOWN[name], help_of[KNOWN[name].flag]
     assert known.help[:20] in shown
-    if name not in ("preset", "base_channels", "batch_size", "family"):  # by device and family
+    by_device = ("preset", "base_channels", "batch_size", "family", "group_size", "expansion")
+    if name not in by_device:
         default = known.default if known.is_list else (known.default,)
         said = " ".join(str(each) for each in default if each is not None)
         said = said or known.setting.unset or "none"
