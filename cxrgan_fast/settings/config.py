@@ -434,8 +434,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {"base_channels": 64, "batch_size": 64},
 }
 PRESETS_OF_FAMILIES: dict[tuple[str, str], dict[str, Any]] = {
-    # The default of a CPU, where groups of channels are slow: as many multiplications in a plain
-    # convolution take two thirds of the time (bench.step_cost).
+    # The default of a CPU, where groups of channels are slow: plain convolutions with about as much
+    # work make a step of 0.64 of the time (bench.step_cost).
     ("small", "r3"): {"group_size": 0, "expansion": 0.75},
 }
 
