@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
+OPTIONS_WITHOUT_REFERENCE = (
+    "minibatch_std",
+    "latent_chunks",
+    "normalize_latents",
+    "scale_residuals",
+)
+
+
 @dataclass(frozen=True)
 class Settings(NetworkSettings):
     """All that decides a training; names, meanings and defaults are the package's."""
@@ -62,7 +70,13 @@ class Settings(NetworkSettings):
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Settings:
-        """Those of ``settings`` that a training has, by the package's flat names."""
+        """Those of ``settings`` that a training has, by the package's flat names.
+
+        Raises:
+            ValueError: an option of the networks is on that these have not.
+        """
+        if on := [name for name in OPTIONS_WITHOUT_REFERENCE if settings.get(name)]:
+            raise ValueError(f"the reference has no {', '.join(on)}")
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in settings.items() if name in names})
 

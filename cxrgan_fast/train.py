@@ -20,7 +20,14 @@ from cxrgan_fast.nn.family import FAMILIES, families_with
 from cxrgan_fast.runs.folder import newest_run
 from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import changed_on_resume
-from cxrgan_fast.settings.config import PRESETS, OutputConfig, TrainConfig, flatten, override
+from cxrgan_fast.settings.config import (
+    PRESETS,
+    PRESETS_OF_FAMILIES,
+    OutputConfig,
+    TrainConfig,
+    flatten,
+    override,
+)
 from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.settings.names import refuse_names_from_elsewhere
 from cxrgan_fast.training.allocator import keep_large_tensors_off_mmap
@@ -75,7 +82,9 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         if preset == "auto":
             preset = "small" if resolve_device(device).type == "cpu" else "base"
         if preset in PRESETS:  # else the parser of the flags refuses it, and lists the known ones
-            layer = {**PRESETS[preset], **layer, "preset": preset}
+            family = layer.get("family", NetworkConfig.family)
+            of_family = PRESETS_OF_FAMILIES.get((preset, family), {})
+            layer = {**PRESETS[preset], **of_family, **layer, "preset": preset}
         below = override(TrainConfig(), layer)
     with FLAGS:
         arguments = parse_arguments(

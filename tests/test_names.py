@@ -76,11 +76,11 @@ ELSEWHERE = {
     "cxrgan_fast/metrics/nearest_neighbour.py": "metrics/test_old_names.py",
     "cxrgan_fast/metrics/neighbours.py": "metrics/test_old_names.py",
     # Every network is put to the same questions.
-    "cxrgan_fast/nn/blocks.py": "nn/test_norm_act_modules.py",
     "cxrgan_fast/nn/families/dcgan.py": "nn/test_networks.py",
     "cxrgan_fast/nn/labels.py": "nn/test_conditional_batch_norm.py",
     "cxrgan_fast/nn/layers.py": "nn/test_spectral_norm.py",
     "cxrgan_fast/nn/families/resnet.py": "nn/test_networks.py",
+    "cxrgan_fast/nn/families/r3.py": "nn/test_networks.py",
     # Of every op's messages, and of every command's.
     "cxrgan_fast/ops/checks.py": "ops/test_conditional_batch_norm.py",
     "cxrgan_fast/errors.py": "test_command.py",

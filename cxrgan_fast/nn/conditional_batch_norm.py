@@ -22,6 +22,9 @@ class ConditionalBatchNorm2d(nn.Module):
         momentum: weight of a batch in the running statistics; None for the mean over all batches,
             as in ``nn.BatchNorm2d``, which counts them in the buffer ``num_batches_tracked``.
         negative_slope: slope of the activation below 0; 1, the default, is no activation.
+
+    Attributes:
+        latent_rows: how many of the last rows of γ and β are no class's, but numbers of the latent.
     """
 
     running_mean: Tensor
@@ -41,6 +44,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.eps = eps
         self.momentum = momentum
         self.negative_slope = negative_slope
+        self.latent_rows = 0
         self.weight = nn.Parameter(torch.ones(num_classes, num_features))
         self.bias = nn.Parameter(torch.zeros(num_classes, num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))

@@ -21,15 +21,15 @@ class NetworkConfig(Settings):
     """
 
     family: Annotated[
-        Literal["resnet", "dcgan"],
+        Literal["resnet", "dcgan", "r3"],
         Setting(elsewhere="model arch architecture gan backbone network"),
     ] = "resnet"
-    """Architecture: residual blocks (resnet, Miyato & Koyama 2018) or plain layers (dcgan, Radford
-    et al. 2016)."""
+    """Architecture: residual blocks (resnet, Miyato & Koyama 2018), plain layers (dcgan, Radford et
+    al. 2016) or residual blocks without normalization (r3, Huang et al. 2024)."""
     resolution: Annotated[
         int,
         Setting(
-            choices=(32, 64, 128, 256),
+            choices=(32, 64, 128, 256, 512),
             elsewhere="image_size img_size imsize imagesize size crop_size load_size",
         ),
     ] = 64
@@ -70,17 +70,35 @@ class NetworkConfig(Settings):
     output: Literal["tanh", "sigmoid"] = "tanh"
     """Last activation of the generator, which puts its images in [-1, 1] (tanh) or [0, 1]
     (sigmoid)."""
-    spectral_norm: Annotated[bool, Setting(elsewhere="sn use_sn spectral")] = False
+    spectral_norm: Annotated[
+        bool, Setting(needs=Needs("family", but="r3"), elsewhere="sn use_sn spectral")
+    ] = False
     """Divide every weight of the discriminator by its largest singular value (Miyato et al.
     2018)."""
     conditioning: Annotated[
         Literal["projection", "concat"], Setting(elsewhere="conditional cond embed class_cond")
     ] = "projection"
     """How the networks see the class: by conditional batch norm and projection (projection), or by
-    an embedding joined to the input (concat)."""
-    generator_norm: Literal["batch", "none"] = "batch"
+    an embedding joined to the input (concat). The generator of r3 always has the latter."""
+    generator_norm: Annotated[
+        Literal["batch", "none"], Setting(needs=Needs("family", but="r3"))
+    ] = "batch"
     """Normalization of the generator; none needs --conditioning concat, unless there is only one
     class."""
+    minibatch_std: Annotated[
+        int, Setting(least=0, most=1 << 16, needs=Needs("family", but="r3"), elsewhere="mbstd")
+    ] = 0
+    """Images whose standard deviation the discriminator sees, at 8 pixels, as a channel more; 0
+    means none (Karras et al. 2018)."""
+    latent_chunks: Annotated[bool, Setting(needs=Needs("family", but="r3"), elsewhere="hier")] = (
+        False
+    )
+    """Give each block's batch norm a part of the latent beside the class (Brock et al. 2019)."""
+    normalize_latents: bool = False
+    """Scale each latent vector to mean square 1 (Karras et al. 2018)."""
+    scale_residuals: Annotated[bool, Setting(needs=Needs("family", among=("resnet",)))] = False
+    """Multiply each residual block's output in the discriminator by the square root of 1/2 (Karras
+    et al. 2020)."""
     own: FamilySettings = field(default_factory=FamilySettings)
     """Settings that only the family has."""
 
@@ -98,6 +116,11 @@ class NetworkConfig(Settings):
             raise UserError(
                 f"generator_norm='none' leaves conditioning='projection' no batch norm to tell "
                 f"{n_classes} classes apart with; use conditioning='concat'"
+            )
+
+        if self.generator_norm == "none" and self.latent_chunks:
+            raise UserError(
+                "generator_norm='none' leaves latent_chunks no batch norm to act on; leave one out"
             )
 
     @property

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from cxrgan_fast.nn.labels import class_rows
 from cxrgan_fast.nn.spectral_norm import SpectralNorm, normalize, owners
 from cxrgan_fast.ops import conv2d_downsample, upsample_conv2d
+from cxrgan_fast.ops.conv2d import conv2d
 
 Weights: TypeAlias = Mapping[nn.Module, Tensor]
 """The normalised weights of a network by layer; empty without a spectral norm."""
@@ -89,8 +90,10 @@ class Conv2d(_Weighted):
         resample: ``"up"`` for nearest 2× upsampling before, ``"down"`` for 2×2 average pooling
             after the convolution, None for neither.
         bias: whether there is a bias.
-        gain: standard deviation of the weight times √(fan in).
+        gain: standard deviation of the weight times √(fan in); 0 for zeros.
         spectral_norm: whether the weight is divided by its largest singular value.
+        groups: into how many parts the channels are split, each of which sees only its own inputs;
+            1 where ``resample`` is given.
     """
 
     def __init__(
@@ -103,15 +106,17 @@ class Conv2d(_Weighted):
         bias: bool = True,
         gain: float = 1.0,
         spectral_norm: bool = False,
+        groups: int = 1,
     ) -> None:
         super().__init__(
-            (out_channels, in_channels, kernel_size, kernel_size),
-            in_channels * kernel_size**2,
+            (out_channels, in_channels // groups, kernel_size, kernel_size),
+            in_channels // groups * kernel_size**2,
             gain=gain,
             bias=out_channels * bias,
             spectral_norm=spectral_norm,
         )
         self.resample = resample
+        self.groups = groups
         if resample == "up":  # it lies in memory as upsample_conv2d wants it: (I, 3, 3, O)
             turned = self.weight.detach().transpose(0, 1)
             turned = turned.contiguous(memory_format=torch.channels_last)
@@ -124,7 +129,10 @@ class Conv2d(_Weighted):
             return upsample_conv2d(input, weight, self.bias)
         if self.resample == "down":
             return conv2d_downsample(input, weight, self.bias)
-        return F.conv2d(input, weight, self.bias, padding=weight.shape[2] // 2)
+        padding = weight.shape[2] // 2
+        if self.groups > 1:
+            return conv2d(input, weight, self.bias, padding=padding, groups=self.groups)
+        return F.conv2d(input, weight, self.bias, padding=padding)
 
 
 class StridedConv2d(_Weighted):

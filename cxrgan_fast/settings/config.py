@@ -433,6 +433,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"base_channels": 32, "batch_size": 32},
     "base": {"base_channels": 64, "batch_size": 64},
 }
+PRESETS_OF_FAMILIES: dict[tuple[str, str], dict[str, Any]] = {
+    # The default of a CPU, where groups of channels are slow: plain convolutions with about as much
+    # work make a step of 0.64 of the time (bench.step_cost).
+    ("small", "r3"): {"group_size": 0, "expansion": 0.75},
+}
 
 Config = TypeVar("Config")
 

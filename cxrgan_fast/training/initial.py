@@ -132,16 +132,17 @@ def transfer(
             name in of_classes
             and not same_classes
             and (
-                (len(tensor), len(other)) == (n_ours, n_theirs)
+                (len(tensor), len(other))
+                == (n_ours + of_classes[name], n_theirs + of_classes[name])
                 and tensor.shape[1:] == other.shape[1:]
             )
         ):
-            mean = other.mean(0)
+            mean = other[:n_theirs].mean(0)
             rows = [
                 other[their_class_names.index(each)] if each in their_class_names else mean
                 for each in class_names
             ]
-            tensor.copy_(torch.stack(rows))
+            tensor.copy_(torch.stack([*rows, *other[n_theirs:]]))
             taken.append(name)
         elif tensor.shape == other.shape:
             tensor.copy_(other)
@@ -151,10 +152,10 @@ def transfer(
     return Transfer(taken, left)
 
 
-def _tables_of_classes(network: nn.Module) -> set[str]:
-    """Names of the parameters that have a row for each class."""
+def _tables_of_classes(network: nn.Module) -> dict[str, int]:
+    """Names of the parameters that have a row for each class, and how many rows follow these."""
     return {
-        f"{prefix}.{name}" if prefix else name
+        f"{prefix}.{name}" if prefix else name: getattr(module, "latent_rows", 0)
         for prefix, module in network.named_modules()
         if isinstance(module, ConditionalBatchNorm2d | ClassEmbedding)
         for name, _ in module.named_parameters(recurse=False)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import reference_gan, reference_weights
-from bench.reference_gan import ReferenceTraining, Settings
+from bench.reference_gan import OPTIONS_WITHOUT_REFERENCE, ReferenceTraining, Settings
 from cxrgan_fast.data import ImageDataset, to_float
 from cxrgan_fast.gan.draws import Draws
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
@@ -300,7 +300,12 @@ def test_the_settings_are_the_package_s():
     assert {name: theirs[name] for name in ours} == ours
     deciding = {"network", "objective", "optimization"}
     names = {n for part in deciding for n in flatten(getattr(TrainConfig(), part))}
-    assert names <= ours.keys()
+    names.discard("power_ema_every")  # which says what is kept of a training, and changes none
+    assert names - ours.keys() == set(OPTIONS_WITHOUT_REFERENCE)
+    for option in OPTIONS_WITHOUT_REFERENCE:  # none is passed over in silence
+        value = 4 if option == "minibatch_std" else True
+        with pytest.raises(ValueError, match=f"the reference has no {option}"):
+            Settings.of(flatten(override(TrainConfig(), {option: value})))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

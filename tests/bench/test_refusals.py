@@ -50,7 +50,7 @@ REFUSED = {
         ("--batch-sizes 8 0", "--batch-sizes: got 0, expected 1 or more"),
         ("--seconds nan", "--seconds: expected a finite number, such as 0.5 or 1e-3, got 'nan'"),
         ("--limit -1", "--limit: got -1.0, expected over 0"),
-        ("--resolution 48", "resolution should be one of 32, 64, 128, 256, got 48"),
+        ("--resolution 48", "resolution should be one of 32, 64, 128, 256, 512, got 48"),
         ("--data no/such/folder", "no/such/folder"),
     ],
     parity: [
@@ -62,7 +62,7 @@ REFUSED = {
         ("--minutes nan", "--minutes: expected a finite number"),
         ("--batch-size 0", "--batch-size: got 0, expected 1 or more"),
         ("--base-channels 12", "base_channels should be a multiple of 8 from 8 to 4096, got 12"),
-        ("--resolution 48", "resolution should be one of 32, 64, 128, 256, got 48"),
+        ("--resolution 48", "resolution should be one of 32, 64, 128, 256, 512, got 48"),
         ("--data no/such/folder", "no/such/folder"),
         ("--out .", "--out: . is a folder, expected a file"),
     ],

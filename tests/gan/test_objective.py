@@ -10,6 +10,7 @@ from cxrgan_fast.gan.objective import Objective, Player, Update, frozen
 from cxrgan_fast.gan.schedules import Progress
 from cxrgan_fast.nn import build_discriminator, samples_see_each_other
 from cxrgan_fast.nn.config import NetworkConfig
+from cxrgan_fast.nn.family import FAMILIES
 from cxrgan_fast.training import step as step_module
 
 # ----------------------------------------------------------------------------------- freezing
@@ -64,7 +65,7 @@ def test_an_update_that_fails_leaves_nothing_frozen(step_with):
 # ----------------------------------------------------------------- samples that see each other
 
 
-@pytest.mark.parametrize("family", ["resnet", "dcgan"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_families_discriminators_say_the_truth_of_themselves(family):
     network = build_discriminator(NetworkConfig(family=family, resolution=32, base_channels=8), 2)
     assert not samples_see_each_other(network)

@@ -15,8 +15,8 @@ from cxrgan_fast.nn.family import FAMILIES, FamilySettings, register
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("family", "stylegan", "resnet, dcgan"),
-        ("resolution", 48, "32, 64, 128, 256"),
+        ("family", "stylegan", "resnet, dcgan, r3"),
+        ("resolution", 48, "32, 64, 128, 256, 512"),
         ("image_channels", 2, "1, 3"),
         ("latent_size", 0, "from 1 to 2.40"),
         ("base_channels", 0, "multiple of 8"),
@@ -48,7 +48,7 @@ def test_a_family_brings_its_own_settings() -> None:
 
 
 def test_the_choices_of_family_are_those_that_are_registered() -> None:
-    assert get_args(get_type_hints(NetworkConfig)["family"]) == tuple(sorted(FAMILIES))[::-1]
+    assert get_args(get_type_hints(NetworkConfig)["family"]) == ("resnet", "dcgan", "r3")
     files = (Path(families.__file__).parent).glob("[a-z]*.py")
     assert {path.stem for path in files} == set(FAMILIES)
 
@@ -59,7 +59,7 @@ def test_two_families_share_no_name() -> None:
         register(resnet)
     with pytest.raises(ValueError, match="setting 'upsampling' of family 'new' is one of 'dcgan'"):
         register(dataclasses.replace(resnet, name="new", settings=DCGANSettings))
-    assert set(FAMILIES) == {"resnet", "dcgan"}
+    assert set(FAMILIES) == {"resnet", "dcgan", "r3"}
 
 
 @pytest.mark.parametrize("build", [build_generator, build_discriminator])

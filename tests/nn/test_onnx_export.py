@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
 from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.families.r3 import R3Settings
 from cxrgan_fast.nn.family import FamilySettings
 from cxrgan_fast.ops import available_backends, conv2d_downsample, upsample_conv2d, use_backend
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")  # which torch.onnx.export(dynamo=True) writes with
 
+OWN = {"resnet": FamilySettings, "r3": R3Settings}
 HINTS = get_type_hints(NetworkConfig) | get_type_hints(DCGANSettings)
 CONFIGS = [
     each
@@ -28,12 +30,17 @@ CONFIGS = [
             for name in ("family", "upsampling", "conditioning", "generator_norm")
         )
     )
-    if each[:2] != ("resnet", "transposed")  # which there is not
+    if (each[0] == "dcgan" or each[1] == "resize")  # the others have no such setting
+    and (each[0] != "r3" or each[3] == "batch")
     and each[2:] != ("projection", "none")
 ]
 # Every network by the old exporter, in half a second each; by the new one, in several, those that
 # have every layer between them.
-NEW = [("resnet", "resize", "projection", "batch"), ("dcgan", "transposed", "concat", "none")]
+NEW = [
+    ("resnet", "resize", "projection", "batch"),
+    ("dcgan", "transposed", "concat", "none"),
+    ("r3", "resize", "projection", "batch"),
+]
 EXPORTS = [
     *((*config, False) for config in CONFIGS),
     *((*config, True) for config in NEW),
@@ -100,7 +107,7 @@ def test_networks(
 ) -> None:
     config = NetworkConfig(
         family=family,
-        own=DCGANSettings(upsampling) if family == "dcgan" else FamilySettings(),
+        own=DCGANSettings(upsampling) if family == "dcgan" else OWN[family](),
         conditioning=conditioning,
         generator_norm=norm,
         resolution=32,

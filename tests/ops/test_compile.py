@@ -19,6 +19,7 @@ from cxrgan_fast.ops import (
     upsample_conv2d,
 )
 from cxrgan_fast.ops.adversarial_loss import LossKind
+from cxrgan_fast.settings.config import override
 from op_cases import (
     CASES,
     FUSED,
@@ -124,7 +125,7 @@ def test_other_ops(device: str, name: str) -> None:
 
 
 @pytest.mark.first_tier(1)
-@pytest.mark.parametrize("family", ["resnet", "dcgan"])
+@pytest.mark.parametrize("family", ["resnet", "dcgan", "r3"])
 def test_networks_with_their_losses(device: str, family: str) -> None:
     check_networks(device, family, "aot_eager")
 
@@ -138,6 +139,8 @@ def test_networks_with_their_losses_by_inductor(device: str) -> None:
 def check_networks(device: str, family: Any, compiler: str) -> None:
     """A step of both networks: losses, gradients of every parameter, and buffers are the same."""
     config = NetworkConfig(family=family, resolution=32, base_channels=8, latent_size=16)
+    if family == "r3":
+        config = override(config, {"blocks_per_size": 1})
     networks = [build(config, 2).to(device) for build in (build_generator, build_discriminator)]
     twins = copy.deepcopy(networks)
     latents, labels = torch.randn(4, 16).to(device), torch.tensor([0, 1, 1, 0]).to(device)

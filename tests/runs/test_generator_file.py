@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.nn import NetworkConfig, build_generator
 from cxrgan_fast.nn.families.dcgan import DCGANSettings
+from cxrgan_fast.nn.families.r3 import R3Settings
 from cxrgan_fast.runs.generator_file import copy_generator, load_generator, save_generator
 
 NETWORK = NetworkConfig(resolution=32, base_channels=8, latent_size=8, output="sigmoid")
@@ -77,19 +78,28 @@ def test_all_that_was_saved_comes_back(saved, generator):
 
 def test_every_setting_of_the_network_is_kept(tmp_path):
     network = NetworkConfig(
-        family="dcgan", resolution=64, image_channels=3, latent_size=5, base_channels=16,
+        family="dcgan", resolution=64, image_channels=3, latent_size=6, base_channels=16,
         extra_layers=1, activation="relu", negative_slope=0.1, output="sigmoid",
         spectral_norm=True, conditioning="concat", generator_norm="none",
+        minibatch_std=4, normalize_latents=True, scale_residuals=True,
         own=DCGANSettings(upsampling="transposed"),
     )  # fmt: skip
-    defaults = NetworkConfig()
+    r3 = R3Settings(blocks_per_size=1, expansion=1.5, group_size=8)
+    networks = (  # parts of the latent need a norm
+        network,
+        dataclasses.replace(network, generator_norm="batch", latent_chunks=True),
+        NetworkConfig(family="r3", own=r3, resolution=32, base_channels=8),
+    )
     for setting in dataclasses.fields(network):
-        if setting.name != "resolution":
-            assert getattr(network, setting.name) != getattr(defaults, setting.name)
+        default = getattr(NetworkConfig(), setting.name)
+        assert setting.name == "resolution" or any(
+            getattr(each, setting.name) != default for each in networks[:2]
+        )
     path = tmp_path / "generator.safetensors"
-    weights = build_generator(network, 3).state_dict()
-    save_generator(path, weights, network, "abc", step=0, images_seen=0)
-    assert load_generator(path).network == network
+    for each in networks:
+        weights = build_generator(each, 3).state_dict()
+        save_generator(path, weights, each, "abc", step=0, images_seen=0)
+        assert load_generator(path).network == each
 
 
 def test_the_same_generator_gives_the_same_bytes(saved, generator):
@@ -166,7 +176,9 @@ def test_a_header_of_the_wrong_form_is_refused(saved, changes):
 
 def test_a_network_that_cannot_be_is_refused_by_field(saved):
     rewrite(saved, network={**dataclasses.asdict(NETWORK), "resolution": 48})
-    with pytest.raises(UserError, match="resolution should be one of 32, 64, 128, 256, got 48"):
+    with pytest.raises(
+        UserError, match="resolution should be one of 32, 64, 128, 256, 512, got 48"
+    ):
         load_generator(saved)
 
 

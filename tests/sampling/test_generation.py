@@ -86,7 +86,7 @@ def test_the_pngs_are_the_images_of_the_generator(make_run, tmp_path, channels, 
 # ---------------------------------------------------------------------------- the same bytes
 
 
-@pytest.mark.parametrize("family", ["resnet", "dcgan"])
+@pytest.mark.parametrize("family", ["resnet", "dcgan", "r3"])
 def test_the_batch_size_changes_no_byte(make_run, tmp_path, family):
     network = NetworkConfig(family=family, resolution=64, base_channels=16, latent_size=32)
     sources = load_sources(make_run(network=network))

@@ -83,7 +83,8 @@ def test_every_setting_has_help_and_limits_and_a_default_within(name):
 def test_help_shows_the_default_the_bounds_and_what_it_needs(name, help_of):
     known, shown = KNOWN[name], help_of[KNOWN[name].flag]
     assert known.help[:20] in shown
-    if name not in ("preset", "base_channels", "batch_size", "family"):  # by device and family
+    by_device = ("preset", "base_channels", "batch_size", "family", "group_size", "expansion")
+    if name not in by_device:
         default = known.default if known.is_list else (known.default,)
         said = " ".join(str(each) for each in default if each is not None)
         said = said or known.setting.unset or "none"
@@ -128,13 +129,14 @@ def test_flags_files_and_python_refuse_the_same_with_the_same_sentence(name, tmp
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_bound_is_one_that_fits(name, tmp_path):
     known, file = NUMBERS[name], tmp_path / "settings.yaml"
+    family = family_of(name)
     least, most = known.bounds
     for value in (least, most) if known.setting.below is None else (least, most - 1e-9):
-        config = override(TrainConfig(), {name: value})
+        config = override(TrainConfig(), {"family": family, name: value})
         assert flatten(config)[name] == value
         file.write_text(f"{name}: {value!r}\n")
         assert read_config_file(file) == {name: value}
-        parsed, _ = parse(["--device", "cpu", known.flag, repr(value)])
+        parsed, _ = parse(["--device", "cpu", "--family", family, known.flag, repr(value)])
         assert flatten(parsed)[name] == value
 
 
@@ -167,6 +169,7 @@ def test_a_setting_that_would_do_nothing_is_refused_unless_a_resumed_run_keeps_i
     known, needs = KNOWN[name], KNOWN[name].setting.needs
     other = KNOWN[needs.setting]
     idle = {"skip_bad": True, "class_balance": True, "reuse_real_logits": True,
+            "spectral_norm": True, "latent_chunks": True, "scale_residuals": True,
             "features": "pixels", "inception_weights": Path("w"), "features_weights": "w",
             }.get(name)  # fmt: skip
     if known.default == "":
@@ -201,7 +204,8 @@ def test_only_what_is_marked_may_change_on_resume(name):
     stored = override(TrainConfig(), {"family": family_of(name)})
     others = [c for c in known.choices if c != flatten(stored)[name]]
     step = 0.25 if known.number is float else known.setting.multiple_of
-    numbers = [known.bounds[0] + step] if known.number else []
+    numbers = [known.bounds[0] + n * step for n in (1, 2)] if known.number else []
+    numbers = [number for number in numbers if number != flatten(stored)[name]]
     plain = {bool: not known.default, str: "other", Path: Path("other")}
     other = next(iter((*others, *numbers)), plain.get(type(known.default), Path("other")))
     if known.is_list:

@@ -74,6 +74,11 @@ CASES = {
             "ada_ramp": 0.4, "r1_interval": 4},
     "ada pairs": {"loss": "relativistic", "r2_gamma": 0.5, "ada_target": 0.5, "ada_ramp": 0.4,
                   "augment_probability": 0.2, "augment": ("scale", "cutout"), "steps": 60},
+    "options": {"minibatch_std": 4, "latent_chunks": True, "normalize_latents": True,
+                "scale_residuals": True, "r1_interval": 2},
+    "r3": {"family": "r3", "r1_interval": 4, "blocks_per_size": 1},
+    "r3 pairs": {"family": "r3", "blocks_per_size": 1, "conditioning": "concat", "r1_interval": 1,
+                 "precision": "bf16", "loss": "relativistic", "r2_gamma": 0.5},
     "sometimes": {"augment": ("rotation", "cutout"), "precision": "bf16", "steps": 60,
                   "augment_probability": Schedule(0, 0.8, "cosine", 0.5)},
 }  # fmt: skip

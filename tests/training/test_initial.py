@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
 from cxrgan_fast.runs.checkpoint import load_newest_checkpoint
+from cxrgan_fast.settings.config import override
 from cxrgan_fast.training.initial import read_initial, take_over, transfer
 from evaluations import read
 
@@ -217,3 +218,23 @@ def test_nothing_is_computed_on_the_meta_device(source):
     done = take_over(networks, ("normal", "bacterial"), read_initial(source, "resnet"))
     assert not done["generator"].left
     assert all(tensor.is_meta for tensor in networks["generator"].state_dict().values())
+
+
+@pytest.mark.parametrize("family", ["resnet", "dcgan"])
+def test_rows_of_the_latent_stay_where_the_classes_change_places(family):
+    config = override(
+        NetworkConfig(resolution=32, base_channels=8, latent_size=16),
+        {"family": family, "latent_chunks": True},
+    )
+    theirs, ours = build_generator(config, 2), build_generator(config, 2)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(0, 0.2)
+    done = transfer(ours, ["b", "a"], theirs.state_dict(), ["a", "b"])
+    assert not done.left
+    latents, labels = torch.randn(4, 16), torch.tensor([0, 1, 0, 1])
+    images = theirs(
+        latents, labels
+    )  # of tables with the rows of classes elsewhere, to the rounding
+    torch.testing.assert_close(ours(latents, 1 - labels), images, rtol=0, atol=1e-4)
+    assert (ours(latents, labels) - images).abs().max() > 0.1

@@ -107,11 +107,13 @@ def test_the_executor_that_is_asked_for_runs_and_may_be_another_when_resuming(tr
 
 @pytest.mark.first_tier(1)
 @pytest.mark.parametrize(
-    ("family", "precision"), [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16")]
+    ("family", "precision"),
+    [("resnet", "fp32"), ("dcgan", "fp32"), ("resnet", "bf16"), ("r3", "bf16")],
 )
 @pytest.mark.parametrize("steps", [20, pytest.param(40, marks=pytest.mark.long)])
 def test_resumed_equals_straight_to_the_bit(train, tmp_path, family, precision, steps):
-    options = [*PHANTOM, "--family", family, "--precision", precision, "--noise-std", 0.2,
+    own = ["--blocks-per-size", 1] if family == "r3" else []
+    options = [*PHANTOM, "--family", family, *own, "--precision", precision, "--noise-std", 0.2,
                "--noise-decay-steps", 30, "--log-every", 5, "--checkpoint-every", 100]  # fmt: skip
     assert train(*options, "--steps", steps, "--out", tmp_path / "straight")[0] == 0
     assert train(*options, "--steps", steps // 2, "--out", tmp_path / "parts")[0] == 0
@@ -258,7 +260,7 @@ def test_bad_data_is_one_line_that_says_what_to_do(fails, train, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--resolution", "48"], "--resolution should be one of 32, 64, 128, 256, got 48"),
+        (["--resolution", "48"], "--resolution should be one of 32, 64, 128, 256, 512, got 48"),
         (["--batch-size", "0"], "--batch-size should be a whole number from 1 to 65536, got 0"),
         (["--image-channels", "2"], "--image-channels should be one of 1, 3, got 2"),
         (["--device", "cuda:97"], "--device cuda:97 cannot be used here"),

@@ -7,6 +7,7 @@ norm: real and generated images share its batches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from cxrgan_fast.nn.blocks import (
     LabelPlane,
     LatentInput,
     LogitHead,
+    MinibatchStd,
     norm_act,
     to_image,
 )
@@ -45,19 +47,21 @@ class DCGANGenerator(nn.Module):
     def __init__(self, config: NetworkConfig, n_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.input = LatentInput(config, n_classes)
+        n_norms = int(math.log2(config.resolution)) - 2 + config.extra_layers
+        self.input = LatentInput(config, n_classes, n_norms)
+        chunks = iter(self.input.chunks)
         self.norms = nn.ModuleList()
         self.convs = nn.ModuleList()
         channels = config.channels_at(4)
         size = 4
         while size < config.resolution:
             for _ in range(config.extra_layers if size == 8 else 0):
-                self.norms.append(norm_act(config, channels, n_classes))
+                self.norms.append(norm_act(config, channels, n_classes, next(chunks)))
                 self.convs.append(Conv2d(channels, channels, bias=False, gain=config.gain))
             size *= 2
             last = size == config.resolution
             out_channels = config.image_channels if last else config.channels_at(size)
-            self.norms.append(norm_act(config, channels, n_classes))
+            self.norms.append(norm_act(config, channels, n_classes, next(chunks)))
             self.convs.append(_enlarge(config, channels, out_channels, last))
             channels = out_channels
 
@@ -71,24 +75,23 @@ class DCGANGenerator(nn.Module):
         Returns:
             (N, image_channels, R, R) float32, in ``config.image_range``.
         """
-        x, labels = self.input(latents, labels)
-        for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = conv(norm(x, labels))
+        x, every = self.input(latents, labels)
+        for norm, conv, labels_of in zip(self.norms, self.convs, every, strict=True):
+            x = conv(norm(x, labels_of))
         return to_image(self.config, x)
 
 
 class DCGANDiscriminator(nn.Module):
-    """Image and label -> logit, without statistics over the batch.
+    """Image and label -> logit, without statistics over the batch unless ``minibatch_std``.
 
     Args:
         config: the networks' configuration.
         n_classes: number of classes.
     """
 
-    samples_see_each_other = False
-
     def __init__(self, config: NetworkConfig, n_classes: int) -> None:
         super().__init__()
+        self.samples_see_each_other = config.minibatch_std > 0
         self.input = LabelPlane(config, n_classes)
         self.layers = nn.Sequential()
         channels = self.input.channels
@@ -107,6 +110,9 @@ class DCGANDiscriminator(nn.Module):
                 )
                 self.layers.append(BiasAct(channels, config.slope))
             size //= 2
+            if size == 4 and config.minibatch_std:
+                self.layers.append(MinibatchStd(config.minibatch_std))
+                channels += 1
             out_channels = config.channels_at(size)
             self.layers.append(
                 StridedConv2d(channels, out_channels, gain=gain, spectral_norm=config.spectral_norm)
@@ -130,7 +136,7 @@ class DCGANDiscriminator(nn.Module):
         weights = self.normalized_weights.by_layer()
         x = self.input(images, labels, weights)
         for layer in self.layers:
-            x = layer(x) if isinstance(layer, BiasAct) else layer(x, weights)
+            x = layer(x) if isinstance(layer, BiasAct | MinibatchStd) else layer(x, weights)
         return self.head(x, labels, weights)
 
 

@@ -7,6 +7,7 @@ one upsampling convolution and the convolution to the image.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from cxrgan_fast.nn.blocks import (
     LabelPlane,
     LatentInput,
     LogitHead,
+    MinibatchStd,
     norm_act,
     to_image,
 )
@@ -35,6 +37,7 @@ class GeneratorBlock(nn.Module):
         in_channels: I.
         out_channels: O.
         resample: ``"up"`` doubles the size, None keeps it.
+        chunk: how many numbers of the latent the norms get beside the class.
     """
 
     def __init__(
@@ -44,13 +47,14 @@ class GeneratorBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         resample: Literal["up"] | None = "up",
+        chunk: int = 0,
     ) -> None:
         super().__init__()
         gain = config.gain
         self.resample = resample
-        self.norm1 = norm_act(config, in_channels, n_classes)
+        self.norm1 = norm_act(config, in_channels, n_classes, chunk)
         self.conv1 = Conv2d(in_channels, out_channels, resample=resample, bias=False, gain=gain)
-        self.norm2 = norm_act(config, out_channels, n_classes)
+        self.norm2 = norm_act(config, out_channels, n_classes, chunk)
         self.conv2 = Conv2d(out_channels, out_channels, bias=False, gain=gain)
         self.skip = (
             nn.Identity()
@@ -78,21 +82,28 @@ class ResNetGenerator(nn.Module):
     def __init__(self, config: NetworkConfig, n_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.input = LatentInput(config, n_classes)
+        n_blocks = int(math.log2(config.resolution)) - 3 + config.extra_layers
+        self.input = LatentInput(config, n_classes, n_blocks + 1)
+        *chunks, last_chunk = self.input.chunks
+        chunk_of = iter(chunks)
         self.blocks = nn.ModuleList()
         channels = config.channels_at(4)
         size = 4
         while size < config.resolution // 2:
             size *= 2
             out_channels = config.channels_at(size)
-            self.blocks.append(GeneratorBlock(config, n_classes, channels, out_channels))
+            self.blocks.append(
+                GeneratorBlock(config, n_classes, channels, out_channels, chunk=next(chunk_of))
+            )
             channels = out_channels
             for _ in range(config.extra_layers if size == 8 else 0):
-                self.blocks.append(GeneratorBlock(config, n_classes, channels, channels, None))
+                self.blocks.append(
+                    GeneratorBlock(config, n_classes, channels, channels, None, next(chunk_of))
+                )
         last = config.channels_at(config.resolution)
-        self.norm = norm_act(config, channels, n_classes)
+        self.norm = norm_act(config, channels, n_classes, last_chunk)
         self.enlarge = Conv2d(channels, last, resample="up", bias=False, gain=config.gain)
-        self.last_norm = norm_act(config, last, n_classes)
+        self.last_norm = norm_act(config, last, n_classes, last_chunk)
         self.to_image = Conv2d(last, config.image_channels)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -105,11 +116,11 @@ class ResNetGenerator(nn.Module):
         Returns:
             (N, image_channels, R, R) float32, in ``config.image_range``.
         """
-        x, labels = self.input(latents, labels)
-        for block in self.blocks:
-            x = block(x, labels)
-        x = self.enlarge(self.norm(x, labels))
-        return to_image(self.config, self.to_image(self.last_norm(x, labels)))
+        x, (*every, last) = self.input(latents, labels)
+        for block, labels_of in zip(self.blocks, every, strict=True):
+            x = block(x, labels_of)
+        x = self.enlarge(self.norm(x, last))
+        return to_image(self.config, self.to_image(self.last_norm(x, last)))
 
 
 class DiscriminatorBlock(nn.Module):
@@ -139,6 +150,7 @@ class DiscriminatorBlock(nn.Module):
         self.resample = resample
         self.slope = config.slope
         self.first = first
+        self.scale = math.sqrt(0.5) if config.scale_residuals else 1.0
         self.conv1 = Conv2d(
             in_channels,
             hidden_channels,
@@ -166,21 +178,22 @@ class DiscriminatorBlock(nn.Module):
         hidden = self.conv2(self.act(self.conv1(hidden, weights)), weights)
         # Average pooling and 1×1 convolution commute: the small side is cheap.
         skip = F.avg_pool2d(input, 2) if self.resample == "down" else input
-        return hidden + (skip if self.skip is None else self.skip(skip, weights))
+        output = hidden + (skip if self.skip is None else self.skip(skip, weights))
+        return output if self.scale == 1 else output * self.scale
 
 
 class ResNetDiscriminator(nn.Module):
-    """Image and label -> logit, without statistics over the batch.
+    """Image and label -> logit, without statistics over the batch unless ``minibatch_std``.
 
     Args:
         config: the networks' configuration.
         n_classes: number of classes.
     """
 
-    samples_see_each_other = False
-
     def __init__(self, config: NetworkConfig, n_classes: int) -> None:
         super().__init__()
+        self.samples_see_each_other = config.minibatch_std > 0
+        self.spread = MinibatchStd(config.minibatch_std) if config.minibatch_std else None
         self.input = LabelPlane(config, n_classes)
         self.blocks = nn.ModuleList()
         channels = self.input.channels
@@ -197,7 +210,7 @@ class ResNetDiscriminator(nn.Module):
             self.blocks.append(
                 DiscriminatorBlock(
                     config,
-                    channels,
+                    channels + (size == 8 and self.spread is not None),
                     out_channels,
                     hidden_channels=config.channels_at(size),
                     first=size == config.resolution,
@@ -221,7 +234,9 @@ class ResNetDiscriminator(nn.Module):
         """
         weights = self.normalized_weights.by_layer()
         x = self.input(images, labels, weights)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, 1):
+            if number == len(self.blocks) and self.spread is not None:
+                x = self.spread(x)
             x = block(x, weights)
         return self.head(self.act(x), labels, weights)
 
