@@ -12,7 +12,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -29,7 +29,8 @@ from bench.timing import in_turns
 from cxrgan_fast.command import run_command
 
 GROUP = 16
-SHAPES = ((16, 64, 64), (16, 256, 16), (16, 256, 32))
+SHAPES = ("16x64x64", "16x256x16", "16x256x32")
+SMALL = "2x64x8"  # for a look at whether it works
 """Images, channels and pixels a side of the convolution in groups, as the family r3 has them."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -80,13 +81,15 @@ def passes(
     }
 
 
-def rows(rounds: int) -> Iterator[dict[str, Any]]:
+def rows(shapes: Sequence[str], rounds: int) -> Iterator[dict[str, Any]]:
     """Measure one pass of one case after the other.
 
     Args:
+        shapes: samples, channels and size of the images, as in `SHAPES`.
         rounds: how many samples to take of each.
     """
-    for (samples, channels, size), layout, dtype in product(SHAPES, LAYOUTS, DTYPES):
+    for shape, layout, dtype in product(shapes, LAYOUTS, DTYPES):
+        samples, channels, size = map(int, shape.split("x"))
         compared = {
             name: passes(samples, width, size, groups, DTYPES[dtype], layout)
             for name, (width, groups) in convolutions(channels).items()
@@ -124,18 +127,24 @@ def report(record: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print and write."""
     parser = parser_of("bench.grouped_convolutions", __doc__)
-    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("file", type=Path, help="where the JSON goes")
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=[*SHAPES, SMALL])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    check(options, least={"rounds": 1, "threads": 1}, most={"rounds": MOST_ROUNDS, "threads": 1024})
+    check(
+        options,
+        least={"rounds": 1, "threads": 1},
+        most={"rounds": MOST_ROUNDS, "threads": 1024},
+        out="file",
+    )
     prepare_process(options.threads)
     record: dict[str, Any] = {"threads": options.threads, "rows": []}
     with torch.no_grad():
-        for row in rows(options.rounds):
+        for row in rows(options.shapes, options.rounds):
             record["rows"].append(row)
-    command = recorded("bench.grouped_convolutions", file=options.out)
-    write_result(options.out, command, record)
+    command = recorded("bench.grouped_convolutions", file=options.file)
+    write_result(options.file, command, record)
     print(report(record))
 
 

@@ -132,7 +132,7 @@ def report(record: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print and write."""
     parser = parser_of("bench.step_cost", __doc__)
-    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("file", type=Path, help="where the JSON goes")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--resolutions", nargs="+", type=int, default=[64])
     parser.add_argument("--batch-size", type=int, default=8)
@@ -145,6 +145,7 @@ def main() -> None:
         options,
         least={"rounds": 1, "threads": 1, "batch_size": 2},
         most={"rounds": MOST_ROUNDS, "threads": 1024},
+        out="file",
     )
     shared = {name: getattr(options, name) for name in ("batch_size", "base_channels", "precision")}
     for resolution in options.resolutions:  # refused before anything is measured
@@ -156,7 +157,7 @@ def main() -> None:
         settings = {**shared, "resolution": resolution}
         rows = measure(options.arms, settings, options.rounds, lambda line: print(line, flush=True))
         points.append({"resolution": resolution, "arms": rows})
-        write_result(options.out, recorded("bench.step_cost", file=options.out), record)
+        write_result(options.file, recorded("bench.step_cost", file=options.file), record)
     print(report(record))
 
 

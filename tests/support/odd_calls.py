@@ -67,6 +67,9 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
     ("bench.data", ""): (["OUT"], {"--data": "DATA"}),
     ("bench.first_minute", ""): ([], {"--device": "cpu", "--json": "OUT"}),
     ("bench.fits", ""): (["DATA", "OUT.png"], {}),
+    ("bench.grouped_convolutions", ""): (
+        ["OUT"], {"--shapes": "2x64x8", "--rounds": "1"},
+    ),
     ("bench.kernels", ""): (
         [],
         {"--ops": "generator_loss", "--dtypes": "float32", "--against": "eager",
@@ -80,6 +83,11 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
     ("bench.profile_step", ""): ([], {**TINY, "--precision": "fp32", "--out": "OUT"}),
     ("bench.reference_gan", ""): ([], {**TINY, "--steps": "1", "--workers": "0"}),
     ("bench.sanitize", ""): ([], {"--device": "cpu"}),
+    ("bench.step_cost", ""): (
+        ["OUT"],
+        {"--arms": "resnet", "--resolutions": "32", "--batch-size": "2", "--base-channels": "8",
+         "--precision": "fp32", "--rounds": "1"},
+    ),
     ("bench.throughput", ""): (
         [],
         {**IN_32, "--batch-size": "4", "--device": "cpu", "--variants": "eager", "--out": "OUT"},
