@@ -49,6 +49,7 @@ ELSEWHERE = {
     "cxrgan_fast/runs/generators.py": "sampling/test_class_sources.py",
     "cxrgan_fast/settings/checks.py": "settings/test_config.py",
     "cxrgan_fast/flags.py": "settings/test_settings.py",
+    "cxrgan_fast/settings/game.py": "settings/test_settings.py",
     "cxrgan_fast/settings/names.py": "settings/test_advice.py",
     "cxrgan_fast/training/loop.py": "training/test_train_command.py",
     "cxrgan_fast/training/restoring.py": "training/test_edited_runs.py",

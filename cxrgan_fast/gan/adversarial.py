@@ -19,7 +19,8 @@ from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_eac
 from cxrgan_fast.ops import discriminator_loss, generator_loss
 from cxrgan_fast.ops.adversarial_loss import SMOOTHED_KINDS
 from cxrgan_fast.schedule import Schedule
-from cxrgan_fast.settings.config import Loss, TrainConfig
+from cxrgan_fast.settings.config import TrainConfig
+from cxrgan_fast.settings.game import Loss
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cxrgan_fast.gan.adversarial import Adversarial
 from cxrgan_fast.gan.draws import DiscriminatorDraws, GeneratorDraws
 from cxrgan_fast.gan.objective import Update
 from cxrgan_fast.ops import generator_loss
-from cxrgan_fast.settings.config import Loss
+from cxrgan_fast.settings.game import Loss
 
 
 class Relativistic(Adversarial):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.schedule import Schedule
-from cxrgan_fast.settings.config import Loss, ObjectiveConfig
+from cxrgan_fast.settings.game import Loss, ObjectiveConfig
 
 Steps = TypeVar("Steps", float, Tensor)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cxrgan_fast.gan.schedules import scheduled
 from cxrgan_fast.schedule import Schedule
-from cxrgan_fast.settings.config import OptimizationConfig
+from cxrgan_fast.settings.game import OptimizationConfig
 from cxrgan_fast.training.scheduled_adam import ScheduledAdam
 
 
