@@ -303,7 +303,8 @@ def test_an_option_that_is_misspelt(
         outcome = call(command, words)
         assert outcome.status == 2, (words, outcome)
         assert odd in outcome.err
-        assert f"did you mean '{option.name}'?" in outcome.err, outcome.err
+        alike = [each.name for each in known if each.name[:3] + each.name[4:] == odd]
+        assert any(f"did you mean '{name}'?" in outcome.err for name in alike), outcome.err
     for words in (["--"], ["--", "x"], ["-x"], ["---"], ["--=3"], ["stray"]):
         outcome = call(command, [*place.words(command, sub, NO_OPTION, []), *words])
         if words != ["--"] and not (command == "bench.packages" and words[-1] in ("x", "stray")):

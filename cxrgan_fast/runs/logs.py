@@ -315,6 +315,4 @@ def _short(value: float | None) -> str:
 
 def _percents(row: dict[str, Any]) -> list[str]:
     """The accuracies of a row: of real and of generated images, or of pairs of them."""
-    return [
-        f"{row[name]:.0%}" for name, group in _GROUPS.items() if group == "accuracy" and name in row
-    ]
+    return [f"{row[name]:.0%}" for name in _GROUPS if name.endswith("_accuracy") and name in row]

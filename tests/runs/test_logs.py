@@ -80,3 +80,14 @@ def test_another_failure_of_a_thread_is_shown(tmp_path, seen):
     thread.join()
     log.close()
     assert [type(failure.exc_value) for failure in seen] == [ValueError]
+
+
+def test_the_line_shows_accuracies_as_shares_and_r_t_by_itself(tmp_path, capsys):
+    log = RunLog(tmp_path, 0, 4, "train")
+    row = {"step": 2, "images": 8, "seconds": 1.0, "images_per_second": 8.0, "d_loss": 1.0}
+    log.metrics({**row, "r_t": 0.4, "d_real_accuracy": 0.7, "d_fake_accuracy": 0.62})
+    log.metrics({**row, "r_t": -0.5, "d_pair_accuracy": 0.25, "augment_p": 0.125})
+    log.close()
+    game, pairs = capsys.readouterr().err.splitlines()
+    assert "D acc 70%/62%  r_t 0.400" in game
+    assert "D acc 25%  r_t -0.500  p 0.125" in pairs

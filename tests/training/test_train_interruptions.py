@@ -49,10 +49,17 @@ def test_divergence_names_step_loss_and_last_good_checkpoint(fails, tmp_path):
 
 
 def start(*arguments: str | Path, **options: object) -> subprocess.Popen:
+    options.setdefault("preexec_fn", _heed_signals)
     return subprocess.Popen(
         [sys.executable, "-m", "cxrgan_fast.train", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
+
+
+def _heed_signals() -> None:
+    """Undo what a child inherits of tests that run under nohup, or behind a shell's &."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for_checkpoint(root: Path, process: subprocess.Popen) -> Path:
