@@ -19,6 +19,7 @@ from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import made_whole, write_atomic
 from cxrgan_fast.sampling.class_sources import ClassSource
+from cxrgan_fast.sampling.standing_statistics import measure_statistics
 
 # Images pass through the network in groups of this size and of no other. The last bit of a
 # convolution may depend on how many images it is given and on where in the batch an image stands;
@@ -26,6 +27,8 @@ from cxrgan_fast.sampling.class_sources import ClassSource
 GROUP = 16
 
 LEAST_TRUNCATION = 0.01  # standard deviations: one number in 125 is as small, and is soon drawn
+
+_MEASURED = 512  # latents for each class, of which batch norm's statistics are for truncated ones
 
 MOST_IMAGES = 10**7  # of a class: a file each, and all of them in one folder
 
@@ -155,7 +158,8 @@ def generate_to_folder(
         out: folder; missing or empty.
         n_per_class: images of each class; with `sheets` it may be 0, for those alone.
         seed: random seed of the latents.
-        truncation: see `latents_for`; the manifest has it in a column of its own.
+        truncation: see `latents_for`; the manifest has it in a column of its own. Statistics of
+            batch norm are measured anew for it, in the sources' generators.
         batch_size: images generated between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
         folders: the folders of classes, where it is not as above; several may share one.
@@ -186,6 +190,10 @@ def generate_to_folder(
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}
     names = [*folder_of.values(), "manifest.csv"] if n_per_class else []
+    if truncation is not None:
+        for snapshot in {id(each.snapshot): each.snapshot for each in sources}.values():
+            size, n = snapshot.network.latent_size, _MEASURED * len(snapshot.class_names)
+            measure_statistics(snapshot, latents_for(0, "statistics", range(n), size, truncation))
     with made_whole(out, [*names, *sheets]):
         if n_per_class:
             with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
