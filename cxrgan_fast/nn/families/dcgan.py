@@ -36,6 +36,9 @@ class DCGANSettings(FamilySettings):
     4x4 transposed convolutions (transposed)."""
 
 
+_WITHOUT_WEIGHTS = (BiasAct, MinibatchStd)
+
+
 class DCGANGenerator(nn.Module):
     """Latent and label -> image.
 
@@ -136,7 +139,8 @@ class DCGANDiscriminator(nn.Module):
         weights = self.normalized_weights.by_layer()
         x = self.input(images, labels, weights)
         for layer in self.layers:
-            x = layer(x) if isinstance(layer, BiasAct | MinibatchStd) else layer(x, weights)
+            # A tuple: PyTorch 2.7 does not compile a union of types.
+            x = layer(x) if isinstance(layer, _WITHOUT_WEIGHTS) else layer(x, weights)
         return self.head(x, labels, weights)
 
 
