@@ -29,8 +29,8 @@ from bench.timing import in_turns
 from cxrgan_fast.command import run_command
 
 GROUP = 16
-SHAPES = ("16x64x64", "16x256x16", "16x256x32")
 SMALL = "2x64x8"  # for a look at whether it works
+SHAPES = ("16x64x64", "16x256x16", "16x256x32")
 """Images, channels and pixels a side of the convolution in groups, as the family r3 has them."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -48,9 +48,7 @@ COLUMNS = (
 )
 
 
-def convolutions(
-    channels: int,
-) -> dict[str, tuple[int, int]]:
+def convolutions(channels: int) -> dict[str, tuple[int, int]]:
     """Return channels and groups of what is compared, by name."""
     return {
         "groups": (channels, channels // GROUP),

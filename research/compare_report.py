@@ -1,4 +1,4 @@
-"""The figures of ``research.compare_settings`` as text: for a terminal, and for a page."""
+"""The measurements of ``research.compare_settings`` as text: for a terminal, and for a page."""
 
 from __future__ import annotations
 

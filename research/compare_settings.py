@@ -62,7 +62,7 @@ class Study:
         length: of each run.
         machine: on what they are trained.
         result: the file of the result.
-        about: what the file holds beside runs and figures.
+        about: what the file holds beside the runs and their summary.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Study:
         assert run is not None
         return run
 
-    def figures(self) -> Record:
+    def record(self) -> Record:
         """Everything that the result file holds."""
         runs = [run for job in self.jobs if (run := self.run_of(job)) is not None]
         new = set(self.confirmed[1]) if self.confirmed else set()
@@ -173,9 +173,9 @@ class Study:
 
     def write(self) -> None:
         """Write the result as far as there is one."""
-        figures = self.figures()
-        if any(run["failed"] is None for run in figures["runs"]):
-            self.result.write(figures)
+        record = self.record()
+        if any(run["failed"] is None for run in record["runs"]):
+            self.result.write(record)
 
 
 def _in_short(run: Record) -> str:
@@ -330,7 +330,7 @@ def _all_of(study: Study, arguments: argparse.Namespace) -> None:
     chosen: str | None = arguments.confirm
     names = [arm.name for arm in study.arms]
     if chosen == BEST:
-        chosen = best_arm(study.figures()["summary"], names, study.judge.names[0])
+        chosen = best_arm(study.record()["summary"], names, study.judge.names[0])
     if chosen is None:
         print(f"--confirm {BEST}: no arm is better than {names[0]!r}", file=sys.stderr)
         return
@@ -339,13 +339,13 @@ def _all_of(study: Study, arguments: argparse.Namespace) -> None:
 
 
 def _tell(study: Study, arguments: argparse.Namespace) -> None:
-    figures = study.figures()
-    if not any(run["failed"] is None for run in figures["runs"]):
-        reasons = {run["failed"]: None for run in figures["runs"]}
+    record = study.record()
+    if not any(run["failed"] is None for run in record["runs"]):
+        reasons = {run["failed"]: None for run in record["runs"]}
         raise UserError(f"all runs have failed: {'; '.join(reasons)}")
-    study.result.finish(figures, report, f"{len(figures['runs'])} of {figures['wanted']} runs")
+    study.result.finish(record, report, f"{len(record['runs'])} of {record['wanted']} runs")
     if arguments.plot is not None:
-        plot(figures, arguments.plot)
+        plot(record, arguments.plot)
         print(arguments.plot)
 
 
@@ -364,16 +364,17 @@ METHOD = {
     "at_floor": "fid_over_floor, fid_less_floor and all other metrics are of halves: generated "
     "images against halves of the training images by patient, the mean over divisions; the floor "
     "is of two such halves",
-    "near_copies": "generated images that are near copies of training images by pixels; expected: "
-    "how many of as many new images would be called so",
-    "r_t": "mean sign of the discriminator's logits of real images (2 * accuracy - 1), the mean "
-    "over the last tenth of the run's lines; the same tenth for the losses",
+    "near_copies": "of at most 1,000 generated images those that are near copies of training "
+    "images by pixels; expected: how many of as many new images would be called so",
+    "r_t": "mean sign of the discriminator's logits of real images beside the boundary of the "
+    "loss; of pairs, mean sign of the difference between the real and the generated image; the "
+    "mean over the last tenth of the run's lines; the same tenth for the losses",
     "images_per_second": "the median over the lines of the run's log, several runs at a time "
     "where the study has workers",
     "p": "two-sided and not corrected for several arms: the best of several is confirmed on new "
     "seeds",
 }
-"""What the figures cannot be read without."""
+"""What the measurements cannot be read without."""
 
 if __name__ == "__main__":
     sys.exit(run_command(main))

@@ -33,6 +33,7 @@ _UNLIMITED = 10**7  # steps of a run whose length is a time
 _SET_DEATH_SIGNAL = 1  # of Linux's prctl
 _TAIL = 1 << 14  # bytes at the end of a log, which hold its last lines
 _CURVE = 60  # points of a run's curves that are kept
+_PLACES = ("data", "out", "name", "init_from", "inception_weights", "features_weights")
 _LAST_SHARE = 0.1  # of a run, over which its last numbers are averaged
 
 
@@ -222,7 +223,7 @@ def describe_run(run: Path) -> Record:
         "settings": {  # where things lie is of no interest elsewhere
             name: value
             for name, value in (call.get("settings") or {}).items()
-            if name not in ("data", "out", "name", "inception_weights", "features_weights")
+            if name not in _PLACES
         },
         "version": call.get("version"),
         "torch": call.get("torch"),
@@ -231,11 +232,7 @@ def describe_run(run: Path) -> Record:
 
 
 def read_rows(run: Path, most_bytes: int | None = None) -> list[Record]:
-    """The lines of a run's metrics.jsonl, or those at its end; each with its ``r_t``.
-
-    r_t is the mean sign of the discriminator's logit of real images (Karras et al. 2020): where the
-    log has none, it follows from the accuracy.
-    """
+    """The lines of a run's metrics.jsonl, or those at its end."""
     path = metrics_path(run)
     try:
         content = path.read_bytes() if most_bytes is None else _tail(path, most_bytes)
@@ -248,8 +245,6 @@ def read_rows(run: Path, most_bytes: int | None = None) -> list[Record]:
         except ValueError:  # cut, or being written
             continue
         if isinstance(row, dict) and "step" in row:
-            if "r_t" not in row and row.get("d_real_accuracy") is not None:
-                row["r_t"] = 2 * row["d_real_accuracy"] - 1
             rows.append(row)
     return rows
 

@@ -87,17 +87,27 @@ def read_initial(source: Path, family: str) -> InitialWeights:
     else:
         found = load_newest_checkpoint(source, torch.device("cpu"), purpose="begin with")
         path, training = found.path, found.state.get("training")
+        training = training if isinstance(training, dict) else {}
         networks = {
             name: _weights(path, training, name) for name in ("generator", "discriminator", "ema")
         }
-        step = training["step"] if isinstance(training, dict) else 0
+        step = _steps(path, training)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return InitialWeights(path, digest, step, family, snapshot.class_names, networks)
 
 
-def _weights(path: Path, training: Any, name: str) -> dict[str, Tensor]:
-    found = training.get(name) if isinstance(training, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+def _steps(path: Path, training: dict[str, Any]) -> int:
+    steps = training.get("step")
+    if not isinstance(steps, int):
+        raise UserError(f"--init-from: {path} does not say how many steps its weights have seen")
+    return steps
+
+
+def _weights(path: Path, training: dict[str, Any], name: str) -> dict[str, Tensor]:
+    found = training.get(name)
+    if not isinstance(found, dict) or not all(
+        isinstance(each, Tensor) and each.layout == torch.strided for each in found.values()
+    ):
         raise UserError(f"--init-from: {path} does not hold the weights of a {name}")
     return found
 

@@ -1,5 +1,6 @@
 """The training loop: from a configuration to a run folder, and on from an interrupted one."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -162,13 +163,17 @@ def _train(
             write_record(run, dataset, held_out)
         write_atomic(run / "config.yaml", settings)
 
+    train_one = functools.partial(
+        _train_one,
+        extractor=extractor,
+        device=device,
+        most_threads=most_threads,
+        begin=begin,
+        initial=initial,
+    )
     with locked(run):
         if not source.per_class:
-            resumed = resume is not None
-            grid = _train_one(
-                config, dataset, extractor, device, run, resumed, most_threads, begin, initial
-            )
-            return run, [grid]
+            return run, [train_one(config, dataset, run, resume=resume is not None)]
         # A limit for all of them together.
         minutes = config.max_minutes / len(dataset.class_names)
         config = override(config, {"max_minutes": minutes})
@@ -178,20 +183,8 @@ def _train(
             part = run / folders[name]
             resumed = resume is not None and bool(ckpt.saved_steps(part))
             make_folder(part)
-            of_class = dataset.of_class(name)
             grids.append(
-                _train_one(
-                    config,
-                    of_class,
-                    extractor,
-                    device,
-                    part,
-                    resumed,
-                    most_threads,
-                    begin,
-                    initial,
-                    name,
-                )
+                train_one(config, dataset.of_class(name), part, resume=resumed, title=name)
             )
         return run, grids
 
@@ -251,9 +244,10 @@ def _saved_in_any_case(run: Run, writer: BackgroundWriter) -> Iterator[None]:
 def _train_one(
     config: TrainConfig,
     dataset: ImageDataset,
+    folder: Path,
+    *,
     extractor: FeatureExtractor | None,
     device: torch.device,
-    folder: Path,
     resume: bool,
     most_threads: int,
     begin: Callable[[], None],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator
-from cxrgan_fast.runs.checkpoint import load_newest_checkpoint
+from cxrgan_fast.runs.checkpoint import load_newest_checkpoint, save_checkpoint
 from cxrgan_fast.settings.config import override
 from cxrgan_fast.training.initial import read_initial, take_over, transfer
 from evaluations import read
@@ -167,6 +167,38 @@ def test_what_cannot_begin_with_it(train, fails, source, tmp_path):
     (source / "checkpoints" / "step-00000002.pt").write_bytes(b"cut off")
     line = fails(*AT_32, *out, "--init-from", source)
     assert f"cannot begin with {source}" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def without_steps(state):
+    del state["training"]["step"]
+
+
+def no_training(state):
+    state["training"] = "none"
+
+
+def sparse_weights(state):
+    name, tensor = next(iter(state["training"]["generator"].items()))
+    state["training"]["generator"][name] = tensor.to_sparse()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without_steps, "does not say how many steps its weights have seen"),
+        (no_training, "does not hold the weights of a generator"),
+        (sparse_weights, "does not hold the weights of a generator"),
+    ],
+)
+def test_a_checkpoint_that_another_program_has_made(fails, source, tmp_path, damage, words):
+    path = source / "checkpoints" / "step-00000002.pt"
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    save_checkpoint(source, 2, state)
+    line = fails(*AT_32, "--out", tmp_path / "runs", "--steps", 1, "--init-from", source)
+    assert words in line
+    assert path.name in line
     assert not (tmp_path / "runs").exists()
 
 
