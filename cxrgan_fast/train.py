@@ -27,6 +27,7 @@ from cxrgan_fast.settings.config import (
     TrainConfig,
     flatten,
     override,
+    usual_preset,
 )
 from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.settings.names import refuse_names_from_elsewhere
@@ -80,7 +81,7 @@ def parse(argv: list[str]) -> tuple[TrainConfig, Path | None]:
         device = chosen.device or layer.get("device", TrainConfig.device)
         preset = chosen.preset or layer.get("preset", TrainConfig.preset)
         if preset == "auto":
-            preset = "small" if resolve_device(device).type == "cpu" else "base"
+            preset = usual_preset(resolve_device(device))
         if preset in PRESETS:  # else the parser of the flags refuses it, and lists the known ones
             family = layer.get("family", NetworkConfig.family)
             of_family = PRESETS_OF_FAMILIES.get((preset, family), {})

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import torch
+
 from cxrgan_fast.augment.diffaugment import Policy
 from cxrgan_fast.data.load import data_place
 from cxrgan_fast.data.sources import Columns
+from cxrgan_fast.devices import resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.backbones import DOWNLOAD
 from cxrgan_fast.metrics.registry import DEFAULT, backbone_names, is_code
@@ -224,9 +227,10 @@ class TrainConfig(Settings):
     ] = None
     """Run folder or generator file whose weights the training begins with, as far as shapes allow;
     all else begins anew."""
-    preset: Literal["auto", "small", "base"] = "auto"
-    """Size of the networks and the batch: 32 base channels and images (small) or 64 (base); auto is
-    small on a CPU and base on a GPU."""
+    preset: Literal["auto", "tiny", "small", "base"] = "auto"
+    """Size of the networks and the batch: 16 base channels and 32 images (tiny), 32 and 32 (small)
+    or 64 and 64 (base); auto is base on a GPU, small on a CPU with instructions for bf16, and tiny
+    on any other CPU, where a step takes several times as long."""
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Setting(elsewhere="amp mixed_precision fp16 bf16 half use_amp dtype"),
@@ -287,14 +291,24 @@ class TrainConfig(Settings):
 
 # What a size means. Settings that are not named keep their defaults.
 PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"base_channels": 16, "batch_size": 32},
     "small": {"base_channels": 32, "batch_size": 32},
     "base": {"base_channels": 64, "batch_size": 64},
 }
 PRESETS_OF_FAMILIES: dict[tuple[str, str], dict[str, Any]] = {
-    # The default of a CPU, where groups of channels are slow: plain convolutions with about as much
-    # work make a step of 0.64 of the time (bench.step_cost).
-    ("small", "r3"): {"group_size": 0, "expansion": 0.75},
+    # The defaults of a CPU, where groups of channels are slow: plain convolutions with about as
+    # much work make a step of 0.64 of the time (bench.step_cost).
+    (preset, "r3"): {"group_size": 0, "expansion": 0.75}
+    for preset in ("tiny", "small")
 }
+
+
+def usual_preset(device: torch.device) -> str:
+    """Return the name of the preset that ``auto`` stands for on a device."""
+    if device.type != "cpu":
+        return "base"
+    return "small" if resolve_precision("auto", device) == "bf16" else "tiny"
+
 
 Config = TypeVar("Config")
 

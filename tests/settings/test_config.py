@@ -14,6 +14,7 @@ from cxrgan_fast.settings.config import (
     TrainConfig,
     flatten,
     override,
+    usual_preset,
     with_absolute_paths,
 )
 from cxrgan_fast.settings.config_file import read_config_file, write_config
@@ -52,9 +53,21 @@ def test_flags_go_before_the_file_and_the_file_before_the_preset(tmp_path):
     assert without_file.network.base_channels == PRESETS["base"]["base_channels"] == 64
 
 
-def test_auto_preset_is_small_on_the_cpu():
+@pytest.mark.parametrize(("bf16", "preset", "channels"), [(True, "small", 32), (False, "tiny", 16)])
+def test_auto_preset_of_a_cpu_follows_what_it_has_instructions_for(
+    monkeypatch, bf16, preset, channels
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     config, _ = parse(["--device", "cpu"])
-    assert (config.preset, config.network.base_channels) == ("small", 32)
+    assert (config.preset, config.network.base_channels) == (preset, channels)
+    # What is asked for is asked for, and another precision leaves the networks as they are.
+    assert parse(["--device", "cpu", "--preset", "small"])[0].network.base_channels == 32
+    assert parse(["--device", "cpu", "--precision", "fp32"])[0].preset == preset
+
+
+def test_auto_preset_of_a_gpu_is_base():
+    assert usual_preset(torch.device("cuda")) == "base"
 
 
 def test_file_groups_may_be_named_or_left_out(tmp_path):
