@@ -1,5 +1,7 @@
-"""Which device computes, and in which precision, where the user leaves it open."""
+"""Which device computes, in which precision, and how much memory that has taken."""
 
+import importlib
+import sys
 from typing import Literal
 
 import torch
@@ -41,3 +43,22 @@ def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "
         amx, avx512 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
         return "bf16" if amx or avx512 else "fp32"
     return "fp32"
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most memory that this process has held so far, in bytes.
+
+    That is the memory that PyTorch has reserved of a GPU, and of any other device the memory of
+    the whole process.
+
+    Returns:
+        None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        resource = importlib.import_module("resource")  # not on Windows
+    except ImportError:
+        return None
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

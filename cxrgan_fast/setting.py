@@ -85,6 +85,7 @@ class Setting:
         most: largest number; `MOST_WHOLE` or `MOST_REAL` if None.
         below: number that it has to be smaller than.
         multiple_of: number that it has to be a multiple of.
+        log: whether a sweep draws its numbers on a logarithmic scale, unless it is told otherwise.
         choices: the numbers that it may be, instead of bounds.
         needs: without what it does nothing.
         unset: what a default of None or of the empty text means, for help; "none" if empty.
@@ -99,6 +100,7 @@ class Setting:
     most: int | float | None = None
     below: int | float | None = None
     multiple_of: int = 1
+    log: bool = False
     choices: tuple[int, ...] = ()
     needs: Needs | None = None
     unset: str = ""

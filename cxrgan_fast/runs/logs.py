@@ -38,6 +38,7 @@ _GROUPS = {
     "images_per_second": "speed",
     "seconds": "speed",
     "threads": "speed",
+    "peak_memory": "speed",
     "images": "progress",
     "share": "progress",
     **dict.fromkeys(

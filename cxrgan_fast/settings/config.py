@@ -275,6 +275,9 @@ class TrainConfig(Settings):
     ] = "time"
     """What schedules take for the planned run where --max-minutes limits it: that time, or the
     steps alone (steps), for a run that goes on in the next job."""
+    until: Annotated[float, Setting(least=0.001, most=1, resumable=True)] = 1.0
+    """Save and stop once this share of the planned run is done, by the time or the steps that
+    schedules follow; --resume goes on with a larger one."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """The images to train on."""
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -48,6 +48,26 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def read_config(text: str, path: Path) -> dict[str, Any]:
     """Read the same from the text of a file; errors name ``path``."""
+    document = read_mapping(text, path, "batch_size: 64")
+    return _without_other_families(
+        {
+            key: read_value(named_setting(key, path), value, f"{path}: {key}")
+            for key, value in _settings_in(document)
+        }
+    )
+
+
+def read_mapping(text: str, path: Path, example: str) -> Mapping[Any, Any]:
+    """Read YAML that holds values by name; an empty text holds none.
+
+    Args:
+        text: the YAML.
+        path: its name, for messages.
+        example: a line as it should be, for messages.
+
+    Raises:
+        UserError: the text is no YAML, or holds something else.
+    """
     try:
         document = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError) as error:
@@ -57,17 +77,38 @@ def read_config(text: str, path: Path) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, Mapping):
-        raise UserError(f"{path} should hold lines like 'batch_size: 64', got {document!r:.200}")
-    settings: dict[str, Any] = {}
-    for key, value in _settings_in(document):
-        if key not in _KNOWN:
-            raise UserError(f"{path}: unknown setting {key!r:.200}{unknown_setting(key, _KNOWN)}")
-        settings[key] = _read_value(_KNOWN[key], value, f"{path}: {key}")
-    return _without_other_families(settings)
+        raise UserError(f"{path} should hold lines like {example!r}, got {document!r:.200}")
+    return document
 
 
-def _read_value(known: Known, value: Any, called: str) -> Any:
-    """Read what stands after a key: of the right type, and fit for its setting."""
+def named_setting(name: Any, path: Path) -> Known:
+    """Find the setting of a name, of whichever family of networks.
+
+    Args:
+        name: the setting as the file calls it.
+        path: the file that names it, for messages.
+
+    Raises:
+        UserError: there is none of that name; the nearest one is given.
+    """
+    if name not in EVERY_SETTING:
+        raise UserError(
+            f"{path}: unknown setting {name!r:.200}{unknown_setting(name, EVERY_SETTING)}"
+        )
+    return EVERY_SETTING[name]
+
+
+def read_value(known: Known, value: Any, called: str) -> Any:
+    """Read the value of a setting from what YAML gives: of the right type, and within its bounds.
+
+    Args:
+        known: the setting.
+        value: what YAML gives.
+        called: what messages call the setting.
+
+    Raises:
+        UserError: the value does not fit the setting.
+    """
     try:
         if known.scheduled and isinstance(value, str) and ":" in value:
             read: Any = Schedule.read(value)
@@ -130,12 +171,12 @@ def _groups_of(config: object) -> Iterator[str]:
 
 _GROUPS = frozenset(_groups_of(TrainConfig()))
 
-# The settings of all families, whichever a file may choose.
-_KNOWN = settings_of(TrainConfig()) | {
+EVERY_SETTING = settings_of(TrainConfig()) | {
     name: known
     for family in FAMILIES.values()
     for name, known in settings_of(family.settings).items()
 }
+"""The settings of all families by name, whichever a file may choose."""
 
 
 def write_config(config: TrainConfig) -> str:

@@ -54,13 +54,15 @@ class ObjectiveConfig(Settings):
     be a schedule itself."""
     r1_gamma: Annotated[
         Literal["auto"] | float | Schedule,
-        Setting(least=0, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"),
+        Setting(
+            least=0, log=True, elsewhere="gamma r1 gp_weight lambda_gp gradient_penalty r1_weight"
+        ),
     ] = 1.0
     """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off,
     auto is 0.0002·R²/N for images of R pixels a side in batches of N."""
-    r2_gamma: Annotated[float | Schedule, Setting(least=0, elsewhere="r2 r2_weight lambda_r2")] = (
-        0.0
-    )
+    r2_gamma: Annotated[
+        float | Schedule, Setting(least=0, log=True, elsewhere="r2 r2_weight lambda_r2")
+    ] = 0.0
     """Weight of the R2 penalty, which is R1's on generated images; 0 is off."""
     r1_interval: Annotated[
         int,
@@ -96,6 +98,7 @@ class OptimizationConfig(Settings):
         float | Schedule,
         Setting(
             least=0,
+            log=True,
             answer="--g-lr and --d-lr, of the generator and the discriminator",
             elsewhere="lr learning_rate lrate lr_g lr_d glr dlr g_learning_rate d_learning_rate "
             "learning_rate_g learning_rate_d lr_generator lr_discriminator generator_lr "
@@ -103,7 +106,7 @@ class OptimizationConfig(Settings):
         ),
     ] = 5e-4
     """Learning rate of the generator."""
-    d_lr: Annotated[float | Schedule, Setting(least=0)] = 5e-4
+    d_lr: Annotated[float | Schedule, Setting(least=0, log=True)] = 5e-4
     """Learning rate of the discriminator."""
     beta1: Annotated[
         float,
@@ -139,6 +142,7 @@ class OptimizationConfig(Settings):
         float | Schedule,
         Setting(
             least=0,
+            log=True,
             answer="--ema-half-life, in images shown",
             elsewhere="ema ema_decay ema_beta ema_kimg ema_rate",
         ),

@@ -308,7 +308,12 @@ def _train_one(
             run.save_grid(writer, log)
         elif is_due(config, step.steps_done):  # cut short by what ended the run
             logged += evaluate()
-        while step.steps_done < config.steps and run.seconds - before < limit and not stop:
+        while (
+            step.steps_done < config.steps
+            and run.seconds - before < limit
+            and run.share() < config.until
+            and not stop
+        ):
             if threads is None:
                 run.train()
             elif said := threads.run(run.train):
@@ -350,7 +355,9 @@ def _train_one(
         evaluate()
     if 0 < step.steps_done < config.steps:
         why = "by a signal" if stop else f"after {config.max_minutes:g} minutes (--max-minutes)"
-        whole = folder.parent if config.dataset.per_class else folder
+        whole = str(folder.parent if config.dataset.per_class else folder)
+        if not stop and run.seconds - before < limit:
+            why, whole = f"at {config.until:.4g} of the planned run (--until)", f"{whole} --until 1"
         print(
             f"stopped {why} at step {step.steps_done} of {config.steps}; --resume {whole} goes on"
         )

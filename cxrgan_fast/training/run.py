@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cxrgan_fast.data import ImageDataset, to_uint8
+from cxrgan_fast.devices import peak_memory
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, describe, metric_labels
 from cxrgan_fast.files import make_folder, write_atomic
@@ -134,6 +135,11 @@ class Run:
         self._execute()
         self.is_between_steps = True
 
+    def share(self) -> float:
+        """Return the share of the planned run that is done, from 0 to 1."""
+        self._tell_time()
+        return self.training_step.progress().share
+
     def _tell_time(self) -> None:
         self.training_step.time_share = self.seconds / self.planned_seconds
 
@@ -141,7 +147,7 @@ class Run:
         """Return the next line of the log, for the last ``images`` in ``seconds``."""
         config, step = self.config, self.training_step
         self._tell_time()
-        progress = step.progress()
+        progress, memory = step.progress(), peak_memory(step.device)
         return {
             "step": step.steps_done,
             "images": step.images_seen,
@@ -155,6 +161,7 @@ class Run:
                 if isinstance(value, Schedule)
             },
             "threads": torch.get_num_threads(),
+            **({} if memory is None else {"peak_memory": memory}),
             **step.meters.read(),
         }
 

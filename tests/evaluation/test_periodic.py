@@ -45,7 +45,7 @@ def evaluations(folder):
 
 
 def untimed(rows):
-    timed = ("seconds", "images_per_second")
+    timed = ("seconds", "images_per_second", "peak_memory")
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 

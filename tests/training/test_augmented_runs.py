@@ -31,7 +31,7 @@ def only_run(folder: Path) -> Path:
 def logged(run: Path) -> dict[str, list]:
     """What was measured of each step, by name, without what depends on the clock."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    names = rows[-1].keys() - {"seconds", "images_per_second"}
+    names = rows[-1].keys() - {"seconds", "images_per_second", "peak_memory"}
     return {name: [row.get(name) for row in rows] for name in sorted(names)}
 
 

@@ -200,3 +200,31 @@ def test_a_step_alone_takes_the_rule_as_well(dataset):
     for step in (auto, number):
         step()
     assert all(torch.equal(a, b) for a, b in zip(weights(auto), weights(number), strict=True))
+
+
+def test_a_run_stops_at_a_share_and_goes_on_as_if_it_had_not(train, tmp_path):
+    options = ["--steps", 8, "--r1-gamma", "6:0", "--r1-interval", 1]
+    assert train(*PHANTOM, *options, "--out", tmp_path / "straight")[0] == 0
+    code, out, _ = train(*PHANTOM, *options, "--until", 0.5, "--out", tmp_path / "parts")
+    run = only_run(tmp_path / "parts")
+    assert code == 0
+    assert f"stopped at 0.5 of the planned run (--until) at step 4 of 8; --resume {run} " in out
+    assert logged(run, "step")[-1] == 4
+    assert train("--resume", run, "--until", 1)[0] == 0
+    states = [
+        torch.load(checkpoint_path(each, 8), weights_only=True)["training"]["ema"]
+        for each in (only_run(tmp_path / "straight"), run)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_share_of_a_time_is_a_time(train, tmp_path):
+    limit = ["--steps", 10**6, "--max-minutes", 0.01]
+    assert train(*PHANTOM, *limit, "--until", 0.5, "--out", tmp_path)[0] == 0
+    run = only_run(tmp_path)
+    first = logged(run, "seconds")[-1]
+    assert 0.3 <= first < 0.5
+    # The plan is that of the whole run, so that what is left of it is what is given.
+    left = 0.01 - first / 60
+    assert train("--resume", run, "--max-minutes", left, "--until", 0.8)[0] == 0
+    assert 0.48 <= logged(run, "seconds")[-1] < 0.6

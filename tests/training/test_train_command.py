@@ -57,8 +57,9 @@ def test_a_run_folder_holds_all_that_is_promised(train, tmp_path):
     assert [row["step"] for row in rows(run)] == [2, 4, 6, 8]
     assert rows(run)[-1].keys() >= {
         "images", "seconds", "images_per_second", "d_loss", "g_loss", "d_real_accuracy",
-        "d_fake_accuracy", "noise_std", "r_t", "share",
+        "d_fake_accuracy", "noise_std", "r_t", "share", "peak_memory",
     }  # fmt: skip
+    assert 2**26 < rows(run)[0]["peak_memory"] <= rows(run)[-1]["peak_memory"] < 2**40
     assert rows(run)[-1]["images"] == 32
     assert saved_steps(run) == [4, 8]  # 4 is marked, 8 the newest
     assert len(list((run / "checkpoints").iterdir())) == 4
@@ -124,7 +125,8 @@ def test_resumed_equals_straight_to_the_bit(train, tmp_path, family, precision, 
     assert equal(a["training"], b["training"])
 
     def measured(run: Path) -> list[dict]:
-        others = ("seconds", "images_per_second", "share")  # of what was planned to be the run
+        # The share is that of what was planned to be the run.
+        others = ("seconds", "images_per_second", "peak_memory", "share")
         return [{k: v for k, v in row.items() if k not in others} for row in rows(run)]
 
     assert measured(straight) == measured(parts)
