@@ -8,13 +8,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cxrgan_fast import locks
 from cxrgan_fast.errors import UserError, printable
 
 _UNFINISHED = ".unfinished"
 _MOST_NAMES = 64 << 20
+_MOST_JSON = 1 << 28
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -158,6 +159,22 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     if len(content) > most_bytes:  # it has grown, or is a device
         raise _too_large(path, most_bytes)
     return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of values by name that a study has written for itself.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    content = read_small(path, _MOST_JSON)
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise UserError(f"{path} is damaged: remove it, and what it says is made again")
+    return record
 
 
 def require_small(path: Path, most_bytes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import file_name_safe, read_small
 from cxrgan_fast.settings.checks import check
 from cxrgan_fast.settings.config import TrainConfig, flatten
+from cxrgan_fast.settings.given_flags import split_flags
 from cxrgan_fast.train import parse
 
 BEST = "best"
@@ -86,7 +86,7 @@ def read_arms(texts: Sequence[str], file: Path | None, common: str) -> list[Arm]
     for text in texts:
         name, _, flags = text.partition(":")
         named.append((name.strip(), flags))
-    of_all = _words("--train", common)
+    of_all = split_flags("--train", common, _OF_THE_STUDY)
     arms = [_arm(name, flags, of_all) for name, flags in named]
     if len(arms) < 2:
         raise UserError(f"--arm: expected two arms or more, got {len(arms)}; see --arms as well")
@@ -120,7 +120,7 @@ def _of_file(file: Path) -> dict[str, str]:
 def _arm(name: str, flags: str, common: Sequence[str]) -> Arm:
     if not file_name_safe(name) or name == BEST:
         raise UserError(f"--arm {name!r}: expected a name with a letter or a digit, not {BEST!r}")
-    words = (*common, *_words(f"arm {name!r}", flags))
+    words = (*common, *split_flags(f"arm {name!r}", flags, _OF_THE_STUDY))
     try:
         config, _ = parse(list(words))
         check(config)
@@ -131,20 +131,6 @@ def _arm(name: str, flags: str, common: Sequence[str]) -> Arm:
         if refused:
             raise UserError(f"arm {name!r}: {option} is not compared here; leave it out")
     return Arm(name, words, config)
-
-
-def _words(where: str, flags: str) -> list[str]:
-    try:
-        words = shlex.split(flags)
-    except ValueError as error:
-        raise UserError(f"{where}: {flags!r} are no flags: {error}") from None
-    for word in words:
-        flag = word.partition("=")[0].replace("_", "-")
-        if flag in ("-h", "--help"):
-            raise UserError(f"{where}: {flag} is no setting; leave it out")
-        if flag in _OF_THE_STUDY:
-            raise UserError(f"{where}: {flag} is given by {_OF_THE_STUDY[flag]}; leave it out")
-    return words
 
 
 def _require_same(first: Arm, arm: Arm) -> None:

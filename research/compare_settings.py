@@ -30,12 +30,12 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.evaluation.judge import Judge
 from cxrgan_fast.metrics.registry import load_extractors
 from cxrgan_fast.provenance import device_name
 from cxrgan_fast.runs.lock import locked
 from cxrgan_fast.threads import MOST_THREADS
 from research.compare_arms import BEST, Arm, find_arm, read_arms
-from research.compare_evaluation import Judge
 from research.compare_measurements import best_arm, summarize
 from research.compare_report import report
 from research.compare_training import Child, Length, Machine, stop_all

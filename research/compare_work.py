@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.record import read_result
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.files import write_atomic
+from cxrgan_fast.files import read_json, write_atomic
 from cxrgan_fast.runs.folder import newest_run
 from research.compare_arms import Arm
 
@@ -84,15 +83,3 @@ class Work:
     def forget(self, seed: int, arm: Arm, name: str) -> None:
         """Keep nothing of a run under a name any more."""
         (self.place(seed, arm) / f"{name}.json").unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Record:
-    """A file of the folder.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        return read_result(path)
-    except UserError:
-        raise UserError(f"{path} is damaged: remove it, and what it says is made again") from None

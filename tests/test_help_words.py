@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cxrgan_fast import env, evaluate, generate
+from cxrgan_fast import env, evaluate, generate, sweep
 from cxrgan_fast.data import __main__ as data
 from cxrgan_fast.train import parse
 from odd_arguments import parser_of
@@ -16,6 +16,7 @@ MAINS = {
     "train --family dcgan": lambda: parse(["--family", "dcgan", "--device", "cpu"]),
     "generate": generate.main,
     "evaluate": evaluate.main,
+    "sweep": sweep.main,
     "data": data.main,
     "env": env.main,
 }

@@ -31,6 +31,20 @@ ELSEWHERE = {
     "cxrgan_fast/data/all_bits.py": "data/test_tone_cards.py",
     "cxrgan_fast/data/opening.py": "data/test_memory.py",
     "cxrgan_fast/data/unfinished.py": "data/test_prepare.py",
+    # What studies share, seen from them.
+    "cxrgan_fast/evaluation/judge.py": "research/test_compare_settings.py",
+    "cxrgan_fast/processes.py": "runs/test_lock.py",
+    "cxrgan_fast/runs/description.py": "research/test_compare_settings.py",
+    "cxrgan_fast/settings/given_flags.py": "research/test_compare_settings.py",
+    "cxrgan_fast/training/child.py": "studies/test_worker_kills.py",
+    # One sweep: asked through its command.
+    "cxrgan_fast/studies/folder.py": "studies/test_sweep.py",
+    "cxrgan_fast/studies/library.py": "studies/test_sweep.py",
+    "cxrgan_fast/studies/measurements.py": "studies/test_sweep.py",
+    "cxrgan_fast/studies/parameters.py": "studies/test_space.py",
+    "cxrgan_fast/studies/request.py": "studies/test_sweep.py",
+    "cxrgan_fast/studies/show.py": "studies/test_sweep.py",
+    "cxrgan_fast/studies/trial.py": "studies/test_sweep.py",
     # What a command does as a whole, asked through the command.
     "cxrgan_fast/arguments.py": "test_odd_arguments.py",
     "cxrgan_fast/devices.py": "settings/test_config.py",

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.files import write_atomic, write_error
+from cxrgan_fast.processes import Process, this_process
 
 NAME = ".lock"
 REFRESH_SECONDS = 15.0
@@ -27,22 +27,13 @@ _MOST_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class _Holder:
+class _Holder(Process):
     """Who holds a lock.
 
     Attributes:
-        pid: process id of the holder.
-        host: its machine's name, for people.
-        place: the machine, since it was started, and the process's view of other processes: where
-            this is the same, `pid` means the same.
-        started: when the process was, in the kernel's ticks: numbers of processes come again.
         token: random text that belongs to this lock and no other.
     """
 
-    pid: int
-    host: str
-    place: str
-    started: str
     token: str
 
 
@@ -54,9 +45,7 @@ def locked(run: Path) -> Iterator[None]:
         UserError: Another program does; it says which. Or the folder cannot be written.
     """
     path = run / NAME
-    mine = _Holder(
-        os.getpid(), socket.gethostname(), _place(), _started(os.getpid()), secrets.token_hex(8)
-    )
+    mine = _Holder(**asdict(this_process()), token=secrets.token_hex(8))
     try:
         _acquire(path, mine)
     except OSError as error:
@@ -123,8 +112,9 @@ def _take_over(path: Path, holder: _Holder | None, content: bytes) -> None:
 
 
 def _is_stale(path: Path, holder: _Holder | None) -> bool:
-    if holder is not None and holder.place == _place() and os.name != "nt":
-        return _started(holder.pid) != holder.started or not _is_alive(holder.pid)
+    ended = None if holder is None else holder.has_ended()
+    if ended is not None:
+        return ended
     return _age(path) > STALE_SECONDS
 
 
@@ -162,33 +152,3 @@ def _refresh(path: Path, over: threading.Event) -> None:
     while not over.wait(REFRESH_SECONDS):
         with contextlib.suppress(OSError):  # the next time will do
             os.utime(path, follow_symlinks=False)
-
-
-def _place() -> str:
-    """What tells this machine, since its start, from others; and a container from its host."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
-
-
-def _started(pid: int) -> str:
-    """When a process was started; empty where the system does not tell, or it has ended."""
-    try:
-        # After the name of the program, which may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]  # ended, and nobody has asked how
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True

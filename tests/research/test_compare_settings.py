@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -12,19 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 import torch
 
 from bench import plot
 from commands import call, size_of_picture
-from cxrgan_fast import train as train_command
-from cxrgan_fast.command import run_command
 from cxrgan_fast.runs.checkpoint import load_newest_checkpoint, save_checkpoint, saved_steps
-from research import compare_settings, compare_training
+from research import compare_settings
 from research.compare_report import report
+from trainings import train_here
 
 TINY = (
     "--resolution 32 --base-channels 8 --latent-size 8 --batch-size 4 --phantom-images 40 "
@@ -59,23 +55,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Train in this process what would be trained in others; seed and arm of each that is begun."""
     begun: list[tuple[str, str]] = []
 
-    def here(line: list[str], **options: Any) -> Any:
-        place = Path(line[line.index("--out") + 1])
+    def noted(words: list[str]) -> None:
+        place = Path(words[words.index("--out") + 1])
         begun.append((place.parent.name, place.name))
-        process = create_autospec(subprocess.Popen, instance=True)
-        threads = torch.get_num_threads()
-        with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
-            patch.setattr("sys.argv", ["train", *line[3:]])
-            said = stack.enter_context(open(options["stdout"].name, "a"))
-            stack.enter_context(contextlib.redirect_stdout(said))
-            stack.enter_context(contextlib.redirect_stderr(said))
-            process.returncode = run_command(train_command.main, prints_result=False)
-        torch.set_num_threads(threads)
-        process.poll.return_value = process.returncode
-        return process
 
-    popen = create_autospec(subprocess.Popen, side_effect=here)
-    monkeypatch.setattr(compare_training, "Popen", popen)
+    train_here(monkeypatch, noted)
     monkeypatch.setattr(compare_settings, "_POLL_SECONDS", 0.0)
     return begun
 
@@ -203,13 +187,11 @@ def test_a_length_in_minutes_counts_what_was_trained_before(
     command, trained, tmp_path, monkeypatch
 ) -> None:
     lengths = []
-    before = compare_training.Popen
 
-    def noted(line: list[str], **options: Any) -> Any:
-        lengths.append(float(line[line.index("--max-minutes") + 1]))
-        return before(line, **options)
+    def noted(words: list[str]) -> None:
+        lengths.append(float(words[words.index("--max-minutes") + 1]))
 
-    monkeypatch.setattr(compare_training, "Popen", noted)
+    train_here(monkeypatch, noted)
     assert command("--seeds", 1, "--minutes", 0.02) == 0
     assert lengths == [0.02, 0.02]
     place = tmp_path / "work" / "seed-0" / "first"

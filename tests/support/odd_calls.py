@@ -33,11 +33,15 @@ from bench.record import RESULTS, ROOT
 from cxrgan_fast.metrics.copies import Threshold
 from cxrgan_fast.metrics.cxr_network import CxrNetwork
 from cxrgan_fast.metrics.cxr_ssl_network import CxrSslNetwork
+from cxrgan_fast.studies import sweep, worker
 
+SPACE = ROOT / "tests" / "support" / "space.yaml"
 ARMS = ROOT / "research" / "arms" / "r1_gamma.yaml"
 KERNELS, THROUGHPUT = RESULTS / "kernels_cpu.json", RESULTS / "throughput_cpu.json"
 IN_32 = {"--data": "DATA", "--resolution": "32"}
 TINY = {**IN_32, "--base-channels": "8", "--batch-size": "4", "--device": "cpu"}
+
+TINY_FLAGS = "--resolution 32 --base-channels 8 --batch-size 4"
 
 SMALLEST = {
     "--device": "cpu", "--precision": "fp32", "--resolution": "32", "--base-channels": "8",
@@ -52,6 +56,11 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         ["RUN"],
         {"--out": "OUT", "--features": "pixels", "--metrics": "fid", "--samples": "4",
          "--device": "cpu"},
+    ),
+    ("sweep", ""): (
+        ["name"],
+        {"--data": "DATA", "--train": TINY_FLAGS, "--features": "pixels", "--steps-per-trial": "1",
+         "--space": str(SPACE), "--trials": "1", "--device": "cpu", "--out": "OUT"},
     ),
     ("data", "prepare"): (
         ["DATA", "OUT"],
@@ -168,6 +177,7 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
     "bench.reference_gan": [(bench.reference_gan, "train", (_LOSSES, [1.0]))],
     "bench.sanitize": [(bench.sanitize, "run_all", (1, 0, 0))],
     "bench.throughput": [(bench.throughput, "measure_point", _POINT)],
+    "sweep": [(worker.Worker, "work", None), (sweep, "run_workers", None)],
     "research.cxr_features": [
         (research.cxr_features, "train", CxrNetwork()),
         (research.cxr_features, "scores", {}),
