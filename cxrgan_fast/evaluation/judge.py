@@ -27,6 +27,7 @@ from cxrgan_fast.evaluation.memorized import near_copies_of
 from cxrgan_fast.files import read_json, write_atomic
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.extractor import FeatureExtractor
+from cxrgan_fast.metrics.metric import all_metrics
 from cxrgan_fast.sampling.class_sources import load_sources
 
 METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "nearest_neighbour")
@@ -51,6 +52,7 @@ class Judge:
         device: where images are generated and metrics computed.
         samples: generated images, and real ones; None for as many as there are training images.
         say: called with words for the progress bar.
+        metrics: names of those that are computed.
 
     Attributes:
         evaluators: one for each extractor; the first decides.
@@ -59,7 +61,7 @@ class Judge:
             fills it.
 
     Raises:
-        UserError: there are too few images.
+        UserError: there are too few images, or patients, for the metrics.
     """
 
     def __init__(
@@ -69,8 +71,9 @@ class Judge:
         device: torch.device,
         samples: int | None,
         say: Callable[[str], None],
+        metrics: Sequence[str] = METRICS,
     ) -> None:
-        self.dataset, self.device = dataset, device
+        self.dataset, self.device, self.metrics = dataset, device, tuple(metrics)
         self.evaluators: list[Evaluator] = []
         for extractor in extractors:
             say(f"real images: {extractor.name}")
@@ -85,11 +88,17 @@ class Judge:
         self._halves = pairs[OTHER_PATIENTS].real.dataset.labels.bincount(
             minlength=len(dataset.class_names)
         )
+        fewest = max(max(all_metrics()[name].fewest) for name in self.metrics)
+        if self._halves.sum() < fewest:
+            raise UserError(
+                f"{dataset.name}: halves of {int(self._halves.sum())} images, for which "
+                f"{', '.join(self.metrics)} need {fewest} or more; add images"
+            )
         key = {
             "images": dict(zip(dataset.class_names, self.counts, strict=True)),
             "images_of_floor": dict(zip(dataset.class_names, self._halves.tolist(), strict=True)),
             "features": [evaluator.label() for evaluator in self.evaluators],
-            "metrics": list(METRICS),
+            "metrics": list(self.metrics),
             "divisions": DIVISIONS,
             "searched_for_copies": min(SEARCHED, sum(self.counts)),
             "fingerprint": dataset.fingerprint,
@@ -118,7 +127,7 @@ class Judge:
                 return
         for evaluator in self.evaluators:
             say(f"floor: {evaluator.extractor.name}")
-            floor = evaluator.floors(self.counts, METRICS)[OTHER_PATIENTS]
+            floor = evaluator.floors(self.counts, self.metrics)[OTHER_PATIENTS]
             self.floors[evaluator.extractor.name] = _values(floor)
         write_atomic(kept, json.dumps({"key": self.key, "floors": self.floors}).encode())
 
@@ -155,7 +164,7 @@ class Judge:
             whole = evaluator.compare(pair, OF_ALL, values_only=True)
             found[evaluator.extractor.name] = {
                 "all": _values(whole),
-                "halves": self.at_size_of_floor(evaluator, generated, METRICS),
+                "halves": self.at_size_of_floor(evaluator, generated, self.metrics),
             }
             done(evaluator.extractor.name)
         say("near copies")

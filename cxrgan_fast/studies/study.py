@@ -73,7 +73,8 @@ def join_study(storage: BaseStorage, where: str, name: str, fixed: Fixed) -> Stu
                 _require_same(name, SETTINGS, study.user_attrs[SETTINGS], fixed.settings)
                 _require_same(name, SPACE, study.user_attrs[SPACE], fixed.space)
                 return study
-        if len(study.directions) != len(directions):
+        others = [trial for trial in study.trials if "default" not in trial.user_attrs]
+        if len(study.directions) != len(directions) or others:
             raise UserError(f"the study {name} of {without_password(where)} is none of a sweep")
         # Last the settings, which tell that the rest is there.
         study.enqueue_trial(dict(fixed.default), user_attrs={"default": True}, skip_if_exists=True)

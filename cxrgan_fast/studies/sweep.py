@@ -21,13 +21,14 @@ from cxrgan_fast.settings.checks import check
 from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.studies.folder import alone, check_name, make_folders, mark, require_sweep_folder
 from cxrgan_fast.studies.library import load_optuna
+from cxrgan_fast.studies.measurements import METRICS
 from cxrgan_fast.studies.request import Request
 from cxrgan_fast.studies.space import GIVEN, read_space
 from cxrgan_fast.studies.storage import JOURNAL, open_storage, said_plainly
 from cxrgan_fast.studies.study import IDENTITY, SETTINGS, Fixed, find_study, join_study
-from cxrgan_fast.studies.trial import Bench
+from cxrgan_fast.studies.trial import Resources
 from cxrgan_fast.studies.worker import Worker
-from cxrgan_fast.studies.workers import require_room, run_workers
+from cxrgan_fast.studies.workers import require_cores, require_memory, run_workers
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -54,11 +55,12 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
     check(base)
     space = read_space(request.space, base)
     device = resolve_device(request.device)
+    require_cores(request.workers, device)
     extractors = load_extractors(request.features, device)
     dataset = _load(request, base)
     settings = fixed_settings(request, base, dataset, extractors, device)
     # Before anything is made: what cannot be measured leaves nothing.
-    judge = Judge(dataset, extractors, device, request.samples, _say)
+    judge = Judge(dataset, extractors, device, request.samples, _say, METRICS)
     require_sweep_folder(request.folder)
     fixed = Fixed(settings, space.to_plain(), space.default())
     study = join_study(open_storage(request.where), request.where, request.name, fixed)
@@ -68,15 +70,19 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
             mark(request.folder, study.user_attrs[IDENTITY])
             judge.find_floors(request.folder / "floors.json", _say)
         if request.workers > 1:
-            require_room(study, request.workers, device)
+            require_memory(study, request.workers, device)
             run_workers([*words, "--threads", str(request.threads_of_each)], request.workers)
         else:
-            torch.set_num_threads(
-                request.threads_of_each
-            )  # as the training that it alternates with
-            bench = Bench(request.folder, request.data, str(device), request.threads_of_each,
-                          request.budget, judge)  # fmt: skip
-            Worker(study, request.where, space, bench, request.trials).work()
+            torch.set_num_threads(request.threads_of_each)  # as of the trainings
+            resources = Resources(
+                request.folder,
+                request.data,
+                str(device),
+                request.threads_of_each,
+                request.budget,
+                judge,
+            )
+            Worker(study, request.where, space, resources, request.trials).work()
     except KeyboardInterrupt:
         _say(f"the same command goes on with {request.name}")
         raise

@@ -37,6 +37,7 @@ from cxrgan_fast.training.child import (
     INTERRUPTED,
     UNLIMITED_STEPS,
     TrainProcess,
+    is_of_settings,
     reason_of,
     wait_until_free,
 )
@@ -47,8 +48,6 @@ BROKEN = 1
 _POLL_SECONDS = 0.5
 _PASSED = 0.02  # share by which a run may be beyond a rung and still be measured as at it
 _REACHED = 1.05  # of the final FID: from there on it counts as reached
-# What train says of settings that are at fault, by which a sampler learns.
-_OF_SETTINGS = ("is not finite", "the memory of")
 
 
 class TrialError(Exception):
@@ -89,7 +88,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Resources:
     """With what this worker trains and measures.
 
     Attributes:
@@ -113,7 +112,7 @@ class TrialRun:
     """The training of a trial, begun or gone on with.
 
     Args:
-        bench: with what.
+        resources: with what.
         number: number of the trial.
         config: its settings.
         lost: set when another worker has taken the trial.
@@ -125,16 +124,16 @@ class TrialRun:
 
     def __init__(
         self,
-        bench: Bench,
+        resources: Resources,
         number: int,
         config: TrainConfig,
         lost: Event,
         say: Callable[[str, float], None],
     ) -> None:
-        self._bench, self._lost, self._say = bench, lost, say
-        self.place = bench.folder / f"trial-{number:05d}"
+        self._resources, self._lost, self._say = resources, lost, say
+        self.place = resources.folder / f"trial-{number:05d}"
         make_folder(self.place)
-        steps = bench.budget.steps or UNLIMITED_STEPS
+        steps = resources.budget.steps or UNLIMITED_STEPS
         self._config = override(config, {"steps": steps})
         kept = self.place / "rungs.json"
         self.rungs: dict[str, dict[str, float]] = read_json(kept) if kept.exists() else {}
@@ -169,23 +168,24 @@ class TrialRun:
             self._fail(status)
 
     def _start(self, share: float) -> TrainProcess | None:
-        bench, run = self._bench, self.run
+        resources, run = self._resources, self.run
         left = ["--until", repr(share)]
         seconds = 0.0
         if run is not None:
             wait_until_free(run)
             state = load_newest_checkpoint(run, torch.device("cpu")).state
             seconds = float(state["seconds"])
-            if bench.budget.share(state["training"]["step"], seconds) >= share:
+            if resources.budget.share(state["training"]["step"], seconds) >= share:
                 return None
-        if bench.budget.minutes is not None:
+        if resources.budget.minutes is not None:
             # The plan of schedules is what is done and what is left: always the whole budget.
-            left += ["--max-minutes", repr(bench.budget.minutes - seconds / 60)]
+            left += ["--max-minutes", repr(resources.budget.minutes - seconds / 60)]
         config = self.place / "config.yaml"
         write_atomic(config, write_config(self._config).encode())
         words = [
-            "--config", str(config), "--data", bench.data, "--device", bench.device,
-            "--threads", str(bench.threads), "--out", str(self.place), "--resume", "auto", *left,
+            "--config", str(config), "--data", resources.data, "--device", resources.device,
+            "--threads", str(resources.threads), "--out", str(self.place), "--resume", "auto",
+            *left,
         ]  # fmt: skip
         return TrainProcess(words, self._log)
 
@@ -209,7 +209,7 @@ class TrialRun:
         if status == INTERRUPTED:
             raise KeyboardInterrupt
         reason = reason_of(status, self._log, self.place)
-        if any(words in reason for words in _OF_SETTINGS):
+        if is_of_settings(reason):
             raise TrialError(reason, by_settings=True)
         if status < 0 or status == BROKEN:
             raise TrialError(f"{reason} (see {self._log.name})", by_settings=False)
@@ -218,7 +218,7 @@ class TrialRun:
     def share(self) -> float:
         """Return the share of the budget that is used, by the run's log."""
         rows = [] if (run := self.run) is None else read_rows(run, TAIL_BYTES)
-        return self._bench.budget.share(rows[-1]["step"], rows[-1]["seconds"]) if rows else 0.0
+        return self._resources.budget.share(rows[-1]["step"], rows[-1]["seconds"]) if rows else 0.0
 
     def _saved_step(self) -> int:
         run = self.run
@@ -234,7 +234,7 @@ class TrialRun:
         if name not in self.rungs:
             if self.share() > share + _PASSED:
                 return None
-            self._keep_rung(name, self._measured(lambda run: fid_of(self._bench.judge, run)))
+            self._keep_rung(name, self._measured(lambda run: fid_of(self._resources.judge, run)))
         return self.rungs[name]["fid"]
 
     def measure_end(self) -> dict[str, dict[str, Any]]:
@@ -243,7 +243,7 @@ class TrialRun:
         Raises:
             TrialError: the generator gives no numbers.
         """
-        kept, judge = self.place / "measurements.json", self._bench.judge
+        kept, judge = self.place / "measurements.json", self._resources.judge
         if kept.exists() and (found := read_json(kept))["key"] == judge.key:
             measured: dict[str, dict[str, Any]] = found["measurements"]
         else:
@@ -259,7 +259,7 @@ class TrialRun:
     @property
     def features(self) -> str:
         """Return the name of the features that decide."""
-        return self._bench.judge.names[0]
+        return self._resources.judge.names[0]
 
     def _measured(self, by: Callable[[Path], Any]) -> Any:
         run = self.run
@@ -287,7 +287,7 @@ class TrialRun:
         """Collect what the study keeps of the trial, as far as there is something."""
         run = self.run
         found: dict[str, Any] = {
-            "folder": (run or self.place).relative_to(self._bench.folder).as_posix(),
+            "folder": (run or self.place).relative_to(self._resources.folder).as_posix(),
             "seed": self._config.seed,
             "commit": commit(),
             "config": write_config(self._config),

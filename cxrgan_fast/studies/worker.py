@@ -34,7 +34,7 @@ from cxrgan_fast.studies.record import (
 from cxrgan_fast.studies.space import Space
 from cxrgan_fast.studies.storage import said_plainly
 from cxrgan_fast.studies.study import SETTINGS
-from cxrgan_fast.studies.trial import Bench, LostTrialError, TrialError, TrialRun
+from cxrgan_fast.studies.trial import LostTrialError, Resources, TrialError, TrialRun
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -72,13 +72,15 @@ class Worker:
         study: what it works for.
         where: address or file of the study's storage, for messages.
         space: from which trials are drawn.
-        bench: with what trials are trained and measured.
+        resources: with what trials are trained and measured.
         trials: how many there are to be in all.
     """
 
-    def __init__(self, study: Study, where: str, space: Space, bench: Bench, trials: int) -> None:
+    def __init__(
+        self, study: Study, where: str, space: Space, resources: Resources, trials: int
+    ) -> None:
         self._study, self._where, self._space = study, where, space
-        self._bench, self._trials = bench, trials
+        self._resources, self._trials = resources, trials
         self._settings = study.user_attrs[SETTINGS]
         self._watch = Watch()
         self._breaks = 0
@@ -141,7 +143,7 @@ class Worker:
             with said_plainly(self._where):
                 drawn = self._draw(number, trial._trial_id)
             config = override(self._space.settings(drawn), {"seed": self._settings["seed"]})
-            run = TrialRun(self._bench, number, config, lease.lost, say)
+            run = TrialRun(self._resources, number, config, lease.lost, say)
             try:
                 line = self._finish(run, trial)
                 self._breaks = 0

@@ -24,23 +24,31 @@ _GIB = 2**30
 _POLL_SECONDS = 0.2
 
 
-def require_room(study: Study, count: int, device: torch.device) -> None:
-    """Refuse more workers than a device has room for.
+def require_cores(count: int, device: torch.device) -> None:
+    """Refuse more workers than there are cores, where these train.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    cores = available_cores()
+    if device.type != "cuda" and count > cores:
+        raise UserError(
+            f"--workers-per-device {count}: expected at most the cores that are there, {cores}"
+        )
+
+
+def require_memory(study: Study, count: int, device: torch.device) -> None:
+    """Refuse more workers than the free memory of a GPU has room for.
 
     Args:
-        study: its trial 0 says how much memory a training takes of a GPU.
+        study: its trial 0 says how much memory a training takes.
         count: workers.
         device: where all of them train.
 
     Raises:
-        UserError: there are fewer cores, or the memory that is free does not suffice.
+        UserError: the memory does not suffice, or trial 0 has not run yet.
     """
     if device.type != "cuda":
-        cores = available_cores()
-        if count > cores:
-            raise UserError(
-                f"--workers-per-device {count}: expected at most the cores that are there, {cores}"
-            )
         return
     trials = study.get_trials(deepcopy=False)
     peak = trials[0].user_attrs.get("peak_memory") if trials else None

@@ -23,6 +23,8 @@ UNLIMITED_STEPS = 10**7
 """Steps of a run whose length is a time."""
 
 _SET_DEATH_SIGNAL = 1  # of Linux's prctl
+# What `NonFiniteError` and `train` say, each in a test of its own.
+_OF_SETTINGS = ("is not finite", "the memory of")
 
 
 class TrainProcess:
@@ -76,6 +78,15 @@ def reason_of(status: int, log: Path, hidden: Path) -> str:
     errors = [line for line in said if line.startswith("error: ")]
     reason = errors[-1].removeprefix("error: ") if errors else (said or ["no reason given"])[-1]
     return reason.replace(str(hidden.absolute()), "").replace(str(hidden), "")
+
+
+def is_of_settings(reason: str) -> bool:
+    """Tell whether a training failed by its settings: it diverged, or its memory did not suffice.
+
+    Args:
+        reason: as :func:`reason_of` gives it.
+    """
+    return any(words in reason for words in _OF_SETTINGS)
 
 
 def seconds_trained(run: Path) -> float:

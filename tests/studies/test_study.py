@@ -92,6 +92,10 @@ def test_a_study_of_another_program_is_no_sweep(tmp_path, monkeypatch):
     optuna.create_study(storage=storage, study_name="b", directions=["minimize"] * 3)
     with pytest.raises(UserError, match="is none of a sweep"):
         join(tmp_path / "j", name="b")
+    other = optuna.create_study(storage=storage, study_name="c")
+    other.tell(other.ask(), 1.0)
+    with pytest.raises(UserError, match="is none of a sweep"):
+        join(tmp_path / "j", name="c")
     with pytest.raises(UserError, match="has no settings of a sweep"):
         find_study(storage, "j", "b")
 

@@ -14,7 +14,7 @@ from cxrgan_fast.studies import workers
 from cxrgan_fast.studies.request import Request
 from cxrgan_fast.studies.space import DEFAULT_SPACE
 from cxrgan_fast.studies.storage import open_storage
-from cxrgan_fast.studies.workers import require_room
+from cxrgan_fast.studies.workers import require_cores, require_memory
 from cxrgan_fast.threads import available_cores
 
 optuna = pytest.importorskip("optuna")
@@ -37,22 +37,24 @@ def free(monkeypatch, size: int) -> None:
 
 def test_on_a_gpu_the_memory_of_trial_0_decides(monkeypatch):
     free(monkeypatch, 7 * GIB)
-    require_room(study_with(2 * GIB), 3, CUDA)
+    require_memory(study_with(2 * GIB), 3, CUDA)
     with pytest.raises(UserError) as refused:
-        require_room(study_with(2 * GIB), 4, CUDA)
+        require_memory(study_with(2 * GIB), 4, CUDA)
     assert str(refused.value) == (
         "--workers-per-device 4: trial 0 took 2.00 GiB, 4 take 8.00 GiB, and 7.00 GiB of cuda are "
         "free; take 3"
     )
     with pytest.raises(UserError, match="run it first, with --trials 1"):
-        require_room(study_with(None), 2, CUDA)
+        require_memory(study_with(None), 2, CUDA)
 
 
 def test_on_a_cpu_there_are_at_most_as_many_as_cores(monkeypatch):
     monkeypatch.setattr(workers, "available_cores", lambda: 4)
-    require_room(study_with(None), 4, torch.device("cpu"))
+    require_cores(4, torch.device("cpu"))
+    require_memory(study_with(None), 4, torch.device("cpu"))
     with pytest.raises(UserError, match="expected at most the cores that are there, 4"):
-        require_room(study_with(None), 5, torch.device("cpu"))
+        require_cores(5, torch.device("cpu"))
+    require_cores(5, CUDA)
 
 
 def test_the_cores_are_shared(monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cxrgan_fast.runs.checkpoint import checkpoint_path, saved_steps
+from cxrgan_fast.training.child import is_of_settings
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
         "--latent-size", "8", "--batch-size", "4"]  # fmt: skip
@@ -297,4 +298,5 @@ def test_an_out_that_cannot_be_a_folder_is_refused(fails, tmp_path):
 def test_memory_that_does_not_suffice_is_one_line(fails, tmp_path):
     line = fails(*PHANTOM, "--latent-size", 10**11, "--out", tmp_path)
     assert "the memory of cpu does not suffice for --batch-size 4" in line
+    assert is_of_settings(line)  # by which a sweep learns
     assert "--latent-size 100000000000; make one of them smaller" in line

@@ -22,6 +22,7 @@ from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.training import loop
 from cxrgan_fast.training import run as run_module
+from cxrgan_fast.training.child import is_of_settings
 
 PHANTOM = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
            "--latent-size", "8", "--batch-size", "4", "--phantom-images", "12"]  # fmt: skip
@@ -40,6 +41,7 @@ def test_divergence_names_step_loss_and_last_good_checkpoint(fails, tmp_path):
     )  # fmt: skip
     run = only_run(tmp_path)
     assert "is not finite; the last good checkpoint is" in line
+    assert is_of_settings(line)  # by which a sweep learns
     assert line.startswith("error: step 2: g_loss")
     good = checkpoint_path(run, saved_steps(run)[-1])
     assert str(good) in line
