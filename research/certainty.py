@@ -32,8 +32,8 @@ from cxrgan_fast.evaluation.table import aligned
 from cxrgan_fast.metrics import Features, Resamples
 from cxrgan_fast.metrics.comparison import Comparison, compare
 from cxrgan_fast.metrics.estimate import Estimate
+from cxrgan_fast.studies.differences import require_scipy
 from cxrgan_fast.threads import MOST_THREADS
-from research.parity_statistics import require_scipy
 
 CORRELATIONS = (0.0, 0.5, 0.8)
 APART = {"equal": 0.0, "apart": 1.5}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cxrgan_fast.metrics.metric import all_metrics
+from cxrgan_fast.studies.differences import paired_difference
 from research.compare_evaluation import numbers_of
 from research.compare_work import Record
-from research.parity_statistics import Difference, require_scipy
 
 FEWEST_SEEDS = 6  # with fewer, signs alone cannot come to p < 0.05
 _DERIVED: dict[str, str | float | None] = {
@@ -56,7 +55,7 @@ def summarize(
     Returns:
         ``arms``: of each its ``seeds``, ``failed`` (reasons by seed) and ``numbers``: by kind and
         name ``values``, ``mean`` and ``deviation``. ``differences``: of each other arm, by kind and
-        name, as `difference` gives it, over the seeds of which both are done.
+        name, as `paired_difference` gives it, over the seeds of which both are done.
     """
     done: dict[str, dict[int, dict[str, dict[str, float]]]] = {name: {} for name in arms}
     failed: dict[str, dict[str, str]] = {name: {} for name in arms}
@@ -109,47 +108,7 @@ def _differences(pairs: Sequence[tuple[Any, Any]]) -> Record:
                 if name in arm[kind] and name in first[kind]
             ]
             if both and better(name) is not None:
-                found.setdefault(kind, {})[name] = difference(both, better(name))
-    return found
-
-
-def difference(pairs: Sequence[tuple[float, float]], direction: str | float | None) -> Record:
-    """Compare an arm with the first, seed by seed.
-
-    Where a number has a best value, such as 1-NN's 0.5, what is compared is how far it is from it.
-
-    Args:
-        pairs: of each seed the arm's number and the first arm's.
-        direction: which way the number is better, as `better` gives it.
-
-    Returns:
-        ``values`` (the arm less the first), their ``mean``, ``interval_95`` and ``p_t`` (of
-        Student's t on the pairs; None of one pair), and ``better`` of ``pairs`` (seeds in which the
-        arm is better; ties are no pairs) with ``p_signs``. All p-values are two-sided, and none is
-        corrected for there being several arms.
-    """
-    if isinstance(direction, int | float):
-        pairs = [(abs(arm - direction), abs(first - direction)) for arm, first in pairs]
-    values = [arm - first for arm, first in pairs]
-    sign = 1 if direction == "higher" else -1
-    wins = sum(sign * value > 0 for value in values)
-    untied = sum(value != 0 for value in values)
-    stats = require_scipy()
-    found: Record = {
-        "values": values,
-        "mean": statistics.fmean(values),
-        "interval_95": None,
-        "p_t": None,
-        "better": wins,
-        "pairs": untied,
-        "p_signs": float(stats.binomtest(wins, untied).pvalue) if untied else 1.0,
-    }
-    if len(values) > 1:
-        paired = Difference.paired(*map(list, zip(*pairs, strict=True)))
-        found["interval_95"] = list(paired.interval(0.95))
-        error = paired.standard_error
-        ratio = math.inf if error == 0 and paired.value else abs(paired.value) / (error or 1.0)
-        found["p_t"] = float(2 * stats.t.sf(ratio, paired.freedom))
+                found.setdefault(kind, {})[name] = paired_difference(both, better(name))
     return found
 
 

@@ -34,13 +34,14 @@ from cxrgan_fast.evaluation.judge import Judge
 from cxrgan_fast.metrics.registry import load_extractors
 from cxrgan_fast.provenance import device_name
 from cxrgan_fast.runs.lock import locked
+from cxrgan_fast.studies.differences import require_scipy
 from cxrgan_fast.threads import MOST_THREADS
 from research.compare_arms import BEST, Arm, find_arm, read_arms
 from research.compare_measurements import best_arm, summarize
 from research.compare_report import report
 from research.compare_training import Child, Length, Machine, stop_all
 from research.compare_work import Record, Work
-from research.parity_statistics import MOST_SEEDS, require_scipy
+from research.parity_statistics import MOST_SEEDS
 from research.plot_compare_settings import plot
 
 FEATURES = ("cxr_ssl", "cxr", "pixels")

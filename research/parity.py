@@ -34,12 +34,13 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.registry import DEFAULT
 from cxrgan_fast.provenance import commit
 from cxrgan_fast.settings.config import PRESETS, TrainConfig, override
+from cxrgan_fast.studies.differences import require_scipy
 from cxrgan_fast.threads import MOST_THREADS
 from cxrgan_fast.training.algorithms import algorithms
 from research.parity_evaluation import Judge, evaluate
 from research.parity_measurements import MARGIN, Measurements, summary
 from research.parity_report import report
-from research.parity_statistics import MOST_SEEDS, require_scipy
+from research.parity_statistics import MOST_SEEDS
 from research.parity_training import (
     PRECISIONS,
     REFERENCE,

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cxrgan_fast.studies.differences import Difference
 from research.parity_statistics import (
     ALPHA,
-    Difference,
     seeds_needed,
     smallest_margin,
     tost_power,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from cxrgan_fast.errors import UserError
+from cxrgan_fast.studies.differences import Difference
 from research.parity_statistics import (
     MOST_SEEDS,
-    Difference,
-    require_scipy,
     seeds_needed,
     smallest_margin,
     tost_power,
@@ -24,34 +21,6 @@ SAMPLES = [
     ([1.0, 2.0, 4.0], [3.0, 3.5, 2.5, 3.2, 2.9, 3.1]),
     ([-1e-3, 2e-3], [5e-3, 1e-3]),
 ]
-
-
-@pytest.mark.parametrize(("values", "reference"), SAMPLES)
-def test_the_difference_is_welchs(values, reference) -> None:
-    difference = Difference.of(values, reference)
-    expected = stats.ttest_ind(values, reference, equal_var=False)
-    assert difference.value == pytest.approx(np.mean(values) - np.mean(reference))
-    assert difference.freedom == pytest.approx(expected.df)
-    assert difference.value / difference.standard_error == pytest.approx(expected.statistic)
-    for confidence in (0.9, 0.95):
-        wanted = expected.confidence_interval(confidence)
-        assert difference.interval(confidence) == pytest.approx((wanted.low, wanted.high))
-
-
-@pytest.mark.parametrize("margin", [1e-4, 0.3, 2.0])
-@pytest.mark.parametrize(("values", "reference"), SAMPLES)
-def test_equivalence_is_two_one_sided_tests(values, reference, margin) -> None:
-    difference = Difference.of(values, reference)
-    of = np.asarray(values)
-    not_higher, not_lower = (
-        stats.ttest_ind(of + shift, reference, equal_var=False, alternative=alternative).pvalue
-        for shift, alternative in ((-margin, "less"), (margin, "greater"))
-    )
-    assert difference.p_not_higher(margin) == pytest.approx(not_higher)
-    assert difference.p_equivalent(margin) == pytest.approx(max(not_higher, not_lower))
-    # The same by the 90 % interval.
-    low, high = difference.interval(0.9)
-    assert (difference.p_equivalent(margin) < 0.05) == (-margin < low and high < margin)
 
 
 def test_without_any_spread_the_difference_itself_decides() -> None:
@@ -109,9 +78,3 @@ def test_the_smallest_margin_and_the_seeds_needed_come_to_a_power_of_80_percent(
     assert power_of(seeds - 1) < 0.8 <= power_of(seeds)
     assert seeds_needed(1.0, [0.0, 0.0]) == 2
     assert seeds_needed(0.01, [MOST_SEEDS, 1.0]) is None
-
-
-def test_without_scipy_it_is_said_how_to_get_it(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    with pytest.raises(UserError, match=r"need scipy: pip install -e '.\[bench\]'"):
-        require_scipy()
