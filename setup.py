@@ -94,7 +94,7 @@ setup(
     package_data={
         "cxrgan_fast": ["py.typed", "*.pyi"],
         "cxrgan_fast.metrics": ["weights/*.safetensors"],
-        "cxrgan_fast.studies": ["*.yaml"],
+        "cxrgan_fast.studies": ["*.html", "*.yaml"],
     },
     ext_modules=[Extension("cxrgan_fast._C", sources=[])] if native else [],
     cmdclass={"build_ext": CMakeBuild},

@@ -99,6 +99,10 @@ ELSEWHERE = {
     # Of every op's messages, and of every command's.
     "cxrgan_fast/ops/checks.py": "ops/test_conditional_batch_norm.py",
     "cxrgan_fast/errors.py": "test_command.py",
+    # The figures of a report, drawn of one record.
+    "cxrgan_fast/studies/figures.py": "studies/test_sweep_report.py",
+    "cxrgan_fast/studies/parameter_figures.py": "studies/test_sweep_report.py",
+    "cxrgan_fast/studies/progress_figure.py": "studies/test_sweep_report.py",
     # What stands at a field, seen from every setting.
     "cxrgan_fast/setting.py": "settings/test_settings.py",
 }
