@@ -15,12 +15,16 @@ from cxrgan_fast.flags import SOME_FLAGS
 from cxrgan_fast.metrics.registry import DEFAULTS
 from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.settings.given_flags import split_flags
+from cxrgan_fast.studies.confirmation import SEEDS
+from cxrgan_fast.studies.confirmation_runs import MOST_SEEDS, Asked, confirm
 from cxrgan_fast.studies.leases import BEAT_SECONDS, GRACE_SECONDS
 from cxrgan_fast.studies.library import load_optuna
 from cxrgan_fast.studies.request import GIVEN_FLAGS, MINUTES, TRIALS, Request
 from cxrgan_fast.studies.show import best_config, describe_studies, describe_study, to_csv
 from cxrgan_fast.studies.space import DEFAULT_SPACE
 from cxrgan_fast.studies.sweep import find_all, find_named, run_sweep
+from cxrgan_fast.studies.sweep_report import report_of
+from cxrgan_fast.threads import MOST_THREADS, available_cores
 from cxrgan_fast.train import parse
 from cxrgan_fast.training import allocator
 
@@ -109,6 +113,27 @@ class Arguments:
         tyro.conf.arg(metavar="csv NAME", help_behavior_hint="(default: none)"),
     ] = None
     """Instead, print all trials of a sweep as CSV."""
+    confirm: Annotated[str | None, _NAME] = None
+    """Instead, run the best trial of a sweep and its default again on new seeds, and say whether
+    the best one stands. The same command again joins, or goes on."""
+    seeds: Annotated[
+        int | None, tyro.conf.arg(help_behavior_hint=f"(default: {SEEDS}; with --confirm)")
+    ] = None
+    """Number of new seeds of --confirm, each of which takes two trainings."""
+    report: Annotated[str | None, _NAME] = None
+    """Instead, write a page of what a sweep shows, with pictures and report.json."""
+    report_to: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER", help_behavior_hint="(default: report in the sweep's folder)"
+        ),
+    ] = None
+    """Folder for --report."""
+    against: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: none; with --report)"),
+    ] = None
+    """Another sweep, such as one of --sampler random, whose best-so-far --report draws as well."""
 
 
 def main() -> None:
@@ -123,6 +148,9 @@ def main() -> None:
     load_optuna()
     if _looks_up(arguments):
         print(_looked_up(arguments), end="")
+        return
+    if arguments.confirm is not None:
+        print(_confirmed(arguments))
         return
     allocator.keep_large_tensors_off_mmap()  # before the first large tensor
     request = _request(arguments)
@@ -157,13 +185,22 @@ def _looks_up(arguments: Arguments) -> bool:
         "--show": arguments.show is not None,
         "--best": arguments.best is not None,
         "--export": arguments.export is not None,
+        "--report": arguments.report is not None,
+        "--confirm": arguments.confirm is not None,
     }
     given = [flag for flag, is_given in asked.items() if is_given]
+    for flag, value, needed in (
+        ("--seeds", arguments.seeds, "--confirm"),
+        ("--report-to", arguments.report_to, "--report"),
+        ("--against", arguments.against, "--report"),
+    ):
+        if value is not None and not asked[needed]:
+            raise UserError(f"{flag} {value} does nothing without {needed} NAME: leave it out")
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)}: give one of them")
     if given and arguments.name is not None:
         raise UserError(f"{given[0]} and NAME {arguments.name}: give one of them")
-    return bool(given)
+    return bool(given) and not asked["--confirm"]
 
 
 def _looked_up(arguments: Arguments) -> str:
@@ -172,10 +209,36 @@ def _looked_up(arguments: Arguments) -> str:
         return describe_studies(find_all(storage, out)) + "\n"
     if arguments.show is not None:
         return describe_study(find_named(arguments.show, storage, out)) + "\n"
+    if arguments.report is not None:
+        named = arguments.report, arguments.against
+        return report_of(*named, storage, out, arguments.report_to) + "\n"
     if arguments.best is not None:
         return best_config(find_named(arguments.best, storage, out))
     assert arguments.export is not None
     return to_csv(find_named(arguments.export[1], storage, out))
+
+
+def _confirmed(arguments: Arguments) -> str:
+    assert arguments.confirm is not None
+    name = arguments.confirm
+    seeds = SEEDS if arguments.seeds is None else arguments.seeds
+    for flag, value, least, most in (
+        ("--seeds", seeds, 2, MOST_SEEDS),
+        ("--threads", arguments.threads or 1, 1, MOST_THREADS),
+        ("--workers-per-device", arguments.workers_per_device, 1, MOST_THREADS),
+    ):
+        if not least <= value <= most:
+            raise UserError(f"{flag} {value}: expected a whole number from {least} to {most}")
+    workers = arguments.workers_per_device
+    threads = arguments.threads or max(1, available_cores() // workers)
+    allocator.keep_large_tensors_off_mmap()  # before the first large tensor
+    asked = Asked(name, seeds, arguments.storage, arguments.out, arguments.data, threads, workers,
+                  arguments.device)  # fmt: skip
+    found = confirm(asked, _words_of_one(sys.argv[1:]))
+    return (
+        f"trial {found['trial']}, against the default: {found['words']}\n"
+        f"sweep --report {name} has it with all measurements"
+    )
 
 
 def _request(arguments: Arguments) -> Request:

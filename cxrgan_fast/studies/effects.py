@@ -66,7 +66,8 @@ class Effect:
 
     Attributes:
         groups: trials by their values.
-        p: of the hypothesis that the setting does nothing; None where nothing could be tested.
+        p: p-value of the hypothesis that the setting does nothing; None where none could be
+            tested.
         adjusted: p for all settings of the sweep together (Holm 1979).
     """
 
@@ -93,7 +94,7 @@ def effects(
     learns: bool,
     seed: int = 0,
 ) -> dict[str, Effect]:
-    """Test for each setting whether the objective depends on it.
+    """Judge for each setting whether the objective depends on it.
 
     Trials are grouped by the setting's value: by choice, or by the three thirds of its numbers. The
     sum of squares between the groups of the values' ranks (Kruskal and Wallis 1952), ranks being
@@ -122,7 +123,7 @@ def effects(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p-values for being several: Holm, A Simple Sequentially Rejective Multiple Test, 1979.
+    """Raise p-values for being several: Holm, A Simple Sequentially Rejective Multiple Test, 1979.
 
     Returns:
         Values of at most 1. That any of them is below a level while nothing at all is there has at

@@ -108,7 +108,7 @@ class Scale:
     """Where the values of a setting are on an axis.
 
     Args:
-        row: of the setting, as `sweep_summary.parameter_rows` gives it.
+        row: what is known of the setting, as `sweep_summary.parameter_rows` gives it.
 
     Attributes:
         choices: those of the setting; None for numbers.

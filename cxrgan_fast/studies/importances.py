@@ -48,7 +48,7 @@ class Importance:
     """How much of the objective a setting explains.
 
     Attributes:
-        share: of what all settings explain alone, from 0 to 1.
+        share: share of what all settings explain alone, from 0 to 1.
         interval: two standard deviations to either side, within 0 and 1, where the deviation is
             that over sets of trials with a third left out, scaled to all (delete-d jackknife: Shao
             and Wu, A General Theory for Jackknife Variance Estimation, 1989). It covers the share

@@ -27,6 +27,9 @@ SETTINGS, SPACE = "settings", "space"
 IDENTITY = "identity"
 """Attribute of a study: a random text, by which a folder knows whose trials it has."""
 
+CONFIRMS = "confirms"
+"""Attribute of a study that confirms a trial of another one."""
+
 OBJECTIVES = {"fid": 1, "fid,seconds": 2}
 """What a sweep can look for, and how many numbers that is; each is better when it is lower."""
 

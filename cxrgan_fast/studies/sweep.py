@@ -25,7 +25,7 @@ from cxrgan_fast.studies.measurements import METRICS
 from cxrgan_fast.studies.request import Request
 from cxrgan_fast.studies.space import GIVEN, read_space
 from cxrgan_fast.studies.storage import JOURNAL, open_storage, said_plainly
-from cxrgan_fast.studies.study import IDENTITY, SETTINGS, Fixed, find_study, join_study
+from cxrgan_fast.studies.study import CONFIRMS, IDENTITY, SETTINGS, Fixed, find_study, join_study
 from cxrgan_fast.studies.trial import Resources
 from cxrgan_fast.studies.worker import Worker
 from cxrgan_fast.studies.workers import require_cores, require_memory, run_workers
@@ -57,7 +57,7 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
     device = resolve_device(request.device)
     require_cores(request.workers, device)
     extractors = load_extractors(request.features, device)
-    dataset = _load(request, base)
+    dataset = load_images(request.data, base)
     settings = fixed_settings(request, base, dataset, extractors, device)
     # Before anything is made: what cannot be measured leaves nothing.
     judge = Judge(dataset, extractors, device, request.samples, _say, METRICS)
@@ -138,9 +138,18 @@ def find_named(name: str, storage: str | None, out: Path) -> Study:
     Raises:
         UserError: there is none.
     """
-    check_name(name)
-    where = storage or str(out / name / JOURNAL)
+    where = place_of(name, storage, out)
     return find_study(open_storage(where, create=False), where, name)
+
+
+def place_of(name: str, storage: str | None, out: Path) -> str:
+    """Return the address or the file of the storage of a sweep, as `find_named` takes them.
+
+    Raises:
+        UserError: the name is none of a sweep.
+    """
+    check_name(name)
+    return storage or str(out / name / JOURNAL)
 
 
 def find_all(storage: str | None, out: Path) -> list[tuple[str, Study]]:
@@ -161,17 +170,26 @@ def find_all(storage: str | None, out: Path) -> list[tuple[str, Study]]:
         with said_plainly(where):
             for name in optuna.get_all_study_names(opened):
                 study = optuna.load_study(study_name=name, storage=opened)
-                if SETTINGS in study.user_attrs:
+                if SETTINGS in study.user_attrs and CONFIRMS not in study.user_attrs:
                     found.append((where, study))
     return found
 
 
-def _load(request: Request, base: TrainConfig) -> ImageDataset:
+def load_images(data: str, base: TrainConfig) -> ImageDataset:
+    """Load the images of a sweep.
+
+    Args:
+        data: where they are, as ``train`` takes it.
+        base: the settings that trials have in common.
+
+    Raises:
+        UserError: they cannot be read, or there is to be one GAN for each class.
+    """
     source, network = base.dataset, base.network
     if source.per_class:
         raise UserError("--train: a sweep's trials are conditional GANs; leave --per-class out")
     return load_dataset(
-        request.data,
+        data,
         resolution=network.resolution,
         image_channels=network.image_channels,
         classes=source.classes or None,

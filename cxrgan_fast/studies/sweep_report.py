@@ -13,10 +13,16 @@ from PIL import Image, ImageDraw, ImageFont
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import make_folder, write_atomic, write_error
 from cxrgan_fast.studies.confirmation_figure import draw_confirmation
+from cxrgan_fast.studies.confirmation_runs import find_confirmation
 from cxrgan_fast.studies.figures import write_figure
 from cxrgan_fast.studies.library import INSTALL
+from cxrgan_fast.studies.outcomes import outcomes_of
 from cxrgan_fast.studies.parameter_figures import draw_parameters, draw_slices
 from cxrgan_fast.studies.progress_figure import draw_progress
+from cxrgan_fast.studies.storage import open_storage
+from cxrgan_fast.studies.study import SETTINGS, SPACE
+from cxrgan_fast.studies.sweep import find_named, place_of
+from cxrgan_fast.studies.sweep_summary import summarize
 from cxrgan_fast.studies.sweep_tables import best_rows, difference_rows, lines, note, setting_rows
 
 if TYPE_CHECKING:
@@ -27,6 +33,41 @@ PAGE, FIGURES = "report.html", "report.json"
 _TEMPLATE = Path(__file__).with_name("sweep_report.html")
 _MOST_PIXELS = 64_000_000  # of a grid, as those of a run have
 _CAPTION = 30  # pixels above each grid
+
+
+def report_of(
+    name: str, against: str | None, storage: str | None, out: Path, to: Path | None
+) -> str:
+    """Write the report of a sweep, and say in short what is in it.
+
+    Args:
+        name: name of the sweep.
+        against: name of another one, whose best-so-far is drawn as well; None for none.
+        storage: address or file of both; None for the journals in their folders.
+        out: folder in which their folders are.
+        to: folder of the report; None for ``report`` in the sweep's own folder.
+
+    Raises:
+        UserError: there is no such sweep, or the report cannot be written.
+    """
+    study = find_named(name, storage, out)
+    other = None if against is None else find_named(against, storage, out)
+    if to is None and not (out / name).is_dir():
+        raise UserError(
+            f"{out / name}, the folder of the sweep, is not on this machine: name a folder for the "
+            "report by --report-to, or the folder that has the sweep's by --out"
+        )
+    where = place_of(name, storage, out)
+    record = summarize(
+        name,
+        outcomes_of(study),
+        study.user_attrs[SETTINGS],
+        study.user_attrs[SPACE],
+        against=None if against is None or other is None else (against, outcomes_of(other)),
+        confirmation=find_confirmation(open_storage(where, create=False), where, study),
+    )
+    files = write_report(record, to or out / name / "report", out / name)
+    return "\n".join([*lines(record), f"report: {files[0]}"])
 
 
 def write_report(record: Mapping[str, Any], out: Path, sweep: Path | None) -> list[Path]:

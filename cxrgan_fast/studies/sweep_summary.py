@@ -40,7 +40,7 @@ def summarize(
     redraws: int = REDRAWS,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Summarize a sweep.
+    """Collect what a sweep has shown.
 
     Args:
         name: name of its study.

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.settings.config import override
+from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.studies.leases import Lease, Watch, running
 from cxrgan_fast.studies.library import load_optuna
 from cxrgan_fast.studies.pruning import (
@@ -140,10 +140,7 @@ class Worker:
 
         trial = self._trial(number)
         try:
-            with said_plainly(self._where):
-                drawn = self._draw(number, trial._trial_id)
-            config = override(self._space.settings(drawn), {"seed": self._settings["seed"]})
-            run = TrialRun(self._resources, number, config, lease.lost, say)
+            run = TrialRun(self._resources, number, self._config(trial), lease.lost, say)
             try:
                 line = self._finish(run, trial)
                 self._breaks = 0
@@ -166,6 +163,17 @@ class Worker:
         with said_plainly(self._where):
             return self._study.get_trials(deepcopy=False)[number]
 
+    def _config(self, trial: FrozenTrial) -> TrainConfig:
+        """The trial's complete settings."""
+        with said_plainly(self._where):
+            drawn = self._draw(trial.number, trial._trial_id)
+        return override(self._space.settings(drawn), {"seed": self._settings["seed"]})
+
+    def _shares(self) -> list[float]:
+        """The shares of the budget at which a trial is measured; the last is the end."""
+        with said_plainly(self._where):
+            return shares_to_measure(self._study)
+
     def _draw(self, number: int, trial_id: int) -> dict[str, Any]:
         """The trial's values: those that it has, and new ones where a kill has come between."""
         settings = self._settings
@@ -175,9 +183,7 @@ class Worker:
 
     def _finish(self, run: TrialRun, trial: FrozenTrial) -> str:
         """Train and measure a trial, tell the study, and say in short what has come of it."""
-        with said_plainly(self._where):
-            shares = shares_to_measure(self._study)
-        for share in shares[:-1]:
+        for share in self._shares()[:-1]:
             run.train_to(share)
             fid = run.measure_rung(share)
             if fid is None:
