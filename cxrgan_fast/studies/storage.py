@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ JOURNAL = "study.journal"
 CONNECT_SECONDS = 10
 """How long a database may take to answer at first."""
 
+_MOST_MAKERS = 20  # who may make the tables of a new database at the same moment
 _OPERATION = "op_code"  # which every line of a journal has
 
 
@@ -117,15 +120,36 @@ def _open_database(storage: str) -> BaseStorage:
     options: dict[str, object] = {"pool_pre_ping": True}  # a server may have been started anew
     if address.startswith("postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+
+    def opened() -> BaseStorage:
+        found: BaseStorage = optuna.storages.RDBStorage(address, engine_kwargs=options)
+        return found
+
     try:
         with said_plainly(storage):
-            opened: BaseStorage = optuna.storages.RDBStorage(address, engine_kwargs=options)
+            return _once_tables_are_there(opened)
     except ImportError as error:
         raise UserError(
             f"--storage {without_password(storage)} needs a package that is missing ({error}): "
             f"{INSTALL}"
         ) from None
-    return opened
+
+
+def _once_tables_are_there(opened: Callable[[], BaseStorage]) -> BaseStorage:
+    """Open a database that several may be opening for the first time at this moment.
+
+    Each looks whether there are tables and makes them; all but the first then find theirs there.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for _ in range(_MOST_MAKERS):
+        try:
+            return opened()
+        except SQLAlchemyError as error:  # noqa: PERF203 - it waits
+            if not re.search("already exists|unique", str(error), re.IGNORECASE):
+                raise
+            time.sleep(random.uniform(0.2, 1.0))
+    return opened()
 
 
 @contextlib.contextmanager
