@@ -77,7 +77,9 @@ class Arguments:
     """Folder in which the sweep has its own folder."""
     sampler: Literal["tpe", "random"] = "tpe"
     """How settings are drawn: by what earlier trials have shown (tpe), or blindly (random)."""
-    objective: Literal["fid", "fid,seconds"] = "fid"
+    objective: Annotated[
+        Literal["fid", "fid,seconds"], tyro.conf.arg(metavar="fid|fid,seconds")
+    ] = "fid"
     """What is to be low: log(FID / floor) (fid), or that and the seconds of training after which a
     trial came within 5 percent of its own FID, as a Pareto front, which prunes nothing
     (fid,seconds)."""

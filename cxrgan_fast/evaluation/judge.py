@@ -113,23 +113,28 @@ class Judge:
         """Return the names of the extractors; the first decides."""
         return [evaluator.extractor.name for evaluator in self.evaluators]
 
-    def find_floors(self, kept: Path, say: Callable[[str], None]) -> None:
+    def find_floors(
+        self, kept: Path, say: Callable[[str], None], metrics: Sequence[str] | None = None
+    ) -> None:
         """Compute the floors, or read them: they are the same for all runs.
 
         Args:
             kept: the file in which they are kept.
             say: called with words for the progress bar.
+            metrics: names of those whose floors are wanted; None for all that are computed.
         """
+        wanted = self.metrics if metrics is None else tuple(metrics)
+        key = {**self.key, "metrics": list(wanted)}
         if kept.exists():
             found = read_json(kept)
-            if found["key"] == self.key:
+            if found["key"] == key:
                 self.floors = found["floors"]
                 return
         for evaluator in self.evaluators:
             say(f"floor: {evaluator.extractor.name}")
-            floor = evaluator.floors(self.counts, self.metrics)[OTHER_PATIENTS]
+            floor = evaluator.floors(self.counts, wanted)[OTHER_PATIENTS]
             self.floors[evaluator.extractor.name] = _values(floor)
-        write_atomic(kept, json.dumps({"key": self.key, "floors": self.floors}).encode())
+        write_atomic(kept, json.dumps({"key": key, "floors": self.floors}).encode())
 
     def evaluate(self, run: Path, seed: int, say: Callable[[str], None]) -> Record:
         """Evaluate the averaged generator of a run.

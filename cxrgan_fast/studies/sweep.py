@@ -68,7 +68,7 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
         make_folders(request.folder)
         with alone(request.folder):  # who comes later finds the floors
             mark(request.folder, study.user_attrs[IDENTITY])
-            judge.find_floors(request.folder / "floors.json", _say)
+            judge.find_floors(request.folder / "floors.json", _say, ("fid",))
         if request.workers > 1:
             require_memory(study, request.workers, device)
             run_workers([*words, "--threads", str(request.threads_of_each)], request.workers)

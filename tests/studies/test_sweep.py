@@ -121,6 +121,23 @@ def test_a_sweep_that_was_interrupted_goes_on_with_its_trial(
 
 
 @pytest.mark.long
+def test_a_trial_that_a_kill_has_left_without_settings_gets_those_it_would_have_had(
+    command, begun, tmp_path
+):
+    flags = ["--steps-per-trial", 1, "--trials"]
+    assert command("a", *flags, 1) == 0
+    left = study_in(tmp_path).ask()
+    left.set_user_attr(leases.WORKER, {})
+    assert left.params == {}
+    assert command("a", *flags, 2) == 0
+    assert command("b", *flags, 2) == 0
+    for name in ("a", "b"):
+        assert [trial.state.name for trial in study_in(tmp_path, name).trials] == ["COMPLETE"] * 2
+    first, second = (study_in(tmp_path, name).trials[1] for name in ("a", "b"))
+    assert (first.params, first.values) == (second.params, second.values)
+
+
+@pytest.mark.long
 def test_what_diverges_is_told_with_its_reason_and_the_sweep_goes_on(
     command, begun, words, tmp_path, capsys
 ):
