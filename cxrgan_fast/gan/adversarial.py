@@ -100,7 +100,7 @@ class Adversarial(Objective):
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (high - low) / 2
-        self.probability = config.dataset.augment_probability
+        self.probability = config.dataset.first_probability
         self.steering: AdaptiveProbability | None = None
         if config.dataset.ada_target and inputs.probability is not None:
             self.steering = AdaptiveProbability(

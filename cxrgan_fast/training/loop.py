@@ -70,6 +70,8 @@ def train(
     if device is None:
         device = resolve_device(config.device)
     config = override(config, {"precision": resolve_precision(config.precision, device)})
+    # What it comes to is kept in config.yaml, so that a resumed run goes on as it began.
+    config = override(config, {"augment_probability": config.dataset.first_probability})
     automatic, config = automatic_gammas(config), resolve_gammas(config)
     for name in automatic:
         gamma, side, batch = flatten(config)[name], config.network.resolution, config.batch_size
