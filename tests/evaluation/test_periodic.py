@@ -21,7 +21,8 @@ from cxrgan_fast.metrics.fid import fid
 from cxrgan_fast.runs.checkpoint import checkpoint_path, saved_steps
 from cxrgan_fast.runs.logs import RunLog
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import generate_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images
+from cxrgan_fast.sampling.latents import latents_for
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.training import loop
 from cxrgan_fast.training.executors import GraphExecutor
