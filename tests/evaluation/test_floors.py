@@ -90,7 +90,7 @@ def test_every_metric_has_the_divisions_that_are_promised() -> None:
         name: metric.divisions
         for name, metric in all_metrics().items()
         if metric.function is not None and metric.divisions != 20
-    } == {"fid_infinity": 4}
+    } == {"fid_infinity": 3}
 
 
 def test_the_error_of_equal_sets_is_that_of_a_floor() -> None:
