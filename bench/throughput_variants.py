@@ -23,7 +23,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.convolution_floor import ConvolutionFloor, record_cycle
 from bench.dispatched import Dispatched
-from bench.reference_gan import ReferenceTraining, Settings
+from bench.reference_gan import ReferenceTraining
+from bench.reference_settings import Settings
 from bench.throughput_measurements import FAST, FLOOR, REFERENCES
 from bench.timing import peak_bytes, seconds_of, wait
 from cxrgan_fast.data import ImageDataset

@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.reference_gan import Settings
 from bench.reference_networks import Generator
+from bench.reference_settings import Settings
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import (
