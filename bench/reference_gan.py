@@ -8,88 +8,27 @@ start from the package's weights, so that a test holds the two trainings togethe
 
 from __future__ import annotations
 
-import argparse
 import copy
-import dataclasses
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from bench.reference_arguments import make_parser, parse
 from bench.reference_images import Images
-from bench.reference_networks import Discriminator, Generator, NetworkSettings
+from bench.reference_networks import Discriminator, Generator
 from bench.reference_objective import diff_augment, discriminator_loss, generator_loss
+from bench.reference_settings import Settings, make_optimizer
 from bench.reference_weights import State, discriminator_weights, generator_weights
 
 if TYPE_CHECKING:
     from cxrgan_fast.data import ImageDataset
 
 Network = Callable[[Tensor, Tensor], Tensor]
-
-
-OPTIONS_WITHOUT_REFERENCE = (
-    "minibatch_std",
-    "latent_chunks",
-    "normalize_latents",
-    "scale_residuals",
-)
-
-
-@dataclass(frozen=True)
-class Settings(NetworkSettings):
-    """All that decides a training; names, meanings and defaults are the package's."""
-
-    batch_size: int = 32
-    augment: tuple[str, ...] = ("translation", "cutout")
-    mirror: bool = False
-    loss: str = "non_saturating"
-    discriminator_steps: int = 1
-    early_steps: int = 0
-    label_smoothing: float = 0.0
-    noise_std: float = 0.0
-    noise_decay_steps: int = 0
-    reuse_real_logits: bool = False
-    r1_gamma: float = 1.0
-    r2_gamma: float = 0.0
-    r1_interval: int = 16
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    g_lr: float = 5e-4
-    d_lr: float = 5e-4
-    beta1: float = 0.0
-    beta2: float = 0.99
-    momentum: float = 0.9
-    l2: float = 0.0
-    ema_half_life: float = 10_000.0
-    ema_ramp: float = 0.05
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Settings:
-        """Those of ``settings`` that a training has, by the package's flat names.
-
-        Raises:
-            ValueError: an option of the networks is on that these have not.
-        """
-        if on := [name for name in OPTIONS_WITHOUT_REFERENCE if settings.get(name)]:
-            raise ValueError(f"the reference has no {', '.join(on)}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in settings.items() if name in names})
-
-
-def make_optimizer(settings: Settings, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """PyTorch's, in its default implementation."""
-    parameters, decay = network.parameters(), settings.l2
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=settings.momentum, weight_decay=decay)
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr, alpha=settings.beta2, weight_decay=decay)
-    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    return adam(parameters, lr, betas=(settings.beta1, settings.beta2), weight_decay=decay)
 
 
 class ReferenceTraining:
@@ -397,50 +336,13 @@ def train(training: ReferenceTraining, steps: int) -> tuple[dict[str, float], li
     return losses, seconds
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        from cxrgan_fast.errors import did_you_mean, printable
-
-        if unknown := re.match(r"unrecognized arguments: (--[^ =]+)", message):
-            message += did_you_mean(unknown[1], self._option_string_actions)
-        self.exit(2, f"error: {printable(' '.join(message.split()))}\n")
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:60]!r}")
-    return int(text)
-
-
 def main() -> None:
     """Parse, train, print."""
     from cxrgan_fast.data import load_dataset
     from cxrgan_fast.errors import UserError  # what the reader raises
 
-    parser = _Parser(prog="python -m bench.reference_gan", description=__doc__)
-    parser.register("type", int, _whole)
-    add = parser.add_argument
-    usual = Settings()
-    add("--data", default="phantom", help='folder of images, or "phantom" (default)')
-    add("--family", choices=("resnet", "dcgan"), default=usual.family)
-    add("--resolution", type=int, choices=(32, 64, 128, 256), default=usual.resolution)
-    add("--base-channels", type=int, default=usual.base_channels, help="at 64 pixels (default 32)")
-    add("--batch-size", type=int, default=usual.batch_size)
-    add("--steps", type=int, default=100)
-    add("--amp", action="store_true", help="autocast to bfloat16, or float16 where there is none")
-    add("--channels-last", action="store_true")
-    add("--compile", action="store_true", help="torch.compile of both networks")
-    add("--workers", type=int, default=2, help="processes of the DataLoader (default 2)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    for name, least in (("base_channels", 8), ("batch_size", 1), ("steps", 1), ("workers", 0)):
-        value = getattr(arguments, name)
-        if value < least:
-            parser.error(f"--{name.replace('_', '-')}: got {value}, expected {least} or more")
-    for flag, text in (("--data", arguments.data), ("--device", arguments.device)):
-        if not text.strip() or "\0" in text:
-            parser.error(f"{flag}: got {text!r}: give a value, or leave it out")
+    parser = make_parser(__doc__)
+    arguments = parse(parser)
     torch.manual_seed(arguments.seed)
     try:
         device = torch.device(arguments.device)

@@ -23,13 +23,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.convolution_floor import ConvolutionFloor, record_cycle
 from bench.dispatched import Dispatched
-from bench.reference_gan import ReferenceTraining, Settings
+from bench.reference_gan import ReferenceTraining
+from bench.reference_settings import Settings
 from bench.throughput_measurements import FAST, FLOOR, REFERENCES
 from bench.timing import peak_bytes, seconds_of, wait
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
-from cxrgan_fast.gan.penalties import resolve_gamma
-from cxrgan_fast.settings.config import TrainConfig, flatten, override
+from cxrgan_fast.gan.penalties import resolve_gammas
+from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.training.executors import ExecutorName, make_executor
 from cxrgan_fast.training.step import TrainingStep
 
@@ -58,9 +59,8 @@ def build(name: str, config: TrainConfig, dataset: ImageDataset, device: torch.d
         device: where.
     """
     if name in REFERENCES:
-        gamma = resolve_gamma(config.objective.r1_gamma, config)
-        config = override(config, {"r1_gamma": gamma})
-        return ReferenceTraining(Settings.of(flatten(config)), dataset, device, **OPTIONS[name])
+        settings = flatten(resolve_gammas(config))
+        return ReferenceTraining(Settings.of(settings), dataset, device, **OPTIONS[name])
     step = TrainingStep(config, dataset, device)
     if name == FLOOR:
         return ConvolutionFloor(record_cycle(step), device)

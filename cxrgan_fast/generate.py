@@ -13,6 +13,7 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.data.class_folders import choose_folders
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
+from cxrgan_fast.files import require_free
 from cxrgan_fast.sampling.class_sources import load_sources
 from cxrgan_fast.sampling.generation import generate_to_folder
 from cxrgan_fast.sampling.interpolation import interpolation_sheets
@@ -70,20 +71,25 @@ def main() -> None:
         raise UserError(f"--seed {seed}: expected 0 or more, below 2^63")
     device = resolve_device(arguments.device)
     chosen = given(arguments.classes)
-    sources = load_sources(arguments.run, arguments.checkpoint, chosen, device, arguments.ema)
+    require_free(out)  # before the generators are loaded, and their statistics measured
+    sources = load_sources(
+        arguments.run,
+        arguments.checkpoint,
+        chosen,
+        device,
+        arguments.ema,
+        arguments.truncation,
+    )
     classes = [source.class_name for source in sources]
     folders, warnings = choose_folders(classes, arguments.class_folders, arguments.like)
     if n == 0 and arguments.interpolate and folders:
         raise UserError("--class-folders and --like do nothing for --n-per-class 0: leave out")
-    sheets = (
-        interpolation_sheets(sources, seed, arguments.truncation) if arguments.interpolate else {}
-    )
+    sheets = interpolation_sheets(sources, seed) if arguments.interpolate else {}
     generate_to_folder(
         sources,
         out,
         n_per_class=n,
         seed=seed,
-        truncation=arguments.truncation,
         batch_size=arguments.batch_size,
         folders=folders,
         sheets=sheets,

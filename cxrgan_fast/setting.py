@@ -88,6 +88,7 @@ class Setting:
         log: whether a sweep draws its numbers on a logarithmic scale, unless it is told otherwise.
         choices: the numbers that it may be, instead of bounds.
         needs: without what it does nothing.
+        idle: a value, other than the default, that is no mistake where the setting does nothing.
         unset: what a default of None or of the empty text means, for help; "none" if empty.
         resumable: whether a run that is resumed may change it.
         is_path: whether a text names a file or folder; a `Path` always does.
@@ -103,6 +104,7 @@ class Setting:
     log: bool = False
     choices: tuple[int, ...] = ()
     needs: Needs | None = None
+    idle: Any = None
     unset: str = ""
     resumable: bool = False
     is_path: bool = False

@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bench.reference_gan import Settings
 from bench.reference_networks import Generator
+from bench.reference_settings import Settings
 from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import (
@@ -33,7 +33,8 @@ from cxrgan_fast.metrics.extractor import Features
 from cxrgan_fast.nn import build_generator
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.generation import generate_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images
+from cxrgan_fast.sampling.latents import latents_for
 from cxrgan_fast.settings.config import TrainConfig, flatten
 from research.parity_measurements import MAIN, METRICS, Measurements, spread
 from research.parity_training import REFERENCE, Run, generator_name, read_json

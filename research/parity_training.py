@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from bench.record import read_result
-from bench.reference_gan import Settings
+from bench.reference_settings import Settings
 from bench.throughput_variants import build, forget
 from bench.timing import seconds_of
 from cxrgan_fast.data import ImageDataset

@@ -50,6 +50,7 @@ from cxrgan_fast.metrics.estimate import Resamples
 from cxrgan_fast.metrics.extractor import FeatureExtractor, extract_features
 from cxrgan_fast.metrics.memorization import exact_copies, exact_duplicates
 from cxrgan_fast.metrics.metric import Asked, Images, all_metrics, check_metrics, metric_names
+from cxrgan_fast.metrics.shared_images import shared_images
 from cxrgan_fast.metrics.strata import Strata
 
 ALL_CLASSES = "all classes"
@@ -222,7 +223,7 @@ class Evaluator:
             return self._compare_class(pair, name, wanted, values_only=division > 0)
 
         return {
-            title: mean_of_divisions(metrics, of_division)
+            title: mean_of_divisions(metrics, of_division, len(self.train.dataset))
             if title == OTHER_PATIENTS
             else self._compare_class(pair, name, metrics)
             for title, pair in pairs.items()
@@ -311,14 +312,17 @@ class Evaluator:
         classes = fake.class_names if len(fake.class_names) > 1 else ()
         parts = {name: Part(Comparison()) for name in (None, *classes)}
         hidden = None if self.progress else True  # None: shown on a terminal only
-        for name, part in tqdm(parts.items(), desc="metrics", leave=False, disable=hidden):
-            with _timed(seconds, f"{GENERATED}, {name or ALL_CLASSES}"):
-                part.comparison = self._compare_class(pair, name, metrics)
-            with _timed(seconds, f"floors, {name or ALL_CLASSES}"):
-                part.floors = self.floors(counts, metrics, name)
-            part.differences = {
-                title: differences(part.comparison, floor) for title, floor in part.floors.items()
-            }
+        bar = tqdm(parts.items(), desc="metrics", leave=False, disable=hidden)
+        with shared_images(*self._all_images(generated)):
+            for name, part in bar:
+                with _timed(seconds, f"{GENERATED}, {name or ALL_CLASSES}"):
+                    part.comparison = self._compare_class(pair, name, metrics)
+                with _timed(seconds, f"floors, {name or ALL_CLASSES}"):
+                    part.floors = self.floors(counts, metrics, name)
+                part.differences = {
+                    title: differences(part.comparison, floor)
+                    for title, floor in part.floors.items()
+                }
         near_copies = None
         if "memorisation" in metrics:
             with _timed(seconds, "memorisation"):
@@ -351,6 +355,11 @@ class Evaluator:
             notes=notes(self.train, self.test, self.floor_pairs(counts), sum(counts), samples),
             seconds={name: round(value, 3) for name, value in seconds.items()},
         )
+
+    def _all_images(self, generated: Described) -> list[Tensor]:
+        """The images that comparisons are of, where metrics of images take them."""
+        described = (self.train, generated, self.test)
+        return [each.dataset.images.to(self.device) for each in described if each is not None]
 
     def _compare_class(
         self, pair: Pair, name: str | None, metrics: Sequence[str], *, values_only: bool = False

@@ -52,6 +52,7 @@ def most_divisions(metrics: Sequence[str]) -> int:
 def mean_of_divisions(
     metrics: Sequence[str],
     compare: Callable[[int, Sequence[str]], Comparison],
+    images: int = 0,
 ) -> Comparison:
     """Compute the floor as the mean of as many divisions as each metric takes.
 
@@ -59,6 +60,7 @@ def mean_of_divisions(
         metrics: names.
         compare: computes some of them of a division, by its number from 0. That of division 0 has
             standard errors.
+        images: training images that are divided: of many of them some metrics take one division.
 
     Returns:
         Of each metric the mean over the divisions; of a detail that has a best value as well. The
@@ -73,8 +75,9 @@ def mean_of_divisions(
     """
     first = compare(0, metrics)
     found = {name: [estimate] for name, estimate in first.estimates.items()}
-    for division in range(1, most_divisions(list(found))):
-        wanted = [name for name in found if division < all_metrics()[name].divisions]
+    divisions = {name: all_metrics()[name].divisions_of(images) for name in found}
+    for division in range(1, max(divisions.values(), default=0)):
+        wanted = [name for name in found if division < divisions[name]]
         for name, estimate in compare(division, wanted).estimates.items():
             found[name].append(estimate)
     means = {name: _mean(name, estimates) for name, estimates in found.items()}

@@ -21,7 +21,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import subset
 from cxrgan_fast.runs.data_record import find_dataset, read_record
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.generation import GROUP, generate_images, latents_for
+from cxrgan_fast.sampling.generation import GROUP, generate_images
 from cxrgan_fast.settings.config import DatasetConfig, TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config_file
 
@@ -209,12 +209,11 @@ def generate_set(
     hidden = None if progress else True  # None: shown on a terminal only
     with tqdm(total=sum(counts), desc="generating", unit="img", disable=hidden, leave=False) as bar:
         for source, count in zip(sources, counts, strict=True):
-            name, size = source.class_name, source.snapshot.network.latent_size
-            folder = folders[name]
+            folder = folders[source.class_name]
             files += [f"{folder}/{folder}_seed{seed}_{index:05d}.png" for index in range(count)]
             for start in range(0, count, _BATCH):
                 indices = range(start, min(start + _BATCH, count))
-                latents = latents_for(seed, name, indices, size)
+                latents = source.latents(seed, indices)
                 labels = torch.full((len(indices),), source.label)
                 parts.append(generate_images(source, latents, labels))
                 bar.update(len(indices))

@@ -21,7 +21,8 @@ from cxrgan_fast.metrics import FeatureExtractor, Features, extract_features
 from cxrgan_fast.metrics.cache import features_of
 from cxrgan_fast.metrics.comparison import compare
 from cxrgan_fast.metrics.metric import Images, all_metrics, direction, quick_metrics
-from cxrgan_fast.sampling.generation import GROUP, latents_for, run_generator
+from cxrgan_fast.sampling.generation import GROUP, run_generator
+from cxrgan_fast.sampling.latents import latents_for
 from cxrgan_fast.settings.config import TrainConfig
 
 # Images between two looks at whether to stop. In whole groups, so that each keeps its place.

@@ -36,6 +36,7 @@ def to_table(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> str:
     lines += [
         "",
         "± half a 95 % interval; in brackets how many real and generated images",
+        *_divisions([part for e in every for part in (e.pooled, *e.classes.values())]),
         "",
         *verdict(evaluation, others),
     ]
@@ -89,6 +90,27 @@ def _left_out(parts: dict[str, Part]) -> Iterable[str]:
                 if (reason, *left_out) not in said:
                     said.add((reason, *left_out))
                     yield f"not computed{where}{of_features}: {', '.join(left_out)}: {reason}"
+
+
+def _divisions(parts: Sequence[Part]) -> Iterable[str]:
+    """Say of how many divisions the floor of each metric is the mean."""
+    by_number: dict[int, list[str]] = {}
+    for name, metric in all_metrics().items():
+        of_parts = [part.differences.get(OTHER_PATIENTS, {}).get(name) for part in parts]
+        for number in {found.divisions for found in of_parts if found is not None}:
+            by_number.setdefault(number, []).append(metric.title)
+    if not by_number:
+        return
+    usual = max(by_number, key=lambda number: len(by_number[number]))
+    fewer = [
+        f", of {', '.join(titles)} over {number}"
+        for number, titles in sorted(by_number.items())
+        if number != usual
+    ]
+    yield (
+        f"floor by {OTHER_PATIENTS}: mean over {usual} "
+        f"{'division' if usual == 1 else 'divisions'} of the training images{''.join(fewer)}"
+    )
 
 
 def _cell(estimate: Estimate | None) -> str:

@@ -13,7 +13,7 @@ from cxrgan_fast.augment.adaptive import AdaptiveProbability
 from cxrgan_fast.augment.inputs import DiscriminatorInputs
 from cxrgan_fast.gan.draws import DiscriminatorDraws, Draws, GeneratorDraws, stream_seeds
 from cxrgan_fast.gan.objective import Network, Objective, Player, Update, frozen
-from cxrgan_fast.gan.penalties import lazy_weight, resolve_gamma, squared_gradient_norms
+from cxrgan_fast.gan.penalties import lazy_weight, resolve_gammas, squared_gradient_norms
 from cxrgan_fast.gan.schedules import Progress, generator_loss_kind, noise_std, scheduled
 from cxrgan_fast.nn import build_discriminator, build_generator, samples_see_each_other
 from cxrgan_fast.ops import discriminator_loss, generator_loss
@@ -83,6 +83,7 @@ class Adversarial(Objective):
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
+        config = resolve_gammas(config)
         self.settings, self.draws, self.inputs = config.objective, draws, inputs
         self.autocast = autocast
         self.networks = {  # their weights lie as their layers want them
@@ -90,7 +91,6 @@ class Adversarial(Objective):
             for name, network in build_networks(config, draws.n_classes).items()
         }
         self.run = dict(self.networks)
-        self.r1_gamma = resolve_gamma(config.objective.r1_gamma, config)
         optimization = config.optimization
         self.players = (
             Player("generator", "g_optimizer", optimization.g_lr),
@@ -100,12 +100,19 @@ class Adversarial(Objective):
         # Noise and gradients are measured as if the range were 2, so that settings keep their
         # meaning when the output is a sigmoid.
         self.half_range = (high - low) / 2
-        self.probability = config.dataset.augment_probability
+        self.probability = config.dataset.first_probability
         self.steering: AdaptiveProbability | None = None
         if config.dataset.ada_target and inputs.probability is not None:
             self.steering = AdaptiveProbability(
                 inputs.probability, config.dataset.ada_target, config.dataset.ada_ramp
             )
+
+    def gammas(self) -> dict[str, float | Schedule]:
+        """Return the weight γ of each penalty by its name."""
+        r1, r2 = self.settings.r1_gamma, self.settings.r2_gamma
+        assert r1 != "auto"  # both are resolved when this is made
+        assert r2 != "auto"
+        return {"r1": r1, "r2": r2}
 
     def state(self) -> dict[str, Tensor]:
         """See :meth:`Objective.state`."""
@@ -113,11 +120,11 @@ class Adversarial(Objective):
 
     def kind(self, progress: Progress[float]) -> StepKind:
         """See :meth:`Objective.kind`."""
-        settings, done = self.settings, progress.steps
+        settings, gammas, done = self.settings, self.gammas(), progress.steps
         penalized = done % settings.r1_interval == 0
         return StepKind(
-            r1=penalized and scheduled(self.r1_gamma, progress.share) > 0,
-            r2=penalized and scheduled(settings.r2_gamma, progress.share) > 0,
+            r1=penalized and scheduled(gammas["r1"], progress.share) > 0,
+            r2=penalized and scheduled(gammas["r2"], progress.share) > 0,
             noise=noise_std(settings, progress) > 0,
             generator_loss=generator_loss_kind(settings, done),
         )
@@ -182,7 +189,7 @@ class Adversarial(Objective):
         }
         if self.steering is not None:
             numbers["augment_p"] = self.steering.probability.clone()
-        for name, gamma in (("r1", self.r1_gamma), ("r2", settings.r2_gamma)):
+        for name, gamma in self.gammas().items():
             if name in penalties:
                 weight = lazy_weight(scheduled(gamma, share), settings.r1_interval)
                 loss = loss + penalties[name] * weight

@@ -1,30 +1,32 @@
 """Penalties on the discriminator's gradient."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from cxrgan_fast.schedule import Schedule
-from cxrgan_fast.settings.config import TrainConfig
+from cxrgan_fast.settings.config import TrainConfig, override
 
 GAMMA_PER_PIXEL = 0.0002
 """γ·N/R² of the rule for γ: of `train.py` of StyleGAN2-ADA (Karras et al. 2020), whose penalty is
 γ/2·E‖∇D‖² of images with a range of 2, too."""
 
 
-def resolve_gamma(
-    gamma: Literal["auto"] | float | Schedule, config: TrainConfig
-) -> float | Schedule:
-    """Return the weight γ of a penalty that "auto" stands for; keep any other.
+GAMMAS = ("r1_gamma", "r2_gamma")
+"""The settings of the weights γ, R1's and R2's."""
+
+
+def resolve_gammas(config: TrainConfig) -> TrainConfig:
+    """Copy settings with each weight γ of a penalty that is "auto" replaced by the rule's number.
 
     Args:
-        gamma: the setting.
-        config: gives the resolution and the batch size that the rule goes by.
+        config: settings, with the resolution and the batch size that the rule goes by.
     """
-    if gamma == "auto":
-        return GAMMA_PER_PIXEL * config.network.resolution**2 / config.batch_size
-    return gamma
+    number = GAMMA_PER_PIXEL * config.network.resolution**2 / config.batch_size
+    return override(config, dict.fromkeys(automatic_gammas(config), number))
+
+
+def automatic_gammas(config: TrainConfig) -> list[str]:
+    """Return the names of the weights γ that are "auto"."""
+    return [name for name in GAMMAS if getattr(config.objective, name) == "auto"]
 
 
 def lazy_weight(gamma: float | Tensor, interval: int) -> float | Tensor:

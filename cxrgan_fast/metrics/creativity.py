@@ -33,6 +33,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.metric import Metric, Sets, register
+from cxrgan_fast.metrics.shared_images import of_each
 from cxrgan_fast.metrics.ssim import largest_ssim, pairwise_ssim
 
 DUPLICATE_SSIM = 0.8
@@ -86,8 +87,9 @@ def creativity_inheritance_diversity(
     nearest = largest_ssim(fake_images, originals)  # (M,)
     new = nearest < DUPLICATE_SSIM
     left = int(new.sum())
-    groups = _groups(pairwise_ssim(fake_images[new], fake_images[new]) >= DUPLICATE_SSIM)
-    contrasts = gray_level_contrast(real_images), gray_level_contrast(fake_images)
+    kept_images = fake_images[new]
+    groups = _groups(pairwise_ssim(kept_images, kept_images) >= DUPLICATE_SSIM)
+    contrasts = [of_each(gray_level_contrast, each) for each in (real_images, fake_images)]
 
     kept = new.double()[None]  # (1, M), weights of the images that are left
     creativity = kept.mean(1)
@@ -219,7 +221,7 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).creativity,
         fewest=FEWEST,
-        divisions=1,
+        of_pairs_of_images=True,
         place=90,
     )
 )
@@ -231,7 +233,7 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).inheritance,
         fewest=FEWEST,
-        divisions=1,
+        of_pairs_of_images=True,
         place=100,
     )
 )
@@ -243,7 +245,7 @@ register(
         takes="images",
         function=lambda sets: sets.once(_of_sets).diversity,
         fewest=FEWEST,
-        divisions=1,
+        of_pairs_of_images=True,
         place=110,
     )
 )

@@ -188,7 +188,7 @@ register(
         takes="features",
         function=_of_sets,
         fewest=(MIN_IMAGES, MIN_IMAGES),
-        divisions=2,
+        divisions=3,
         place=20,
     )
 )

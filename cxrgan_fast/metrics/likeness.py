@@ -23,6 +23,8 @@ Two sets of one distribution score a little less than 1, by the chance differenc
 distances; a set and its own copy 1 − 1/n, since their n distances of 0 are no distances within.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -93,7 +95,7 @@ def likeness_score(real: Tensor, fake: Tensor, *, resamples: Resamples | None = 
 
 
 class _Pairs:
-    """The squared distances of all pairs, and their order.
+    """The squared distances of all pairs, and which kinds of pairs they are in ascending order.
 
     Squares serve as well: the statistics see the order only.
     """
@@ -107,30 +109,22 @@ class _Pairs:
             squared_distances(real, fake, _RELATIVE_ERROR).flatten(),
         ]
         self.sizes = [len(part) for part in parts]
-        self.values, self.order = _sorted(torch.cat(parts))
+        self.values = torch.cat(parts)
+        ascending, self.kinds = _sorted_with_kinds(self.values, self.sizes)
         # Where a group of equal distances ends: the distribution functions are compared there.
-        beyond = self.values * (1 + 4 * _RELATIVE_ERROR)
-        self.group_ends = torch.ones_like(self.values, dtype=torch.bool)
-        self.group_ends[:-1] = self.values[1:] > beyond[:-1]
+        self.group_ends = torch.ones_like(self.kinds, dtype=torch.bool)
+        beyond = ascending[:-1] * (1 + 4 * _RELATIVE_ERROR)
+        torch.gt(ascending[1:], beyond, out=self.group_ends[:-1])
 
     def statistics(self) -> tuple[float, float]:
         """The two Kolmogorov-Smirnov statistics, of real and of generated images."""
-        n_real, n_fake, _ = self.sizes
         below_real, below_fake, below_between = (
-            part.cumsum(0, dtype=torch.int32)[self.group_ends].double() / size
-            for part, size in zip(
-                (
-                    self.order < n_real,
-                    (self.order >= n_real) & (self.order < n_real + n_fake),
-                    self.order >= n_real + n_fake,
-                ),
-                self.sizes,
-                strict=True,
-            )
+            (self.kinds == kind).cumsum(0, dtype=torch.int32).double().div_(size)
+            for kind, size in enumerate(self.sizes)
         )
         return (
-            float((below_real - below_between).abs().max()),
-            float((below_fake - below_between).abs().max()),
+            float(below_real.sub_(below_between).abs_().mul_(self.group_ends).max()),
+            float(below_fake.sub_(below_between).abs_().mul_(self.group_ends).max()),
         )
 
     def resampled(self, real_weights: Tensor, fake_weights: Tensor) -> Tensor:
@@ -157,22 +151,37 @@ class _Pairs:
 
         Equal distances share a bin.
         """
-        total = len(self.values)
+        total, order = len(self.values), _order(self.values)
         starts = torch.arange(total, device=self.values.device)
         starts[1:][~self.group_ends[:-1]] = 0
         starts = starts.cummax(0).values  # of each place, where its group begins
-        bins = torch.empty_like(self.order)
-        bins[self.order] = starts * _BINS // total
+        bins = torch.empty_like(order)
+        bins[order] = starts * _BINS // total
         return bins
 
 
-def _sorted(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Values in ascending order, and where each was; equal ones in any order."""
+def _sorted_with_kinds(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Values in ascending order, (P,), and the kind of each, (P,) int8, its part of these sizes.
+
+    The kind lies in the last two bits of a value while it is sorted, which changes it by less than
+    the distances are exact to: to sort numbers is four times as fast as to sort places by them.
+    """
+    tagged = values.view(torch.int64) & ~3  # of numbers not below 0 the bits have their order
+    for kind, part in enumerate(tagged.split(list(sizes))):
+        part |= kind
+    if tagged.device.type == "cpu":
+        tagged.numpy().sort()  # ten times as fast as PyTorch's
+    else:
+        tagged = tagged.sort().values
+    kinds = (tagged & 3).to(torch.int8)
+    return tagged.bitwise_and_(~3).view(torch.float64), kinds
+
+
+def _order(values: Tensor) -> Tensor:
+    """Where each of the values in ascending order is; equal ones in any order."""
     if values.device.type != "cpu":
-        in_order = values.sort()
-        return in_order.values, in_order.indices
-    order = torch.from_numpy(np.argsort(values.numpy()))  # up to four times as fast as PyTorch's
-    return values[order], order
+        return values.argsort()
+    return torch.from_numpy(np.argsort(values.numpy()))  # up to four times as fast as PyTorch's
 
 
 def _distribution(bins: Tensor, weights: Tensor) -> Tensor:
@@ -199,7 +208,6 @@ register(
         takes="features",
         function=lambda sets: likeness_score(*sets.vectors, resamples=sets.resamples),
         fewest=(MIN_IMAGES, MIN_IMAGES),
-        divisions=5,
         place=80,
     )
 )

@@ -23,6 +23,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.metrics.estimate import Estimate, Resamples
 from cxrgan_fast.metrics.extractor import Features
+from cxrgan_fast.metrics.shared_images import MOST_IMAGES
 from cxrgan_fast.metrics.strata import Strata
 
 Better = Literal["lower", "higher"] | float
@@ -181,6 +182,8 @@ class Metric:
             checkpoint.
         divisions: divisions of the training images by patient, of which the floor is the mean;
             fewer where it takes long.
+        of_pairs_of_images: it takes numbers of every pair of images, which are kept of sets of up
+            to `shared_images.MOST_IMAGES`. Of more training images the floor is of one division.
         details: what else of an estimate the tables show.
         place: where it stands among the metrics, the smallest first; equal ones by their names.
     """
@@ -194,6 +197,7 @@ class Metric:
     needs_equal_sizes: bool = False
     quick: bool = False
     divisions: int = 20
+    of_pairs_of_images: bool = False
     details: tuple[Detail, ...] = ()
     place: int = _LAST
 
@@ -214,6 +218,11 @@ class Metric:
         if not math.isfinite(found.value):
             raise UserError(f"{self.title}: of these images it comes to {found.value}, no number")
         return found
+
+    def divisions_of(self, images: int) -> int:
+        """Return of how many divisions the floor is for so many training images."""
+        too_many = self.of_pairs_of_images and images > MOST_IMAGES
+        return 1 if too_many else self.divisions
 
     def _require_enough(self, n_real: int, n_fake: int) -> None:
         real, fake = self.fewest

@@ -29,6 +29,7 @@ from torch import Tensor
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.estimate import Estimate, Resamples, standard_error
 from cxrgan_fast.metrics.metric import Metric, Sets, register
+from cxrgan_fast.metrics.shared_images import of_each
 
 _ROUNDING = 1 / (12 * 255**2)  # the variance of an error spread evenly over one gray level
 _IMAGES_AT_ONCE = 64
@@ -68,7 +69,7 @@ def power_spectrum_distance(
         raise UserError(
             f"power spectrum: expected images of more than one pixel, got {height} x {width}"
         )
-    of_real, of_fake = radial_spectra(real), radial_spectra(fake)
+    of_real, of_fake = of_each(radial_spectra, real), of_each(radial_spectra, fake)
     difference = of_fake.mean(0) - of_real.mean(0)  # (rings,)
     value = float(difference.square().mean().sqrt())
     error = None

@@ -12,6 +12,8 @@ taken every 4 pixels, so that they overlap: Wang et al. take a Gaussian of 11 x 
 which is too dear for the millions of pairs that a set has. The covariance is then one small matrix
 product over all pairs for each window.
 
+Within `shared_images` the similarity of each pair is computed once for all comparisons.
+
 Images larger than 64 pixels are first reduced to 64, antialiased. Not to less: at 32 pixels chest
 X-rays of different patients often reach 0.8, at 64 pixels they do not.
 """
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.metrics.extractor import extractor_input
+from cxrgan_fast.metrics.shared_images import of_pairs
 
 SIDE = 64
 """Largest side in pixels at which images are compared."""
@@ -53,10 +56,8 @@ def pairwise_ssim(first: Tensor, second: Tensor) -> Tensor:
         UserError: images of different sizes, or too small for a window.
     """
     _check(first, second)
-    similarity = torch.empty(len(first), len(second), device=first.device)
-    for rows, columns, block in _blocks(first, second):
-        similarity[rows, columns] = block
-    return similarity
+    kept = of_pairs(_all_pairs, first, second)
+    return _all_pairs(first, second) if kept is None else kept
 
 
 def largest_ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -74,10 +75,20 @@ def largest_ssim(first: Tensor, second: Tensor) -> Tensor:
         TypeError, ValueError, UserError: as `pairwise_ssim`.
     """
     _check(first, second)
+    kept = of_pairs(_all_pairs, first, second)
+    if kept is not None:
+        return kept.amax(1)
     largest = torch.full((len(first),), -1.0, device=first.device)
     for rows, _, block in _blocks(first, second):
         largest[rows] = torch.maximum(largest[rows], block.amax(1))
     return largest
+
+
+def _all_pairs(first: Tensor, second: Tensor) -> Tensor:
+    similarity = torch.empty(len(first), len(second), device=first.device)
+    for rows, columns, block in _blocks(first, second):
+        similarity[rows, columns] = block
+    return similarity
 
 
 def _check(first: Tensor, second: Tensor) -> None:

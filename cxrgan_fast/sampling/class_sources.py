@@ -1,16 +1,22 @@
 """Which generator generates which class: from what a user names to loaded networks."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cxrgan_fast.data.sources import split_names
 from cxrgan_fast.errors import UserError, did_you_mean
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot, load_generator
 from cxrgan_fast.runs.generators import find_generators
 from cxrgan_fast.runs.power_averages import averages_folder, make_average
+from cxrgan_fast.sampling.latents import LEAST_TRUNCATION, latents_for
+from cxrgan_fast.sampling.standing_statistics import measure_statistics
+
+_MEASURED = 512  # latents for each class, of which batch norm's statistics are
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,13 @@ class ClassSource:
     """Shared by the classes that one conditional generator makes."""
     checkpoint: str
     """Where the generator is from, with its step: 00003-phantom-64-resnet/generator…@4000."""
+    truncation: float | None = None
+    """Farthest that a number of a latent is from 0, for which the generator's statistics are."""
+
+    def latents(self, seed: int, indices: range) -> Tensor:
+        """Draw the latents of some images of the class, as `latents_for`."""
+        size = self.snapshot.network.latent_size
+        return latents_for(seed, self.class_name, indices, size, self.truncation)
 
 
 def load_sources(
@@ -31,6 +44,7 @@ def load_sources(
     classes: Sequence[str] = (),
     device: str | torch.device = "cpu",
     ema: float | None = None,
+    truncation: float | None = None,
 ) -> list[ClassSource]:
     """Load the generators of the classes asked for.
 
@@ -42,10 +56,19 @@ def load_sources(
         device: where the generators work.
         ema: relative width of the power-function average that the generators are made of; None
             for those that the run has kept.
+        truncation: the sources' latents are truncated there (see `latents_for`), and their
+            generators' statistics of batch norm measured anew, which are others for such latents.
+            None for latents of the whole distribution, and the statistics of the training.
 
     Raises:
-        UserError: as `find_generators`; a damaged file; a class that no generator makes.
+        UserError: as `find_generators`; a damaged file; a class that no generator makes; a
+            truncation below `LEAST_TRUNCATION`.
     """
+    if truncation is not None and not LEAST_TRUNCATION <= truncation < math.inf:
+        raise UserError(
+            f"--truncation {truncation:g}: expected standard deviations from {LEAST_TRUNCATION}; "
+            "leave it out to draw from the whole distribution"
+        )
     sources: dict[str, ClassSource] = {}
     if ema is not None and checkpoint is not None:
         raise UserError(f"generate --ema {ema:g} takes the newest step: leave --checkpoint out")
@@ -63,9 +86,15 @@ def load_sources(
                     f"{run} holds several runs that generate {name}: name one of them, "
                     f"such as {path.parent}"
                 )
-            sources[name] = ClassSource(name, label, snapshot, _origin(run, path, snapshot.step))
+            origin = _origin(run, path, snapshot.step)
+            sources[name] = ClassSource(name, label, snapshot, origin, truncation)
     wanted = [_class_meant(name, sources, run) for name in split_names(classes, sources)]
-    return [sources[name] for name in dict.fromkeys(wanted or sources)]
+    chosen = [sources[name] for name in dict.fromkeys(wanted or sources)]
+    if truncation is not None:
+        for snapshot in {id(source.snapshot): source.snapshot for source in chosen}.values():
+            size, n = snapshot.network.latent_size, _MEASURED * len(snapshot.class_names)
+            measure_statistics(snapshot, latents_for(0, "statistics", range(n), size, truncation))
+    return chosen
 
 
 def _class_meant(name: str, sources: Collection[str], run: Path) -> str:

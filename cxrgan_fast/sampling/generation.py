@@ -1,14 +1,12 @@
 """Labelled sets of generated images: class folders of PNGs and a manifest."""
 
 import csv
-import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -19,48 +17,13 @@ from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.files import made_whole, write_atomic
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.standing_statistics import measure_statistics
 
 # Images pass through the network in groups of this size and of no other. The last bit of a
 # convolution may depend on how many images it is given and on where in the batch an image stands;
 # so image i always stands at place i % 16 of a group of 16, whatever else is generated.
 GROUP = 16
 
-LEAST_TRUNCATION = 0.01  # standard deviations: one number in 125 is as small, and is soon drawn
-
-_MEASURED = 512  # latents for each class, of which batch norm's statistics are for truncated ones
-
 MOST_IMAGES = 10**7  # of a class: a file each, and all of them in one folder
-
-
-def latents_for(
-    seed: int, class_name: str, indices: range, latent_size: int, truncation: float | None = None
-) -> Tensor:
-    """Draw the latents of some images of a class.
-
-    Each depends on the seed, the class's name and the image's index and on nothing else: not on
-    how many are drawn, in which order, or which other classes there are.
-
-    Args:
-        seed: random seed.
-        class_name: name of the class.
-        indices: which images of the class.
-        latent_size: numbers of a latent.
-        truncation: numbers farther from 0 than this, in standard deviations, are drawn again until
-            none is (Brock et al. 2019, the truncation trick of BigGAN): the images come nearer to
-            the typical ones and differ less. None draws none again.
-
-    Returns:
-        (len(indices), latent_size) float32, standard normal, or truncated, on the CPU.
-    """
-    latents = np.empty((len(indices), latent_size), np.float32)
-    for row, index in zip(latents, indices, strict=True):
-        digest = hashlib.sha256(f"{seed}/{index}/{class_name}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest, "little"))
-        rng.standard_normal(dtype=np.float32, out=row)
-        while truncation is not None and (beyond := np.abs(row) > truncation).any():
-            row[beyond] = rng.standard_normal(beyond.sum(), dtype=np.float32)
-    return torch.from_numpy(latents)
 
 
 def generate_images(source: ClassSource, latents: Tensor, labels: Tensor) -> Tensor:
@@ -136,7 +99,6 @@ def generate_to_folder(
     *,
     n_per_class: int,
     seed: int = 0,
-    truncation: float | None = None,
     batch_size: int = 64,
     folders: Mapping[str, str] | None = None,
     sheets: Mapping[str, Callable[[Path], object]] | None = None,
@@ -145,21 +107,19 @@ def generate_to_folder(
     """Write a labelled set of generated images.
 
     `out` gets `CLASS/CLASS_seedS_00000.png` and so on, and, when all of them are there,
-    `manifest.csv` with the columns file, class, seed and checkpoint. It is a table that is a
-    source by itself. Where a class's name is no safe name of a folder, folder and files have the
-    one that `folder_names` gives, and the manifest the class's own. The same seed gives the same
-    bytes whatever the batch size, and image i is the same however many are asked for: on one
-    machine with the same versions; elsewhere convolutions may round differently. After a failure
-    or Ctrl-C nothing is left in `out`: half a set would look like a whole one. After a kill the
-    next call for `out` removes what is there and begins anew.
+    `manifest.csv` with the columns file, class, seed and checkpoint, and truncation where sources
+    have one. It is a table that is a source by itself. Where a class's name is no safe name of a
+    folder, folder and files have the one that `folder_names` gives, and the manifest the class's
+    own. The same seed gives the same bytes whatever the batch size, and image i is the same however
+    many are asked for: on one machine with the same versions; elsewhere convolutions may round
+    differently. After a failure or Ctrl-C nothing is left in `out`: half a set would look like a
+    whole one. After a kill the next call for `out` removes what is there and begins anew.
 
     Args:
         sources: from `load_sources`.
         out: folder; missing or empty.
         n_per_class: images of each class; with `sheets` it may be 0, for those alone.
         seed: random seed of the latents.
-        truncation: see `latents_for`; the manifest has it in a column of its own. Statistics of
-            batch norm are measured anew for it, in the sources' generators.
         batch_size: images generated between two rounds of writing, in whole groups of 16. It bounds
             the memory in use and changes no image.
         folders: the folders of classes, where it is not as above; several may share one.
@@ -181,19 +141,10 @@ def generate_to_folder(
             raise UserError(f"{flag} {value}: expected {fewest} or more")
         if value > MOST_IMAGES:
             raise UserError(f"{flag} {value}: expected {MOST_IMAGES} or fewer")
-    if truncation is not None and not LEAST_TRUNCATION <= truncation < math.inf:
-        raise UserError(
-            f"--truncation {truncation:g}: expected standard deviations from {LEAST_TRUNCATION}; "
-            "leave it out to draw from the whole distribution"
-        )
     total = n_per_class * len(sources)
     safe = folder_names(source.class_name for source in sources)
     folder_of = {**safe, **(folders or {})}
     names = [*folder_of.values(), "manifest.csv"] if n_per_class else []
-    if truncation is not None:
-        for snapshot in {id(each.snapshot): each.snapshot for each in sources}.values():
-            size, n = snapshot.network.latent_size, _MEASURED * len(snapshot.class_names)
-            measure_statistics(snapshot, latents_for(0, "statistics", range(n), size, truncation))
     with made_whole(out, [*names, *sheets]):
         if n_per_class:
             with tqdm(total=total, unit="img", disable=None if progress else True) as bar:
@@ -203,11 +154,11 @@ def generate_to_folder(
                     folder.mkdir(exist_ok=True)  # another class may go into it
                     for indices in _batches(n_per_class, batch_size):
                         paths = [folder / f"{name}_seed{seed}_{i:05d}.png" for i in indices]
-                        _generate_files(source, paths, indices, seed, truncation)
+                        _generate_files(source, paths, indices, seed)
                         bar.update(len(paths))
                         files = (path.relative_to(out).as_posix() for path in paths)
-                        rows += [(f, source.class_name, seed, source.checkpoint) for f in files]
-            write_atomic(out / "manifest.csv", _manifest(rows, truncation))
+                        rows += [(f, source, seed) for f in files]
+            write_atomic(out / "manifest.csv", _manifest(rows))
         for file, write in sheets.items():
             write(out / file)
 
@@ -218,16 +169,9 @@ def _batches(n: int, batch_size: int) -> Iterator[range]:
         yield range(start, min(start + step, n))
 
 
-def _generate_files(
-    source: ClassSource,
-    paths: Sequence[Path],
-    indices: range,
-    seed: int,
-    truncation: float | None,
-) -> None:
+def _generate_files(source: ClassSource, paths: Sequence[Path], indices: range, seed: int) -> None:
     """Generate the images of these indices, each into its file."""
-    latent_size = source.snapshot.network.latent_size
-    latents = latents_for(seed, source.class_name, indices, latent_size, truncation)
+    latents = source.latents(seed, indices)
     pixels = generate_images(source, latents, torch.full((len(indices),), source.label))
     with ThreadPoolExecutor(4) as pool:  # zlib works without the GIL
         list(pool.map(_write_png, paths, pixels))  # the list raises what a thread raised
@@ -240,10 +184,14 @@ def _write_png(path: Path, pixels: Tensor) -> None:
     path.write_bytes(png.getvalue())
 
 
-def _manifest(rows: Sequence[tuple[str, str, int, str]], truncation: float | None) -> bytes:
+def _manifest(rows: Sequence[tuple[str, ClassSource, int]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    named, value = ((), ()) if truncation is None else (("truncation",), (truncation,))
-    writer.writerow(("file", "class", "seed", "checkpoint", *named))
-    writer.writerows((*row, *value) for row in rows)
+    truncated = any(source.truncation is not None for _, source, _ in rows)
+    writer.writerow(
+        ("file", "class", "seed", "checkpoint", *(("truncation",) if truncated else ()))
+    )
+    for file, source, seed in rows:
+        named = (source.truncation,) if truncated else ()
+        writer.writerow((file, source.class_name, seed, source.checkpoint, *named))
     return text.getvalue().encode()

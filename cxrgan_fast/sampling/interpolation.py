@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.sampling.class_sources import ClassSource
-from cxrgan_fast.sampling.generation import generate_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images
 from cxrgan_fast.sampling.grid import write_grid
 
 _COLUMNS = 9  # odd, so that one is the middle
@@ -40,7 +40,7 @@ def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
 
 
 def interpolation_sheets(
-    sources: Sequence[ClassSource], seed: int = 0, truncation: float | None = None
+    sources: Sequence[ClassSource], seed: int = 0
 ) -> dict[str, Callable[[Path], None]]:
     """Name the interpolations between the first images that the seed gives, and what makes each.
 
@@ -54,7 +54,6 @@ def interpolation_sheets(
     Args:
         sources: from `load_sources`.
         seed: random seed of the latents.
-        truncation: as `generate_to_folder` has it.
 
     Returns:
         By the name of each file the function that makes it and writes it to a path, for
@@ -62,38 +61,32 @@ def interpolation_sheets(
         produces values that are not numbers.
     """
     sheets: dict[str, Callable[[Path], None]] = {
-        "latent_interpolation.png": partial(_write_latent_sheet, sources, seed, truncation)
+        "latent_interpolation.png": partial(_write_latent_sheet, sources, seed)
     }
     for a, b in itertools.pairwise(sources):
         if a.snapshot is b.snapshot:  # between generators of one class each there is nothing
             start, end = folder_names((a.class_name, b.class_name)).values()
             name = f"class_interpolation_{start}_to_{end}.png"
-            sheets[name] = partial(_write_class_sheet, a, b, seed, truncation)
+            sheets[name] = partial(_write_class_sheet, a, b, seed)
     return sheets
 
 
-def _write_latent_sheet(
-    sources: Sequence[ClassSource], seed: int, truncation: float | None, path: Path
-) -> None:
+def _write_latent_sheet(sources: Sequence[ClassSource], seed: int, path: Path) -> None:
     t = torch.linspace(0, 1, _COLUMNS)
     rows, names = [], []
     for source in sources:
-        size = source.snapshot.network.latent_size
-        ends = latents_for(seed, source.class_name, range(2 * _PAIRS), size, truncation)
+        ends = source.latents(seed, range(2 * _PAIRS))
         latents = torch.cat([slerp(a, b, t) for a, b in ends.view(_PAIRS, 2, -1)])
         rows.append(generate_images(source, latents, torch.full((len(latents),), source.label)))
         names += [f"{source.class_name} {2 * i} to {2 * i + 1}" for i in range(_PAIRS)]
     write_grid(path, torch.cat(rows), names, [f"{x:.3g}" for x in t.tolist()])
 
 
-def _write_class_sheet(
-    a: ClassSource, b: ClassSource, seed: int, truncation: float | None, path: Path
-) -> None:
+def _write_class_sheet(a: ClassSource, b: ClassSource, seed: int, path: Path) -> None:
     t = torch.linspace(0, 1, _COLUMNS)
     weights = torch.zeros(_COLUMNS, len(a.snapshot.class_names))
     weights[:, a.label], weights[:, b.label] = 1 - t, t
-    size = a.snapshot.network.latent_size
-    latents = latents_for(seed, a.class_name, range(_LATENTS), size, truncation)
+    latents = a.latents(seed, range(_LATENTS))
     images = generate_images(a, latents.repeat_interleave(_COLUMNS, 0), weights.repeat(_LATENTS, 1))
     between = [f"{x:.3g}" for x in t[1:-1].tolist()]
     header = [a.class_name, *between, b.class_name]

@@ -44,7 +44,8 @@ def check(config: TrainConfig, *, resumed: bool = False) -> None:
         )
     for known in settings_of(config).values():
         needs = known.setting.needs
-        if needs is None or flat[known.name] == known.default:
+        value, idle = flat[known.name], known.setting.idle
+        if needs is None or value == known.default or (idle is not None and value == idle):
             continue
         if resumed and known.owner is EvaluationConfig:
             continue

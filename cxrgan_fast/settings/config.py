@@ -68,16 +68,17 @@ class DatasetConfig(Settings):
     """DiffAugment policies for all images that the discriminator sees (Zhao et al. 2020); give the
     flag without a policy to turn them off."""
     augment_probability: Annotated[
-        float | Schedule,
+        Literal["auto"] | float | Schedule,
         Setting(
             least=0,
             most=1,
             needs=Needs("augment"),
+            idle=1.0,
             elsewhere="augment_p aug_p augmentation_probability",
         ),
-    ] = 1.0
+    ] = "auto"
     """Probability of each change of --augment for each image, drawn for it alone; with --ada-target
-    the probability at the start."""
+    the probability at the start. auto is 0 with --ada-target and 1 without."""
     ada_target: Annotated[
         float, Setting(least=0, below=1, needs=Needs("augment"), elsewhere="ada target")
     ] = 0.0
@@ -112,7 +113,14 @@ class DatasetConfig(Settings):
     @property
     def always_augments(self) -> bool:
         """Tell whether every change is made to every image, in all of the run."""
-        return self.augment_probability == 1 and not self.ada_target
+        return self.first_probability == 1 and not self.ada_target
+
+    @property
+    def first_probability(self) -> float | Schedule:
+        """Return the probability of a change, with ADA the one at the start (in the paper 0)."""
+        if self.augment_probability == "auto":
+            return 0.0 if self.ada_target else 1.0
+        return self.augment_probability
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,11 @@ class ObjectiveConfig(Settings):
     """Weight γ of the R1 penalty γ/2·E‖∇D‖² on real images (Mescheder et al. 2018); 0 is off,
     auto is 0.0002·R²/N for images of R pixels a side in batches of N."""
     r2_gamma: Annotated[
-        float | Schedule, Setting(least=0, log=True, elsewhere="r2 r2_weight lambda_r2")
+        Literal["auto"] | float | Schedule,
+        Setting(least=0, log=True, elsewhere="r2 r2_weight lambda_r2"),
     ] = 0.0
-    """Weight of the R2 penalty, which is R1's on generated images; 0 is off."""
+    """Weight γ of the R2 penalty, which is R1's on generated images; 0 is off, auto is
+    0.0002·R²/N for images of R pixels a side in batches of N, as for --r1-gamma."""
     r1_interval: Annotated[
         int,
         Setting(

@@ -16,7 +16,7 @@ from cxrgan_fast.errors import UserError, printable
 from cxrgan_fast.evaluation.periodic import PeriodicEvaluation, check_counts, is_due
 from cxrgan_fast.files import make_folder, write_atomic
 from cxrgan_fast.gan.adversarial import build_networks
-from cxrgan_fast.gan.penalties import GAMMA_PER_PIXEL, resolve_gamma
+from cxrgan_fast.gan.penalties import GAMMA_PER_PIXEL, automatic_gammas, resolve_gammas
 from cxrgan_fast.metrics import FeatureExtractor, load_extractor
 from cxrgan_fast.metrics.registry import backbone_names
 from cxrgan_fast.runs import checkpoint as ckpt
@@ -27,7 +27,13 @@ from cxrgan_fast.runs.lock import locked
 from cxrgan_fast.runs.logs import RunLog
 from cxrgan_fast.sampling.grid import grid_path
 from cxrgan_fast.settings.checks import check
-from cxrgan_fast.settings.config import EvaluationConfig, TrainConfig, override, with_absolute_paths
+from cxrgan_fast.settings.config import (
+    EvaluationConfig,
+    TrainConfig,
+    flatten,
+    override,
+    with_absolute_paths,
+)
 from cxrgan_fast.settings.config_file import write_config
 from cxrgan_fast.threads import default_threads, threads_kept
 from cxrgan_fast.training.algorithms import algorithms
@@ -65,11 +71,13 @@ def train(
     if device is None:
         device = resolve_device(config.device)
     config = override(config, {"precision": resolve_precision(config.precision, device)})
-    if config.objective.r1_gamma == "auto":
-        gamma = resolve_gamma("auto", config)
-        side, batch = config.network.resolution, config.batch_size
-        print(f"r1 gamma: {gamma:g} ({GAMMA_PER_PIXEL:g} · {side}² / {batch})", flush=True)
-        config = override(config, {"r1_gamma": gamma})
+    # What it comes to is kept in config.yaml, so that a resumed run goes on as it began.
+    config = override(config, {"augment_probability": config.dataset.first_probability})
+    automatic, config = automatic_gammas(config), resolve_gammas(config)
+    for name in automatic:
+        gamma, side, batch = flatten(config)[name], config.network.resolution, config.batch_size
+        rule = f"{GAMMA_PER_PIXEL:g} · {side}² / {batch}"
+        print(f"{name.replace('_', ' ')}: {gamma:g} ({rule})", flush=True)
     try:
         with algorithms(config.deterministic), threads_kept():
             return _train(config, device, resume)

@@ -79,7 +79,7 @@ class TrainingStep:
         self.draws = Draws(config, dataset, self.batches, device)
         probability = None
         if not config.dataset.always_augments:
-            start = scheduled(config.dataset.augment_probability, 0.0)
+            start = scheduled(config.dataset.first_probability, 0.0)
             probability = torch.tensor(start, dtype=torch.float32, device=device)
         inputs = DiscriminatorInputs(
             self.batches,

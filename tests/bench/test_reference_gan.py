@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from bench import reference_gan, reference_weights
-from bench.reference_gan import OPTIONS_WITHOUT_REFERENCE, ReferenceTraining, Settings
+from bench.reference_gan import ReferenceTraining
+from bench.reference_settings import OPTIONS_WITHOUT_REFERENCE, Settings
 from cxrgan_fast.data import ImageDataset, to_float
 from cxrgan_fast.gan.draws import Draws
 from cxrgan_fast.nn import NetworkConfig, build_discriminator, build_generator

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bench import reference_gan
-from bench.reference_gan import ReferenceTraining, Settings
+from bench.reference_gan import ReferenceTraining
+from bench.reference_settings import Settings
 from commands import call
 from cxrgan_fast.data import ImageDataset, load_dataset
 from programs import run_module

@@ -122,6 +122,7 @@ def test_the_floor_is_of_many_divisions_and_what_is_beyond_it_is_said(evaluation
     of_fid = record["all classes"]["differences"]
     assert of_fid[OTHER_PATIENTS]["fid"]["divisions"] == 20
     assert of_fid[OTHER_PATIENTS]["fid"]["floor_deviation"] > 0
+    assert of_fid[OTHER_PATIENTS]["creativity"]["divisions"] == 20
     assert of_fid[TEST_SPLIT]["fid"]["divisions"] == 1
     # The first of the divisions is one of them, and noise is far above all of them.
     values = record["all classes"]["floors"][OTHER_PATIENTS]["metrics"]["fid"]["details"]["values"]

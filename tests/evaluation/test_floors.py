@@ -11,6 +11,7 @@ from cxrgan_fast.evaluation.floors import differences, mean_of_divisions, most_d
 from cxrgan_fast.metrics.comparison import Comparison
 from cxrgan_fast.metrics.estimate import Estimate
 from cxrgan_fast.metrics.metric import all_metrics
+from cxrgan_fast.metrics.shared_images import MOST_IMAGES
 
 
 class Divisions:
@@ -63,15 +64,33 @@ def test_a_metric_that_takes_long_has_fewer_divisions() -> None:
         asked.append((division, list(metrics)))
         return Comparison({name: Estimate(1.0, 1, 1, 0.5) for name in metrics})
 
-    found = mean_of_divisions(["fid", "fid_infinity", "creativity"], compare).estimates
+    found = mean_of_divisions(["fid", "fid_infinity", "creativity"], compare, MOST_IMAGES).estimates
     few = all_metrics()["fid_infinity"].divisions
     assert 1 < few < 20 == most_divisions(["fid"])
-    assert [names for _, names in asked[1:few]] == [["fid", "fid_infinity"]] * (few - 1)
-    assert [names for _, names in asked[few:]] == [["fid"]] * (20 - few)
+    others = [["fid", "fid_infinity", "creativity"], ["fid", "creativity"]]
+    assert [names for _, names in asked[1:]] == others[:1] * (few - 1) + others[1:] * (20 - few)
     assert found["fid_infinity"].details["divisions"] == few
-    assert found["creativity"].details["divisions"] == 1
+    assert found["creativity"].details["divisions"] == 20
+
+
+def test_of_many_images_whose_pairs_are_not_kept_there_is_one_division() -> None:
+    def compare(division: int, metrics: Sequence[str]) -> Comparison:
+        return Comparison({name: Estimate(1.0, 1, 1, 0.5) for name in metrics})
+
+    metrics = ["fid", "creativity", "power_spectrum"]
+    found = mean_of_divisions(metrics, compare, MOST_IMAGES + 1).estimates
+    assert [found[name].details["divisions"] for name in metrics] == [20, 1, 20]
     assert found["creativity"].details["deviation"] is None
     assert found["creativity"].standard_error == 0.5
+
+
+def test_every_metric_has_the_divisions_that_are_promised() -> None:
+    """All but one: FID infinity is dear, as docs/metrics.md says."""
+    assert {
+        name: metric.divisions
+        for name, metric in all_metrics().items()
+        if metric.function is not None and metric.divisions != 20
+    } == {"fid_infinity": 3}
 
 
 def test_the_error_of_equal_sets_is_that_of_a_floor() -> None:

@@ -2,7 +2,10 @@
 
 import re
 
-from cxrgan_fast.evaluation.table import aligned, number
+from cxrgan_fast.evaluation.findings import Part
+from cxrgan_fast.evaluation.floors import Difference
+from cxrgan_fast.evaluation.table import _divisions, aligned, number
+from cxrgan_fast.metrics.comparison import Comparison
 from evaluations import PIXELS, read
 
 METRICS = ["--metrics", "fid", "precision", "recall", "inheritance", "--samples", 20]
@@ -32,6 +35,8 @@ def test_two_extractors_stand_side_by_side_and_images_metrics_once(a_run, evalua
             "recall (pixels, 1024-d)", "recall (cxr, 256-d)",
             "inheritance",
         ]  # fmt: skip
+    line = "floor by other patients: mean over 20 divisions of the training images"
+    assert line in out.splitlines()
     record = read(a_run / "evaluation")
     assert record["features"]["name"] == "pixels"
     (second,) = record["second_opinions"]
@@ -76,3 +81,14 @@ def test_an_extractor_twice_or_none_is_refused(a_run, evaluate):
 def test_numbers_have_four_digits_and_columns_stand_below_each_other():
     assert [number(x) for x in (0, 1.23456, 0.00001234, -0.5)] == ["0", "1.235", "1.2e-05", "-0.5"]
     assert aligned([["a", "bb"], ["ccc", "d"]]) == ["a    bb", "-------", "ccc  d"]
+
+
+def test_a_floor_of_fewer_divisions_is_named_with_its_number():
+    numbers = {"fid": 20, "kid": 20, "fid_infinity": 4, "creativity": 1}
+    found = {name: Difference(1.0, 1.0, None, None, n) for name, n in numbers.items()}
+    part = Part(Comparison(), differences={"other patients": found})
+    assert list(_divisions([part, Part(Comparison())])) == [
+        "floor by other patients: mean over 20 divisions of the training images, of creativity "
+        "over 1, of FID infinity over 4"
+    ]
+    assert list(_divisions([Part(Comparison())])) == []

@@ -1,6 +1,8 @@
 """What a user may name as a run, and what is said of anything else."""
 
 import json
+import math
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -8,7 +10,11 @@ import torch
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.runs.checkpoint import best_generator_path, generator_path
 from cxrgan_fast.runs.generators import find_generators
+from cxrgan_fast.sampling import class_sources
 from cxrgan_fast.sampling.class_sources import load_sources
+from cxrgan_fast.sampling.generation import generate_images
+from cxrgan_fast.sampling.latents import latents_for
+from cxrgan_fast.sampling.standing_statistics import measure_statistics
 
 
 def names_and_labels(sources):
@@ -157,3 +163,31 @@ def test_a_damaged_generator_is_named(make_run):
 def test_the_generators_go_to_the_device(make_run):
     (source, _) = load_sources(make_run(), device=torch.device("meta"))
     assert next(source.snapshot.generator.parameters()).device.type == "meta"
+
+
+def test_a_truncated_source_has_statistics_of_its_latents_and_stays_so(make_run, monkeypatch):
+    double = create_autospec(measure_statistics, side_effect=measure_statistics)
+    monkeypatch.setattr(class_sources, "measure_statistics", double)
+    run = make_run()
+    sources = load_sources(run, truncation=0.3)
+    assert double.call_count == 1  # of the generator that both classes share
+    (_, latents) = double.call_args.args
+    assert latents.abs().max() <= 0.3
+    assert [source.truncation for source in sources] == [0.3, 0.3]
+    drawn = sources[0].latents(4, range(3, 20))
+    assert torch.equal(drawn, latents_for(4, "normal", range(3, 20), 8, 0.3))
+    labels = torch.zeros(17, dtype=torch.int64)
+    images = generate_images(sources[0], drawn, labels)
+    sources[1].latents(0, range(2))
+    assert torch.equal(generate_images(sources[0], drawn, labels), images)
+    # Loaded without, they are those of the training, whatever was loaded before.
+    whole = load_sources(run)[0]
+    assert whole.latents(4, range(3)).abs().max() > 0.3
+    assert double.call_count == 1
+    assert not torch.equal(generate_images(whole, drawn, labels), images)
+
+
+@pytest.mark.parametrize("truncation", [0.0, -1.0, 0.001, math.nan, math.inf])
+def test_a_truncation_that_cannot_be_drawn_is_refused_before_loading(truncation, tmp_path):
+    with pytest.raises(UserError, match=r"^--truncation .*: expected standard deviations"):
+        load_sources(tmp_path / "no run", truncation=truncation)

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
 from cxrgan_fast import generate as command
 from cxrgan_fast.command import run_command
+from cxrgan_fast.sampling.class_sources import load_sources
+from cxrgan_fast.sampling.generation import generate_to_folder
+from cxrgan_fast.sampling.interpolation import interpolation_sheets
 
 
 @pytest.fixture
@@ -87,6 +91,30 @@ def test_a_truncated_set_differs_and_says_so(make_run, tmp_path, generate, fails
     for value in (0, -1, 0.001):
         line = fails(run, "--out", tmp_path / "out", f"--truncation={value}")
         assert line.startswith(f"--truncation {value}: expected standard deviations from 0.01")
+
+
+def test_a_folder_that_is_taken_is_refused_before_anything_is_loaded(
+    make_run, tmp_path, fails, monkeypatch
+):
+    run, double = make_run(), create_autospec(command.load_sources)
+    monkeypatch.setattr(command, "load_sources", double)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    line = fails(run, "--out", tmp_path / "taken", "--truncation", 0.5)
+    assert line.startswith(f"{tmp_path / 'taken'} is not empty: name a new folder")
+    double.assert_not_called()
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["notes.txt"]
+
+
+def test_sources_that_are_used_twice_give_the_same_images(make_run, tmp_path):
+    sources = load_sources(make_run(), truncation=0.5)
+    sets = []
+    for name in ("first", "second"):
+        out = tmp_path / name
+        sheets = interpolation_sheets(sources)
+        generate_to_folder(sources, out, n_per_class=3, sheets=sheets, progress=False)
+        sets.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*.*")})
+    assert sets[0] == sets[1]
 
 
 def test_a_hundred_images_of_each_class_are_the_default(make_run, tmp_path, generate):

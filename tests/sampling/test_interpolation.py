@@ -9,8 +9,9 @@ from PIL import Image
 from cxrgan_fast.nn import NetworkConfig
 from cxrgan_fast.sampling import interpolation
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import generate_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images
 from cxrgan_fast.sampling.interpolation import interpolation_sheets, slerp
+from cxrgan_fast.sampling.latents import latents_for
 
 T = torch.linspace(0, 1, 9)
 

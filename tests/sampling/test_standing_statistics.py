@@ -6,7 +6,8 @@ from cxrgan_fast.nn import ConditionalBatchNorm2d
 from cxrgan_fast.nn.config import NetworkConfig
 from cxrgan_fast.runs.generator_file import load_generator
 from cxrgan_fast.sampling.class_sources import load_sources
-from cxrgan_fast.sampling.generation import generate_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images
+from cxrgan_fast.sampling.latents import latents_for
 from cxrgan_fast.sampling.standing_statistics import BATCHES, measure_statistics
 
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten
 
 from cxrgan_fast.augment.diffaugment import POLICIES
 from cxrgan_fast.runs.checkpoint import checkpoint_path, save_checkpoint, saved_steps
+from cxrgan_fast.settings.config_file import read_config_file
 
 PHANTOM = ["--device", "cpu", "--threads", 1, "--precision", "fp32", "--resolution", 32,
            "--base-channels", 8, "--latent-size", 8, "--batch-size", 4, "--phantom-images", 12,
@@ -73,6 +74,38 @@ def test_the_probability_follows_how_sure_the_discriminator_is(
         assert (change != 0) <= (step % 4 == 0)
         assert change * excess >= 0
     assert f"r_t {measured['r_t'][-1]:.3f}  p {measured['augment_p'][-1]:.3f}" in err
+
+
+def _settings(run: Path) -> dict:
+    return read_config_file(run / "config.yaml")
+
+
+def test_steering_alone_begins_with_no_changes_and_says_so(train, tmp_path):
+    assert train(*PHANTOM, "--ada-target", 0.3, "--steps", 2, "--out", tmp_path)[0] == 0
+    run = only_run(tmp_path)
+    assert logged(run)["augment_p"] == [0, 0]
+    assert _settings(run)["augment_probability"] == 0.0
+    assert train("--resume", run, "--steps", 3)[0] == 0
+
+
+@pytest.mark.parametrize("policies", [["--augment"], ["--augment", "cutout"]])
+def test_without_steering_every_change_is_made_as_before(train, tmp_path, policies):
+    assert train(*PHANTOM, *policies, "--steps", 1, "--out", tmp_path)[0] == 0
+    run = only_run(tmp_path)
+    assert _settings(run)["augment_probability"] == 1.0
+    assert "augment_p" not in logged(run)
+    assert train("--resume", run, "--steps", 2)[0] == 0
+
+
+def test_what_a_file_of_settings_says_stands(train, tmp_path):
+    """Such as the config.yaml of a run from when steering alone began with 1."""
+    file = tmp_path / "config.yaml"
+    file.write_text("dataset:\n  ada_target: 0.3\n  augment_probability: 1.0\n")
+    options = ["--config", file, "--steps", 1, "--out", tmp_path / "runs"]
+    assert train(*PHANTOM, *options)[0] == 0
+    run = only_run(tmp_path / "runs")
+    assert train("--resume", run, "--steps", 2)[0] == 0
+    assert logged(run)["augment_p"] == [1, 1]
 
 
 @pytest.mark.parametrize(

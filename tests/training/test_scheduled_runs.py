@@ -183,20 +183,26 @@ def test_a_run_limited_in_time_plans_by_it_and_by_steps_where_asked(train, tmp_p
     assert min(logged(only_run(tmp_path / "steps"), "r1_gamma")) > 5.9
 
 
-def test_auto_weighs_r1_by_the_rule_says_so_and_keeps_the_number(train, tmp_path):
-    code, out, err = train(*PHANTOM, "--r1-gamma", "auto", "--steps", 1, "--out", tmp_path)
+def test_auto_weighs_penalties_by_the_rule_says_so_and_keeps_the_number(train, tmp_path):
+    autos = ["--r1-gamma", "auto", "--r2-gamma", "auto"]
+    code, out, err = train(*PHANTOM, *autos, "--steps", 1, "--out", tmp_path)
     assert code == 0, err
-    assert out.startswith("r1 gamma: 0.0512 (0.0002 · 32² / 4)\n")
+    rule = "0.0512 (0.0002 · 32² / 4)\n"
+    assert out.startswith(f"r1 gamma: {rule}r2 gamma: {rule}")
     run = only_run(tmp_path)
-    assert "  r1_gamma: 0.0512\n" in (run / "config.yaml").read_text()
-    code, out, err = train("--resume", run, "--steps", 2)
+    assert "  r1_gamma: 0.0512\n  r2_gamma: 0.0512\n" in (run / "config.yaml").read_text()
+    (row,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert row["r2"] > 0
+    code, out, err = train("--resume", run, *autos, "--steps", 2)
     assert code == 0, err
-    assert "r1 gamma" not in out
+    assert " gamma: " not in out
 
 
 def test_a_step_alone_takes_the_rule_as_well(dataset):
     settings = {"r1_interval": 1, "batch_size": 4}
-    auto, number = (step_with(dataset, r1_gamma=gamma, **settings) for gamma in ("auto", 0.0512))
+    auto, number = (
+        step_with(dataset, r1_gamma=gamma, r2_gamma=gamma, **settings) for gamma in ("auto", 0.0512)
+    )
     for step in (auto, number):
         step()
     assert all(torch.equal(a, b) for a, b in zip(weights(auto), weights(number), strict=True))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cxrgan_fast.runs.checkpoint import checkpoint_path, saved_steps
+from cxrgan_fast.sampling.class_sources import load_sources
 from cxrgan_fast.training.child import is_of_settings
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--resolution", "32", "--base-channels", "8",
@@ -187,6 +188,28 @@ def test_per_class_trains_one_gan_a_class_and_resumes(train, tmp_path):
         parts = (only_run(tmp_path / "straight") / name, run / name)
         a, b = (torch.load(checkpoint_path(part, 3), weights_only=True) for part in parts)
         assert equal(a["training"], b["training"])
+
+
+def test_per_class_trains_pairs_of_each_class(train, tmp_path):
+    """Each discriminator then has one class, and every pair is of it."""
+    options = ["--per-class", "--loss", "relativistic", "--r2-gamma", 1, "--r1-interval", 2]
+    options += ["--log-every", 1, "--out", tmp_path]
+    code, _, err = train(*PHANTOM, *options, "--steps", 3)
+    assert code == 0, err
+    parts = [only_run(tmp_path) / name for name in ("normal", "bacterial")]
+    for part in parts:
+        assert [row["step"] for row in rows(part)] == [1, 2, 3]
+        for row in rows(part):
+            assert 0 <= row["d_pair_accuracy"] <= 1
+            assert row["d_loss"] > 0
+            assert row["g_loss"] > 0
+        assert rows(part)[0]["r2"] > 0
+    one, other = ((part / "generator.safetensors").read_bytes() for part in parts)
+    assert one != other
+    code, _, err = train("--resume", only_run(tmp_path), "--steps", 4)
+    assert code == 0, err
+    sources = load_sources(only_run(tmp_path))
+    assert {source.class_name for source in sources} == {"normal", "bacterial"}
 
 
 def test_per_class_needs_no_way_to_tell_classes_apart(train, tmp_path):
