@@ -66,8 +66,8 @@ def load_sources(
     """
     if truncation is not None and not LEAST_TRUNCATION <= truncation < math.inf:
         raise UserError(
-            f"--truncation {truncation:g}: expected standard deviations from {LEAST_TRUNCATION}; "
-            "leave it out to draw from the whole distribution"
+            f"generate --truncation {truncation:g}: expected standard deviations from "
+            f"{LEAST_TRUNCATION}; leave it out to draw from the whole distribution"
         )
     sources: dict[str, ClassSource] = {}
     if ema is not None and checkpoint is not None:

@@ -189,5 +189,5 @@ def test_a_truncated_source_has_statistics_of_its_latents_and_stays_so(make_run,
 
 @pytest.mark.parametrize("truncation", [0.0, -1.0, 0.001, math.nan, math.inf])
 def test_a_truncation_that_cannot_be_drawn_is_refused_before_loading(truncation, tmp_path):
-    with pytest.raises(UserError, match=r"^--truncation .*: expected standard deviations"):
+    with pytest.raises(UserError, match=r"^generate --truncation .*: expected standard deviations"):
         load_sources(tmp_path / "no run", truncation=truncation)

@@ -90,7 +90,9 @@ def test_a_truncated_set_differs_and_says_so(make_run, tmp_path, generate, fails
     assert b"truncation" not in table["whole"]["manifest.csv"]
     for value in (0, -1, 0.001):
         line = fails(run, "--out", tmp_path / "out", f"--truncation={value}")
-        assert line.startswith(f"--truncation {value}: expected standard deviations from 0.01")
+        assert line.startswith(
+            f"generate --truncation {value}: expected standard deviations from 0.01"
+        )
 
 
 def test_a_folder_that_is_taken_is_refused_before_anything_is_loaded(
