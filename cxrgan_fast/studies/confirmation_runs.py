@@ -25,7 +25,7 @@ from cxrgan_fast.settings.config_file import read_config
 from cxrgan_fast.studies.confirmation import ARMS, DEFAULT, WINNER, Rerun, judge_confirmation
 from cxrgan_fast.studies.folder import alone, make_folders
 from cxrgan_fast.studies.library import load_optuna
-from cxrgan_fast.studies.measurements import METRICS
+from cxrgan_fast.studies.measurements import METRICS, WITH_FLOORS
 from cxrgan_fast.studies.outcomes import Outcome, best_of, default_of, outcomes_of
 from cxrgan_fast.studies.pruning import SHARES, prunes
 from cxrgan_fast.studies.show import CONFIG
@@ -148,7 +148,7 @@ def confirm(asked: Asked, words: Sequence[str]) -> dict[str, Any]:
     try:
         make_folders(folder)
         with alone(folder):
-            judge.find_floors(folder / "floors.json", _say)
+            judge.find_floors(folder / "floors.json", _say, WITH_FLOORS)
         if asked.workers > 1:
             require_memory(sweep, asked.workers, device)
             run_workers([*words, "--threads", str(asked.threads)], asked.workers)

@@ -13,6 +13,8 @@ from cxrgan_fast.evaluation.matching import Described
 
 METRICS = ("fid", "kid", "recall", "nearest_neighbour")
 """Metrics of a trial's end, by each kind of features."""
+WITH_FLOORS = ("fid",)
+"""Metrics whose floors are computed, by which trials are told."""
 CLASSIFIED = "inception_score"
 """A metric more of features that have a classifier; it is shown, and never optimized: of real
 X-rays it is about as high as of poor ones."""

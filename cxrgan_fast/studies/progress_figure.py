@@ -61,8 +61,9 @@ def _history(axes: Axes, record: dict[str, Any]) -> None:
         ratios += [row["ratio"] for row in other["history"] if row["ratio"] is not None]
     for state, marker, color in (("pruned", "v", GRAY), ("failed", "x", ORANGE)):
         hours = [row["hours"] for row in rows if row["state"] == state]
-        axes.plot(hours, [_TOP] * len(hours), marker, color=color, markersize=5, clip_on=False,
-                  label=state if hours else None, transform=axes.get_xaxis_transform())  # fmt: skip
+        if hours:  # an empty line above the axes has no end, and takes all of the figure's room
+            axes.plot(hours, [_TOP] * len(hours), marker, color=color, markersize=5, clip_on=False,
+                      label=state, transform=axes.get_xaxis_transform())  # fmt: skip
     _mark(axes, record, {row["number"]: (row["hours"], row["ratio"]) for row in finished})
     ratio_axis(axes, ratios)
     axes.set_xlabel("hours of training", fontsize=9)

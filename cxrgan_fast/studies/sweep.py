@@ -21,7 +21,7 @@ from cxrgan_fast.settings.checks import check
 from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.studies.folder import alone, check_name, make_folders, mark, require_sweep_folder
 from cxrgan_fast.studies.library import load_optuna
-from cxrgan_fast.studies.measurements import METRICS
+from cxrgan_fast.studies.measurements import METRICS, WITH_FLOORS
 from cxrgan_fast.studies.request import Request
 from cxrgan_fast.studies.space import GIVEN, read_space
 from cxrgan_fast.studies.storage import JOURNAL, open_storage, said_plainly
@@ -68,7 +68,7 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
         make_folders(request.folder)
         with alone(request.folder):  # who comes later finds the floors
             mark(request.folder, study.user_attrs[IDENTITY])
-            judge.find_floors(request.folder / "floors.json", _say, ("fid",))
+            judge.find_floors(request.folder / "floors.json", _say, WITH_FLOORS)
         if request.workers > 1:
             require_memory(study, request.workers, device)
             run_workers([*words, "--threads", str(request.threads_of_each)], request.workers)

@@ -26,6 +26,7 @@ from cxrgan_fast.studies.pruning import rank_correlation
 NO_DIFFERENCE = "no difference shown"
 
 _HOUR = 3600.0
+_FEWEST_RANKS = 4
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 
 
@@ -153,7 +154,8 @@ def rung_correlations(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     is over those that have all rungs.
 
     Returns:
-        By rung ``rho`` (None where it is not defined) and ``trials``, their number.
+        By rung ``rho`` (None where it is not defined, or of fewer than 4 trials, of which it is
+        often 1 or -1) and ``trials``, their number.
     """
     of_trials = [each.rungs for each in outcomes if each.state == FINISHED]
     names = list(dict.fromkeys(name for rungs in of_trials for name in rungs))
@@ -163,7 +165,8 @@ def rung_correlations(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "rho": rank_correlation([each[name] for each in whole],
-                                    [each[LAST_RUNG] for each in whole]),
+                                    [each[LAST_RUNG] for each in whole])
+            if len(whole) >= _FEWEST_RANKS else None,
             "trials": len(whole),
         }
         for name in sorted(names, key=float) if name != LAST_RUNG

@@ -213,12 +213,15 @@ class Worker:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP within the block do what Ctrl-C does; SIGHUP where it is heeded."""
+    """Let SIGTERM and SIGHUP within the block do what Ctrl-C does; SIGHUP where it is heeded.
+
+    A shell that starts a command in the background has Ctrl-C ignored: it is heeded again.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)  # not on every system
     if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
         numbers.append(hangup)

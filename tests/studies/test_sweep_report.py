@@ -153,6 +153,10 @@ def test_few_trials_are_drawn_as_well(objective: str, finished: int, tmp_path: P
     found = summary_of(study, confirmation=judge_confirmation(1, [1000], []))
     files = write_report(found, tmp_path / "report", tmp_path)
     assert all(file.stat().st_size for file in files)
+    for figure in (draw_progress(found), draw_parameters(found)):
+        figure.draw_without_rendering()
+        for axes in figure.axes:  # each panel has its room
+            assert axes.get_position().height > 0.2
 
 
 def test_a_folder_that_is_none_is_refused(record, tmp_path: Path) -> None:
