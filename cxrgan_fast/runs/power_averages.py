@@ -41,7 +41,8 @@ def drop_averages_after(run: Path, step: int) -> None:
 def make_average(run: Path, width: float, device: str | torch.device = "cpu") -> GeneratorSnapshot:
     """Make the average of any width at the newest step of which a run has kept some.
 
-    Its running statistics are those of that step.
+    Its running statistics are those of that step: measure them anew where it generates images
+    (`sampling.class_sources` does).
 
     Args:
         run: folder of one GAN's run.

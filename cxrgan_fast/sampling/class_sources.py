@@ -54,11 +54,12 @@ def load_sources(
         classes: names of the classes, or lists of names with commas, in the order wanted; none
             for all. Case does not matter.
         device: where the generators work.
-        ema: relative width of the power-function average that the generators are made of; None
-            for those that the run has kept.
+        ema: relative width of the power-function average that the generators are made of, with
+            statistics of batch norm measured anew: those kept are of one step. None for the
+            generators that the run has kept.
         truncation: the sources' latents are truncated there (see `latents_for`), and their
             generators' statistics of batch norm measured anew, which are others for such latents.
-            None for latents of the whole distribution, and the statistics of the training.
+            None for latents of the whole distribution.
 
     Raises:
         UserError: as `find_generators`; a damaged file; a class that no generator makes; a
@@ -90,7 +91,7 @@ def load_sources(
             sources[name] = ClassSource(name, label, snapshot, origin, truncation)
     wanted = [_class_meant(name, sources, run) for name in split_names(classes, sources)]
     chosen = [sources[name] for name in dict.fromkeys(wanted or sources)]
-    if truncation is not None:
+    if truncation is not None or ema is not None:
         for snapshot in {id(source.snapshot): source.snapshot for source in chosen}.values():
             size, n = snapshot.network.latent_size, _MEASURED * len(snapshot.class_names)
             measure_statistics(snapshot, latents_for(0, "statistics", range(n), size, truncation))

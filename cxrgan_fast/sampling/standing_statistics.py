@@ -1,8 +1,10 @@
-"""Batch norm's statistics for latents of another distribution than that of the training.
+"""Batch norm's statistics for other latents or other weights than those of the training.
 
-A generator's running statistics are those of standard normal latents. Truncated ones vary less, and
-normalized by the old statistics their images are gray. So the statistics are measured anew, of
-batches of the latents at hand: Brock et al. 2019, "BigGAN", appendix C, "standing statistics".
+A generator's running statistics are those of standard normal latents and of its own last steps.
+Truncated latents vary less, and normalized by the old statistics their images are gray. The weights
+of a long average are of none of those steps: its images are spoiled. So the statistics are measured
+anew, of batches of the latents at hand: Brock et al. 2019, "BigGAN", appendix C, "standing
+statistics".
 """
 
 import torch

@@ -58,6 +58,16 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path: Path, capsys) 
     assert run_command(certainty.main) == 0
     record = json.loads(out.read_text())
     assert [case["sets"] for case in record["cases"]] == ["equal", "apart"]
+    for case in record["cases"]:
+        rows = {row["what"]: row for row in case["rows"]}
+        for name in ("precision", "recall", "nearest_neighbour"):
+            for what in (name, f"{name} less the floor"):
+                assert rows[what]["half_width"] > 0
+                assert not rows[what]["known"]
+        assert 0.4 < rows["recall"]["truth"] < 1
+    equal, apart = ({r["what"]: r["mean"] for r in c["rows"]} for c in record["cases"])
+    assert apart["nearest_neighbour"] > equal["nearest_neighbour"] + 0.1
+    assert apart["precision"] < equal["precision"]
     assert report(record) in capsys.readouterr().out
     page = with_tables("<!-- certainty.json -->\n```text\n```\n", out)
     assert report(record) in page

@@ -11,6 +11,9 @@ from cxrgan_fast.command import run_command
 from cxrgan_fast.runs.checkpoint import checkpoint_path
 from cxrgan_fast.runs.generator_file import load_generator
 from cxrgan_fast.runs.power_averages import average_path, saved_averages
+from cxrgan_fast.sampling.class_sources import load_sources
+from cxrgan_fast.sampling.latents import latents_for
+from cxrgan_fast.sampling.standing_statistics import measure_statistics
 
 TINY = ["--device", "cpu", "--threads", 1, "--resolution", 32, "--base-channels", 8,
         "--latent-size", 8, "--batch-size", 4, "--phantom-images", 12, "--power-ema-every", 2,
@@ -67,7 +70,17 @@ def test_a_run_keeps_averages_resumes_to_the_bit_and_generates_any_width(train, 
     path = average_path(straight, "0.05", 7)
     code, _, err = generate(path, "--n-per-class", 1, "--out", tmp_path / "file")
     assert code == 0, err
-    assert pictures["0.05"] == next((tmp_path / "file").rglob("*.png")).read_bytes()
+    # The weights of the file, with statistics of their own instead of those of its step.
+    (made, _), (stored, _) = load_sources(straight, ema=0.05), load_sources(path)
+    theirs = dict(stored.snapshot.generator.named_parameters())
+    for name, parameter in made.snapshot.generator.named_parameters():
+        torch.testing.assert_close(parameter, theirs[name], rtol=1e-6, atol=1e-7)
+    assert pictures["0.05"] != next((tmp_path / "file").rglob("*.png")).read_bytes()
+    size, again = stored.snapshot.network.latent_size, stored.snapshot
+    measure_statistics(again, latents_for(0, "statistics", range(1024), size))
+    theirs = dict(again.generator.named_buffers())
+    for name, buffer in made.snapshot.generator.named_buffers():
+        torch.testing.assert_close(buffer, theirs[name], rtol=1e-4, atol=1e-6)
     for wrong, line in (
         ([straight, "--ema", "0.4"], "--ema should be a number above 0 and at most 0.28, got 0.4"),
         ([straight, "--ema", "0.1", "--checkpoint", "3"], "leave --checkpoint out"),
