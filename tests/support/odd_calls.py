@@ -28,6 +28,7 @@ import research.disturbances
 import research.extractors
 import research.markers
 import research.parity
+import research.simulated_studies
 from bench.first_minute import ANSWERED, Result
 from bench.record import RESULTS, ROOT
 from cxrgan_fast.metrics.copies import Threshold
@@ -125,6 +126,7 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         {**TINY, "--data": "PUBLISHED", "--features": "pixels", "--precisions": "fp32",
          "--steps": "10", "--out": "OUT", "--work": "OUT.work"},
     ),
+    ("research.simulated_studies", ""): ([], {"--studies": "2", "--out": "OUT"}),
 }  # fmt: skip
 
 # What an option needs beside it to do something.
@@ -215,5 +217,10 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
     "research.markers": [(research.markers, "on_phantoms", {})],
     "research.parity": [
         (research.parity.Experiment, "do", {"reference": _TRAINED, "fp32": _TRAINED})
+    ],
+    "research.simulated_studies": [
+        (research.simulated_studies, "estimate", {}),
+        (research.simulated_studies, "summarize", {}),
+        (research.simulated_studies, "report", ""),
     ],
 }
