@@ -27,13 +27,16 @@ _GROUP = 512  # images at a time
 
 
 def allowed_images(dataset: ImageDataset, rows: Rows) -> ImageDataset:
-    """Return the images that a generator is to be trained on, in the set's order.
+    """Return the images that a generator is to be trained on, by class and then in the set's order.
+
+    A set that is read from files has this order, whatever order the whole set had.
 
     Args:
         dataset: the whole set.
-        rows: those of the subset.
+        rows: rows of the subset.
     """
-    return subset(dataset, torch.tensor(sorted(rows), dtype=torch.int64))
+    ordered = sorted(rows, key=lambda row: (int(dataset.labels[row]), row))
+    return subset(dataset, torch.tensor(ordered, dtype=torch.int64))
 
 
 def load_generators(
