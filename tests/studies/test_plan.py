@@ -80,7 +80,9 @@ def test_a_damaged_plan_is_said_in_a_line(tmp_path: Path, content: str) -> None:
 def test_a_plan_is_told_with_its_time() -> None:
     told = describe_plan(a_plan(), {"gan": 600.0, "classifier": 60.0})
     assert "trainings: 12 GANs and 72 classifiers" in told
-    assert "about 3 hours on this machine" in told  # 2 hours of GANs, 72 minutes of classifiers
+    assert (
+        "about 3 hours for one worker on this machine" in told
+    )  # 2 hours of GANs, 72 minutes of classifiers
     assert "10 minutes a GAN, 60 seconds a classifier" in told
     assert "time:" not in describe_plan(a_plan())
 

@@ -18,6 +18,7 @@ import bench.profile_step
 import bench.reference_gan
 import bench.sanitize
 import bench.throughput
+import cxrgan_fast.study
 import research.certainty
 import research.compare_settings
 import research.copies
@@ -43,6 +44,7 @@ IN_32 = {"--data": "DATA", "--resolution": "32"}
 TINY = {**IN_32, "--base-channels": "8", "--batch-size": "4", "--device": "cpu"}
 
 TINY_FLAGS = "--resolution 32 --base-channels 8 --batch-size 4"
+TINY_GAN = "--resolution 32 --base-channels 8 --batch-size 4 --steps 1"
 
 SMALLEST = {
     "--device": "cpu", "--precision": "fp32", "--resolution": "32", "--base-channels": "8",
@@ -62,6 +64,10 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         ["name"],
         {"--data": "DATA", "--train": TINY_FLAGS, "--features": "pixels", "--steps-per-trial": "1",
          "--space": str(SPACE), "--trials": "1", "--device": "cpu", "--out": "OUT"},
+    ("study", ""): (
+        ["name"],
+        {"--data": "PUBLISHED", "--sizes": "all", "--arms": "RA,RAS", "--seeds": "2",
+         "--out": "OUT", "--train": TINY_GAN, "--device": "cpu"},
     ),
     ("data", "prepare"): (
         ["DATA", "OUT"],
@@ -180,6 +186,11 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
     "bench.sanitize": [(bench.sanitize, "run_all", (1, 0, 0))],
     "bench.throughput": [(bench.throughput, "measure_point", _POINT)],
     "sweep": [(worker.Worker, "work", None), (sweep, "run_workers", None)],
+    "study": [
+        (cxrgan_fast.study, "run_study", []),
+        (cxrgan_fast.study, "report_study", ""),
+        (cxrgan_fast.study, "measure_times", {"gan": 1.0, "classifier": 1.0}),
+    ],
     "research.cxr_features": [
         (research.cxr_features, "train", CxrNetwork()),
         (research.cxr_features, "scores", {}),

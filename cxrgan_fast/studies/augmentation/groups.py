@@ -31,7 +31,8 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.matching import subset
 from cxrgan_fast.files import make_folder
 from cxrgan_fast.runs.folder import newest_run
-from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.setting import settings_of
+from cxrgan_fast.settings.config import TrainConfig, flatten, override
 from cxrgan_fast.settings.config_file import read_config_file
 from cxrgan_fast.studies.augmentation.arms import ARMS, TrainingImages, training_images
 from cxrgan_fast.studies.augmentation.classifier import train_classifier
@@ -154,7 +155,7 @@ def _generator(work: Work, group: Group, rows: Rows) -> Path:
         "data": str(packed), "out": runs, "seed": group.seed, "classes": allowed.class_names,
         "name": "",
     }  # fmt: skip
-    config = override(work.generator, settings)
+    config = override(_without_source(work.generator), settings)
     if begun is not None:
         # What "auto" has become stays.
         config = override(TrainConfig(), read_config_file(begun / "config.yaml"))
@@ -168,6 +169,17 @@ def _generator(work: Work, group: Group, rows: Rows) -> Path:
     # Only the newest generator is used, and a study has hundreds of runs.
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return run
+
+
+def _without_source(config: TrainConfig) -> TrainConfig:
+    """The settings without those of how the whole set was read: a group's images are packed."""
+    default = flatten(TrainConfig())
+    of_source = [
+        *flatten(config.dataset.columns),
+        *(known.name for known in settings_of(config).values()
+          if known.setting.needs is not None and "data" in known.setting.needs.settings),
+    ]  # fmt: skip
+    return override(config, {name: default[name] for name in of_source})
 
 
 def _packed(place: Path, allowed: ImageDataset) -> Path:

@@ -203,8 +203,9 @@ def describe_plan(plan: Plan, seconds: Mapping[str, float] | None = None) -> str
     if seconds is not None:
         whole = counts["gans"] * seconds["gan"] + counts["classifiers"] * seconds["classifier"]
         lines.append(
-            f"time: about {_duration(whole)} on this machine, alone ({_duration(seconds['gan'])} a "
-            f"GAN, {_duration(seconds['classifier'])} a classifier, by a few steps of each)"
+            f"time: about {_duration(whole)} for one worker on this machine "
+            f"({_duration(seconds['gan'])} a GAN, {_duration(seconds['classifier'])} a classifier, "
+            "by a few steps of each)"
         )
     return "\n".join(lines)
 
