@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cxrgan_fast import env, evaluate, generate, sweep
-from cxrgan_fast import env, evaluate, generate, study
+from cxrgan_fast import env, evaluate, generate, study, sweep
 from cxrgan_fast.data import __main__ as data
 from cxrgan_fast.train import parse
 from odd_arguments import parser_of

@@ -64,6 +64,7 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         ["name"],
         {"--data": "DATA", "--train": TINY_FLAGS, "--features": "pixels", "--steps-per-trial": "1",
          "--space": str(SPACE), "--trials": "1", "--device": "cpu", "--out": "OUT"},
+    ),
     ("study", ""): (
         ["name"],
         {"--data": "PUBLISHED", "--sizes": "all", "--arms": "RA,RAS", "--seeds": "2",
