@@ -20,8 +20,8 @@ VERBS = re.compile(
     r"""(
     Add|Allocate|Apply|Assign|Augment|Average|Bin|Blur|Bring|Build
    |Capture|Change|Check|Choose|Collect|Compare|Compute|Connect|Continue|Convert
-   |Convolve|Copy|Count|Cut|Darken|Decide|Decode|Delete|Derive|Describe|Divide
-   |Download|Draw|Embed|End|Enlarge|Escape|Evaluate|Extract|Fall|Fill|Find|Format
+   |Convolve|Copy|Correct|Count|Cut|Darken|Decide|Decode|Delete|Derive|Describe|Divide
+   |Download|Draw|Embed|End|Enlarge|Escape|Estimate|Evaluate|Extract|Fall|Fill|Find|Fit|Format
    |Generate|Give|Go|Group|Have|Hold|Import|Initialize|Interpolate|Join|Judge
    |Keep|Lay|Leave|Let|List|Load|Locate|Look|Make|Map|Match|Measure|Merge|Move
    |Multiply|Number|Pair|Name|Normalize|Note|Open|Order|Parse|Plot|Prepare|Put|Queue|Quote|Raise

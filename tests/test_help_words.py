@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cxrgan_fast import env, evaluate, generate, sweep
+from cxrgan_fast import env, evaluate, generate, study, sweep
 from cxrgan_fast.data import __main__ as data
 from cxrgan_fast.train import parse
 from odd_arguments import parser_of
@@ -17,6 +17,7 @@ MAINS = {
     "generate": generate.main,
     "evaluate": evaluate.main,
     "sweep": sweep.main,
+    "study": study.main,
     "data": data.main,
     "env": env.main,
 }

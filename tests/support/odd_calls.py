@@ -18,6 +18,7 @@ import bench.profile_step
 import bench.reference_gan
 import bench.sanitize
 import bench.throughput
+import cxrgan_fast.study
 import research.certainty
 import research.compare_settings
 import research.copies
@@ -28,6 +29,7 @@ import research.disturbances
 import research.extractors
 import research.markers
 import research.parity
+import research.simulated_studies
 from bench.first_minute import ANSWERED, Result
 from bench.record import RESULTS, ROOT
 from cxrgan_fast.metrics.copies import Threshold
@@ -42,6 +44,7 @@ IN_32 = {"--data": "DATA", "--resolution": "32"}
 TINY = {**IN_32, "--base-channels": "8", "--batch-size": "4", "--device": "cpu"}
 
 TINY_FLAGS = "--resolution 32 --base-channels 8 --batch-size 4"
+TINY_GAN = "--resolution 32 --base-channels 8 --batch-size 4 --steps 1"
 
 SMALLEST = {
     "--device": "cpu", "--precision": "fp32", "--resolution": "32", "--base-channels": "8",
@@ -61,6 +64,11 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         ["name"],
         {"--data": "DATA", "--train": TINY_FLAGS, "--features": "pixels", "--steps-per-trial": "1",
          "--space": str(SPACE), "--trials": "1", "--device": "cpu", "--out": "OUT"},
+    ),
+    ("study", ""): (
+        ["name"],
+        {"--data": "PUBLISHED", "--sizes": "all", "--arms": "RA,RAS", "--seeds": "2",
+         "--out": "OUT", "--train": TINY_GAN, "--device": "cpu"},
     ),
     ("data", "prepare"): (
         ["DATA", "OUT"],
@@ -125,6 +133,7 @@ CALLS: dict[tuple[str, str], tuple[list[str], dict[str, str]]] = {
         {**TINY, "--data": "PUBLISHED", "--features": "pixels", "--precisions": "fp32",
          "--steps": "10", "--out": "OUT", "--work": "OUT.work"},
     ),
+    ("research.simulated_studies", ""): ([], {"--studies": "2", "--out": "OUT"}),
 }  # fmt: skip
 
 # What an option needs beside it to do something.
@@ -178,6 +187,11 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
     "bench.sanitize": [(bench.sanitize, "run_all", (1, 0, 0))],
     "bench.throughput": [(bench.throughput, "measure_point", _POINT)],
     "sweep": [(worker.Worker, "work", None), (sweep, "run_workers", None)],
+    "study": [
+        (cxrgan_fast.study, "run_study", []),
+        (cxrgan_fast.study, "report_study", ""),
+        (cxrgan_fast.study, "measure_times", {"gan": 1.0, "classifier": 1.0}),
+    ],
     "research.cxr_features": [
         (research.cxr_features, "train", CxrNetwork()),
         (research.cxr_features, "scores", {}),
@@ -215,5 +229,10 @@ DOUBLES: dict[str, list[tuple[object, str, object]]] = {
     "research.markers": [(research.markers, "on_phantoms", {})],
     "research.parity": [
         (research.parity.Experiment, "do", {"reference": _TRAINED, "fp32": _TRAINED})
+    ],
+    "research.simulated_studies": [
+        (research.simulated_studies, "estimate", {}),
+        (research.simulated_studies, "summarize", {}),
+        (research.simulated_studies, "report", ""),
     ],
 }
