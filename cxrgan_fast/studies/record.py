@@ -48,6 +48,7 @@ def objective_values(
 
 def keep_record(study: Study, trial_id: int, record: Mapping[str, Any]) -> None:
     """Keep attributes of a trial that is running, as plain values for JSON."""
+    # Through the storage: a study has no public way to a trial that it has not asked for itself.
     for name, value in record.items():
         study._storage.set_trial_user_attr(trial_id, name, value)
 
