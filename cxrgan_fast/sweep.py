@@ -17,8 +17,8 @@ from cxrgan_fast.settings.config import TrainConfig
 from cxrgan_fast.settings.given_flags import split_flags
 from cxrgan_fast.studies.confirmation import SEEDS
 from cxrgan_fast.studies.confirmation_runs import MOST_SEEDS, Asked, confirm
-from cxrgan_fast.studies.leases import BEAT_SECONDS, GRACE_SECONDS
 from cxrgan_fast.studies.library import load_optuna
+from cxrgan_fast.studies.ownership import BEAT_SECONDS, GRACE_SECONDS
 from cxrgan_fast.studies.request import GIVEN_FLAGS, MINUTES, TRIALS, Request
 from cxrgan_fast.studies.show import best_config, describe_studies, describe_study, to_csv
 from cxrgan_fast.studies.space import DEFAULT_SPACE

@@ -90,8 +90,6 @@ ELSEWHERE = {
     "cxrgan_fast/metrics/memorisation.py": "metrics/test_old_names.py",
     "cxrgan_fast/metrics/nearest_neighbour.py": "metrics/test_old_names.py",
     "cxrgan_fast/metrics/neighbours.py": "metrics/test_old_names.py",
-    # One report, of which the analysis is the numbers.
-    "cxrgan_fast/studies/augmentation/analysis.py": "studies/test_report.py",
     # Every network is put to the same questions.
     "cxrgan_fast/nn/families/dcgan.py": "nn/test_networks.py",
     "cxrgan_fast/nn/labels.py": "nn/test_conditional_batch_norm.py",

@@ -13,7 +13,7 @@ import yaml
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config_file import EVERY_SETTING
-from cxrgan_fast.studies.leases import WORKER
+from cxrgan_fast.studies.ownership import WORKER
 from cxrgan_fast.studies.pruning import (
     FIRST,
     LEAST_RHO,

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, override
-from cxrgan_fast.studies.leases import Lease, Watch, running
 from cxrgan_fast.studies.library import load_optuna
+from cxrgan_fast.studies.ownership import Ownership, Watch, running
 from cxrgan_fast.studies.pruning import (
     CORRELATIONS,
     rank_correlations,
@@ -108,9 +108,9 @@ class Worker:
                     self._show(bar, "waiting for trials of other workers")
                     time.sleep(_WAIT_SECONDS)
                     continue
-                number, lease = found
-                with lease:
-                    self._run(number, lease, bar)
+                number, owned = found
+                with owned:
+                    self._run(number, owned, bar)
 
     def _show(self, bar: tqdm[Any], words: str) -> None:
         trials = self._study.get_trials(deepcopy=False)
@@ -118,29 +118,29 @@ class Worker:
         bar.total = max(self._trials, bar.n)
         bar.set_description(words)
 
-    def _next(self) -> tuple[int, Lease] | None:
+    def _next(self) -> tuple[int, Ownership] | None:
         """A trial that is this worker's: one that another has left, or a new one."""
         for trial in running(self._study):
             if self._watch.is_lost(trial):
-                lease = Lease(self._study, trial._trial_id)
-                if lease.claim():
-                    return trial.number, lease
+                owned = Ownership(self._study, trial._trial_id)
+                if owned.claim():
+                    return trial.number, owned
         trials = self._study.get_trials(deepcopy=False)
         waiting = any(trial.state.name == "WAITING" for trial in trials)
         if not waiting and len(trials) >= self._trials:
             return None
         asked = self._study.ask()
-        lease = Lease(self._study, asked._trial_id)
-        lease.take()
-        return asked.number, lease
+        owned = Ownership(self._study, asked._trial_id)
+        owned.take()
+        return asked.number, owned
 
-    def _run(self, number: int, lease: Lease, bar: tqdm[Any]) -> None:
+    def _run(self, number: int, owned: Ownership, bar: tqdm[Any]) -> None:
         def say(words: str, share: float) -> None:
             bar.set_description(f"trial {number}, {words}, {min(share, 1):.0%}")
 
         trial = self._trial(number)
         try:
-            run = TrialRun(self._resources, number, self._config(trial), lease.lost, say)
+            run = TrialRun(self._resources, number, self._config(trial), owned.lost, say)
             try:
                 line = self._finish(run, trial)
                 self._breaks = 0

@@ -9,7 +9,7 @@ import pytest
 
 from commands import call
 from cxrgan_fast import sweep
-from cxrgan_fast.studies import leases, trial, worker
+from cxrgan_fast.studies import ownership, trial, worker
 from trainings import train_here
 
 TINY = (
@@ -37,7 +37,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     train_here(monkeypatch, found.append)
     monkeypatch.setattr(trial, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(worker, "_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(leases, "_SETTLE_SECONDS", 0.0)  # nobody else wants the trials
+    monkeypatch.setattr(ownership, "_SETTLE_SECONDS", 0.0)  # nobody else wants the trials
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 from commands import call
 from cxrgan_fast import sweep
 from cxrgan_fast.runs.checkpoint import saved_steps
-from cxrgan_fast.studies import leases, worker
+from cxrgan_fast.studies import ownership, worker
 from cxrgan_fast.studies.storage import open_storage
 from cxrgan_fast.train import parse
 from trainings import train_here
@@ -127,7 +127,7 @@ def test_a_trial_that_a_kill_has_left_without_settings_gets_those_it_would_have_
     flags = ["--steps-per-trial", 1, "--trials"]
     assert command("a", *flags, 1) == 0
     left = study_in(tmp_path).ask()
-    left.set_user_attr(leases.WORKER, {})
+    left.set_user_attr(ownership.WORKER, {})
     assert left.params == {}
     assert command("a", *flags, 2) == 0
     assert command("b", *flags, 2) == 0
@@ -217,7 +217,9 @@ def test_what_was_computed_outlives_a_storage_that_is_gone(
     assert command(*flags) == 2
     assert "study.journal was replaced or cut while it was in use" in capsys.readouterr().err
     journal.write_bytes(kept[0])
-    monkeypatch.setattr(leases, "GRACE_SECONDS", 0.0)  # this process, whose the trial was, lives on
+    monkeypatch.setattr(
+        ownership, "GRACE_SECONDS", 0.0
+    )  # this process, whose the trial was, lives on
     before = len(begun)
     assert command(*flags) == 0
     assert len(begun) == before

@@ -16,7 +16,7 @@ import pytest
 from commands import call
 from cxrgan_fast import sweep
 from cxrgan_fast.runs.checkpoint import saved_steps
-from cxrgan_fast.studies.leases import WORKER
+from cxrgan_fast.studies.ownership import WORKER
 from cxrgan_fast.studies.storage import open_storage
 from trainings import train_here
 

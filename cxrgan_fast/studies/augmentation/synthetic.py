@@ -20,7 +20,7 @@ from cxrgan_fast.evaluation.matching import subset
 from cxrgan_fast.runs.data_record import read_record, record_path
 from cxrgan_fast.runs.generator_file import GeneratorSnapshot
 from cxrgan_fast.sampling.class_sources import ClassSource, load_sources
-from cxrgan_fast.sampling.generation import generate_images, latents_for
+from cxrgan_fast.sampling.generation import generate_images
 from cxrgan_fast.studies.augmentation.folds import Rows
 
 _GROUP = 512  # images at a time
@@ -126,7 +126,7 @@ def draw_synthetic(
         source = of_class[name]
         for start in range(0, count, _GROUP):
             indices = range(start, min(start + _GROUP, count))
-            latents = latents_for(seed, name, indices, source.snapshot.network.latent_size)
+            latents = source.latents(seed, indices)
             own = torch.full((len(indices),), source.label, dtype=torch.int64)
             parts.append(generate_images(source, latents, own))
             labels += [label] * len(indices)

@@ -68,7 +68,7 @@ def _has_ended(worker: Any) -> bool:
         return False
 
 
-class Lease:
+class Ownership:
     """That a running trial belongs to this worker, as long as the block takes.
 
     Args:
@@ -85,7 +85,7 @@ class Lease:
         self._count = 0
         self._over = threading.Event()
         self.lost = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="ownership", daemon=True)
 
     def take(self) -> None:
         """Write this worker's name to a trial that no other can want: one just asked for."""
@@ -97,7 +97,7 @@ class Lease:
         time.sleep(_SETTLE_SECONDS)
         return self._is_mine()
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Ownership:
         self._thread.start()
         return self
 
