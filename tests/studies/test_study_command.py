@@ -75,6 +75,9 @@ def test_a_folder_of_something_else_and_another_plan_are_refused(run, tmp_path: 
     assert "no classifier is trained yet" in run("--report")[2]
     plan = json.loads((tmp_path / "studies" / "first" / "plan.json").read_text())
     assert plan["protocol"]["stopping_rule"].startswith("All trainings")
+    # Which preset "auto" stands for is another on another machine, and in another version.
+    assert plan["generator"]["base_channels"] == 8
+    assert "preset" not in plan["generator"]
     assert "planned with seeds 2, got 3" in run("--report", "--seeds", 3)[2]
 
 

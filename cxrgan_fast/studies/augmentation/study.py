@@ -157,7 +157,8 @@ def report_study(work: Work) -> str:
 def generator_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings of a study's GANs that are not the default, as plain values for JSON."""
     default = flatten(TrainConfig())
-    given = ("data", "out", "name", "seed", "classes", "device", "threads")
+    # A preset is known by the settings that it has made.
+    given = ("data", "out", "name", "seed", "classes", "device", "threads", "preset")
     return {
         name: value if isinstance(value, bool | int | float) else str(value)
         for name, value in flatten(config).items()
