@@ -161,7 +161,7 @@ def test_a_resumed_run_goes_on_by_its_schedules_to_the_bit(train, tmp_path):
 
 
 def test_a_run_limited_in_time_plans_by_it_and_by_steps_where_asked(train, tmp_path):
-    limit = ["--steps", 10**6, "--max-minutes", 0.01, "--r1-gamma", "6:0"]
+    limit = ["--steps", 10**6, "--max-minutes", 0.02, "--r1-gamma", "6:0"]
     assert train(*PHANTOM, *limit, "--out", tmp_path / "time")[0] == 0
     run = only_run(tmp_path / "time")
 
@@ -170,13 +170,13 @@ def test_a_run_limited_in_time_plans_by_it_and_by_steps_where_asked(train, tmp_p
 
     first = logged(run, "seconds")
     assert len(first) > 1
-    assert logged(run, "r1_gamma") == pytest.approx(planned(first, 0.6), abs=0.01)
+    assert logged(run, "r1_gamma") == pytest.approx(planned(first, 1.2), abs=0.01)
     # The limit is that of a call, and so is the plan: it goes on to the end of the next call.
     assert train("--resume", run)[0] == 0
     seconds = logged(run, "seconds")[len(first) :]
-    expected = planned(seconds, first[-1] + 0.6)
+    expected = planned(seconds, first[-1] + 1.2)
     assert logged(run, "r1_gamma")[len(first) :] == pytest.approx(expected, abs=0.02)
-    assert expected[0] > 2 > expected[-1]
+    assert expected[0] > 1 > expected[-1]
 
     by_steps = [*PHANTOM, *limit, "--plan-by", "steps", "--out", tmp_path / "steps"]
     assert train(*by_steps)[0] == 0
