@@ -1,5 +1,5 @@
 # make train      set up .venv if needed and train on the embedded phantom set
-# make test       install what tests need as well, and run the first tier: every behaviour once
+# make test       set up .venv if needed and run the first tier of the tests: every behaviour once
 # make test-all   both tiers: every backend, dtype and layout, in all pairs of parameters
 # make test-slow  what takes more than a minute or more than 8 GiB, one after another
 # make lint       ruff and mypy
@@ -12,7 +12,6 @@ MINUTES ?= 5
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-INSTALLED_DEV := $(VENV)/.installed-dev
 SOURCES := setup.py pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
 
 .PHONY: train test test-all test-slow lint clean
@@ -20,16 +19,16 @@ SOURCES := setup.py pyproject.toml constraints.txt CMakeLists.txt $(shell find c
 train: $(INSTALLED)
 	$(BIN)/python -m cxrgan_fast.train --data phantom --steps $(STEPS) --max-minutes $(MINUTES)
 
-test: $(INSTALLED_DEV)
+test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-all: $(INSTALLED_DEV)
+test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test-slow: $(INSTALLED_DEV)
+test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-lint: $(INSTALLED_DEV)
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -38,11 +37,6 @@ lint: $(INSTALLED_DEV)
 $(INSTALLED): $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -c constraints.txt torch
-	$(BIN)/pip install -c constraints.txt -e .
-	@touch $@
-
-# Test tools are as large as all that training needs. What is compiled already is not compiled again.
-$(INSTALLED_DEV): $(INSTALLED)
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
 	@touch $@
 
