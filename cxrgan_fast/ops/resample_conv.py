@@ -16,6 +16,21 @@ from torch.nn import functional as F
 from .checks import check_image, check_parameter, shape_of
 
 
+def _rounded_often() -> tuple[torch.dtype, ...]:
+    """Dtypes of which PyTorch, on this CPU, rounds every tap of a transposed convolution's pixel.
+
+    Those are the 16-bit ones for which it has no convolution of its own: it scatters products then.
+    """
+    try:
+        has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    except (AttributeError, RuntimeError):  # a PyTorch without oneDNN
+        has_bfloat16 = False
+    return (torch.float16,) if has_bfloat16 else (torch.float16, torch.bfloat16)
+
+
+_ROUNDED_OFTEN = _rounded_often()
+
+
 def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Upsample 2× by nearest neighbor and convolve by 3×3, as one transposed convolution.
 
@@ -40,11 +55,13 @@ def upsample_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -
     # that lies (I, 3, 3, O) in memory is then channels_last all the way, and nothing copies it.
     kernel, bias = _kernel(input, weight.transpose(0, 1), bias, mean=False)  # (I, O, 4, 4)
     kernel = kernel.flip(2, 3)
-    if input.is_cpu and input.dtype == kernel.dtype == torch.float16:
-        # Where the processor has no such convolution, PyTorch's rounds every tap of a pixel.
-        wide = None if bias is None else bias.float()
-        output = F.conv_transpose2d(input.float(), kernel.float(), wide, stride=2, padding=1)
-        return output.to(input.dtype)
+    if input.is_cpu and kernel.dtype in _ROUNDED_OFTEN:
+        dtype, wide = kernel.dtype, None if bias is None else bias.float()
+        with torch.autocast("cpu", enabled=False):
+            output = F.conv_transpose2d(
+                input.to(dtype).float(), kernel.float(), wide, stride=2, padding=1
+            )
+        return output.to(dtype)
     return F.conv_transpose2d(input, kernel, bias, stride=2, padding=1)
 
 
