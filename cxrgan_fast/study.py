@@ -1,8 +1,6 @@
 """``python -m cxrgan_fast.study``: do synthetic X-rays help a classifier?"""
 
-import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +9,11 @@ import tyro
 
 from cxrgan_fast.arguments import parse_arguments
 from cxrgan_fast.command import run_command
-from cxrgan_fast.data import load_dataset
 from cxrgan_fast.devices import resolve_device, resolve_precision
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.settings.config import TrainConfig, override
+from cxrgan_fast.settings.given_flags import join_flags, split_flags
+from cxrgan_fast.settings.images import load_images
 from cxrgan_fast.studies.augmentation.arms import ARMS, parse_ratios
 from cxrgan_fast.studies.augmentation.folds import make_folds
 from cxrgan_fast.studies.augmentation.groups import Work
@@ -46,8 +45,20 @@ _ABOUT = (
     "study, also beside another one that works on it in the same folder."
 )
 # Flags of train that the study gives, or that would let a GAN see other images.
-_GIVEN = ("--data", "--out", "--name", "--seed", "--resume", "--config", "--device", "--init-from",
-          "--hold-out-patients", "--hold-out-seed", "--eval-every", "--help")  # fmt: skip
+_GIVEN = {
+    "--data": "--data",
+    "--seed": "--seeds",
+    "--device": "--device",
+    "--out": "--out",
+    "--name": "NAME",
+    "--resume": "the same command, which goes on by itself",
+    "--config": "flags, so that the study knows them",
+    "--per-class": "no study: its GANs are conditional",
+    "--init-from": "no study: its GANs begin with random weights",
+    "--hold-out-patients": "the study, which divides patients itself",
+    "--hold-out-seed": "the study, which divides patients itself",
+    "--eval-every": "no study: nothing is chosen within a training",
+}
 MOST_SEEDS = 1000
 
 
@@ -96,7 +107,7 @@ def main() -> None:
     """Parse, train what is missing, and print the report."""
     arguments = parse_arguments(
         Arguments,
-        args=_with_flags_joined(sys.argv[1:]),
+        args=join_flags("--train", sys.argv[1:]),
         prog="python -m cxrgan_fast.study",
         description=_ABOUT,
     )
@@ -140,17 +151,8 @@ def _work(arguments: Arguments) -> Work:
     device = resolve_device(arguments.device)
     generator = _generator(arguments)
     generator = override(generator, {"precision": resolve_precision(generator.precision, device)})
-    source, network = generator.dataset, generator.network
-    dataset = load_dataset(
-        arguments.data,
-        resolution=network.resolution,
-        image_channels=network.image_channels,
-        classes=source.classes or None,
-        columns=source.columns,
-        skip_bad=source.skip_bad,
-        phantom_images=source.phantom_images,
-        seed=0,
-    )
+    network = generator.network
+    dataset = load_images(generator, arguments.data)
     network.validate(len(dataset.class_names))
     labels = dataset.labels.tolist()
     folds = make_folds(dataset.fingerprint, dataset.patients, labels, dataset.class_names)
@@ -174,27 +176,11 @@ def _work(arguments: Arguments) -> Work:
 
 def _generator(arguments: Arguments) -> TrainConfig:
     """The settings of the GANs, of train's own parser."""
-    try:
-        words = shlex.split(arguments.train)
-    except ValueError as error:
-        raise UserError(f"--train {arguments.train!r}: no flags ({error})") from None
-    for word in words:
-        flag = word.partition("=")[0].replace("_", "-")
-        if flag in _GIVEN or flag == "--per-class":
-            raise UserError(f"--train: {flag} is none of a study's GANs; leave it out")
+    words = split_flags("--train", arguments.train, _GIVEN)
     try:
         return parse([*words, "--data", arguments.data, "--device", arguments.device])[0]
     except UserError as error:
         raise UserError(f"--train: {error}") from None
-
-
-def _with_flags_joined(words: Sequence[str]) -> list[str]:
-    """The words, with what follows --train joined to it, which would be taken for another flag."""
-    joined, left = [], iter(words)
-    for word in left:
-        value = next(left, None) if word == "--train" else None
-        joined.append(word if value is None else f"{word}={value}")
-    return joined
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """``python -m cxrgan_fast.sweep``: which settings make a GAN good in a given training time?"""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +13,7 @@ from cxrgan_fast.errors import UserError
 from cxrgan_fast.flags import SOME_FLAGS
 from cxrgan_fast.metrics.registry import DEFAULTS
 from cxrgan_fast.settings.config import TrainConfig
-from cxrgan_fast.settings.given_flags import split_flags
+from cxrgan_fast.settings.given_flags import join_flags, split_flags
 from cxrgan_fast.studies.confirmation import SEEDS
 from cxrgan_fast.studies.confirmation_runs import MOST_SEEDS, Asked, confirm
 from cxrgan_fast.studies.library import load_optuna
@@ -143,7 +142,7 @@ def main() -> None:
     with SOME_FLAGS:
         arguments = parse_arguments(
             Arguments,
-            args=_with_flags_joined(sys.argv[1:]),
+            args=join_flags("--train", sys.argv[1:]),
             prog="python -m cxrgan_fast.sweep",
             description=_ABOUT,
         )
@@ -170,15 +169,6 @@ def _common_settings(arguments: Arguments) -> TrainConfig:
     except UserError as error:
         raise UserError(f"--train: {error}") from None
     return parse([*flags, "--data", arguments.data, "--device", arguments.device])[0]
-
-
-def _with_flags_joined(words: Sequence[str]) -> list[str]:
-    """The words, with what follows --train joined to it, which would be taken for another flag."""
-    joined, left = [], iter(words)
-    for word in left:
-        value = next(left, None) if word == "--train" else None
-        joined.append(word if value is None else f"{word}={value}")
-    return joined
 
 
 def _looks_up(arguments: Arguments) -> bool:

@@ -27,13 +27,13 @@ from bench.command import check, parser_of, prepare_process, recorded
 from bench.record import RESULTS, ROOT, Result, check_out
 from bench.timing import in_turns
 from cxrgan_fast.command import run_command
-from cxrgan_fast.data import ImageDataset, load_dataset
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.judge import Judge
 from cxrgan_fast.metrics.registry import load_extractors
 from cxrgan_fast.provenance import device_name
 from cxrgan_fast.runs.lock import locked
+from cxrgan_fast.settings.images import load_images
 from cxrgan_fast.studies.differences import require_scipy
 from cxrgan_fast.threads import MOST_THREADS
 from research.compare_arms import BEST, Arm, find_arm, read_arms
@@ -221,20 +221,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(data: str, arm: Arm) -> ImageDataset:
-    source, network = arm.config.dataset, arm.config.network
-    return load_dataset(
-        data,
-        resolution=network.resolution,
-        image_channels=network.image_channels,
-        classes=source.classes or None,
-        columns=source.columns,
-        skip_bad=source.skip_bad,
-        phantom_images=source.phantom_images,
-        seed=0,
-    )
-
-
 def _line_of_command() -> str:
     """The command line for the record: quoted for a shell, and a file of arms by its place here."""
     words = list(sys.argv[1:])
@@ -278,7 +264,7 @@ def main() -> None:
         raise UserError(f"--confirm {arguments.confirm}: it is what the others are compared with")
     device = resolve_device(arguments.device)
     extractors = load_extractors(arguments.features, device)
-    dataset = _load(arguments.data, arms[0])
+    dataset = load_images(arms[0].config, arguments.data)
     common = {
         "steps": arguments.steps,
         "minutes": arguments.minutes,

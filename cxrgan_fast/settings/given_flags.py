@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cxrgan_fast.errors import UserError
 
@@ -30,3 +30,17 @@ def split_flags(where: str, text: str, given: Mapping[str, str]) -> list[str]:
         if flag in given:
             raise UserError(f"{where}: {flag} is given by {given[flag]}; leave it out")
     return words
+
+
+def join_flags(name: str, words: Sequence[str]) -> list[str]:
+    """Join what follows a flag to it, which would be taken for another flag.
+
+    Args:
+        name: the flag whose value is a text of flags, such as ``--train``.
+        words: words of the command line.
+    """
+    joined, left = [], iter(words)
+    for word in left:
+        value = next(left, None) if word == name else None
+        joined.append(word if value is None else f"{word}={value}")
+    return joined

@@ -19,11 +19,13 @@ from tqdm import tqdm
 from cxrgan_fast.devices import resolve_device
 from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.judge import Judge
+from cxrgan_fast.evaluation.request import make_output
 from cxrgan_fast.metrics.registry import load_extractors
 from cxrgan_fast.settings.config import TrainConfig, override
 from cxrgan_fast.settings.config_file import read_config
+from cxrgan_fast.settings.images import load_images
 from cxrgan_fast.studies.confirmation import ARMS, DEFAULT, WINNER, Rerun, judge_confirmation
-from cxrgan_fast.studies.folder import alone, make_folders
+from cxrgan_fast.studies.folder import alone
 from cxrgan_fast.studies.library import load_optuna
 from cxrgan_fast.studies.measurements import METRICS, WITH_FLOORS
 from cxrgan_fast.studies.outcomes import Outcome, best_of, default_of, outcomes_of
@@ -32,7 +34,7 @@ from cxrgan_fast.studies.show import CONFIG
 from cxrgan_fast.studies.space import Space
 from cxrgan_fast.studies.storage import open_storage, said_plainly
 from cxrgan_fast.studies.study import CONFIRMS, SETTINGS
-from cxrgan_fast.studies.sweep import find_named, load_images, place_of
+from cxrgan_fast.studies.sweep import find_named, place_of
 from cxrgan_fast.studies.trial import Budget, Resources
 from cxrgan_fast.studies.worker import Worker
 from cxrgan_fast.studies.workers import require_cores, require_memory, run_workers
@@ -136,7 +138,7 @@ def confirm(asked: Asked, words: Sequence[str]) -> dict[str, Any]:
     require_cores(asked.workers, device)
     features = [each.rpartition(" ")[0] for each in settings["features"]]
     extractors = load_extractors(features, device)
-    dataset = load_images(data, configs[DEFAULT])
+    dataset = load_images(configs[DEFAULT], data)
     _require_same(asked.name, settings, {
         "fingerprint": dataset.fingerprint,
         "features": [f"{each.name} {each.version}" for each in extractors],
@@ -146,7 +148,7 @@ def confirm(asked: Asked, words: Sequence[str]) -> dict[str, Any]:
     study = _join(open_storage(where), where, sweep, winner.number, asked.seeds)
     folder = asked.out / asked.name
     try:
-        make_folders(folder)
+        make_output(folder)
         with alone(folder):
             judge.find_floors(folder / "floors.json", _say, WITH_FLOORS)
         if asked.workers > 1:
@@ -155,7 +157,7 @@ def confirm(asked: Asked, words: Sequence[str]) -> dict[str, Any]:
         else:
             torch.set_num_threads(asked.threads)
             place = folder / f"confirm-{winner.number}"
-            make_folders(place)
+            make_output(place)
             budget = Budget(settings["minutes_per_trial"], settings["steps_per_trial"])
             resources = Resources(place, data, str(device), asked.threads, budget, judge)
             runs = len(ARMS) * asked.seeds

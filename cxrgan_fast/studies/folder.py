@@ -48,18 +48,6 @@ def require_sweep_folder(folder: Path) -> None:
         raise UserError(f"{folder} holds something else: give another NAME or --out")
 
 
-def make_folders(folder: Path) -> None:
-    """Make a folder and those above it, if they are not there.
-
-    Raises:
-        UserError: one cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from None
-
-
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep other workers of this machine out of a folder within the block; wait for them first."""

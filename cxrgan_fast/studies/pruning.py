@@ -75,14 +75,19 @@ def rank_correlations(study: Study) -> dict[str, float | int | None]:
 
 def shares_to_measure(study: Study) -> list[float]:
     """Return the rungs at which a trial that begins now is measured; the last is the end."""
-    if prunes(study) and (found := rank_correlations(study))["trials"] >= FIRST:  # type: ignore[operator]
-        return [share for share in SHARES if share == 1 or _is_earned(share, found)]
-    return list(SHARES)
+    found = rank_correlations(study)
+    if not prunes(study) or not _are_enough(found):
+        return list(SHARES)
+    return [share for share in SHARES if share == 1 or _is_earned(share, found)]
 
 
 def prunes(study: Study) -> bool:
     """Tell whether trials of this study can be pruned; Optuna prunes none of two objectives."""
     return OBJECTIVES[study.user_attrs[SETTINGS]["objective"]] == 1
+
+
+def _are_enough(found: Mapping[str, float | int | None]) -> bool:
+    return (found["trials"] or 0) >= FIRST
 
 
 def _is_earned(share: float, found: Mapping[str, float | int | None]) -> bool:
@@ -99,8 +104,7 @@ def should_prune(study: Study, share: float, fid: float) -> bool:
         fid: FID of the trial at the rung.
     """
     found = rank_correlations(study)
-    enough = int(found["trials"] or 0) >= FIRST
-    if not prunes(study) or not enough or not _is_earned(share, found):
+    if not prunes(study) or not _are_enough(found) or not _is_earned(share, found):
         return False
     name = rung_name(share)
     others = [

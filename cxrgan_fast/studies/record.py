@@ -65,7 +65,7 @@ def tell_pruned(study: Study, trial: FrozenTrial, share: float, value: float) ->
         study: study of the trial.
         trial: one of its trials.
         share: share of the budget after which it was stopped.
-        value: log(FID / floor) at that time.
+        value: FID at that time, by which the sampler ranks what was stopped at the same share.
     """
     pruned = load_optuna().trial.TrialState.PRUNED
     # Reported only here: a trial that diverges later would have this value, and not be the worst.

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.devices import resolve_device
-from cxrgan_fast.errors import UserError
 from cxrgan_fast.evaluation.judge import Judge
+from cxrgan_fast.evaluation.request import make_output
 from cxrgan_fast.metrics.extractor import FeatureExtractor
 from cxrgan_fast.metrics.registry import load_extractors
 from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import check
 from cxrgan_fast.settings.config import TrainConfig, flatten
-from cxrgan_fast.studies.folder import alone, check_name, make_folders, mark, require_sweep_folder
+from cxrgan_fast.settings.images import load_images
+from cxrgan_fast.studies.folder import alone, check_name, mark, require_sweep_folder
 from cxrgan_fast.studies.library import load_optuna
 from cxrgan_fast.studies.measurements import METRICS, WITH_FLOORS
 from cxrgan_fast.studies.request import Request
@@ -57,7 +58,7 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
     device = resolve_device(request.device)
     require_cores(request.workers, device)
     extractors = load_extractors(request.features, device)
-    dataset = load_images(request.data, base)
+    dataset = load_images(base, request.data)
     settings = fixed_settings(request, base, dataset, extractors, device)
     # Before anything is made: what cannot be measured leaves nothing.
     judge = Judge(dataset, extractors, device, request.samples, _say, METRICS)
@@ -65,7 +66,7 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
     fixed = Fixed(settings, space.to_plain(), space.default())
     study = join_study(open_storage(request.where), request.where, request.name, fixed)
     try:
-        make_folders(request.folder)
+        make_output(request.folder)
         with alone(request.folder):  # who comes later finds the floors
             mark(request.folder, study.user_attrs[IDENTITY])
             judge.find_floors(request.folder / "floors.json", _say, WITH_FLOORS)
@@ -173,31 +174,6 @@ def find_all(storage: str | None, out: Path) -> list[tuple[str, Study]]:
                 if SETTINGS in study.user_attrs and CONFIRMS not in study.user_attrs:
                     found.append((where, study))
     return found
-
-
-def load_images(data: str, base: TrainConfig) -> ImageDataset:
-    """Load the images of a sweep.
-
-    Args:
-        data: where they are, as ``train`` takes it.
-        base: the settings that trials have in common.
-
-    Raises:
-        UserError: they cannot be read, or there is to be one GAN for each class.
-    """
-    source, network = base.dataset, base.network
-    if source.per_class:
-        raise UserError("--train: a sweep's trials are conditional GANs; leave --per-class out")
-    return load_dataset(
-        data,
-        resolution=network.resolution,
-        image_channels=network.image_channels,
-        classes=source.classes or None,
-        columns=source.columns,
-        skip_bad=source.skip_bad,
-        phantom_images=source.phantom_images,
-        seed=0,
-    )
 
 
 def _say(words: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cxrgan_fast.data import ImageDataset, load_dataset
+from cxrgan_fast.data import ImageDataset
 from cxrgan_fast.data.sources import folder_names
 from cxrgan_fast.data.splits import held_out_patients, hold_out
 from cxrgan_fast.devices import resolve_device, resolve_precision
@@ -35,6 +35,7 @@ from cxrgan_fast.settings.config import (
     with_absolute_paths,
 )
 from cxrgan_fast.settings.config_file import write_config
+from cxrgan_fast.settings.images import load_images
 from cxrgan_fast.threads import default_threads, threads_kept
 from cxrgan_fast.training.algorithms import algorithms
 from cxrgan_fast.training.initial import (
@@ -121,16 +122,7 @@ def _train(
     held_out: set[str] = set()
 
     def load(data: str) -> ImageDataset:
-        dataset = load_dataset(
-            data,
-            resolution=config.network.resolution,
-            image_channels=config.network.image_channels,
-            classes=source.classes or None,
-            columns=source.columns,
-            skip_bad=source.skip_bad,
-            phantom_images=source.phantom_images,
-            seed=0,
-        )
+        dataset = load_images(config, data)
         if not source.hold_out_patients:
             return dataset
         held_out.clear()  # of data that were looked at and are others

@@ -55,10 +55,10 @@ def test_a_plan_says_what_and_how_long_and_leaves_nothing(run, tmp_path: Path) -
      (["--negative", "healthy"], "negative class 'healthy'"),
      (["--classifier-steps", "0"], "steps 0"), (["--report", "--plan"], "give one of them"),
      (["--report"], "no classifier is trained yet"),
-     (["--train", "--seed 3"], "--train: --seed is none"),
+     (["--train", "--seed 3"], "--train: --seed is given by --seeds"),
      (["--train", "--resolution 7"], "--train: .*resolution"),
      (["--train", "--phantom-images 8 --resolution 32"], "class 'normal' has 4 patients"),
-     (["--train", "'"], "no flags")],
+     (["--train", "'"], "are no flags")],
 )  # fmt: skip
 def test_what_cannot_be_is_a_line_before_any_training(run, words, message) -> None:
     status, _, err = run(*words)
