@@ -1,6 +1,7 @@
 """Evaluations during a training that cannot be: what is said, and what is made before."""
 
 import json
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -52,7 +53,8 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(
 
 def test_a_fid_that_cannot_be_computed_ends_the_run_with_its_reason(fails, tmp_path, monkeypatch):
     omitted = Comparison(omitted={"fid": "no two of them differ"})
-    monkeypatch.setattr(periodic, "compare", lambda *_, **__: omitted)
+    double = create_autospec(periodic.compare, return_value=omitted)
+    monkeypatch.setattr(periodic, "compare", double)
     line = fails(*PHANTOM, *PIXELS, "--eval-every", 2, "--steps", 3, "--out", tmp_path)
     assert line == "error: --eval-every needs FID: no two of them differ"
     assert saved_steps(only_run(tmp_path)) == [2]
@@ -62,7 +64,8 @@ def test_the_weights_of_an_extractor_reach_it(fails, tmp_path, monkeypatch):
     def load(name, device, *, inception_weights, features_weights):
         raise UserError(f"{name} on {device} from {inception_weights or features_weights}")
 
-    monkeypatch.setattr(loop, "load_extractor", load)
+    double = create_autospec(loop.load_extractor, side_effect=load)
+    monkeypatch.setattr(loop, "load_extractor", double)
     options = ["--eval-every", 2, "--features", "inception", "--inception-weights", "w.pth"]
     line = fails(*PHANTOM, *options, "--out", tmp_path / "runs")
     assert line == "error: inception on cpu from w.pth"
