@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cxrgan_fast.studies.differences import require_scipy
 from cxrgan_fast.studies.record import RUNGS, completed, failed
 from cxrgan_fast.studies.study import OBJECTIVES, SETTINGS
 
@@ -40,18 +41,13 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
     Returns:
         A number from -1 to 1; NaN for fewer than two pairs, or where all values are equal.
+
+    Raises:
+        UserError: SciPy is missing.
     """
-    ranks = [_ranks(first), _ranks(second)]
-    if len(first) < 2 or any(len(set(each)) == 1 for each in ranks):
+    if len(first) < 2 or any(len(set(each)) == 1 for each in (first, second)):
         return math.nan
-    return statistics.correlation(*ranks)
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    return [
-        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
-        for value in values
-    ]
+    return float(require_scipy().spearmanr(first, second).statistic)
 
 
 def rank_correlations(study: Study) -> dict[str, float | int | None]:

@@ -20,6 +20,7 @@ from cxrgan_fast.setting import settings_of
 from cxrgan_fast.settings.checks import check
 from cxrgan_fast.settings.config import TrainConfig, flatten
 from cxrgan_fast.settings.images import load_images
+from cxrgan_fast.studies.differences import require_scipy
 from cxrgan_fast.studies.folder import alone, check_name, mark, require_sweep_folder
 from cxrgan_fast.studies.library import load_optuna
 from cxrgan_fast.studies.measurements import METRICS, WITH_FLOORS
@@ -52,6 +53,7 @@ def run_sweep(request: Request, base: TrainConfig, words: Sequence[str]) -> Stud
         KeyboardInterrupt: what was done is saved; the same command goes on.
     """
     load_optuna()
+    require_scipy()  # before hours of training, not at the first correlation
     request.check()
     check(base)
     space = read_space(request.space, base)

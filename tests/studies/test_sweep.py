@@ -8,6 +8,7 @@ import itertools
 import math
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -15,6 +16,7 @@ from commands import call
 from cxrgan_fast import sweep
 from cxrgan_fast.runs.checkpoint import saved_steps
 from cxrgan_fast.studies import ownership, worker
+from cxrgan_fast.studies.pruning import should_prune
 from cxrgan_fast.studies.storage import open_storage
 from cxrgan_fast.train import parse
 from trainings import train_here
@@ -228,7 +230,8 @@ def test_what_was_computed_outlives_a_storage_that_is_gone(
 
 @pytest.mark.long
 def test_a_trial_that_is_pruned_is_trained_no_further(command, begun, monkeypatch, tmp_path):
-    monkeypatch.setattr(worker, "should_prune", lambda study, share, fid: share == 0.5)
+    double = create_autospec(should_prune, side_effect=lambda study, share, fid: share == 0.5)
+    monkeypatch.setattr(worker, "should_prune", double)
     assert command("a", "--steps-per-trial", 10, "--trials", 1) == 0
     (trial,) = study_in(tmp_path).trials
     assert (trial.state.name, trial.user_attrs["steps"]) == ("PRUNED", 5)
